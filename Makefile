@@ -1,0 +1,49 @@
+# Each target stands alone on a fresh machine with Python 3.11–3.13 and make; set-up happens once, by itself.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+# Two workers with one thread each: tests are many and small. Plain `kedro run` keeps torch's own threads.
+PYTEST := OMP_NUM_THREADS=1 MPLBACKEND=Agg $(BIN)/python -m pytest -n 2 --dist loadfile
+ARGS   ?=
+
+.PHONY: help setup demo test check lint lock mlflow replay-metrics clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
+
+setup: $(STAMP)  ## make .venv with everything that runs, tests and shows the project
+
+$(STAMP): requirements/lock.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v <= (3, 13) else f"expected Python 3.11 to 3.13, found {v[0]}.{v[1]}: run make PYTHON=python3.11 …")'
+	@echo "setting up $(VENV): some minutes, once"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@# torch first and by name: an open range may bring several GB of another build; the lock holds the rest, hashed
+	@$(BIN)/pip install -q --disable-pip-version-check torch==2.13.0
+	@$(BIN)/pip install -q --disable-pip-version-check --require-hashes -r requirements/lock.txt
+	@$(BIN)/pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $(STAMP)
+
+demo: $(STAMP)  ## bars to trained model to test scores on the embedded simulated market
+	$(BIN)/kedro run $(ARGS)
+
+test: lint  ## every test; real bars are used where they lie beside the project
+	$(PYTEST) $(ARGS)
+
+check: lint  ## the quick subset for the inner loop
+	$(PYTEST) -m "not slow" $(ARGS)
+
+lint: $(STAMP)  ## style, types and import directions
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+lock: $(STAMP)  ## resolve requirements/lock.txt anew
+	$(BIN)/pip install -q uv
+	$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes --no-emit-package torch \
+		--override requirements/overrides.txt --custom-compile-command "make lock" -q -o requirements/lock.txt
+
+mlflow: $(STAMP)  ## look at the tracked runs, on loopback
+	$(BIN)/python -m nqcast.tracking.ui
+
+clean:  ## remove the environment and caches; data stay
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,72 @@
+"""Kedro hooks of the project itself: parameters are checked first, results are shown last."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from kedro.framework.context import KedroContext
+from kedro.framework.hooks import hook_impl
+from kedro.io import DataCatalog
+from rich.console import Console
+from rich.table import Table
+
+from nqcast.parameters import check_parameters
+
+logger = logging.getLogger(__name__)
+
+
+class ParameterHook:
+    """Refuses unknown or bad parameters before any pipeline is built.
+
+    Kedro itself validates only the parameters that the chosen nodes take: a misspelt group would pass in silence.
+    """
+
+    @hook_impl
+    def after_context_created(self, context: KedroContext) -> None:
+        """Check all groups at once."""
+        check_parameters(context.config_loader["parameters"])
+
+
+class SummaryHook:
+    """Ends a run with the path of every artifact that it wrote."""
+
+    def __init__(self) -> None:
+        self._saved: list[str] = []
+
+    @hook_impl
+    def before_pipeline_run(self) -> None:
+        """Start an empty list: one process may run several sessions."""
+        self._saved = []
+
+    @hook_impl
+    def after_dataset_saved(self, dataset_name: str) -> None:
+        """Remember what was written."""
+        self._saved.append(dataset_name)
+
+    @hook_impl
+    def after_pipeline_run(self, catalog: DataCatalog, run_params: dict[str, Any]) -> None:
+        """Print the table of artifacts."""
+        rows = [(name, path) for name in self._saved if (path := _path_of(catalog, name))]
+        if not rows:
+            return
+        table = Table(title="what this run wrote", title_justify="left", show_edge=False)
+        table.add_column("entry", no_wrap=True)
+        table.add_column("path", overflow="fold")
+        for name, path in rows:
+            table.add_row(name, _relative(path, Path(run_params["project_path"])))
+        Console().print(table)
+
+
+def _path_of(catalog: DataCatalog, name: str) -> Path | None:
+    dataset = catalog.get(name)
+    filepath = getattr(dataset, "_filepath", None)
+    if dataset is None or filepath is None:
+        return None
+    resolve = getattr(dataset, "_get_load_path", None)
+    return Path(str(resolve() if resolve else filepath))
+
+
+def _relative(path: Path, root: Path) -> str:
+    return str(path.relative_to(root)) if path.is_relative_to(root) else str(path)

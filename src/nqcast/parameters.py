@@ -1,0 +1,89 @@
+"""All parameters of a run as one model: unknown names and bad values meet one clear error before any work."""
+
+from __future__ import annotations
+
+import difflib
+import types
+from typing import Any, Union, get_args, get_origin
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from nqcast.data.config import LEVELS, FeaturesConfig, ScaleConfig, SplitConfig
+from nqcast.evaluation.config import EvaluateConfig
+from nqcast.market.config import IngestConfig
+from nqcast.model.config import ModelConfig
+from nqcast.tracking.config import TrackingConfig
+from nqcast.training.config import TrainConfig
+
+
+class ParameterError(ValueError):
+    """One or more parameters are unknown or out of bounds; the message lists every one with its cure."""
+
+
+class Parameters(BaseModel):
+    """The groups at the top level of `parameters_*.yml` and `--params`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    bars: str | None = Field(default=None, description="Path of the user's bars (DBN, parquet or CSV), read by `--env nq`.")
+    quantiles: tuple[float, ...] = Field(default=LEVELS, description="Probabilities of the forecast quantiles, ascending.")
+    ingest: IngestConfig = IngestConfig()
+    features: FeaturesConfig = FeaturesConfig()
+    split: SplitConfig = SplitConfig()
+    scale: ScaleConfig = ScaleConfig()
+    model: ModelConfig = ModelConfig()
+    train: TrainConfig = TrainConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
+    tracking: TrackingConfig = TrackingConfig()
+
+    @field_validator("quantiles")
+    @classmethod
+    def _in_order(cls, levels: tuple[float, ...]) -> tuple[float, ...]:
+        ascending = all(a < b for a, b in zip(levels, levels[1:], strict=False))
+        if not (ascending and levels and 0 < levels[0] and levels[-1] < 1):
+            raise ValueError(
+                f"expected probabilities in ascending order between 0 and 1, found {list(levels)}: "
+                f"sort them, for example {sorted({q for q in levels if 0 < q < 1})}"
+            )
+        if 0.5 not in levels:
+            raise ValueError(f"expected the median, 0.5, among the quantiles, found {list(levels)}: add it")
+        return levels
+
+
+def check_parameters(parameters: dict[str, Any]) -> Parameters:
+    """Validate everything at once.
+
+    Raises:
+        ParameterError: names every unknown or bad parameter, what was expected, and the closest known name.
+    """
+    try:
+        return Parameters.model_validate(parameters)
+    except ValidationError as error:
+        complaints = [_complaint(dict(item)) for item in error.errors(include_url=False)]
+    raise ParameterError("the parameters do not fit:\n" + "\n".join(f"  - {text}" for text in complaints)) from None
+
+
+def _complaint(item: dict[str, Any]) -> str:
+    path = [str(part) for part in item["loc"]]
+    name = ".".join(path)
+    if item["type"] != "extra_forbidden":
+        reason = str(item["msg"]).removeprefix("Value error, ")
+        found = "" if "found" in reason else f", found {item['input']!r}"
+        return f"{name}: {reason}{found}" if name else f"{reason}{found}"
+    known = list(_model_at(path[:-1]).model_fields)
+    close = difflib.get_close_matches(path[-1], known, n=1, cutoff=0.5)
+    prefix = "".join(f"{part}." for part in path[:-1])
+    cure = f"did you mean {prefix}{close[0]}?" if close else f"known here: {', '.join(sorted(known))}"
+    return f"{name}: there is no such parameter; {cure}"
+
+
+def _model_at(path: list[str]) -> type[BaseModel]:
+    model: type[BaseModel] = Parameters
+    for part in path:
+        annotation = model.model_fields[part].annotation if part in model.model_fields else None
+        options = get_args(annotation) if get_origin(annotation) in (Union, types.UnionType) else (annotation,)
+        nested = [o for o in options if isinstance(o, type) and issubclass(o, BaseModel)]
+        if not nested:
+            break
+        model = nested[0]
+    return model

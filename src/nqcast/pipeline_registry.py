@@ -1,0 +1,20 @@
+"""Every pipeline by name; the default one is composed here."""
+
+from kedro.pipeline import Pipeline
+
+from nqcast.pipelines import evaluate, features, ingest, train
+
+
+def register_pipelines() -> dict[str, Pipeline]:
+    """Name every pipeline that `kedro run --pipeline NAME` takes.
+
+    An explicit dict instead of `find_pipelines`: names stay what they are, and asking for one loads no other.
+    """
+    pipelines = {
+        "ingest": ingest.create_pipeline(),
+        "features": features.create_pipeline(),
+        "train": train.create_pipeline(),
+        "evaluate": evaluate.create_pipeline(),
+    }
+    pipelines["__default__"] = pipelines["ingest"] + pipelines["features"] + pipelines["train"] + pipelines["evaluate"]
+    return pipelines

@@ -1,0 +1,1 @@
+"""Pipelines: names and glue; the work itself lives in the domain packages."""

@@ -1,0 +1,14 @@
+"""From bars to the feature table: features, clock and targets."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from nqcast.data.config import FeaturesConfig
+
+
+def make_features(bars: pd.DataFrame, config: FeaturesConfig) -> pd.DataFrame:
+    """One row per bar: what a model may see at its end, and the returns that follow."""
+    from nqcast.data.features import build_features
+
+    return build_features(bars, config)

@@ -1,0 +1,19 @@
+"""Kedro settings: hooks, the configuration loader and its environments."""
+
+from kedro.config import OmegaConfigLoader
+from omegaconf.resolvers import oc
+
+from nqcast.hooks import ParameterHook, SummaryHook
+from nqcast.tracking.hook import TrackingHook
+
+HOOKS = (ParameterHook(), TrackingHook(), SummaryHook())
+
+# Our own hook tracks runs; kedro-viz brings hooks of its own, which stay on.
+CONFIG_LOADER_CLASS = OmegaConfigLoader
+CONFIG_LOADER_ARGS = {
+    "base_env": "base",
+    "default_run_env": "local",
+    # An environment changes single parameters, it does not replace whole groups.
+    "merge_strategy": {"parameters": "soft"},
+    "custom_resolvers": {"oc.env": oc.env},
+}

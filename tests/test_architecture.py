@@ -1,0 +1,74 @@
+"""The house rules that no reviewer should have to remember."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).resolve().parents[1] / "src" / "nqcast"
+MODULES = sorted(SOURCE.rglob("*.py"))
+
+
+def run_python(code: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+
+
+def test_imports_keep_their_directions(project_root: Path) -> None:
+    linter = Path(sys.executable).with_name("lint-imports")
+    done = subprocess.run([linter, "--no-cache"], cwd=project_root, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_registering_the_pipelines_loads_neither_torch_nor_mlflow() -> None:
+    done = run_python(
+        "import sys; from nqcast import settings; from nqcast.pipeline_registry import register_pipelines;"
+        "register_pipelines(); print(sorted({'torch', 'mlflow', 'matplotlib', 'databento'} & set(sys.modules)))"
+    )
+    assert done.stdout.strip() == "[]", done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("package", ["market", "data", "model", "training", "evaluation", "tracking"])
+def test_configurations_are_cheap_to_import(package: str) -> None:
+    done = run_python(
+        f"import sys; import nqcast.{package}.config; print(sorted({{'torch', 'mlflow', 'matplotlib'}} & set(sys.modules)))"
+    )
+    assert done.stdout.strip() == "[]", done.stdout + done.stderr
+
+
+def test_every_module_has_a_name_that_says_something() -> None:
+    vague = {"utils", "util", "common", "helpers", "helper", "misc"}
+    assert [m for m in MODULES if m.stem in vague or vague & set(m.relative_to(SOURCE).parts)] == []
+
+
+@pytest.mark.parametrize(
+    ("pattern", "danger"),
+    [
+        (r"\bimport pickle|\bimport dill|\bimport joblib|cloudpickle", "unpickling runs code"),
+        (r"torch\.(load|save)\(", "torch.load and torch.save pickle"),
+        (r"(?<![\w.])(eval|exec)\(", "code from text"),
+        (r"shell=True", "a shell reads file names"),
+        (r"yaml\.(load|unsafe_load|full_load)\(", "YAML tags make objects"),
+        (r"^\s*print\(", "logging is the voice of the package"),
+    ],
+)
+def test_source_holds_no_dangerous_call(pattern: str, danger: str) -> None:
+    found = [
+        f"{m.relative_to(SOURCE)}:{i}: {line.strip()}"
+        for m in MODULES
+        for i, line in enumerate(m.read_text().splitlines(), 1)
+        if re.search(pattern, line)
+    ]
+    assert found == [], danger
+
+
+def test_the_lock_is_hashed_and_brings_no_accelerator_build(project_root: Path) -> None:
+    lock = (project_root / "requirements" / "lock.txt").read_text()
+    entries = re.split(r"\n(?=[a-z0-9][\w.\-]*(?:\[[\w,]*\])?==)", lock)
+    pinned = [e for e in entries if re.match(r"[a-z0-9][\w.\-]*(\[[\w,]*\])?==", e)]
+    assert len(pinned) > 100
+    assert [e.split("\n")[0] for e in pinned if "--hash=sha256:" not in e] == []
+    assert [e.split("\n")[0] for e in pinned if re.match(r"(torch|nvidia-|triton|cuda-)", e)] == []
