@@ -1,0 +1,32 @@
+"""From bars to windows: features, clock, targets, splits, scale, and the data module that needs no Kedro.
+
+Names are loaded on first use, so that `nqcast.data.config` can be imported without torch.
+"""
+
+from importlib import import_module
+from typing import Any
+
+_HOME = {
+    "FeaturesConfig": "config",
+    "ScaleConfig": "config",
+    "SplitConfig": "config",
+    "LoaderConfig": "config",
+    "build_features": "features",
+    "make_splits": "splits",
+    "positions": "splits",
+    "check_no_overlap": "splits",
+    "SeasonalHAR": "scale",
+    "ConstantScale": "scale",
+    "make_scale": "scale",
+    "scale_from_state": "scale",
+    "WindowTable": "windows",
+    "WindowLoader": "windows",
+    "NQDataModule": "module",
+}
+__all__ = sorted(_HOME)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)

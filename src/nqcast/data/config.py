@@ -1,0 +1,120 @@
+"""What the data layer is asked for: the names and sizes that the whole project shares, and the configuration models."""
+
+import datetime as dt
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+BAR_MINUTES = 5
+SLOTS_PER_DAY = 288  # five-minute slots of a calendar day
+CONTEXT = 288
+WARMUP_BARS = 5520  # 20 sessions of 276 bars: the half-life of the slowest average
+EXCHANGE_TIMEZONE = "America/Chicago"
+HORIZONS: dict[str, int] = {"15m": 15, "30m": 30, "60m": 60, "2h": 120, "4h": 240}
+HORIZON_BARS: tuple[int, ...] = tuple(minutes // BAR_MINUTES for minutes in HORIZONS.values())
+LEVELS: tuple[float, ...] = (0.05, 0.10, 0.25, 0.50, 0.75, 0.90, 0.95)
+TARGETS: tuple[str, ...] = tuple(f"target_{name}" for name in HORIZONS)
+CLOCK: tuple[str, ...] = ("bar_in_day", "day_of_week", "day_of_month", "day_of_year")
+FEATURES: tuple[str, ...] = (
+    *("open_return", "high_return", "low_return", "log_return", "log_volume", "gk_volatility"),
+    *("rv_12", "rv_36", "rv_72", "amihud", "rsi_14", "macd", "macd_signal", "roc_5", "roc_10", "roc_20"),
+    *("ema_slope_9", "ema_slope_21", "ema_slope_50", "ema_dev_9", "ema_dev_21", "ema_dev_50"),
+    *("atr_14", "volume_ma_ratio"),
+)
+SPLITS: tuple[str, ...] = ("train", "validation", "test")
+
+
+class FeaturesConfig(BaseModel):
+    """How features are computed from bars."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    volume: bool = Field(True, description="Use volume; without it log_volume, amihud and volume_ma_ratio are 0.")
+    tick: float = Field(0.25, gt=0, description="Smallest price step, in index points; half of it floors the logs.")
+
+
+class SplitConfig(BaseModel):
+    """Which anchors belong to train, validation and test: by fraction of the sessions, or by trading dates."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    train: float = Field(0.70, gt=0, lt=1, description="Share of the sessions that train, where no dates are given.")
+    validation: float = Field(0.15, gt=0, lt=1, description="Share of the sessions that validate.")
+    test: float = Field(0.15, gt=0, lt=1, description="Share of the sessions that test.")
+    train_start: dt.date | None = Field(None, description="First trading date of train (None: the first there is).")
+    validation_start: dt.date | None = Field(None, description="First trading date of validation.")
+    test_start: dt.date | None = Field(None, description="First trading date of test.")
+    test_end: dt.date | None = Field(None, description="Last trading date of test (None: the last there is).")
+    context: int = Field(CONTEXT, ge=1, description="Bars in a window; an anchor needs a full one.")
+    embargo_bars: int = Field(
+        CONTEXT,
+        ge=0,
+        description="The first anchor of a split lies at least this many bars after the last bar that the split before "
+        "touches; at least `context`.",
+    )
+    warmup_bars: int = Field(WARMUP_BARS, ge=0, description="Grid bars before the first anchor.")
+
+    @property
+    def by_date(self) -> bool:
+        """Whether trading dates, not fractions, divide the sessions."""
+        return self.validation_start is not None or self.test_start is not None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "SplitConfig":
+        total = self.train + self.validation + self.test
+        if abs(total - 1.0) > 1e-6:
+            raise ValueError(f"train, validation and test must sum to 1; they sum to {total:g}: change the fractions")
+        if self.embargo_bars < self.context:
+            raise ValueError(
+                f"embargo_bars must be at least the context of {self.context} bars, or windows would hold bars of "
+                f"the split before; found {self.embargo_bars}: raise embargo_bars"
+            )
+        if self.by_date and (self.validation_start is None or self.test_start is None):
+            raise ValueError("a split by dates needs both validation_start and test_start; one is missing: give it")
+        given = [day for day in (self.train_start, self.validation_start, self.test_start) if day is not None]
+        if any(later <= day for day, later in zip(given, given[1:], strict=False)):
+            raise ValueError(f"split dates must be in time order; found {[str(day) for day in given]}: reorder them")
+        if self.test_end and given and self.test_end < given[-1]:
+            raise ValueError(f"test_end must not be before {given[-1]}; found {self.test_end}: move it")
+        return self
+
+
+class ScaleConfig(BaseModel):
+    """The classical volatility model under the network, and its quantiles."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: Literal["seasonal_har", "constant"] = Field("seasonal_har", description="`constant` switches the scale off.")
+    predictors: Literal["realized", "returns", "ewma12", "none"] = Field(
+        "realized",
+        description="Predictors beside the time of day: realized variance and range, 5-minute returns only, one "
+        "average of squared returns (half-life 12 bars), or none.",
+    )
+    realized_half_lives: tuple[float, ...] = Field(
+        (1, 3, 12, 48, 276, 1380), description="Half-lives of the averages of realized variance, in bars."
+    )
+    range_half_lives: tuple[float, ...] = Field(
+        (3, 12, 276), description="Half-lives of the averages of the squared log range, in bars."
+    )
+    return_half_lives: tuple[float, ...] = Field(
+        (1380, 5520), description="Half-lives of the averages of squared 5-minute returns, in bars."
+    )
+    log_offset: float = Field(
+        0.03, gt=0, le=1, description="Added to each average (whose mean is about 1) before its logarithm."
+    )
+    ridge: float = Field(1e-4, ge=0, description="Penalty on the squared coefficients, per observation.")
+    floor: float = Field(1e-5, gt=0, description="Smallest scale, as a return.")
+    rolling_quantiles: bool = Field(False, description="Take the unit quantiles from the latest sessions.")
+    rolling_sessions: int = Field(80, ge=1, description="Sessions in the rolling table of unit quantiles.")
+
+
+class LoaderConfig(BaseModel):
+    """How the data module hands out windows."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    seed: int = Field(0, ge=0, description="Seed of the order of the training windows.")
+    windows_per_epoch: int | None = Field(
+        None, ge=1, description="Training anchors drawn at random per epoch (None: all of them)."
+    )
+    device: str = Field("cpu", description="Where the table lives: any torch device.")

@@ -1,0 +1,172 @@
+"""The 24 features: causal, free of price levels, finite on every row.
+
+All are computed over the rows of the session grid, untraded ones included, so a row's features depend on the rows up to
+it and on nothing later. Returns stay inside the session (a session's first bar: ln(C/O); the gap sits in `open_return`).
+Price averages run over a path in which the jump of an unadjusted roll is taken out.
+"""
+
+import numpy as np
+import pandas as pd
+from scipy.signal import lfilter
+
+from nqcast.data.clock import add_clock
+from nqcast.data.config import CLOCK, FEATURES, TARGETS, FeaturesConfig
+from nqcast.data.targets import add_targets
+
+_CARRIED = ("ts", "session", "contract", "traded", "halt", "close", "raw_close", "gap_minutes", "unadjusted")
+_REQUIRED = ("ts", "open", "high", "low", "close", "traded", "halt", "session", "realized_variance")
+_OPTIONAL_DEFAULTS = {"contract": pd.NA, "gap_minutes": 0.0, "unadjusted": False}
+
+
+def build_features(bars: pd.DataFrame, config: FeaturesConfig | None = None) -> pd.DataFrame:
+    """Features, clock and targets of `bars`, row for row.
+
+    Args:
+        bars: the complete five-minute grid (ts UTC, open, high, low, close, volume, traded, halt, session,
+            realized_variance, raw_close, gap_minutes, contract, unadjusted).
+        config: volume switch and tick size.
+
+    Returns:
+        ts, session, contract, traded, halt, close, raw_close, gap_minutes, unadjusted, realized_variance, log_range
+        (ln H/L), session_first, the clock, the 24 features (float64) and the 5 targets (NaN = undefined).
+
+    Raises:
+        ValueError: a column is missing, stamps are naive or out of order, or a price is not positive.
+    """
+    config = config or FeaturesConfig()
+    bars = _checked(bars, config)
+    session = bars["session"].to_numpy()
+    session_first = np.ones(len(bars), dtype=bool)
+    session_first[1:] = session[1:] != session[:-1]
+    columns = _feature_columns(bars, session_first, config)
+    frame = bars[list(_CARRIED)].reset_index(drop=True)
+    frame = frame.assign(
+        realized_variance=bars["realized_variance"].to_numpy(np.float64),
+        log_range=np.log(bars["high"].to_numpy(np.float64) / bars["low"].to_numpy(np.float64)),
+        session_first=session_first,
+    )
+    frame = add_clock(frame).assign(**columns)
+    frame = add_targets(frame)
+    _check_finite(frame)
+    return frame[[*_CARRIED, "realized_variance", "log_range", "session_first", *CLOCK, *FEATURES, *TARGETS]]
+
+
+def _checked(bars: pd.DataFrame, config: FeaturesConfig) -> pd.DataFrame:
+    required = (*_REQUIRED, "volume") if config.volume else _REQUIRED
+    missing = [name for name in required if name not in bars.columns]
+    if missing:
+        hint = "; set features.volume=false for bars without volume" if missing == ["volume"] else ""
+        raise ValueError(f"bars need the columns {list(required)}; missing: {missing}: run the ingest pipeline{hint}")
+    if not isinstance(bars["ts"].dtype, pd.DatetimeTZDtype):
+        raise ValueError(f"bars.ts must be stamps with the zone UTC; found dtype {bars['ts'].dtype}: localise them")
+    if len(bars) == 0:
+        raise ValueError("bars must hold at least one row; found none: check the ingest pipeline's quarantine")
+    if not bars["ts"].is_monotonic_increasing or not bars["ts"].is_unique:
+        raise ValueError("bars.ts must increase strictly; found repeated or earlier stamps: sort and deduplicate bars")
+    if not (bars["low"].to_numpy() > 0).all():
+        raise ValueError("bars must have positive prices; found a low at or below 0 or missing: clean the bars")
+    absent = {name: value for name, value in _OPTIONAL_DEFAULTS.items() if name not in bars.columns}
+    if "raw_close" not in bars.columns:
+        absent["raw_close"] = bars["close"]
+    return bars.assign(**absent) if absent else bars
+
+
+def _check_finite(frame: pd.DataFrame) -> None:
+    finite = np.isfinite(frame[list(FEATURES)].to_numpy()).all(axis=0)
+    if not finite.all():
+        names = [name for name, good in zip(FEATURES, finite, strict=True) if not good]
+        raise ValueError(f"features must be finite on every row; found others in {names}: check the bars for NaN")
+
+
+def _feature_columns(bars: pd.DataFrame, session_first: np.ndarray, config: FeaturesConfig) -> dict[str, np.ndarray]:
+    open_, high, low, close = (bars[name].to_numpy(np.float64) for name in ("open", "high", "low", "close"))
+    unadjusted = bars["unadjusted"].to_numpy(bool)
+    previous = np.concatenate([open_[:1], close[:-1]])
+    previous = np.where(unadjusted, open_, previous)  # the return across an unadjusted roll is left out
+    reference = np.where(session_first, open_, previous)  # inside the session
+    log_return = np.log(close / reference)
+    tick_variance = (0.5 * config.tick / bars["raw_close"].to_numpy(np.float64)) ** 2
+    columns = {
+        "open_return": np.log(open_ / previous),
+        "high_return": np.log(high / open_),
+        "low_return": np.log(low / open_),
+        "log_return": log_return,
+    }
+    columns["gk_volatility"] = 0.5 * np.log(np.maximum(garman_klass(open_, high, low, close), tick_variance))
+    variance = bars["realized_variance"].to_numpy(np.float64)
+    for window in (12, 36, 72):
+        columns[f"rv_{window}"] = np.log(np.maximum(_rolling_mean(variance, window), tick_variance))
+    columns |= _volume_columns(bars, log_return, tick_variance, config)
+    columns |= _momentum_columns(close * _unadjusted_factor(close, open_, unadjusted), log_return)
+    true_range = np.maximum(high, reference) - np.minimum(low, reference)
+    columns["atr_14"] = _ewma(true_range / close, 1 / 14)
+    return columns
+
+
+def garman_klass(open_: np.ndarray, high: np.ndarray, low: np.ndarray, close: np.ndarray) -> np.ndarray:
+    """Variance of a bar from its four prices: ½ ln(H/L)² − (2 ln 2 − 1) ln(C/O)² (Garman and Klass, 1980, eq. 20)."""
+    return 0.5 * np.log(high / low) ** 2 - (2 * np.log(2) - 1) * np.log(close / open_) ** 2
+
+
+def _unadjusted_factor(close: np.ndarray, open_: np.ndarray, unadjusted: np.ndarray) -> np.ndarray:
+    """Factor that takes the jump of each unadjusted roll out of the price path, from that row forward."""
+    jump = np.ones_like(close)
+    rows = np.flatnonzero(unadjusted[1:]) + 1
+    jump[rows] = close[rows - 1] / open_[rows]
+    return np.cumprod(jump)
+
+
+def _volume_columns(
+    bars: pd.DataFrame, log_return: np.ndarray, tick_variance: np.ndarray, config: FeaturesConfig
+) -> dict[str, np.ndarray]:
+    """Volume, Amihud's |return| per contract traded (his dollars would bring the price level back), relative volume."""
+    if not config.volume:
+        return {name: np.zeros(len(bars)) for name in ("log_volume", "amihud", "volume_ma_ratio")}
+    volume = bars["volume"].to_numpy(np.float64)
+    log_volume = np.log1p(volume)
+    return {
+        "log_volume": log_volume,
+        "amihud": 0.5 * np.log(np.maximum(log_return**2, tick_variance)) - log_volume,
+        "volume_ma_ratio": log_volume - np.log1p(np.maximum(_rolling_mean(volume, 20), 0.0)),
+    }
+
+
+def _momentum_columns(price: np.ndarray, log_return: np.ndarray) -> dict[str, np.ndarray]:
+    columns = {}
+    gain, loss = (_ewma(np.maximum(sign * log_return, 0.0), 1 / 14) for sign in (1, -1))
+    total = gain + loss
+    columns["rsi_14"] = np.divide(gain - loss, total, out=np.zeros_like(total), where=total > 1e-12)
+    line = _ema(price, 12) - _ema(price, 26)
+    columns["macd"] = line / price
+    columns["macd_signal"] = _ema(line, 9) / price
+    log_price = np.log(price)
+    for lag in (5, 10, 20):
+        columns[f"roc_{lag}"] = log_price - _lagged(log_price, lag)
+    for span in (9, 21, 50):
+        average = _ema(price, span)
+        # Over one bar the slope would be proportional to the deviation: the same feature twice.
+        columns[f"ema_slope_{span}"] = (average - _lagged(average, span // 3)) / price
+        columns[f"ema_dev_{span}"] = (price - average) / price
+    return columns
+
+
+def _lagged(values: np.ndarray, lag: int) -> np.ndarray:
+    """Values `lag` rows before; the first value where there is none."""
+    return values[np.maximum(np.arange(len(values)) - lag, 0)]
+
+
+def _ema(values: np.ndarray, span: int) -> np.ndarray:
+    return _ewma(values, 2 / (span + 1))
+
+
+def _ewma(values: np.ndarray, alpha: float) -> np.ndarray:
+    """Exponentially weighted average, started at the first value (pandas `ewm(alpha=…, adjust=False)`)."""
+    return lfilter([alpha], [1.0, alpha - 1.0], values, zi=[(1.0 - alpha) * values[0]])[0]
+
+
+def _rolling_mean(values: np.ndarray, window: int) -> np.ndarray:
+    """Mean of the last `window` rows, of those there are at the start."""
+    total = np.cumsum(values)
+    mean = total / np.minimum(np.arange(1, len(values) + 1), window)
+    mean[window:] = (total[window:] - total[:-window]) / window
+    return mean

@@ -1,0 +1,160 @@
+"""Splits: a split is a sorted array of anchor positions (rows of the features frame).
+
+Sessions are divided in time order. Anchors whose label ends in a later split are purged; the first anchors of
+validation and test, whose windows would hold bars that the split before has touched, are dropped (embargo). Then
+`check_no_overlap` proves it, in rows, so that closed weekends count for nothing.
+"""
+
+import datetime as dt
+
+import numpy as np
+import pandas as pd
+
+from nqcast.data.config import CONTEXT, HORIZON_BARS, SPLITS, TARGETS, SplitConfig
+
+
+def anchor_mask(features: pd.DataFrame, config: SplitConfig) -> np.ndarray:
+    """Rows at which a forecast is made: traded, outside the halt, a full window and warm-up before, a target after."""
+    row = np.arange(len(features))
+    mask = features["traded"].to_numpy(bool) & ~features["halt"].to_numpy(bool)
+    mask &= (row >= config.context - 1) & (row >= config.warmup_bars)
+    return mask & (label_end(features) > row)
+
+
+def label_end(features: pd.DataFrame) -> np.ndarray:
+    """Last row that a row's targets look at: the end of its longest defined horizon (itself where none is)."""
+    row = np.arange(len(features))
+    end = row.copy()
+    for name, bars in zip(TARGETS, HORIZON_BARS, strict=True):
+        np.maximum(end, row + bars, out=end, where=features[name].notna().to_numpy())
+    return end
+
+
+def make_splits(features: pd.DataFrame, config: SplitConfig | None = None) -> pd.DataFrame:
+    """Anchors of the three splits: position (int64, row of `features`), ts, session, split, in time order.
+
+    Raises:
+        ValueError: a date outside the data, or a split without anchors.
+    """
+    config = config or SplitConfig()
+    anchors = np.flatnonzero(anchor_mask(features, config))
+    if not len(anchors):
+        raise ValueError(
+            f"a split needs anchors: traded bars after {config.warmup_bars} warm-up bars with a target; the "
+            f"{len(features)} rows given have none: give more bars or lower splits.warmup_bars"
+        )
+    sessions = features["session"].to_numpy().astype("datetime64[D]")
+    starts = _split_starts(sessions, anchors, config)
+    row_bounds = np.searchsorted(sessions, starts)
+    ends = label_end(features)
+    parts, last_touched = [], -1
+    for name, first, stop in zip(SPLITS, row_bounds, row_bounds[1:], strict=True):
+        kept = anchors[(anchors >= first) & (anchors < stop)]
+        kept = kept[ends[kept] < stop]  # purge: the label ends inside its own split
+        if name != SPLITS[0]:
+            kept = kept[kept - config.embargo_bars >= last_touched]
+        if not len(kept):
+            raise ValueError(
+                f"each split needs at least one anchor; {name} ({_span(starts, name)}) has none after warm-up of "
+                f"{config.warmup_bars} and embargo of {config.embargo_bars} bars: give more bars or move the dates"
+            )
+        last_touched = int(ends[kept].max())
+        parts.append(_split_frame(features, kept, name))
+    splits = pd.concat(parts, ignore_index=True)
+    check_no_overlap(features, splits, config.context)
+    return splits
+
+
+def positions(splits: pd.DataFrame, split: str) -> np.ndarray:
+    """Sorted anchor positions of one split, int64 (N,)."""
+    if split not in SPLITS:
+        raise ValueError(f"split must be one of {list(SPLITS)}; found {split!r}: name one of these")
+    return np.sort(splits.loc[splits["split"] == split, "position"].to_numpy(np.int64))
+
+
+def check_no_overlap(features: pd.DataFrame, splits: pd.DataFrame, context: int = CONTEXT) -> None:
+    """Prove that no window of a split holds a bar that an earlier split has touched.
+
+    Raises:
+        ValueError: positions do not belong to these features, repeat, or a later split's first window begins at or
+            before the last bar of an earlier split's windows and labels.
+    """
+    _check_positions(features, splits)
+    ends = label_end(features)
+    last_touched, earlier = -1, ""
+    for name in SPLITS:
+        kept = positions(splits, name)
+        if not len(kept):
+            continue
+        first_bar = int(kept[0]) - (context - 1)
+        if first_bar < 0:
+            raise ValueError(f"an anchor needs {context} bars; {name} has one at row {kept[0]}: drop it")
+        if earlier and first_bar <= last_touched:
+            raise ValueError(
+                f"windows of {name} must begin after the last bar that {earlier} touches (row {last_touched}); the "
+                f"first begins at row {first_bar}: purge the labels and drop anchors (embargo {context} bars)"
+            )
+        last_touched, earlier = max(last_touched, int(ends[kept].max())), name
+
+
+def _check_positions(features: pd.DataFrame, splits: pd.DataFrame) -> None:
+    position = splits["position"].to_numpy(np.int64)
+    if len(position) and (position.min() < 0 or position.max() >= len(features)):
+        raise ValueError(
+            f"split positions must be rows of the features (0 to {len(features) - 1}); found {position.min()} to "
+            f"{position.max()}: make the splits again from these features"
+        )
+    if len(np.unique(position)) != len(position):
+        raise ValueError("an anchor must belong to one split only; found repeated positions: make the splits again")
+    if not (features["ts"].to_numpy()[position] == splits["ts"].to_numpy()).all():
+        raise ValueError("splits must carry the time stamps of these features; found others: make the splits again")
+
+
+def _split_starts(sessions: np.ndarray, anchors: np.ndarray, config: SplitConfig) -> np.ndarray:
+    """Trading dates (4,) at which train, validation and test begin and test ends (exclusive)."""
+    if config.by_date:
+        starts = _starts_by_date(sessions, config)
+    else:
+        usable = np.unique(sessions[anchors])
+        usable = usable[_within(usable, config.train_start, config.test_end)]
+        if len(usable) < len(SPLITS):
+            raise ValueError(
+                f"a split by fractions needs at least {len(SPLITS)} sessions with anchors; found {len(usable)}: give "
+                f"more bars or lower splits.warmup_bars ({config.warmup_bars})"
+            )
+        cuts = np.round(np.cumsum([config.train, config.validation]) * len(usable)).astype(int)
+        cuts = np.clip(cuts, [1, 2], [len(usable) - 2, len(usable) - 1])
+        starts = [usable[0], usable[cuts[0]], usable[cuts[1]], usable[-1] + 1]
+    return np.array(starts, dtype="datetime64[D]")
+
+
+def _starts_by_date(sessions: np.ndarray, config: SplitConfig) -> list[np.datetime64]:
+    first, last = sessions[0], sessions[-1]
+    dates = {name: getattr(config, name) for name in ("train_start", "validation_start", "test_start", "test_end")}
+    for name, day in dates.items():
+        if day is not None and not first <= np.datetime64(day) <= last:
+            raise ValueError(f"splits.{name} must lie within the data ({first} to {last}); found {day}: move it")
+    begin = np.datetime64(dates["train_start"]) if dates["train_start"] else first
+    end = np.datetime64(dates["test_end"]) if dates["test_end"] else last
+    return [begin, np.datetime64(dates["validation_start"]), np.datetime64(dates["test_start"]), end + 1]
+
+
+def _within(days: np.ndarray, first: dt.date | None, last: dt.date | None) -> np.ndarray:
+    inside = np.ones(len(days), dtype=bool)
+    if first is not None:
+        inside &= days >= np.datetime64(first)
+    if last is not None:
+        inside &= days <= np.datetime64(last)
+    return inside
+
+
+def _span(starts: np.ndarray, name: str) -> str:
+    index = SPLITS.index(name)
+    return f"sessions {starts[index]} to {starts[index + 1] - 1}"
+
+
+def _split_frame(features: pd.DataFrame, kept: np.ndarray, name: str) -> pd.DataFrame:
+    rows = features.iloc[kept]
+    return pd.DataFrame(
+        {"position": kept.astype(np.int64), "ts": rows["ts"].array, "session": rows["session"].array, "split": name}
+    )
