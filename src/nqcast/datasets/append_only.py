@@ -1,0 +1,110 @@
+"""A log of records that only grows, one JSON object a line."""
+
+import fcntl
+import json
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+from kedro.io import AbstractDataset, DatasetError
+from kedro_datasets._typing import JSONPreview
+
+from nqcast.datasets.base import local_path
+from nqcast.datasets.documents import finite, plain
+from nqcast.datasets.verified import sync_folder
+
+log = logging.getLogger(__name__)
+
+Record = dict[str, Any]
+
+
+class AppendOnlyLogDataset(AbstractDataset):
+    """save(record) appends one durable line; load() gives all records, oldest first, [] before the first."""
+
+    def __init__(self, *, filepath: str, metadata: dict[str, Any] | None = None) -> None:
+        """
+        Args:
+            filepath: local path of the .jsonl file.
+            metadata: anything for plugins; ignored here.
+        """
+        self._filepath = local_path(filepath)
+        self.metadata = metadata
+
+    def load(self) -> list[Record]:
+        return read_records(Path(self._filepath))
+
+    def save(self, data: Record) -> None:
+        append_record(Path(self._filepath), data)
+
+    def preview(self) -> JSONPreview:
+        """The last twenty records for kedro-viz."""
+        return JSONPreview(json.dumps(finite(read_records(Path(self._filepath))[-20:])))
+
+    def _exists(self) -> bool:
+        return Path(self._filepath).exists()
+
+    def _describe(self) -> dict[str, Any]:
+        return {"filepath": self._filepath}
+
+
+def append_record(path: Path, record: Record) -> None:
+    """Append `record` as one line and fsync; two processes may append at once.
+
+    A last line that a killed writer left unfinished was never acknowledged and is cut off first.
+
+    Raises:
+        DatasetError: `record` is not a dict of JSON values.
+    """
+    if not isinstance(record, dict):
+        raise DatasetError(f"expected one record (a dict), found {type(record).__name__}: append records one by one")
+    line = json.dumps(plain(record, "the record"), ensure_ascii=False).encode() + b"\n"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    is_new = not path.exists()
+    with path.open("a+b") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        end = _end_of_last_line(file)
+        file.truncate(end)
+        file.write(line)
+        file.flush()
+        os.fsync(file.fileno())
+    if is_new:
+        sync_folder(path.parent)
+
+
+def read_records(path: Path) -> list[Record]:
+    """All records of the log, oldest first; an unfinished last line is left out with a warning.
+
+    Raises:
+        DatasetError: another line is not a JSON object.
+    """
+    if not path.exists():
+        return []
+    *lines, rest = path.read_bytes().split(b"\n")
+    if rest:
+        log.warning("%s: its last line is unfinished and left out (%d bytes)", path, len(rest))
+    records = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            record = json.loads(line)
+        except ValueError as error:
+            raise DatasetError(
+                f"expected a JSON object in line {number} of {path}, found {line[:80]!r}: {error}"
+            ) from error
+        if not isinstance(record, dict):
+            raise DatasetError(f"expected a JSON object in line {number} of {path}, found {line[:80]!r}: mend the line")
+        records.append(record)
+    return records
+
+
+def _end_of_last_line(file: Any) -> int:
+    """Offset just after the last newline."""
+    end = file.seek(0, os.SEEK_END)
+    while end > 0:
+        start = max(0, end - 4096)
+        file.seek(start)
+        found = file.read(end - start).rfind(b"\n")
+        if found >= 0:
+            return int(start + found + 1)
+        end = start
+    return 0

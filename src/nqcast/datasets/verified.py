@@ -1,0 +1,206 @@
+"""Durable writes that prove themselves: temporary file, fsync, rename, fsync of the folder, SHA-256 manifest.
+
+A manifest is a text file in the format of `sha256sum` (`<hash>  <name>` per line), so `sha256sum -c` checks it
+too. Plain Python, without Kedro: a reader gets the bytes that were verified, never a file to open again.
+"""
+
+import errno
+import hashlib
+import os
+import re
+import secrets
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+_LINE = re.compile(r"^(?P<digest>[0-9a-f]{64})  (?P<name>[^/\0]+)$")
+_STALE_SECONDS = 3600.0
+_SPARE_BYTES = 1 << 20  # room for the manifest, the folder entry and the file system's own books
+
+
+class VerificationError(ValueError):
+    """What is on disk is not what was written."""
+
+
+class StorageError(OSError):
+    """The place to write to is full, read-only or not a folder."""
+
+
+def sha256_hex(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Put `content` at `path` in one step: a reader, or a crash, sees the old file or the new one, whole.
+
+    Raises:
+        StorageError: the folder is full or cannot be written; the old file is untouched.
+    """
+    with _storage_errors(path, len(content)):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        require_free_space(path.parent, len(content))
+        temporary = _temporary(path)
+        try:
+            _write_through(temporary, content)
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        sync_folder(path.parent)
+
+
+def replace_verified_file(path: Path, content: bytes, manifest: Path) -> None:
+    """Replace `path` and its manifest so that at every instant the manifest accepts the file that is there.
+
+    Two files cannot be renamed at once, so the manifest names the old and the new hash while the file changes.
+    """
+    new_line = _line(content, path.name)
+    try:
+        old_lines = {f"{digest}  {name}\n" for digest, name in _read_manifest(manifest)} if path.exists() else set()
+    except VerificationError:  # the old file cannot be proved anyway
+        old_lines = set()
+    replace_file(manifest, "".join([new_line, *sorted(old_lines - {new_line})]).encode())
+    replace_file(path, content)
+    replace_file(manifest, new_line.encode())
+
+
+def write_folder(folder: Path, files: Mapping[str, bytes], manifest: str) -> None:
+    """Create `folder` with `files` (relative path to content) and their manifest; it appears whole or not at all.
+
+    The manifest lies beside the files: `manifest` may hold a sub-folder, which is then the files' one too.
+
+    Raises:
+        StorageError: `folder` exists and is not empty, or the disk is full or cannot be written; nothing is left
+            behind.
+    """
+    size = sum(map(len, files.values()))
+    lines = [_line(content, Path(name).name) for name, content in sorted(files.items())]
+    with _storage_errors(folder, size):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        remove_stale_temporaries(folder.parent)
+        require_free_space(folder.parent, size)
+        temporary = _temporary(folder)
+        try:
+            temporary.mkdir()
+            for name, content in {**files, manifest: "".join(lines).encode()}.items():
+                target = temporary / name
+                target.parent.mkdir(parents=True, exist_ok=True)
+                _write_through(target, content)
+                sync_folder(target.parent)
+            sync_folder(temporary)
+            temporary.rename(folder)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+        sync_folder(folder.parent)
+
+
+def read_verified(path: Path, manifest: Path) -> bytes:
+    """Read `path` and return its bytes if their SHA-256 stands in `manifest`.
+
+    Raises:
+        VerificationError: file or manifest is missing, or the hash is another; says which were expected and found.
+    """
+    accepted = [digest for digest, name in _read_manifest(manifest) if name == path.name]
+    if not accepted:
+        raise VerificationError(f"the manifest {manifest} has no line for {path.name}")
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise VerificationError(f"{path} cannot be read ({error.strerror}), though {manifest} names it") from error
+    found = sha256_hex(content)
+    if found not in accepted:
+        raise VerificationError(f"{path}: expected SHA-256 {' or '.join(accepted)}, found {found}")
+    return content
+
+
+def require_free_space(folder: Path, n_bytes: int) -> None:
+    """Raise StorageError unless `folder`'s disk has `n_bytes` and a little more free."""
+    free = shutil.disk_usage(folder).free
+    if free < n_bytes + _SPARE_BYTES:
+        raise StorageError(
+            errno.ENOSPC,
+            f"not enough space on disk: {_mib(n_bytes + _SPARE_BYTES)} needed, {_mib(free)} free; "
+            f"free some space or choose another data folder (NQCAST_DATA)",
+            str(folder),
+        )
+
+
+def remove_stale_temporaries(folder: Path) -> None:
+    """Remove what a killed writer left more than an hour ago; younger ones may belong to a living one."""
+    for leftover in folder.glob(".*.tmp"):
+        try:
+            if time.time() - leftover.stat().st_mtime < _STALE_SECONDS:
+                continue
+        except FileNotFoundError:  # its writer has just finished
+            continue
+        if leftover.is_dir() and not leftover.is_symlink():
+            shutil.rmtree(leftover, ignore_errors=True)
+        else:
+            leftover.unlink(missing_ok=True)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a rename or a new name inside `folder` survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _temporary(path: Path) -> Path:
+    """A new name beside `path`: hidden, so that no pattern for versions matches it."""
+    return path.with_name(f".{path.name[:80]}.{secrets.token_hex(6)}.tmp")
+
+
+def _write_through(path: Path, content: bytes) -> None:
+    with path.open("xb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _line(content: bytes, name: str) -> str:
+    return f"{sha256_hex(content)}  {name}\n"
+
+
+def _read_manifest(manifest: Path) -> list[tuple[str, str]]:
+    try:
+        lines = manifest.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise VerificationError(f"its manifest {manifest} cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise VerificationError(f"its manifest {manifest} is garbled ({error.reason})") from error
+    matches = [_LINE.match(line) for line in lines]
+    if not matches or not all(matches):
+        raise VerificationError(f"its manifest {manifest} is garbled: expected lines '<sha256>  <file name>'")
+    return [(match["digest"], match["name"]) for match in matches if match]
+
+
+@contextmanager
+def _storage_errors(path: Path, n_bytes: int) -> Iterator[None]:
+    try:
+        yield
+    except StorageError:
+        raise
+    except OSError as error:
+        cures = {
+            errno.ENOSPC: f"the disk is full, {_mib(n_bytes)} needed: free some space",
+            errno.EDQUOT: f"the disk quota is used up, {_mib(n_bytes)} needed: free some space",
+            errno.EROFS: "the file system is read-only",
+            errno.EACCES: "no permission to write there",
+            errno.EPERM: "no permission to write there",
+            errno.ENOTDIR: "a file stands where a folder is needed: move it away",
+            errno.EEXIST: "a file stands where a folder is needed: move it away",
+            errno.ENOTEMPTY: "it exists already and is not empty: save under another version",
+        }
+        cure = cures.get(error.errno or 0, error.strerror or str(error))
+        message = f"{path} could not be written ({cure}, or choose another data folder with NQCAST_DATA)"
+        raise StorageError(error.errno, message, str(path)) from error
+
+
+def _mib(n_bytes: int) -> str:
+    return f"{n_bytes / 2**20:,.1f} MiB"
