@@ -1,6 +1,7 @@
 """What the data layer is asked for: the names and sizes that the whole project shares, and the configuration models."""
 
 import datetime as dt
+from itertools import pairwise
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -72,7 +73,7 @@ class SplitConfig(BaseModel):
         if self.by_date and (self.validation_start is None or self.test_start is None):
             raise ValueError("a split by dates needs both validation_start and test_start; one is missing: give it")
         given = [day for day in (self.train_start, self.validation_start, self.test_start) if day is not None]
-        if any(later <= day for day, later in zip(given, given[1:], strict=False)):
+        if any(later <= day for day, later in pairwise(given)):
             raise ValueError(f"split dates must be in time order; found {[str(day) for day in given]}: reorder them")
         if self.test_end and given and self.test_end < given[-1]:
             raise ValueError(f"test_end must not be before {given[-1]}; found {self.test_end}: move it")

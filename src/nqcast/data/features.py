@@ -1,8 +1,8 @@
 """The 24 features: causal, free of price levels, finite on every row.
 
-All are computed over the rows of the session grid, untraded ones included, so a row's features depend on the rows up to
-it and on nothing later. Returns stay inside the session (a session's first bar: ln(C/O); the gap sits in `open_return`).
-Price averages run over a path in which the jump of an unadjusted roll is taken out.
+All are computed over the rows of the session grid, untraded ones included: a row depends on the rows up to it and on
+nothing later. Returns stay inside the session (a session's first bar: ln(C/O); the gap sits in `open_return`). Price
+averages run over a path in which the jump of an unadjusted roll is taken out.
 """
 
 import numpy as np

@@ -48,7 +48,7 @@ def make_splits(features: pd.DataFrame, config: SplitConfig | None = None) -> pd
     row_bounds = np.searchsorted(sessions, starts)
     ends = label_end(features)
     parts, last_touched = [], -1
-    for name, first, stop in zip(SPLITS, row_bounds, row_bounds[1:], strict=True):
+    for name, first, stop in zip(SPLITS, row_bounds[:-1], row_bounds[1:], strict=True):
         kept = anchors[(anchors >= first) & (anchors < stop)]
         kept = kept[ends[kept] < stop]  # purge: the label ends inside its own split
         if name != SPLITS[0]:
