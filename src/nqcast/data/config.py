@@ -30,8 +30,12 @@ class FeaturesConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    volume: bool = Field(True, description="Use volume; without it log_volume, amihud and volume_ma_ratio are 0.")
-    tick: float = Field(0.25, gt=0, description="Smallest price step, in index points; half of it floors the logs.")
+    volume: bool = Field(
+        default=True, description="Use volume; without it log_volume, amihud and volume_ma_ratio are 0."
+    )
+    tick: float = Field(
+        default=0.25, gt=0, description="Smallest price step, in index points; half of it floors the logs."
+    )
 
 
 class SplitConfig(BaseModel):
@@ -39,21 +43,25 @@ class SplitConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    train: float = Field(0.70, gt=0, lt=1, description="Share of the sessions that train, where no dates are given.")
-    validation: float = Field(0.15, gt=0, lt=1, description="Share of the sessions that validate.")
-    test: float = Field(0.15, gt=0, lt=1, description="Share of the sessions that test.")
-    train_start: dt.date | None = Field(None, description="First trading date of train (None: the first there is).")
-    validation_start: dt.date | None = Field(None, description="First trading date of validation.")
-    test_start: dt.date | None = Field(None, description="First trading date of test.")
-    test_end: dt.date | None = Field(None, description="Last trading date of test (None: the last there is).")
-    context: int = Field(CONTEXT, ge=1, description="Bars in a window; an anchor needs a full one.")
+    train: float = Field(
+        default=0.70, gt=0, lt=1, description="Share of the sessions that train, where no dates are given."
+    )
+    validation: float = Field(default=0.15, gt=0, lt=1, description="Share of the sessions that validate.")
+    test: float = Field(default=0.15, gt=0, lt=1, description="Share of the sessions that test.")
+    train_start: dt.date | None = Field(
+        default=None, description="First trading date of train (None: the first there is)."
+    )
+    validation_start: dt.date | None = Field(default=None, description="First trading date of validation.")
+    test_start: dt.date | None = Field(default=None, description="First trading date of test.")
+    test_end: dt.date | None = Field(default=None, description="Last trading date of test (None: the last there is).")
+    context: int = Field(default=CONTEXT, ge=1, description="Bars in a window; an anchor needs a full one.")
     embargo_bars: int = Field(
-        CONTEXT,
+        default=CONTEXT,
         ge=0,
         description="The first anchor of a split lies at least this many bars after the last bar that the split before "
         "touches; at least `context`.",
     )
-    warmup_bars: int = Field(WARMUP_BARS, ge=0, description="Grid bars before the first anchor.")
+    warmup_bars: int = Field(default=WARMUP_BARS, ge=0, description="Grid bars before the first anchor.")
 
     @property
     def by_date(self) -> bool:
@@ -85,28 +93,30 @@ class ScaleConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    kind: Literal["seasonal_har", "constant"] = Field("seasonal_har", description="`constant` switches the scale off.")
+    kind: Literal["seasonal_har", "constant"] = Field(
+        default="seasonal_har", description="`constant` switches the scale off."
+    )
     predictors: Literal["realized", "returns", "ewma12", "none"] = Field(
-        "realized",
+        default="realized",
         description="Predictors beside the time of day: realized variance and range, 5-minute returns only, one "
         "average of squared returns (half-life 12 bars), or none.",
     )
     realized_half_lives: tuple[float, ...] = Field(
-        (1, 3, 12, 48, 276, 1380), description="Half-lives of the averages of realized variance, in bars."
+        default=(1, 3, 12, 48, 276, 1380), description="Half-lives of the averages of realized variance, in bars."
     )
     range_half_lives: tuple[float, ...] = Field(
-        (3, 12, 276), description="Half-lives of the averages of the squared log range, in bars."
+        default=(3, 12, 276), description="Half-lives of the averages of the squared log range, in bars."
     )
     return_half_lives: tuple[float, ...] = Field(
-        (1380, 5520), description="Half-lives of the averages of squared 5-minute returns, in bars."
+        default=(1380, 5520), description="Half-lives of the averages of squared 5-minute returns, in bars."
     )
     log_offset: float = Field(
-        0.03, gt=0, le=1, description="Added to each average (whose mean is about 1) before its logarithm."
+        default=0.03, gt=0, le=1, description="Added to each average (whose mean is about 1) before its logarithm."
     )
-    ridge: float = Field(1e-4, ge=0, description="Penalty on the squared coefficients, per observation.")
-    floor: float = Field(1e-5, gt=0, description="Smallest scale, as a return.")
-    rolling_quantiles: bool = Field(False, description="Take the unit quantiles from the latest sessions.")
-    rolling_sessions: int = Field(80, ge=1, description="Sessions in the rolling table of unit quantiles.")
+    ridge: float = Field(default=1e-4, ge=0, description="Penalty on the squared coefficients, per observation.")
+    floor: float = Field(default=1e-5, gt=0, description="Smallest scale, as a return.")
+    rolling_quantiles: bool = Field(default=False, description="Take the unit quantiles from the latest sessions.")
+    rolling_sessions: int = Field(default=80, ge=1, description="Sessions in the rolling table of unit quantiles.")
 
 
 class LoaderConfig(BaseModel):
@@ -114,8 +124,8 @@ class LoaderConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    seed: int = Field(0, ge=0, description="Seed of the order of the training windows.")
+    seed: int = Field(default=0, ge=0, description="Seed of the order of the training windows.")
     windows_per_epoch: int | None = Field(
-        None, ge=1, description="Training anchors drawn at random per epoch (None: all of them)."
+        default=None, ge=1, description="Training anchors drawn at random per epoch (None: all of them)."
     )
-    device: str = Field("cpu", description="Where the table lives: any torch device.")
+    device: str = Field(default="cpu", description="Where the table lives: any torch device.")

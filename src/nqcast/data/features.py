@@ -5,6 +5,8 @@ nothing later. Returns stay inside the session (a session's first bar: ln(C/O); 
 averages run over a path in which the jump of an unadjusted roll is taken out.
 """
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from scipy.signal import lfilter
@@ -65,7 +67,7 @@ def _checked(bars: pd.DataFrame, config: FeaturesConfig) -> pd.DataFrame:
         raise ValueError("bars.ts must increase strictly; found repeated or earlier stamps: sort and deduplicate bars")
     if not (bars["low"].to_numpy() > 0).all():
         raise ValueError("bars must have positive prices; found a low at or below 0 or missing: clean the bars")
-    absent = {name: value for name, value in _OPTIONAL_DEFAULTS.items() if name not in bars.columns}
+    absent: dict[str, Any] = {name: value for name, value in _OPTIONAL_DEFAULTS.items() if name not in bars.columns}
     if "raw_close" not in bars.columns:
         absent["raw_close"] = bars["close"]
     return bars.assign(**absent) if absent else bars
