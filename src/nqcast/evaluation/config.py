@@ -1,0 +1,59 @@
+"""Parameters of the evaluation; imports neither torch nor matplotlib."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+QUICK_BASELINES = ("constants", "time_of_day", "time_of_day_ewma", "log_har", "seasonal_har")
+FULL_BASELINES = (*QUICK_BASELINES, "garch_fhs", "lightgbm")
+
+
+class EvaluateConfig(BaseModel):
+    """How forecasts are made, scored and compared on the test split."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    baselines: Literal["quick", "full"] | tuple[str, ...] = Field(
+        "quick",
+        description="Which baselines to fit: quick (five, seconds), full (also GARCH and LightGBM), or their names.",
+    )
+    batch_size: int = Field(1024, ge=1, le=65536, description="Anchors per forward pass of the model.")
+    device: Literal["auto", "cpu", "cuda", "mps"] = Field(
+        "auto", description="Where the model runs; auto takes cuda, then mps, then cpu."
+    )
+    bootstrap_replications: int = Field(
+        1000, ge=100, le=100_000, description="Resamples of the stationary bootstrap over sessions."
+    )
+    mean_block: float = Field(5.0, ge=1.0, le=250.0, description="Mean length of a bootstrap block, in sessions.")
+    confidence: float = Field(0.95, gt=0.5, lt=1.0, description="Probability of every interval that is reported.")
+    newey_west_lag: int = Field(
+        5, ge=0, le=100, description="Newey-West lag of the Diebold-Mariano test on session sums, in sessions."
+    )
+    phase_lag: int = Field(
+        4, ge=1, le=20, description="Lagged hits in the dynamic-quantile test, in steps of a horizon."
+    )
+    seed: int = Field(0, ge=0, description="Seed of every resampling and of every randomised baseline.")
+    fan_session: str | None = Field(
+        None, description="Trading date (YYYY-MM-DD) of the fan chart; none takes the test split's most moving day."
+    )
+    fan_horizon: str = Field("60m", description="Horizon whose fan is drawn through the day.")
+
+    @field_validator("baselines")
+    @classmethod
+    def _known(cls, value: str | tuple[str, ...]) -> str | tuple[str, ...]:
+        if isinstance(value, tuple):
+            unknown = sorted(set(value) - set(FULL_BASELINES))
+            if unknown or "constants" not in value:
+                raise ValueError(
+                    f"expected names among {list(FULL_BASELINES)} with 'constants' (skill is measured against it), "
+                    f"found {list(value)}: correct evaluate.baselines"
+                )
+        return value
+
+    @property
+    def baseline_names(self) -> tuple[str, ...]:
+        """The baselines to fit, in the order of the table."""
+        profiles = {"quick": QUICK_BASELINES, "full": FULL_BASELINES}
+        return profiles[self.baselines] if isinstance(self.baselines, str) else self.baselines

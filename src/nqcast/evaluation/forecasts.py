@@ -1,0 +1,92 @@
+"""The predictions frame: one row per (anchor, horizon), and its arrays.
+
+Columns: ts, session, horizon, target, q05 … q95, scale; targets, quantiles and scale in log-return units.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+
+from nqcast.evaluation.metrics import Floats, level_name
+
+Positions = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Forecasts:
+    """A predictions frame as arrays, in log-return units.
+
+    ts and session of the N anchors; targets (N, H), NaN where undefined; quantiles (N, H, Q); scale (N, H).
+    """
+
+    ts: pd.Series
+    session: pd.Series
+    targets: Floats
+    quantiles: Floats
+    scale: Floats
+
+
+def targets_at(features: pd.DataFrame, positions: Positions, horizons: Sequence[str]) -> Floats:
+    """Targets (N, H) of the anchors in log-return units, NaN where undefined."""
+    return features.loc[:, [f"target_{name}" for name in horizons]].to_numpy(dtype=float)[positions]
+
+
+def predictions_frame(
+    features: pd.DataFrame,
+    positions: Positions,
+    quantiles_NHQ: ArrayLike,
+    scale_NH: ArrayLike,
+    levels: Sequence[float],
+    horizons: Sequence[str],
+) -> pd.DataFrame:
+    """Long frame of forecasts, sorted by anchor and then by horizon; ``scale_NH`` is of the anchors alone."""
+    quantiles, scale = np.asarray(quantiles_NHQ, dtype=float), np.asarray(scale_NH, dtype=float)
+    expected = (len(positions), len(horizons), len(levels))
+    if quantiles.shape != expected or scale.shape != expected[:2]:
+        raise ValueError(
+            f"expected quantiles {expected} and scale {expected[:2]}, found {quantiles.shape} and {scale.shape}: "
+            "forecast the anchors that are asked for, each once"
+        )
+    anchors = features.loc[features.index[positions], ["ts", "session"]]
+    frame = anchors.loc[anchors.index.repeat(len(horizons))].reset_index(drop=True)
+    frame["horizon"] = pd.array(list(horizons) * len(positions), dtype="string")
+    frame["target"] = targets_at(features, positions, horizons).ravel()
+    for i, tau in enumerate(levels):
+        frame[level_name(tau)] = quantiles[:, :, i].ravel()
+    frame["scale"] = scale.ravel()
+    return frame
+
+
+def as_arrays(predictions: pd.DataFrame, levels: Sequence[float], horizons: Sequence[str]) -> Forecasts:
+    """Arrays of a predictions frame, anchors in time order; ValueError when one lacks a horizon or has it twice."""
+    names = [level_name(tau) for tau in levels]
+    missing = [c for c in ["ts", "session", "horizon", "target", *names, "scale"] if c not in predictions.columns]
+    if missing:
+        raise ValueError(f"expected a predictions frame, found no column {missing}: forecast again with `evaluate`")
+    order = {name: h for h, name in enumerate(horizons)}
+    column = predictions["horizon"].map(order)
+    if column.isna().any():
+        raise ValueError(
+            f"expected horizons {list(horizons)}, found {sorted(predictions['horizon'].unique())}: "
+            "score with the horizons that were forecast"
+        )
+    frame = predictions.assign(_h=column.astype(int)).sort_values(["ts", "_h"], kind="stable", ignore_index=True)
+    n, h = len(frame) // len(horizons), len(horizons)
+    complete = len(frame) == n * h and (frame["_h"].to_numpy() == np.tile(np.arange(h), n)).all()
+    if not complete or frame["ts"].iloc[::h].duplicated().any():
+        raise ValueError(
+            f"expected each anchor once per horizon, found {len(frame)} rows for {n} anchors: forecast again"
+        )
+    first = frame.iloc[::h].reset_index(drop=True)
+    return Forecasts(
+        ts=first["ts"],
+        session=first["session"],
+        targets=frame["target"].to_numpy(dtype=float).reshape(n, h),
+        quantiles=frame[names].to_numpy(dtype=float).reshape(n, h, len(levels)),
+        scale=frame["scale"].to_numpy(dtype=float).reshape(n, h),
+    )

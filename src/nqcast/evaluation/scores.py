@@ -1,0 +1,167 @@
+"""The score table: every forecast on the same anchors, each horizon and the mean, and its rendering as text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from nqcast.evaluation import metrics
+from nqcast.evaluation.forecasts import Forecasts
+from nqcast.evaluation.metrics import Floats, level_name
+
+MEAN = "mean"
+REFERENCES = ("constants", "time_of_day", "seasonal_har")
+
+
+def score_table(
+    forecasts: Mapping[str, Floats], targets_NH: Floats, levels: Sequence[float], horizons: Sequence[str]
+) -> pd.DataFrame:
+    """One row per (forecast, horizon) and one per forecast for the mean over horizons.
+
+    ``forecasts`` maps a name to quantiles (N, H, Q) at the same N anchors. Columns: n (defined targets),
+    mean_pinball, crps, wis, skill_<reference> for each of `REFERENCES` present, picp_50/80/90, width_50/80/90,
+    winkler_50/80/90, crossing_rate, q05 … (coverage of each level). Losses and widths in log-return units;
+    the mean row is the plain mean of the horizons' rows, its n their sum.
+    """
+    references = [name for name in REFERENCES if name in forecasts]
+    loss = {name: metrics.mean_pinball(q, targets_NH, levels) for name, q in forecasts.items()}
+    blocks = []
+    for name, quantiles in forecasts.items():
+        block = _scores_of_one(quantiles, targets_NH, levels, horizons)
+        for reference in references:
+            block[f"skill_{reference}"] = metrics.skill(loss[name], loss[reference])
+        mean = block.drop(columns="horizon").mean().to_frame().T.assign(horizon=MEAN, n=block["n"].sum())
+        blocks.append(pd.concat([block, mean], ignore_index=True).assign(forecast=name))
+    table = pd.concat(blocks, ignore_index=True).astype({"n": "int64"})
+    skills = [f"skill_{reference}" for reference in references]
+    leading = ["forecast", "horizon", "n", "mean_pinball", *skills]
+    return table[[*leading, *[c for c in table.columns if c not in leading]]]
+
+
+def _scores_of_one(
+    quantiles_NHQ: Floats, targets_NH: Floats, levels: Sequence[float], horizons: Sequence[str]
+) -> pd.DataFrame:
+    block = pd.DataFrame({"horizon": list(horizons), "n": np.isfinite(targets_NH).sum(axis=0)})
+    block["mean_pinball"] = metrics.mean_pinball(quantiles_NHQ, targets_NH, levels)
+    block["crps"] = metrics.mean_defined(metrics.crps(quantiles_NHQ, targets_NH, levels))
+    block["wis"] = metrics.mean_defined(metrics.weighted_interval_score(quantiles_NHQ, targets_NH, levels))
+    for percent in (50, 80, 90):
+        if metrics.has_interval(levels, percent):
+            for name, of in (("picp", metrics.inside), ("width", metrics.width), ("winkler", metrics.winkler)):
+                block[f"{name}_{percent}"] = metrics.mean_defined(of(quantiles_NHQ, targets_NH, levels, percent))
+    block["crossing_rate"] = [metrics.crossing_rate(quantiles_NHQ[:, h]) for h in range(len(horizons))]
+    coverage = metrics.coverage_by_level(quantiles_NHQ, targets_NH, levels)
+    return block.assign(**{level_name(tau): coverage[:, i] for i, tau in enumerate(levels)})
+
+
+def add_truth(
+    forecasts: Mapping[str, Floats],
+    anchors: Forecasts,
+    true_quantiles: pd.DataFrame,
+    levels: Sequence[float],
+    horizons: Sequence[str],
+) -> pd.DataFrame:
+    """Gap to the true conditional quantiles and share of the learnable skill, on the anchors where truth is known.
+
+    ``true_quantiles`` has ts, horizon, q05 …; columns of the result: forecast, horizon, n, mean_pinball, true_pinball,
+    gap (mean_pinball − true_pinball, log-return units), learnable_share = (L_constants − L) / (L_constants − L_true);
+    the mean row averages the horizons' losses and shares. ValueError when no anchor has a true quantile.
+    """
+    truth_NHQ = _truth_at(anchors.ts, true_quantiles, levels, horizons)
+    known = np.isfinite(truth_NHQ).all(axis=(1, 2))
+    if not known.any():
+        raise ValueError("expected true quantiles at some scored anchors, found none: ask the market for those anchors")
+    targets, truth = anchors.targets[known], truth_NHQ[known]
+    true_loss = metrics.mean_pinball(truth, targets, levels)
+    constant = metrics.mean_pinball(forecasts["constants"][known], targets, levels)
+    blocks = []
+    for name, quantiles in {**forecasts, "truth": truth_NHQ}.items():
+        loss = metrics.mean_pinball(quantiles[known], targets, levels)
+        block = pd.DataFrame({"forecast": name, "horizon": list(horizons), "n": np.isfinite(targets).sum(axis=0)})
+        block = block.assign(mean_pinball=loss, true_pinball=true_loss, gap=loss - true_loss)
+        block["learnable_share"] = (constant - loss) / (constant - true_loss)
+        numbers = block.drop(columns=["forecast", "horizon"]).mean().to_frame().T
+        mean = numbers.assign(forecast=name, horizon=MEAN, n=block["n"].sum())
+        blocks.append(pd.concat([block, mean], ignore_index=True))
+    return pd.concat(blocks, ignore_index=True).astype({"n": "int64"})
+
+
+def _truth_at(ts: pd.Series, true_quantiles: pd.DataFrame, levels: Sequence[float], horizons: Sequence[str]) -> Floats:
+    names = [level_name(tau) for tau in levels]
+    indexed = true_quantiles.set_index(["horizon", "ts"])[names]
+    return np.stack([indexed.loc[h].reindex(pd.DatetimeIndex(ts)).to_numpy(dtype=float) for h in horizons], axis=1)
+
+
+def score_by_group(
+    forecasts: Mapping[str, Floats],
+    targets_NH: Floats,
+    group_N: NDArray[np.object_],
+    levels: Sequence[float],
+    horizons: Sequence[str],
+) -> pd.DataFrame:
+    """The score table of each group of anchors (session part, weekday, volatility tercile …), with a column group."""
+    blocks = []
+    for group in pd.unique(pd.Series(group_N).dropna()):
+        chosen = np.asarray(group_N) == group
+        part = {name: quantiles[chosen] for name, quantiles in forecasts.items()}
+        blocks.append(score_table(part, targets_NH[chosen], levels, horizons).assign(group=group))
+    table = pd.concat(blocks, ignore_index=True)
+    return table[["group", *[c for c in table.columns if c != "group"]]]
+
+
+def describe_anchors(anchors: Forecasts) -> str:
+    """One sentence that names the anchor set: how many, from when to when, in how many sessions."""
+    first, last = anchors.ts.iloc[0], anchors.ts.iloc[-1]
+    return (
+        f"{len(anchors.ts):,} anchors (traded bars outside the halt with a full window and a defined target) "
+        f"from {first:%Y-%m-%d %H:%M} to {last:%Y-%m-%d %H:%M} UTC in {anchors.session.nunique()} sessions"
+    )
+
+
+def render_scores(table: pd.DataFrame, anchor_set: str, truth: pd.DataFrame | None = None) -> str:
+    """The score table as plain text, at most 100 columns: a block per figure, forecasts down, horizons across."""
+    columns = [
+        ("mean_pinball", "Mean pinball loss x 1e-4 (log return; less is better)", 1e4, 3),
+        *[
+            (f"skill_{name}", f"Skill over {name.replace('_', ' ')}, % (more is better)", 100.0, 2)
+            for name in REFERENCES
+            if f"skill_{name}" in table
+        ],
+        ("picp_80", "Outcomes inside the 80 % interval, %", 100.0, 1),
+    ]
+    parts = [f"Scores on {anchor_set}", ""]
+    for column, heading, factor, digits in columns:
+        if column in table:
+            parts += [heading, _pivot_text(table, column, factor, digits), ""]
+    levels = [c for c in table.columns if c.startswith("q") and c[1:].isdigit()]
+    pooled = table[table["horizon"] == MEAN].set_index("forecast")[levels] * 100
+    parts += ["Outcomes at or below each quantile, %, mean over horizons", _text(pooled, 1)]
+    if truth is not None:
+        parts += ["", "Share of the learnable skill (constants 0, true quantiles 100), %"]
+        parts += [
+            _pivot_text(truth, "learnable_share", 100.0, 1),
+            "",
+            "Gap to the true quantiles x 1e-4 (mean pinball)",
+        ]
+        parts += [_pivot_text(truth, "gap", 1e4, 3)]
+    counts = table[table["forecast"] == table["forecast"].iloc[0]]
+    text = ", ".join(f"{row.horizon} {row.n:,}" for row in counts.itertuples() if row.horizon != MEAN)
+    return "\n".join([*parts, "", f"Defined targets: {text}"])
+
+
+def _pivot_text(table: pd.DataFrame, column: str, factor: float, digits: int) -> str:
+    wide = table.pivot(index="forecast", columns="horizon", values=column)
+    return _text(wide.loc[table["forecast"].unique(), table["horizon"].unique()] * factor, digits)
+
+
+def _text(wide: pd.DataFrame, digits: int) -> str:
+    width = max([len(str(name)) for name in wide.index] + [16])
+    head = " " * (width + 2) + "".join(f"{name!s:>10}" for name in wide.columns)
+    rows = [
+        f"  {str(name).replace('_', ' '):<{width}}" + "".join(f"{value:>10.{digits}f}" for value in values)
+        for name, values in zip(wide.index, wide.to_numpy(), strict=True)
+    ]
+    return "\n".join([head, *rows])
