@@ -1,0 +1,144 @@
+"""The law of the simulated market's 1-minute returns: two-component Beta-t-EGARCH on a diurnal profile.
+
+A traded minute has the recorded log return r = sqrt(h) z, z standardised Student t with ν degrees of freedom, and
+
+    h       = diurnal(minute of day) · exp(slow + fast)
+    slow'   = φ_s slow + κ_s u
+    fast'   = φ_f fast + κ_f u − θ w
+    u       = (ν + 1) z² / (ν − 2 + z²) − 1         score of the log variance, mean 0
+    w       ∝ z / (ν − 2 + z²)                      score of the location, mean 0, variance 1
+
+with z recomputed from the return as it was RECORDED (on the tick), so that the state is a function of past bars alone.
+u and w are bounded, hence the state is stationary with all its moments if and only if |φ_s| < 1 and |φ_f| < 1.
+Bad news (z < 0) raises the fast component: leverage. A minute without a trade returns 0 and brings no news; the state decays.
+Source: Harvey (2013), "Dynamic Models for Volatility and Heavy Tails", chapter 4 (two components, leverage).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from nqcast.market.simulation_config import SimulationConfig
+
+FloatArray = NDArray[np.float64]
+
+MINUTES_PER_DAY = 1440
+INNOVATIONS = 1 << 16
+
+# Exchange time (HH:MM) and volatility of a 1-minute return there, in 1e-4; straight lines between, jumps as two knots.
+DIURNAL_KNOTS: tuple[tuple[str, float], ...] = (
+    ("17:00", 5.6), ("17:01", 3.6), ("17:05", 2.2), ("17:15", 1.75), ("17:59", 1.55), ("18:00", 1.75), ("18:58", 1.62),
+    ("19:00", 2.6), ("19:05", 1.95), ("19:14", 1.85), ("19:15", 2.45), ("19:45", 1.98), ("20:30", 2.25), ("21:00", 1.95),
+    ("22:00", 1.8), ("23:00", 1.68), ("23:58", 1.5), ("00:00", 1.9), ("00:15", 1.68), ("00:59", 1.65), ("01:00", 3.0),
+    ("01:05", 2.35), ("01:20", 2.0), ("01:59", 2.2), ("02:00", 5.3), ("02:02", 4.0), ("02:10", 3.4), ("02:30", 3.05),
+    ("02:59", 2.85), ("03:00", 3.1), ("03:30", 2.55), ("04:00", 2.4), ("05:00", 2.12), ("06:00", 2.1), ("07:00", 2.05),
+    ("07:29", 1.95), ("07:30", 6.2), ("07:31", 4.2), ("07:35", 3.1), ("07:45", 2.55), ("08:00", 2.55), ("08:24", 2.2),
+    ("08:29", 3.6), ("08:30", 8.2), ("08:40", 6.7), ("08:50", 6.0), ("08:59", 5.0), ("09:00", 6.7), ("09:03", 5.5),
+    ("09:25", 4.85), ("09:29", 4.85), ("09:30", 5.5), ("09:45", 4.5), ("10:00", 4.4), ("10:30", 4.0), ("11:00", 3.6),
+    ("11:30", 3.35), ("12:59", 3.35), ("13:00", 5.4), ("13:02", 4.3), ("13:30", 3.8), ("14:00", 4.05), ("14:30", 4.2),
+    ("14:54", 4.3), ("14:59", 4.8), ("15:00", 6.8), ("15:04", 3.6), ("15:14", 3.0), ("15:15", 3.3), ("15:29", 3.0),
+    ("15:30", 6.2), ("15:31", 2.3), ("15:35", 1.6), ("15:45", 1.3), ("15:58", 1.2), ("15:59", 1.9), ("16:14", 1.9),
+)  # fmt: skip
+# Exchange time and the chance that a minute there has no trade.
+MISSING_KNOTS: tuple[tuple[str, float], ...] = (
+    ("17:00", 0.0), ("17:01", 0.02), ("17:10", 0.12), ("18:00", 0.14), ("18:58", 0.14), ("19:00", 0.06), ("20:30", 0.06), ("22:00", 0.12),
+    ("23:30", 0.15), ("00:00", 0.13), ("00:59", 0.1), ("01:00", 0.03), ("01:59", 0.02), ("02:00", 0.003), ("07:00", 0.003),
+    ("07:30", 0.0), ("15:14", 0.0), ("15:30", 0.0), ("15:45", 0.03), ("16:14", 0.05),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Law:
+    """The coefficients of the recursion above, as plain floats."""
+
+    df: float
+    slow_decay: float
+    slow_news: float
+    fast_decay: float
+    fast_news: float
+    leverage: float
+    location_scale: float
+    floor_ticks: float
+
+    @classmethod
+    def of(cls, config: SimulationConfig) -> Law:
+        """The law of a configuration."""
+        df = config.degrees_of_freedom
+        z = innovation_table(df)
+        return cls(
+            df=df,
+            slow_decay=0.5 ** (1.0 / config.slow_half_life),
+            slow_news=config.slow_news,
+            fast_decay=0.5 ** (1.0 / config.fast_half_life),
+            fast_news=config.fast_news,
+            leverage=config.leverage,
+            location_scale=float(1.0 / np.std(z / (df - 2.0 + z * z))),
+            floor_ticks=config.variance_floor_ticks,
+        )
+
+
+@lru_cache(maxsize=8)
+def innovation_table(df: float) -> FloatArray:
+    """The 65,536 equally likely values of an innovation, ascending: Student t mid-quantiles scaled to variance 1.
+
+    The market and its Monte Carlo draw from this same table, so the law is exact, and entry i mirrors entry 65535 − i.
+    """
+    upper = stats.t.isf((np.arange(INNOVATIONS // 2) + 0.5) / INNOVATIONS, df)
+    z = np.concatenate([-upper, upper[::-1]])
+    z /= np.sqrt(np.mean(z * z))
+    z.flags.writeable = False
+    return z
+
+
+def _by_minute(knots: tuple[tuple[str, float], ...]) -> FloatArray:
+    """A value for each minute of the exchange's day, linear between knots of (HH:MM, value)."""
+    minute = np.array([60 * int(clock[:2]) + int(clock[3:]) for clock, _ in knots])
+    value = np.array([v for _, v in knots])
+    order = np.argsort(minute)
+    return np.interp(np.arange(MINUTES_PER_DAY), minute[order], value[order], period=MINUTES_PER_DAY)
+
+
+def missing_probability(config: SimulationConfig) -> FloatArray:
+    """Chance of a minute without a trade, for each minute of the exchange's day: shape (1440,)."""
+    return np.minimum(config.missing_strength * _by_minute(MISSING_KNOTS), 0.9)
+
+
+def diurnal_variance(config: SimulationConfig) -> FloatArray:
+    """Variance of a traded minute's return at state slow = fast = 0, by minute of the exchange's day: shape (1440,).
+
+    Scaled so that a regular session (17:00–16:00, without the 15:15 halt) has the configured long-run variance.
+    """
+    variance = _by_minute(DIURNAL_KNOTS) ** (2.0 * config.diurnal_strength)
+    minute = np.arange(MINUTES_PER_DAY)
+    open_ = (minute < 15 * 60 + 15) | ((minute >= 15 * 60 + 30) & (minute < 16 * 60)) | (minute >= 17 * 60)
+    traded = 1.0 - missing_probability(config)
+    session = float((variance * traded)[open_].sum()) * mean_variance_factor(config)
+    return variance * (config.session_volatility**2 / session)
+
+
+def news(z: FloatArray, law: Law) -> tuple[FloatArray, FloatArray]:
+    """Scale news u and location news w of standardised returns z."""
+    weight = 1.0 / (law.df - 2.0 + z * z)
+    return (law.df + 1.0) * z * z * weight - 1.0, law.location_scale * z * weight
+
+
+def mean_variance_factor(config: SimulationConfig) -> float:
+    """E[exp(slow + fast)] in the stationary state when every minute trades: the closed form the normalisation uses.
+
+    The state is Σ_j a_j u_j − b_j w_j over past minutes with a_j = κ_s φ_s^j + κ_f φ_f^j and b_j = θ φ_f^j; the news is independent
+    over minutes, so the expectation is the product of E[exp(a_j u − b_j w)]. Two cumulants are exact where a_j, b_j are small.
+    """
+    law = Law.of(config)
+    z = innovation_table(law.df)[8 :: INNOVATIONS // 4096]
+    u, w = news(z, law)
+    lags = np.arange(int(30 * max(config.slow_half_life, config.fast_half_life)))
+    a = law.slow_news * law.slow_decay**lags + law.fast_news * law.fast_decay**lags
+    b = law.leverage * law.fast_decay**lags
+    near = min(len(lags), int(8 * config.fast_half_life))
+    exact = np.log(np.mean(np.exp(a[:near, None] * u - b[:near, None] * w), axis=1)).sum()
+    return float(np.exp(exact + np.sum(a[near:] * np.mean(u) + 0.5 * a[near:] ** 2 * np.var(u) + 0.5 * b[near:] ** 2)))
