@@ -1,0 +1,20 @@
+"""Settings of experiment tracking."""
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class TrackingConfig(BaseModel):
+    """Whether and where a run is tracked; the variable MLFLOW_TRACKING_URI wins over `uri`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    enabled: bool = Field(default=True, description="Track runs in MLflow; false writes nothing.")
+    experiment: str = Field(default="nqcast", min_length=1, description="MLflow experiment of the runs.")
+    uri: str | None = Field(
+        default=None, description="MLflow tracking URI; null is a SQLite file in the data folder (09_tracking/mlflow.db)."
+    )
+    request_timeout: float = Field(default=2.0, gt=0, le=60, description="Longest wait for one answer, in seconds.")
+    poll_interval: float = Field(default=0.5, gt=0, le=60, description="Pause between two looks for news, in seconds.")
+    final_wait: float = Field(
+        default=4.0, ge=0, le=60, description="Longest wait for the last news to arrive when a run ends, in seconds."
+    )
