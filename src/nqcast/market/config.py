@@ -1,0 +1,74 @@
+"""Parameters of ingest: what a vendor file must hold, what is refused, how contracts are joined."""
+
+from __future__ import annotations
+
+from datetime import date, time
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+SOURCE_SPACINGS = (1, 5)
+"""Bar spacings taken from a vendor, in minutes."""
+
+BAR_MINUTES = 5
+"""Length of a bar of the grid, in minutes."""
+
+EXCHANGE_ZONE = "America/Chicago"
+
+
+class IngestConfig(BaseModel):
+    """How raw vendor bars become the 5-minute session grid; every default is the safe choice."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    volume: bool = Field(True, description="Whether the file must have a volume column; false writes volume 0.")
+    naive_timezone: str | None = Field(
+        None, description="Zone of time stamps that carry none, such as America/Chicago; none makes them an error."
+    )
+    tick: float = Field(0.25, gt=0, description="Price tick in points; prices off it are counted, not refused.")
+    min_rows: int = Field(300, ge=1, description="Fewest usable source bars; below it ingest stops.")
+    max_quarantined_share: float = Field(
+        0.01, ge=0, le=1, description="Largest share of source bars that may be quarantined before ingest stops."
+    )
+    max_question_share: float = Field(
+        0.025,
+        ge=0,
+        le=1,
+        description="Largest share of source bars in long runs outside the calendar before ingest stops: "
+        "a time zone wrong by one hour gives about 0.04.",
+    )
+    question_minutes: int = Field(
+        5, ge=2, description="Consecutive minutes outside the calendar that make a question instead of strays."
+    )
+    session_closes: dict[date, time] = Field(
+        default_factory=dict,
+        description="Answers to questions to the calendar: trading date to its close, exchange time.",
+    )
+    overlap_hours: float = Field(
+        24.0, gt=0, description="Hours before the last common bar over which the roll factor is measured."
+    )
+    overlap_max_age_days: float = Field(
+        7.0, gt=0, description="Oldest common bar, in days before the roll, from which a factor is still taken."
+    )
+    end_confirmation_minutes: int = Field(
+        60, ge=0, description="Minutes the next contract must be seen after the old one's last bar to call it ended."
+    )
+    jump_multiple: float = Field(
+        8.0, gt=0, description="Contracts unknown: opening gaps above this multiple of their median are listed."
+    )
+    missing_stretch_minutes: int = Field(
+        30, ge=5, description="Shortest stretch without a trade, in minutes, that the data report lists."
+    )
+
+    @field_validator("naive_timezone")
+    @classmethod
+    def _zone_exists(cls, zone: str | None) -> str | None:
+        from zoneinfo import ZoneInfo
+
+        if zone is not None:
+            try:
+                ZoneInfo(zone)
+            except (KeyError, ValueError, OSError) as error:
+                raise ValueError(
+                    f"expected the name of a time zone such as America/Chicago or UTC, found {zone!r}"
+                ) from error
+        return zone

@@ -1,0 +1,66 @@
+"""Which rows of a raw file can be believed: reasons for quarantine, duplicates."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from nqcast.market.calendar import nanoseconds
+from nqcast.market.contracts import is_outright
+from nqcast.market.schema import MINUTE_NS, PRICES
+
+SPREAD = "calendar spread, not a contract"
+OUT_OF_SESSION = "out of session"
+
+
+def faults(raw: pd.DataFrame, spacing: int) -> pd.Series:
+    """Reason to quarantine each row (N,), text; None for a sound one. The first reason that applies is given."""
+    price = raw[list(PRICES)].to_numpy()
+    open_, high, low, close = price.T
+    rules = {
+        "time stamp missing, ambiguous or impossible in its zone": raw["ts"].isna().to_numpy(),
+        "time stamp between the bars of its spacing": off_grid(raw["ts"], spacing),
+        SPREAD: spreads(raw),
+        "price missing or not finite": ~np.isfinite(price).all(axis=1),
+        "price zero or negative": (price <= 0).any(axis=1),
+        "high below low": high < low,
+        "open or close outside the range": (np.maximum(open_, close) > high) | (np.minimum(open_, close) < low),
+    }
+    if "volume" in raw:
+        volume = raw["volume"].to_numpy()
+        rules["volume missing or not finite"] = ~np.isfinite(volume)
+        rules["volume negative"] = volume < 0
+    return pd.Series(np.select(list(rules.values()), list(rules), default=None), index=raw.index, dtype=object)
+
+
+def off_grid(ts: pd.Series, spacing: int) -> np.ndarray:
+    """True (N,) where a stamp is no multiple of the spacing (minutes)."""
+    return nanoseconds(ts) % (spacing * MINUTE_NS) != 0
+
+
+def spreads(raw: pd.DataFrame) -> np.ndarray:
+    """True (N,) where the contract text names a calendar spread."""
+    if "contract" not in raw:
+        return np.zeros(len(raw), dtype=bool)
+    code, texts = pd.factorize(raw["contract"])
+    return np.array([not is_outright(str(text)) for text in texts] + [False])[code]
+
+
+def without_duplicates(bars: pd.DataFrame, code: np.ndarray) -> np.ndarray:
+    """Rows to keep (N,), bool: the first of identical bars of one minute and contract.
+
+    bars is sorted by ts, then contract code (N,). Raises ValueError where such bars differ.
+    """
+    values = bars[[*PRICES, *(("volume",) if "volume" in bars else ())]].to_numpy()
+    stamp = bars["ts"].to_numpy()
+    repeated = np.zeros(len(bars), dtype=bool)
+    repeated[1:] = (stamp[1:] == stamp[:-1]) & (code[1:] == code[:-1])
+    again = np.flatnonzero(repeated)
+    conflict = again[(values[again] != values[again - 1]).any(axis=1)]
+    if len(conflict):
+        example = ", ".join(str(ts) for ts in bars["ts"].iloc[conflict[:3]])
+        raise ValueError(
+            f"expected one bar per minute and contract, found {len(conflict)} that differ from another of the same "
+            f"minute (at {example}): remove one of each, or add the contract column if these are several contracts"
+        )
+    return ~repeated

@@ -1,0 +1,151 @@
+"""Raw vendor bars to clean 5-minute bars: check, sessions, rolls, grid."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from nqcast.market import calendar, hygiene
+from nqcast.market.aggregate import aggregate
+from nqcast.market.config import IngestConfig
+from nqcast.market.contracts import Contracts, identify_contracts
+from nqcast.market.report import session_report
+from nqcast.market.rolls import join_contracts
+from nqcast.market.schema import BARS, PRICES, check_raw_bars, infer_spacing
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Ingested:
+    """What ingest makes of a raw file: bars on the grid, the roll ledger, rejected rows with reasons, the data report."""
+
+    bars: pd.DataFrame
+    roll_ledger: list[dict[str, Any]]
+    quarantine: pd.DataFrame
+    report: dict[str, Any]
+
+
+def build_bars(raw: pd.DataFrame, config: IngestConfig) -> Ingested:
+    """Bars on the complete 5-minute grid of each session from raw 1- or 5-minute bars, in any order of rows.
+
+    Raises ValueError for a frame that is no bars, other spacings, conflicting duplicates, too few rows, or a share of
+    rejected rows above the configured one.
+    """
+    checked = check_raw_bars(raw, config)
+    spacing = infer_spacing(checked["ts"])
+    reason = hygiene.faults(checked, spacing)
+    sound, contracts, counts = _sorted_unique(checked[reason.isna()])
+    sound, sessions, questions = _with_sessions(sound, spacing, config)
+    outside = sound["session_position"].to_numpy() == calendar.OUTSIDE
+    rejected = sound[outside]
+    quarantine = _quarantine(checked, reason, rejected)
+    _check_enough(quarantine, len(checked), int((~outside).sum()), config)
+    inside = sound[~outside].reset_index(drop=True)
+    joined, ledger = join_contracts(inside, contracts, config, contracts.code_N[~outside])
+    bars = aggregate(joined, sessions, contracts.names)
+    report = {
+        "rows_in": len(raw),
+        "rows_used": len(joined),
+        "spacing_minutes": spacing,
+        "first_bar": bars["ts"].iloc[0].isoformat(),
+        "last_bar": bars["ts"].iloc[-1].isoformat(),
+        "bars": len(bars),
+        "traded_bars": int(bars["traded"].sum()),
+        **counts,
+        "off_tick_prices": _off_tick(inside, config.tick),
+        "quarantined": len(quarantine),
+        "quarantined_by_reason": {str(key): int(n) for key, n in quarantine["reason"].value_counts().items()},
+        "questions_to_the_calendar": questions,
+        "contracts": list(contracts.names) if contracts.known else [],
+        "rolls": len([entry for entry in ledger if entry["rule"] != "jump"]),
+        "sessions": session_report(bars, sessions, config.missing_stretch_minutes),
+    }
+    BARS.validate(bars)
+    logger.info(
+        "ingest: %s rows of %s-minute bars, %s bars in %s sessions, %s quarantined, %s rolls",
+        len(raw), spacing, len(bars), bars["session"].nunique(), len(quarantine), report["rolls"],
+    )  # fmt: skip
+    return Ingested(bars, ledger, quarantine, report)
+
+
+def _sorted_unique(sound: pd.DataFrame) -> tuple[pd.DataFrame, Contracts, dict[str, int]]:
+    """Rows by time, then contract, each once; what that took."""
+    disorder = int((sound["ts"].diff() < pd.Timedelta(0)).sum())
+    ordered = sound.sort_values("ts", kind="stable") if disorder else sound
+    contracts = identify_contracts(ordered.get("contract"), ordered["ts"])
+    order = np.lexsort((contracts.code_N, ordered["ts"].to_numpy()))
+    ordered, code = ordered.iloc[order], contracts.code_N[order]
+    keep = hygiene.without_duplicates(ordered, code)
+    counts = {"rows_out_of_order": disorder, "duplicates_dropped": int((~keep).sum())}
+    return ordered[keep], Contracts(code[keep], contracts.names, contracts.known), counts
+
+
+def _with_sessions(
+    sound: pd.DataFrame, spacing: int, config: IngestConfig
+) -> tuple[pd.DataFrame, pd.DataFrame, list[dict[str, Any]]]:
+    """Bars with session_position and session, the sessions, and the questions to the calendar.
+
+    A long run outside the calendar is real trading until someone says otherwise: it is kept, and asked about.
+    """
+    if not len(sound):
+        raise ValueError("expected bars, found none that can be believed: every row was rejected, see the reasons")
+    sessions = calendar.sessions_around(sound["ts"].iloc[0], sound["ts"].iloc[-1], config.session_closes)
+    position = calendar.assign_sessions(sound["ts"], sessions)
+    runs = calendar.runs_outside(sound["ts"], position, spacing, config.question_minutes)
+    if len(runs):
+        sessions = calendar.extend_sessions(sessions, runs)
+        asked = int((position == calendar.OUTSIDE).sum())
+        position = calendar.assign_sessions(sound["ts"], sessions)
+        asked -= int((position == calendar.OUTSIDE).sum())
+        _ask(runs, asked, len(sound), config)
+    day = sessions["session"].to_numpy()[np.maximum(position, 0)]
+    questions = [
+        {"start": run.start.isoformat(), "end": run.end.isoformat(), "minutes": int(run.minutes)}
+        for run in runs.itertuples()
+    ]
+    return sound.assign(session_position=position, session=day), sessions, questions
+
+
+def _ask(runs: pd.DataFrame, asked: int, total: int, config: IngestConfig) -> None:
+    first = runs.iloc[0]
+    message = (
+        f"{asked} of {total} bars lie in {len(runs)} runs of {config.question_minutes} minutes or more outside the "
+        f"session calendar, the first from {first['start']} to {first['end']}"
+    )
+    if asked > config.max_question_share * total:
+        raise ValueError(
+            f"expected at most {config.max_question_share:.1%} of the bars outside the session calendar, found {message}: "
+            "check the time zone of the stamps, or raise max_question_share"
+        )
+    logger.warning("a question to the calendar: %s; kept. Set session_closes if the calendar is wrong", message)
+
+
+def _quarantine(checked: pd.DataFrame, reason: pd.Series, outside: pd.DataFrame) -> pd.DataFrame:
+    """Rejected rows in order of the file: the raw columns and the reason."""
+    reasons = reason.copy()
+    reasons[outside.index] = hygiene.OUT_OF_SESSION
+    rejected = reasons.notna()
+    return checked[rejected].assign(reason=reasons[rejected].astype("str")).reset_index(drop=True)
+
+
+def _check_enough(quarantine: pd.DataFrame, total: int, usable: int, config: IngestConfig) -> None:
+    faulty = quarantine["reason"][quarantine["reason"] != hygiene.SPREAD]
+    if len(faulty) > config.max_quarantined_share * total:
+        listed = ", ".join(f"{reason}: {n}" for reason, n in faulty.value_counts().items())
+        raise ValueError(
+            f"expected at most {config.max_quarantined_share:.1%} of the rows to be rejected, found {len(faulty)} of "
+            f"{total} ({listed}): repair the file, or raise max_quarantined_share"
+        )
+    if usable < config.min_rows:
+        raise ValueError(f"expected at least {config.min_rows} usable bars, found {usable}: bring more bars")
+
+
+def _off_tick(bars: pd.DataFrame, tick: float) -> int:
+    """Rows with a price that is no multiple of the tick."""
+    ticks = bars[list(PRICES)].to_numpy() / tick
+    return int((np.abs(ticks - np.round(ticks)) > 1e-6).any(axis=1).sum())

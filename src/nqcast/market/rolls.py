@@ -1,0 +1,188 @@
+"""One continuous series from overlapping contracts: front changes by identity, forward ratio adjustment.
+
+The front contract changes at the first session after one in which the next contract (by expiry) traded more, or when
+its bars end; it never changes back. From a change on, prices are multiplied by the product of all factors so far,
+each the median of old close / new close over common bars before the change, so the past never changes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from nqcast.market.calendar import nanoseconds
+from nqcast.market.config import BAR_MINUTES, IngestConfig
+from nqcast.market.contracts import Contracts
+from nqcast.market.schema import MINUTE_NS, PRICES
+
+HOUR_NS = 60 * MINUTE_NS
+
+
+@dataclass(frozen=True)
+class Roll:
+    """A change of the front contract: at `stamp` (ns, the first bar that may be the new one's), by which rule."""
+
+    stamp: int
+    old: int
+    new: int
+    rule: str
+
+
+def front_changes(bars: pd.DataFrame, code: np.ndarray, confirmation_minutes: int) -> tuple[int, list[Roll]]:
+    """First front contract and the changes after it, in order of time.
+
+    bars: ts, session_position and volume (optional), sorted by ts; code (N,) in order of expiry.
+    """
+    stamp = nanoseconds(bars["ts"])
+    n_contracts = int(code.max()) + 1
+    last = np.full(n_contracts, np.iinfo(np.int64).min)
+    np.maximum.at(last, code, stamp)
+    session_start = np.flatnonzero(np.diff(bars["session_position"].to_numpy(), prepend=-1))
+    session_end = np.append(session_start[1:], len(bars))
+    volume = bars["volume"].to_numpy() if "volume" in bars else None
+    first = front = int(code[: session_end[0]].min())
+    rolls: list[Roll] = []
+    pending: int | None = None
+    for begin, stop in zip(session_start, session_end, strict=True):
+        if pending is not None:
+            rolls.append(Roll(int(stamp[begin]), front, pending, "volume"))
+            front = pending
+        while (new := _successor(front, last, int(stamp[stop - 1]), confirmation_minutes)) is not None:
+            later = np.flatnonzero((code == new) & (stamp > last[front]))[0]
+            if later >= stop:
+                break
+            rolls.append(Roll(int(stamp[later]), front, new, "end_of_bars"))
+            front = new
+        pending = _traded_more(front, code[begin:stop], None if volume is None else volume[begin:stop])
+    return first, rolls
+
+
+def _successor(front: int, last: np.ndarray, now: int, confirmation_minutes: int) -> int | None:
+    """Next contract by expiry that outlives the front, if the front's bars have ended before `now` (ns)."""
+    if last[front] >= now:
+        return None
+    later = np.flatnonzero(last[front + 1 :] >= last[front] + max(confirmation_minutes, 1) * MINUTE_NS)
+    return front + 1 + int(later[0]) if len(later) else None
+
+
+def _traded_more(front: int, code: np.ndarray, volume: np.ndarray | None) -> int | None:
+    """Next contract by expiry with bars in this session, if it traded more than the front did."""
+    if volume is None or not (code > front).any():
+        return None
+    traded = np.bincount(code, weights=volume, minlength=front + 1)
+    new = int(code[code > front].min())
+    return new if traded[new] > traded[front] else None
+
+
+def join_contracts(
+    bars: pd.DataFrame, contracts: Contracts, config: IngestConfig, code: np.ndarray | None = None
+) -> tuple[pd.DataFrame, list[dict[str, Any]]]:
+    """The continuous series and its roll ledger.
+
+    bars: sorted source bars with session_position. Returns their front rows with prices adjusted, and the columns code,
+    raw_close, unadjusted (the first bar after a change whose factor is unknown).
+    """
+    code = contracts.code_N if code is None else code
+    if not contracts.known:
+        joined = bars.assign(code=code, raw_close=bars["close"], unadjusted=False)
+        return joined, opening_jumps(joined, config.jump_multiple)
+    first, rolls = front_changes(bars, code, config.end_confirmation_minutes)
+    stamp = nanoseconds(bars["ts"])
+    factors = [overlap_factor(bars, code, roll, config) for roll in rolls]
+    segment = np.searchsorted([roll.stamp for roll in rolls], stamp, side="right")
+    front = np.array([first, *(roll.new for roll in rolls)])[segment]
+    cumulative = np.cumprod([1.0, *(found["factor"] for found in factors)])
+    rows = np.flatnonzero(code == front)
+    segment = segment[rows]
+    changed = np.diff(segment, prepend=0) > 0
+    adjusted_to = np.array([True, *(found["adjusted"] for found in factors)])
+    unadjusted = changed & ~adjusted_to[segment]
+    joined = bars.iloc[rows].assign(code=code[rows], raw_close=bars["close"].to_numpy()[rows], unadjusted=unadjusted)
+    for name in PRICES:
+        joined[name] = joined[name].to_numpy() * cumulative[segment]
+    joined = joined.reset_index(drop=True)
+    ledger = [
+        {
+            **_entry(joined, int(np.flatnonzero(segment == k + 1)[0]), contracts.names, roll),
+            **found,
+            "cumulative_factor": float(cumulative[k + 1]),
+            "max_return_change_inside_contract": _largest_change(joined[segment == k + 1]),
+        }
+        for k, (roll, found) in enumerate(zip(rolls, factors, strict=True))
+        if (segment == k + 1).any()
+    ]
+    return _without_mixed_slots(joined), ledger
+
+
+def overlap_factor(bars: pd.DataFrame, code: np.ndarray, roll: Roll, config: IngestConfig) -> dict[str, Any]:
+    """Factor (median old/new close over common bars before the change), their number, the spread new - old in points."""
+    age = int(config.overlap_max_age_days * 24 * HOUR_NS)
+    stamp = nanoseconds(bars["ts"])
+    lo, hi = np.searchsorted(stamp, [roll.stamp - age, roll.stamp])
+    close = bars["close"].to_numpy()[lo:hi]
+    old, new = (np.flatnonzero(code[lo:hi] == contract) for contract in (roll.old, roll.new))
+    common, in_old, in_new = np.intersect1d(stamp[lo:hi][old], stamp[lo:hi][new], assume_unique=True, return_indices=True)
+    if not len(common):
+        return {"factor": 1.0, "common_minutes": 0, "spread_points": None, "adjusted": False}
+    recent = common > common[-1] - int(config.overlap_hours * HOUR_NS)
+    old_close, new_close = close[old[in_old[recent]]], close[new[in_new[recent]]]
+    return {
+        "factor": float(np.median(old_close / new_close)),
+        "common_minutes": int(recent.sum()),
+        "spread_points": float(np.median(new_close - old_close)),
+        "adjusted": True,
+    }
+
+
+def opening_jumps(joined: pd.DataFrame, multiple: float) -> list[dict[str, Any]]:
+    """Ledger entries for sessions that open more than `multiple` times the median opening gap away: nothing is changed."""
+    opens = np.flatnonzero(np.diff(joined["session_position"].to_numpy()) != 0) + 1
+    if not len(opens):
+        return []
+    before = joined["close"].to_numpy()[opens - 1]
+    gap = joined["open"].to_numpy()[opens] - before
+    size = np.abs(np.log1p(gap / before))
+    return [
+        {
+            "ts": joined["ts"].iloc[row].isoformat(),
+            "session": joined["session"].iloc[row].date().isoformat(),
+            "from_contract": None,
+            "to_contract": None,
+            "rule": "jump",
+            "factor": 1.0,
+            "cumulative_factor": 1.0,
+            "common_minutes": 0,
+            "spread_points": float(points),
+            "adjusted": False,
+            "max_return_change_inside_contract": 0.0,
+        }
+        for row, points in zip(opens[size > multiple * np.median(size)], gap[size > multiple * np.median(size)], strict=True)
+    ]
+
+
+def _entry(joined: pd.DataFrame, row: int, names: tuple[str, ...], roll: Roll) -> dict[str, Any]:
+    return {
+        "ts": joined["ts"].iloc[row].isoformat(),
+        "session": joined["session"].iloc[row].date().isoformat(),
+        "from_contract": names[roll.old],
+        "to_contract": names[roll.new],
+        "rule": roll.rule,
+    }
+
+
+def _largest_change(segment: pd.DataFrame) -> float:
+    """Largest absolute change that the adjustment made to a log return inside one contract."""
+    adjusted, raw = (np.diff(np.log(segment[name].to_numpy())) for name in ("close", "raw_close"))
+    return float(np.abs(adjusted - raw).max(initial=0.0))
+
+
+def _without_mixed_slots(joined: pd.DataFrame) -> pd.DataFrame:
+    """Without the old contract's minutes in the 5-minute bar of an unadjusted change: its range would be no move."""
+    slot = nanoseconds(joined["ts"]) // (BAR_MINUTES * MINUTE_NS)
+    drop = np.zeros(len(joined), dtype=bool)
+    for row in np.flatnonzero(joined["unadjusted"].to_numpy()):
+        drop[np.searchsorted(slot, slot[row]) : row] = True
+    return joined[~drop].reset_index(drop=True) if drop.any() else joined

@@ -1,0 +1,124 @@
+"""Schemas of raw and finished bars, and the check that a vendor's frame can be used at all."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+import numpy as np
+import pandas as pd
+import pandera.pandas as pa
+
+from nqcast.market.calendar import nanoseconds
+from nqcast.market.config import BAR_MINUTES, SOURCE_SPACINGS, IngestConfig
+
+PRICES = ("open", "high", "low", "close")
+MINUTE_NS = 60_000_000_000
+UTC_STAMP = "datetime64[ns, UTC]"
+
+_POSITIVE = pa.Check.gt(0)
+
+BARS = pa.DataFrameSchema(
+    {
+        "ts": pa.Column(UTC_STAMP, unique=True),
+        **{name: pa.Column(float, _POSITIVE) for name in (*PRICES, "raw_close")},
+        "volume": pa.Column("int64", pa.Check.ge(0)),
+        "traded": pa.Column(bool),
+        "halt": pa.Column(bool),
+        "session": pa.Column("datetime64[ns]"),
+        "gap_minutes": pa.Column(float, pa.Check.ge(0)),
+        "contract": pa.Column(pd.StringDtype(na_value=np.nan)),
+        "realized_variance": pa.Column(float, pa.Check.ge(0)),
+        "unadjusted": pa.Column(bool),
+    },
+    checks=[
+        pa.Check(lambda bars: (bars["high"] >= bars[["open", "close", "low"]].max(axis=1)).all(), name="high is highest"),
+        pa.Check(lambda bars: (bars["low"] <= bars[["open", "close"]].min(axis=1)).all(), name="low is lowest"),
+        pa.Check(lambda bars: bars["ts"].is_monotonic_increasing, name="in order of time"),
+    ],
+    strict=True,
+)
+"""Bars on the complete 5-minute grid of each session."""
+
+
+def missing_column_error(name: str, columns: Iterable[str], cure: str) -> ValueError:
+    """The error for a column that is not there, naming the closest one that is."""
+    present = [str(column) for column in columns]
+    close = difflib.get_close_matches(name, [column.lower() for column in present], n=1)
+    hint = f" (closest: {next(c for c in present if c.lower() == close[0])!r})" if close else ""
+    return ValueError(f"expected a column {name!r}, found {present}{hint}: {cure}")
+
+
+def check_raw_bars(frame: pd.DataFrame, config: IngestConfig) -> pd.DataFrame:
+    """A frame of raw bars with the right columns and types: ts (datetime64[ns, UTC]), float64 prices, volume, contract.
+
+    Rows are neither judged nor dropped here; a stamp that its zone makes ambiguous or impossible becomes NaT.
+    Raises ValueError for no rows, a missing column, prices that are not numbers, stamps without a zone.
+    """
+    if not len(frame):
+        raise ValueError("expected bars, found no rows: check the file or the query that made it")
+    required = ("ts", *PRICES, *(("volume",) if config.volume else ()))
+    for name in required:
+        if name not in frame:
+            cure = (
+                "set volume to false (features too) if the source has none"
+                if name == "volume"
+                else "rename the column of the file"
+            )
+            raise missing_column_error(name, frame.columns, cure)
+    checked = {"ts": _utc(frame["ts"], config.naive_timezone)}
+    for name in required[1:]:
+        checked[name] = _number(frame[name])
+    raw = pd.DataFrame(checked).reset_index(drop=True)
+    if "contract" in frame and not frame["contract"].isna().all():
+        raw["contract"] = frame["contract"].astype("str").reset_index(drop=True)
+    return raw
+
+
+def infer_spacing(ts: pd.Series) -> int:
+    """Bar spacing in minutes, 1 or 5: the commonest distance of neighbouring stamps. Raises ValueError for any other."""
+    stamps = np.unique(nanoseconds(ts.dropna()))
+    if len(stamps) < 2:
+        raise ValueError(f"expected at least two bars, found {len(stamps)} distinct time stamp(s): bring more bars")
+    steps, counts = np.unique(np.diff(stamps), return_counts=True)
+    step = int(steps[np.argmax(counts)])
+    if step not in {minutes * MINUTE_NS for minutes in SOURCE_SPACINGS}:
+        raise ValueError(
+            f"expected bars every 1 or {BAR_MINUTES} minutes, found one every {_duration(step)} "
+            f"({counts.max()} of {len(stamps) - 1} neighbours): export 1-minute bars"
+        )
+    return step // MINUTE_NS
+
+
+def _duration(nanoseconds_: int) -> str:
+    minutes = nanoseconds_ / MINUTE_NS
+    return f"{minutes:g} minutes" if minutes >= 1 else f"{minutes * 60:g} seconds"
+
+
+def _number(column: pd.Series) -> pd.Series:
+    if pd.api.types.is_bool_dtype(column) or not pd.api.types.is_numeric_dtype(column):
+        number = pd.to_numeric(column, errors="coerce") if not pd.api.types.is_bool_dtype(column) else None
+        wrong = column if number is None else column[number.isna() & column.notna()]
+        if number is None or len(wrong):
+            raise ValueError(
+                f"expected numbers in column {column.name!r}, found {wrong.iloc[0]!r} in row {wrong.index[0]} "
+                f"({len(wrong)} such rows): remove text, currency signs and thousands separators"
+            )
+        column = number
+    return column.astype("float64")
+
+
+def _utc(ts: pd.Series, zone: str | None) -> pd.Series:
+    if not pd.api.types.is_datetime64_any_dtype(ts):
+        raise ValueError(
+            f"expected time stamps in column 'ts', found {ts.dtype}, such as {ts.iloc[0]!r}: "
+            "write them as ISO text with a zone (2016-09-08T00:00:00Z)"
+        )
+    if ts.dt.tz is not None:
+        return ts.dt.tz_convert("UTC").dt.as_unit("ns")
+    if zone is None:
+        raise ValueError(
+            f"expected time stamps with a zone, found {ts.iloc[0]} without one: set the ingest parameter "
+            "naive_timezone to the zone they are in (UTC, America/Chicago, ...)"
+        )
+    return ts.dt.tz_localize(zone, ambiguous="NaT", nonexistent="NaT").dt.tz_convert("UTC").dt.as_unit("ns")

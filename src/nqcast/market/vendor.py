@@ -1,0 +1,199 @@
+"""Readers of vendor files: Databento DBN, parquet, CSV, in the usual spellings of columns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from nqcast.market.schema import PRICES, missing_column_error
+
+_SPELLINGS = {
+    "ts": ("ts", "ts_event", "timestamp", "datetime", "date_time", "date time", "time_utc", "bar_start"),
+    "open": ("open", "o", "open_price"),
+    "high": ("high", "h", "high_price"),
+    "low": ("low", "l", "low_price"),
+    "close": ("close", "c", "last", "close_price"),
+    "volume": ("volume", "v", "vol", "total_volume"),
+    "contract": ("contract", "symbol", "raw_symbol", "instrument", "ticker"),
+}
+_EPOCH_UNITS = ((1e17, "ns"), (1e14, "us"), (1e11, "ms"), (1e8, "s"))
+_PRICE_SCALE = 1e-9
+_NO_PRICE = np.iinfo(np.int64).max
+
+
+def read_bars(path: str | Path) -> pd.DataFrame:
+    """Raw bars of a vendor file, as they came: ts, open, high, low, close, volume and contract where the file has them.
+
+    Taken: Databento DBN (.dbn, .dbn.zst) of an OHLCV schema, parquet, CSV (also compressed). ts is UTC, or naive where
+    the file names no zone (nqcast.market.schema.check_raw_bars decides about those). Raises ValueError, naming what
+    was expected and what was found, for any file that cannot be read as bars.
+    """
+    file = Path(path)
+    if file.is_dir():
+        raise ValueError(f"expected a file of bars, found the folder {file}: name one file in it")
+    if not file.exists():
+        raise ValueError(f"expected a file of bars, found nothing at {file}: check the path")
+    if file.stat().st_size == 0:
+        raise ValueError(f"expected bars, found the empty file {file}: copy or download it again")
+    reader = _reader(file)
+    frame = reader(file)
+    if not len(frame):
+        raise ValueError(f"expected bars, found no rows in {file}: check the query that made it")
+    return frame
+
+
+def _reader(file: Path) -> Callable[[Path], pd.DataFrame]:
+    name = file.name.lower()
+    if name.endswith((".dbn", ".dbn.zst")):
+        return _read_dbn
+    if name.endswith((".parquet", ".pq")):
+        return _read_parquet
+    if name.endswith((".csv", ".txt", ".csv.gz", ".csv.zst", ".csv.bz2", ".csv.xz", ".csv.zip")):
+        return _read_csv
+    raise ValueError(
+        f"expected .dbn, .dbn.zst, .parquet or .csv, found {file.name!r}: convert the file or correct its ending"
+    )
+
+
+def _read_parquet(file: Path) -> pd.DataFrame:
+    try:
+        frame = pd.read_parquet(file)
+    except (OSError, ValueError) as error:  # pyarrow's errors are ValueErrors
+        raise ValueError(f"expected a parquet file, found {file} that is none or is damaged ({error})") from error
+    if isinstance(frame.index, pd.DatetimeIndex):
+        frame = frame.reset_index(names=frame.index.name or "ts")
+    return _normalised(frame)
+
+
+def _read_csv(file: Path) -> pd.DataFrame:
+    text = {name: "str" for spelling in ("contract", "ts") for name in _SPELLINGS[spelling]}
+    try:
+        header = pd.read_csv(file, nrows=0)
+        types: Any = {
+            column: "str" for column in header if str(column).strip().lower() in {*text, "date", "time"}
+        }
+        frame = pd.read_csv(file, dtype=types)
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError, OSError) as error:
+        raise ValueError(f"expected a comma-separated text file, found {file} that is none ({error})") from error
+    return _normalised(frame)
+
+
+def _normalised(frame: pd.DataFrame) -> pd.DataFrame:
+    """The frame under our column names, with stamps parsed and the other columns left out."""
+    lower = {str(column).strip().lower(): column for column in reversed(frame.columns)}
+    found = {
+        name: frame[lower[spelling]]
+        for name, spellings in _SPELLINGS.items()
+        if (spelling := next((s for s in spellings if s in lower), None)) is not None
+    }
+    if "ts" not in found:
+        found["ts"] = _date_and_time(frame, lower)
+    for name in PRICES:
+        if name not in found:
+            raise missing_column_error(name, frame.columns, "rename the column of the file")
+    found["ts"] = _stamps(found["ts"])
+    if "contract" in found:
+        found["contract"] = _contract(found["contract"], frame, lower)
+    return pd.DataFrame({name: found[name].reset_index(drop=True) for name in _SPELLINGS if name in found})
+
+
+def _date_and_time(frame: pd.DataFrame, lower: dict[str, Any]) -> pd.Series:
+    """Stamps from a column `date`, from `time`, or from both."""
+    present = [lower[name] for name in ("date", "time") if name in lower]
+    if not present:
+        raise missing_column_error("ts", frame.columns, "rename the column of the bars' start times")
+    if len(present) == 1:
+        return frame[present[0]]
+    day, clock = (frame[name] for name in present)
+    if pd.api.types.is_datetime64_any_dtype(day):
+        day = day.dt.strftime("%Y-%m-%d")
+    return day.astype("str").str.strip() + " " + clock.astype("str").str.strip()
+
+
+def _stamps(ts: pd.Series) -> pd.Series:
+    """Stamps as datetime64: numbers are epochs (UTC; the unit by size), text is parsed, naive text stays naive."""
+    if pd.api.types.is_datetime64_any_dtype(ts):
+        return ts
+    numeric = pd.to_numeric(ts, errors="coerce") if not pd.api.types.is_numeric_dtype(ts) else ts
+    if numeric.notna().all():
+        unit = next((unit for least, unit in _EPOCH_UNITS if float(numeric.iloc[0]) >= least), None)
+        if unit is None:
+            raise ValueError(f"expected time stamps in column {ts.name!r}, found the number {ts.iloc[0]!r}: name the column")
+        exact = numeric.astype("int64")
+        return pd.to_datetime(exact, unit=unit, utc=True)
+    try:
+        return pd.to_datetime(ts, format="ISO8601")
+    except ValueError as not_iso:
+        try:
+            return pd.to_datetime(ts, utc=True) if "mixed" in str(not_iso).lower() else _other_text(ts)
+        except ValueError as error:
+            raise ValueError(
+                f"expected time stamps in column {ts.name!r}, found text such as {ts.iloc[0]!r} ({error}): "
+                "write them as 2016-09-08T00:00:00Z"
+            ) from error
+
+
+def _other_text(ts: pd.Series) -> pd.Series:
+    """Stamps from the one format that the first row suggests; day-first or month-first must be clear from it."""
+    first = str(ts.iloc[0])
+    return pd.to_datetime(ts, dayfirst=False) if first[:4].isdigit() else _slashed(ts)
+
+
+def _slashed(ts: pd.Series) -> pd.Series:
+    """Stamps such as 09/08/2016 14:30: taken only if one of the two orders of day and month fits every row."""
+    head = ts.str.extract(r"^(\d{1,2})[/.-](\d{1,2})[/.-]\d{4}")
+    largest = head.apply(pd.to_numeric).max()
+    if head.isna().any(axis=None) or not (largest > 12).any() or (largest > 12).all():
+        raise ValueError("the order of day and month is not clear")
+    return pd.to_datetime(ts, dayfirst=bool(largest[0] > 12))
+
+
+def _contract(contract: pd.Series, frame: pd.DataFrame, lower: dict[str, Any]) -> pd.Series:
+    """Contract text; a continuous symbol is told apart by the instrument id where the file has one."""
+    text = contract.astype("str").str.strip()
+    if "instrument_id" not in lower or not text.str.contains(r"\.[cvn]\.\d", regex=True).any():
+        return text
+    return text + "#" + frame[lower["instrument_id"]].astype("str")
+
+
+def _read_dbn(file: Path) -> pd.DataFrame:
+    import databento
+
+    try:
+        store = databento.DBNStore.from_file(file)
+        schema = str(store.schema)
+        if not schema.startswith("ohlcv"):
+            raise ValueError(f"expected bars (schema ohlcv-1m), found {schema}: download ohlcv-1m")
+        records = store.to_ndarray()
+    except databento.BentoError as error:
+        raise ValueError(f"expected a DBN file, found {file} that is none or is damaged ({error})") from error
+    stamp = records["ts_event"].astype("int64")
+    return pd.DataFrame(
+        {
+            "ts": pd.to_datetime(stamp, unit="ns", utc=True),
+            **{name: _dbn_price(records[name]) for name in PRICES},
+            "volume": records["volume"].astype("int64"),
+            "contract": _dbn_contract(records["instrument_id"], stamp, store),
+        }
+    )
+
+
+def _dbn_price(fixed: np.ndarray) -> np.ndarray:
+    # Divided, not multiplied by 1e-9: 4781.25 comes back exactly.
+    return np.where(fixed == _NO_PRICE, np.nan, fixed / (1 / _PRICE_SCALE))
+
+
+def _dbn_contract(instrument: np.ndarray, stamp: np.ndarray, store: Any) -> pd.Series:
+    """Contract of each record: the raw symbol its instrument id had on that day, or symbol#id for a continuous one."""
+    continuous = str(store.stype_in) not in ("raw_symbol", "parent", "instrument_id")
+    text = pd.Series(instrument.astype("str"), dtype="str")
+    for symbol, intervals in store.mappings.items():
+        for interval in intervals:
+            start, end = (pd.Timestamp(interval[key], tz="UTC").value for key in ("start_date", "end_date"))
+            rows = (instrument.astype("str") == interval["symbol"]) & (stamp >= start) & (stamp < end)
+            text[rows] = f"{symbol}#{interval['symbol']}" if continuous else symbol
+    return text
