@@ -113,7 +113,7 @@ class ScaleConfig(BaseModel):
     log_offset: float = Field(
         default=0.03, gt=0, le=1, description="Added to each average (whose mean is about 1) before its logarithm."
     )
-    ridge: float = Field(default=1e-4, ge=0, description="Penalty on the squared coefficients, per observation.")
+    ridge: float = Field(default=0.02, ge=0, description="Penalty on the squared coefficients, per observation.")
     floor: float = Field(default=1e-5, gt=0, description="Smallest scale, as a return.")
     rolling_quantiles: bool = Field(default=False, description="Take the unit quantiles from the latest sessions.")
     rolling_sessions: int = Field(default=80, ge=1, description="Sessions in the rolling table of unit quantiles.")

@@ -1,0 +1,204 @@
+"""The scale of each horizon's return, forecast by a small classical model, and the quantiles of return / scale.
+
+`SeasonalHAR` is a heterogeneous autoregression (Corsi, 2009) on the logs of exponential averages of deseasonalised
+variance: s = √(seasonal variance of the coming slots) · exp(β·x), one β per horizon, fitted by Laplace quasi-likelihood.
+It and `ConstantScale` see train anchors only; `transform` of a row uses the rows up to it.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import pandas as pd
+
+from nqcast.data.config import HORIZONS, LEVELS, TARGETS, ScaleConfig
+from nqcast.data.har import fit_laplace, frozen_ewma
+from nqcast.data.seasonal import diurnal_profile, horizon_variance
+
+_SOURCES = {"realized": "realized_variance", "range": "log_range", "return": "log_return"}
+_MARGIN = 2.0  # how far the log scale may leave the range seen in training
+
+
+class Scale(Protocol):
+    """What every scale offers; N rows, H horizons, Q levels."""
+
+    config: ScaleConfig
+    levels: tuple[float, ...]
+    unit_quantiles_HQ: np.ndarray
+
+    def fit(self, features: pd.DataFrame, train_positions: np.ndarray) -> "Scale": ...
+    def transform(self, features: pd.DataFrame) -> np.ndarray: ...
+    def rolling_quantiles(self, features: pd.DataFrame, scale_NH: np.ndarray, positions: np.ndarray) -> np.ndarray: ...
+    def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]: ...
+
+
+def make_scale(config: ScaleConfig | None = None, levels: Sequence[float] = LEVELS) -> "SeasonalHAR | ConstantScale":
+    """The unfitted scale that `config.kind` names."""
+    config = config or ScaleConfig()
+    return SeasonalHAR(config, levels) if config.kind == "seasonal_har" else ConstantScale(config, levels)
+
+
+def scale_from_state(arrays: dict[str, np.ndarray], scalars: dict[str, Any]) -> "SeasonalHAR | ConstantScale":
+    """The fitted scale whose `state()` this is."""
+    scale = make_scale(ScaleConfig(**scalars["config"]), scalars["levels"])
+    return scale.restore(arrays, scalars)
+
+
+class _FittedScale:
+    """Quantiles of y / s, and the state that a checkpoint carries."""
+
+    _arrays: tuple[str, ...] = ("unit_quantiles_HQ",)
+
+    def __init__(self, config: ScaleConfig | None = None, levels: Sequence[float] = LEVELS) -> None:
+        self.config = config or ScaleConfig()
+        self.levels = tuple(levels)
+        self.unit_quantiles_HQ = np.empty((0, 0))
+
+    def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """Arrays and JSON-able scalars from which `scale_from_state` builds the same scale."""
+        arrays = {name: getattr(self, name).copy() for name in self._arrays}
+        return arrays, {"config": self.config.model_dump(mode="json"), "levels": list(self.levels)}
+
+    def restore(self, arrays: dict[str, np.ndarray], scalars: dict[str, Any]) -> Any:
+        missing = [name for name in self._arrays if name not in arrays]
+        if missing:
+            raise ValueError(f"a scale's state needs the arrays {list(self._arrays)}; missing {missing}: fit it again")
+        for name in self._arrays:
+            setattr(self, name, np.asarray(arrays[name], dtype=np.float64))
+        return self
+
+    def _fit_quantiles(self, y_NH: np.ndarray, scale_NH: np.ndarray) -> None:
+        self.unit_quantiles_HQ = np.nanquantile(y_NH / scale_NH, self.levels, axis=0).T
+
+    def _require_fit(self) -> None:
+        if not self.unit_quantiles_HQ.size:
+            raise ValueError(f"{type(self).__name__} must be fitted before it is used; it is not: call fit first")
+
+    def rolling_quantiles(self, features: pd.DataFrame, scale_NH: np.ndarray, positions: np.ndarray) -> np.ndarray:
+        """Unit quantiles (N, H, Q) of the `rolling_sessions` sessions before that of each position.
+
+        Labels stay inside their session, so all of these had ended when the session began. The train quantiles stand
+        in where fewer sessions lie before.
+        """
+        self._require_fit()
+        session = np.cumsum(features["session_first"].to_numpy(bool)) - 1
+        first_row = np.searchsorted(session, np.arange(session[-1] + 2))
+        anchor = features["traded"].to_numpy(bool) & ~features["halt"].to_numpy(bool)
+        unit_NH = np.where(anchor[:, None], features[list(TARGETS)].to_numpy() / scale_NH, np.nan)
+        wanted, index = np.unique(session[positions], return_inverse=True)
+        table = np.repeat(self.unit_quantiles_HQ[None], len(wanted), axis=0)
+        for row, current in enumerate(wanted):
+            if current >= self.config.rolling_sessions:
+                window = unit_NH[first_row[current - self.config.rolling_sessions] : first_row[current]]
+                table[row] = np.nanquantile(window, self.levels, axis=0).T
+        return table[index]
+
+
+def _targets(features: pd.DataFrame, train_positions: np.ndarray) -> np.ndarray:
+    """Targets (N, H) of the train anchors, checked to be enough for a fit."""
+    y_NH = features[list(TARGETS)].to_numpy(np.float64)[train_positions]
+    defined = np.isfinite(y_NH).sum(axis=0)
+    if defined.min() < 100:
+        found = dict(zip(HORIZONS, defined.tolist(), strict=True))
+        raise ValueError(f"a scale needs 100 train anchors with a target per horizon; found {found}: give more bars")
+    return y_NH
+
+
+class ConstantScale(_FittedScale):
+    """No scale at all: s = 1, so the unit quantiles are the constant quantiles of the train returns."""
+
+    def fit(self, features: pd.DataFrame, train_positions: np.ndarray) -> "ConstantScale":
+        """Take the quantiles of the targets at the train anchors."""
+        y_NH = _targets(features, train_positions)
+        self._fit_quantiles(y_NH, np.ones_like(y_NH))
+        return self
+
+    def transform(self, features: pd.DataFrame) -> np.ndarray:
+        """Ones (N, H)."""
+        self._require_fit()
+        return np.ones((len(features), len(HORIZONS)))
+
+
+class SeasonalHAR(_FittedScale):
+    """Time of day times a heterogeneous autoregression of deseasonalised variance, per horizon."""
+
+    _arrays = ("unit_quantiles_HQ", "profiles_PS", "beta_KH", "centre_K", "bounds_2H")
+
+    def fit(self, features: pd.DataFrame, train_positions: np.ndarray) -> "SeasonalHAR":
+        """Fit profiles, coefficients and quantiles; nothing after the last train anchor is read.
+
+        Raises:
+            ValueError: fewer than 100 train anchors with a target at some horizon.
+        """
+        y_NH = _targets(features, train_positions)
+        train = np.asarray(train_positions)
+        history = features.iloc[: int(train.max()) + 1]
+        self._fit_profiles(history.iloc[int(train.min()) :])
+        x_NK = self._predictors(history)[train]
+        self.centre_K = np.concatenate([[0.0], x_NK[:, 1:].mean(axis=0)])
+        log_seasonal_NH = self._log_seasonal(history)[train]
+        rows_H = np.isfinite(y_NH).T
+        fits = [
+            fit_laplace((x_NK - self.centre_K)[rows], log_seasonal_NH[rows, h], y_NH[rows, h], self.config.ridge)
+            for h, rows in enumerate(rows_H)
+        ]
+        self.beta_KH = np.stack(fits, axis=1)
+        exponent_NH = self._exponent(x_NK)
+        self.bounds_2H = np.stack([exponent_NH.min(axis=0) - _MARGIN, exponent_NH.max(axis=0) + _MARGIN])
+        self._fit_quantiles(y_NH, self._scale(history)[train])
+        return self
+
+    def transform(self, features: pd.DataFrame) -> np.ndarray:
+        """Scale (N, H) in return units, above 0 and finite on every row; a row uses the rows up to it."""
+        self._require_fit()
+        return self._scale(features)
+
+    def _scale(self, features: pd.DataFrame) -> np.ndarray:
+        exponent_NH = np.clip(self._exponent(self._predictors(features)), self.bounds_2H[0], self.bounds_2H[1])
+        return np.maximum(np.exp(self._log_seasonal(features) + exponent_NH), self.config.floor)
+
+    def _fit_profiles(self, history: pd.DataFrame) -> None:
+        active = ~history["halt"].to_numpy(bool)
+        slot = history["bar_in_day"].to_numpy()[active]
+        self.profiles_PS = np.stack([diurnal_profile(slot, _variance(history, name)[active]) for name in _SOURCES])
+
+    def _log_seasonal(self, features: pd.DataFrame) -> np.ndarray:
+        """Log of √(seasonal variance) (N, H)."""
+        table_SH = 0.5 * np.log(horizon_variance(self.profiles_PS[0]))
+        return table_SH[features["bar_in_day"].to_numpy()]
+
+    def _predictors(self, features: pd.DataFrame) -> np.ndarray:
+        """Intercept and half-logs of the averages (N, K)."""
+        slot = features["bar_in_day"].to_numpy()
+        open_market = ~features["halt"].to_numpy(bool)
+        columns = [np.ones(len(features))]
+        half_lives = self._half_lives()
+        for profile_S, source in zip(self.profiles_PS, _SOURCES, strict=True):
+            active = open_market & (profile_S[slot] > 0)
+            seasonal = profile_S[slot]
+            values = np.divide(_variance(features, source), seasonal, out=np.zeros(len(features)), where=active)
+            for half_life in half_lives.get(source, ()):
+                average = frozen_ewma(values, active, half_life)
+                columns.append(0.5 * np.log(average + self.config.log_offset))
+        return np.stack(columns, axis=1)
+
+    def _half_lives(self) -> dict[str, tuple[float, ...]]:
+        config = self.config
+        if config.predictors == "realized":
+            half_lives = (config.realized_half_lives, config.range_half_lives, config.return_half_lives)
+            return dict(zip(_SOURCES, half_lives, strict=True))
+        if config.predictors == "returns":
+            return {"return": (*config.realized_half_lives, max(config.return_half_lives))}
+        return {"return": (12.0,)} if config.predictors == "ewma12" else {}
+
+    def _exponent(self, x_NK: np.ndarray) -> np.ndarray:
+        """β·(x − centre) (N, H), column by column: a product by BLAS would depend on a row's place in the block."""
+        exponent_NH = np.zeros((len(x_NK), self.beta_KH.shape[1]))
+        for k, beta_H in enumerate(self.beta_KH):
+            exponent_NH += (x_NK[:, k, None] - self.centre_K[k]) * beta_H
+        return exponent_NH
+
+
+def _variance(features: pd.DataFrame, source: str) -> np.ndarray:
+    values = features[_SOURCES[source]].to_numpy(np.float64)
+    return values if source == "realized" else values**2
