@@ -1,0 +1,130 @@
+"""Attention, feed-forward and gated blocks; pooling with one learned query.
+
+Shapes: N sequences · L tokens · D width · A heads.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+MASKED_SCORE = -1e9  # finite, so that a sequence without any valid token gives numbers instead of NaN
+
+
+class ResidualDropout(nn.Module):
+    """Dropout of whole channels of a sequence: one mask per (sequence, channel), shared by its tokens.
+
+    Gal & Ghahramani (2016), "A theoretically grounded application of dropout in recurrent networks". The mask is
+    L times smaller than an element-wise one, which on a CPU saves most of dropout's cost.
+    """
+
+    def __init__(self, probability: float) -> None:
+        super().__init__()
+        self.probability = probability
+
+    def forward(self, x_NLD: Tensor) -> Tensor:
+        if not self.training or self.probability == 0.0:
+            return x_NLD
+        ones = x_NLD.new_ones(x_NLD.shape[0], 1, x_NLD.shape[2])
+        return x_NLD * F.dropout(ones, self.probability)
+
+
+class SelfAttention(nn.Module):
+    """Multi-head self-attention, q, k and v in one projection. Vaswani et al. (2017)."""
+
+    def __init__(self, width: int, n_heads: int, kernel: str) -> None:
+        super().__init__()
+        self.n_heads = n_heads
+        self.kernel = kernel
+        self.qkv = nn.Linear(width, 3 * width)
+        self.out = nn.Linear(width, width)
+
+    def forward(self, x_NLD: Tensor, valid_NL: Tensor | None = None) -> Tensor:
+        """Mix the tokens of each sequence; tokens whose `valid_NL` is False are never attended to."""
+        n, length, width = x_NLD.shape
+        q, k, v = self.qkv(x_NLD).view(n, length, 3, self.n_heads, width // self.n_heads).permute(2, 0, 3, 1, 4)
+        use_bmm = self.kernel == "bmm" or (self.kernel == "auto" and x_NLD.device.type == "cpu")
+        mixed_NALd = _explicit_attention(q, k, v, valid_NL) if use_bmm else _fused_attention(q, k, v, valid_NL)
+        return self.out(mixed_NALd.transpose(1, 2).reshape(n, length, width))
+
+
+def _explicit_attention(q: Tensor, k: Tensor, v: Tensor, valid_NL: Tensor | None) -> Tensor:
+    """Plain batched products: on a CPU faster than the fused kernel for the short sequences met here."""
+    scores_NALL = (q * (1.0 / math.sqrt(q.shape[-1]))) @ k.transpose(-2, -1)
+    if valid_NL is not None:
+        scores_NALL = scores_NALL.masked_fill(~valid_NL[:, None, None, :], MASKED_SCORE)
+    return scores_NALL.softmax(-1) @ v
+
+
+def _fused_attention(q: Tensor, k: Tensor, v: Tensor, valid_NL: Tensor | None) -> Tensor:
+    """torch's fused kernel; in its boolean mask True means "takes part"."""
+    mask = None if valid_NL is None else valid_NL[:, None, None, :]
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+
+
+class FeedForward(nn.Sequential):
+    """Two linear layers around a tanh GELU (cheaper than the exact one on a CPU, equal in effect)."""
+
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__(nn.Linear(width, hidden), nn.GELU(approximate="tanh"), nn.Linear(hidden, width))
+
+
+class TimeBlock(nn.Module):
+    """Pre-norm transformer block over the tokens of one variable."""
+
+    def __init__(self, width: int, n_heads: int, hidden: int, dropout: float, kernel: str) -> None:
+        super().__init__()
+        self.attention_norm = nn.LayerNorm(width)
+        self.attention = SelfAttention(width, n_heads, kernel)
+        self.feed_norm = nn.LayerNorm(width)
+        self.feed_forward = FeedForward(width, hidden)
+        self.dropout = ResidualDropout(dropout)
+
+    def forward(self, x_NLD: Tensor, valid_NL: Tensor | None = None) -> Tensor:
+        x_NLD = x_NLD + self.dropout(self.attention(self.attention_norm(x_NLD), valid_NL))
+        return x_NLD + self.dropout(self.feed_forward(self.feed_norm(x_NLD)))
+
+
+class VariableBlock(nn.Module):
+    """Block over variables whose attention passes the lite gate unit x + sigmoid(W x) · attention(norm x)."""
+
+    def __init__(self, width: int, n_heads: int, hidden: int, dropout: float, kernel: str) -> None:
+        super().__init__()
+        self.attention_norm = nn.LayerNorm(width)
+        self.attention = SelfAttention(width, n_heads, kernel)
+        self.gate = nn.Linear(width, width)
+        self.feed_norm = nn.LayerNorm(width)
+        self.feed_forward = FeedForward(width, hidden)
+        self.dropout = ResidualDropout(dropout)
+
+    def forward(self, x_NLD: Tensor) -> Tensor:
+        mixed_NLD = torch.sigmoid(self.gate(x_NLD)) * self.attention(self.attention_norm(x_NLD))
+        x_NLD = x_NLD + self.dropout(mixed_NLD)
+        return x_NLD + self.dropout(self.feed_forward(self.feed_norm(x_NLD)))
+
+
+class AttentionPool(nn.Module):
+    """One learned query attends to all tokens: (N, L, D) -> (N, D).
+
+    With a single query the key projection folds exactly into one score vector per head, and the value projection
+    into a matrix applied after pooling, so no (N, L, D) projection is ever formed. `place_LA` is a learned score of
+    the token's place; half of the heads start out sharp on the newest token when `recent_first` is set.
+    """
+
+    def __init__(self, width: int, n_heads: int, length: int, recent_first: bool) -> None:
+        super().__init__()
+        self.score_DA = nn.Parameter(torch.randn(width, n_heads) / math.sqrt(width))
+        place_LA = torch.zeros(length, n_heads)
+        if recent_first:
+            age_L = torch.arange(length - 1, -1, -1, dtype=torch.float32)
+            place_LA[:, n_heads // 2 :] = -age_L[:, None].clamp(max=8.0)
+        self.place_LA = nn.Parameter(place_LA)
+        self.value = nn.Linear(n_heads * width, width)
+
+    def forward(self, x_NLD: Tensor, valid_NL: Tensor | None = None) -> Tensor:
+        scores_NLA = x_NLD @ self.score_DA + self.place_LA
+        if valid_NL is not None:
+            scores_NLA = scores_NLA.masked_fill(~valid_NL[:, :, None], MASKED_SCORE)
+        pooled_NAD = scores_NLA.softmax(1).transpose(1, 2) @ x_NLD
+        return self.value(pooled_NAD.flatten(1))

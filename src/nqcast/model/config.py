@@ -1,0 +1,123 @@
+"""Sizes of MIGT_TVDT. A preset fills the fields that the user leaves unset."""
+
+from itertools import pairwise
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "laptop": {
+        "patch_length": 12, "d_model": 32, "n_heads": 2, "n_time_blocks": 1, "n_variable_blocks": 1,
+        "d_ff": 64, "dropout": 0.1, "recent_width": 32,
+    },
+    "full": {
+        "patch_length": 1, "d_model": 256, "n_heads": 8, "n_time_blocks": 4, "n_variable_blocks": 2,
+        "d_ff": 1024, "dropout": 0.1, "recent_width": 64,
+    },
+    "test": {
+        "patch_length": 24, "d_model": 16, "n_heads": 2, "n_time_blocks": 1, "n_variable_blocks": 1,
+        "d_ff": 32, "dropout": 0.1, "recent_width": 16,
+    },
+}  # fmt: skip
+_LAPTOP = PRESETS["laptop"]
+
+
+class ModelConfig(BaseModel):
+    """Architecture of `MIGT_TVDT`; `size` chooses a preset and every field of it can be overridden."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    size: Literal["laptop", "full", "test"] = Field(default="laptop", description="Preset that fills the unset fields.")
+    n_features: int = Field(default=24, ge=1, description="Variables per bar (count).")
+    context: int = Field(default=288, ge=1, description="Window length (bars).")
+    quantiles: tuple[float, ...] = Field(
+        default=(0.05, 0.10, 0.25, 0.50, 0.75, 0.90, 0.95),
+        min_length=3,
+        description="Forecast levels, rising, with 0.5.",
+    )
+    n_horizons: int = Field(default=5, ge=1, description="Forecast horizons (count).")
+    patch_length: int = Field(
+        default=_LAPTOP["patch_length"],
+        ge=1,
+        description="Bars that one token holds; divides `context`; 1 = every bar.",
+    )
+    d_model: int = Field(
+        default=_LAPTOP["d_model"], ge=2, description="Token width (channels); a multiple of `n_heads`."
+    )
+    n_heads: int = Field(default=_LAPTOP["n_heads"], ge=1, description="Attention heads (count).")
+    n_time_blocks: int = Field(
+        default=_LAPTOP["n_time_blocks"], ge=0, description="Blocks of attention over time, per variable (count)."
+    )
+    n_variable_blocks: int = Field(
+        default=_LAPTOP["n_variable_blocks"], ge=0, description="Gated blocks of attention over variables (count)."
+    )
+    d_ff: int = Field(default=_LAPTOP["d_ff"], ge=1, description="Hidden width of the feed-forward layers (channels).")
+    dropout: float = Field(
+        default=_LAPTOP["dropout"], ge=0.0, lt=1.0, description="Dropout on residual branches (probability)."
+    )
+    recent_width: int = Field(
+        default=_LAPTOP["recent_width"],
+        ge=0,
+        description="Width of the direct path from the newest bars; 0 leaves it out.",
+    )
+    recent_bars: tuple[int, ...] = Field(
+        default=(1, 3, 12),
+        min_length=1,
+        description="Spans whose means feed the direct path (bars before the anchor, each).",
+    )
+    day_harmonics: int = Field(
+        default=8, ge=1, description="Sine and cosine pairs that encode the time of day (count)."
+    )
+    calendar_waves: int = Field(default=4, ge=1, description="Time2Vec waves per calendar cycle (count).")
+    norm_eps: float = Field(
+        default=1e-3,
+        gt=0,
+        description="Floor of a window's standard deviation (share of the variable's training deviation).",
+    )
+    scale_limit: float = Field(default=3.0, gt=0, description="Bound of the log-scale correction (nats, either sign).")
+    gap_limit: float = Field(
+        default=0.1, ge=0, description="Bound of the log correction of each gap between levels (nats)."
+    )
+    median_limit: float = Field(
+        default=0.02,
+        ge=0,
+        description="Bound of the median's shift (share of the base band from lowest to highest level).",
+    )
+    attention: Literal["auto", "bmm", "sdpa"] = Field(
+        default="auto",
+        description="Attention kernel: explicit products, fused, or by device (bmm on CPU, sdpa elsewhere).",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_from_preset(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        preset = PRESETS.get(values.get("size", "laptop"), {})
+        return {**preset, **values}
+
+    @model_validator(mode="after")
+    def _check_sizes(self) -> "ModelConfig":
+        if self.context % self.patch_length:
+            raise ValueError(
+                f"expected patch_length to divide context, found {self.patch_length} and {self.context}; "
+                "choose a divisor such as 1, 6, 12 or 24"
+            )
+        if self.d_model % self.n_heads:
+            raise ValueError(
+                f"expected d_model to be a multiple of n_heads, found {self.d_model} and {self.n_heads}; change one"
+            )
+        levels = self.quantiles
+        rising = all(a < b for a, b in pairwise(levels))
+        if not rising or levels[0] <= 0 or levels[-1] >= 1 or 0.5 not in levels:
+            raise ValueError(f"expected rising levels between 0 and 1 with 0.5 among them, found {levels}; sort them")
+        if min(self.recent_bars) < 1 or max(self.recent_bars) > self.context:
+            raise ValueError(
+                f"expected recent_bars between 1 and {self.context}, found {self.recent_bars}; shorten them"
+            )
+        return self
+
+    @property
+    def n_patches(self) -> int:
+        """Tokens per variable."""
+        return self.context // self.patch_length

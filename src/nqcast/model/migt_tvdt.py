@@ -1,0 +1,140 @@
+"""MIGT_TVDT: time attention per variable, then gated attention over variables, then correcting quantile heads.
+
+Shapes: B batch · T bars · F variables · P patches · D width · H horizons · Q levels.
+"""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from nqcast.model.blocks import AttentionPool, TimeBlock, VariableBlock
+from nqcast.model.config import ModelConfig
+from nqcast.model.embedding import ClockEncoding, Normalised, PatchEmbedding, RecentBars, WindowNorm
+from nqcast.model.heads import QuantileHead
+
+
+class MIGT_TVDT(nn.Module):
+    """Quantiles of future log returns from a window of bars.
+
+    The forecast is unit quantiles × scale. The untrained model returns exactly its base quantiles × scale, so it
+    starts as the volatility model whose scale and quantiles it is given.
+    """
+
+    def __init__(self, config: ModelConfig | None = None) -> None:
+        super().__init__()
+        self.config = c = config or ModelConfig()
+        block = (c.d_model, c.n_heads, c.d_ff, c.dropout, c.attention)
+        self.norm = WindowNorm(c.n_features, c.norm_eps)
+        self.patches = PatchEmbedding(c.n_features, c.patch_length, c.d_model)
+        self.clock = ClockEncoding(c.d_model, c.day_harmonics, c.calendar_waves)
+        self.age_PD = nn.Parameter(0.1 * torch.randn(c.n_patches, c.d_model))
+        self.time_blocks = nn.ModuleList(TimeBlock(*block) for _ in range(c.n_time_blocks))
+        self.time_norm = nn.LayerNorm(c.d_model)
+        self.time_pool = AttentionPool(c.d_model, c.n_heads, c.n_patches, recent_first=True)
+        self.level_F2D = nn.Parameter(0.5 * torch.randn(c.n_features, 2, c.d_model))
+        self.variable_blocks = nn.ModuleList(VariableBlock(*block) for _ in range(c.n_variable_blocks))
+        self.variable_norm = nn.LayerNorm(c.d_model)
+        self.variable_pool = AttentionPool(c.d_model, c.n_heads, c.n_features, recent_first=False)
+        self.recent = RecentBars(c.n_features, c.recent_bars, c.recent_width) if c.recent_width else None
+        limits = (c.scale_limit, c.median_limit, c.gap_limit)
+        self.head = QuantileHead(c.d_model + c.recent_width, c.n_horizons, c.quantiles, limits)
+
+    def forward(
+        self,
+        features_BTF: Tensor,
+        attention_mask_BT: Tensor | None = None,
+        temporal_info: dict[str, Tensor] | None = None,
+        scale_BH: Tensor | None = None,
+        unit_quantiles: Tensor | None = None,
+    ) -> dict[str, Any]:
+        """Forecast at the last bar of each window.
+
+        Args:
+            features_BTF: the 24 causal features, in their own units.
+            attention_mask_BT: True where a bar is real. Pads precede the data. None: all bars are real.
+            temporal_info: integer clocks `bar_in_day`, `day_of_week`, `day_of_month`, `day_of_year`, each (B, T).
+                None leaves the clock out.
+            scale_BH: positive scale in return units; None means 1.
+            unit_quantiles: quantiles of y/scale, (H, Q) or (B, H, Q), instead of the stored base.
+
+        Returns:
+            "quantiles" (B, H, Q) float32 in return units, rising in Q; "norm_stats" the windows' "mean" and "std",
+            each (B, F), in the features' units.
+
+        Raises:
+            ValueError: when the window's shape is not (B, context, n_features).
+        """
+        self._check_shape(features_BTF)
+        with torch.autocast(features_BTF.device.type, enabled=False):
+            window = self.norm(features_BTF, attention_mask_BT)
+        summary_BD = self._summary(window, attention_mask_BT, temporal_info)
+        with torch.autocast(features_BTF.device.type, enabled=False):
+            if self.recent is not None:
+                summary_BD = torch.cat([summary_BD.float(), self.recent(window.level_BTF, attention_mask_BT)], dim=-1)
+            unit_BHQ = self.head(summary_BD, unit_quantiles)
+            quantiles_BHQ = unit_BHQ if scale_BH is None else unit_BHQ * scale_BH.float()[:, :, None]
+        return {"quantiles": quantiles_BHQ, "norm_stats": self._norm_stats(window)}
+
+    def _summary(self, window: Normalised, valid_BT: Tensor | None, clock_BT: dict[str, Tensor] | None) -> Tensor:
+        """Tokens through time, then through variables, to one vector per window, (B, D)."""
+        c = self.config
+        b = window.mean_BF.shape[0]
+        last = slice(c.patch_length - 1, None, c.patch_length)
+        place = self.age_PD
+        if clock_BT is not None:
+            place = place + self.clock({name: values[:, last] for name, values in clock_BT.items()})
+        tokens_NPD = (self.patches(window.window_BTF) + place).view(-1, c.n_patches, c.d_model)
+        # a patch counts when its last bar is real; pads precede the data, so no real bar is lost
+        valid_NP = None if valid_BT is None else valid_BT[:, last].repeat(c.n_features, 1)
+        for block in self.time_blocks:
+            tokens_NPD = block(tokens_NPD, valid_NP)
+        pooled_NPD = self.time_pool(self.time_norm(tokens_NPD), valid_NP)
+        level_BF2 = torch.stack([window.mean_BF, window.log_std_BF], dim=-1).clamp(-8.0, 8.0)
+        level_BFD = torch.einsum("bfk,fkd->bfd", level_BF2, self.level_F2D)
+        tokens_BFD = pooled_NPD.view(c.n_features, b, c.d_model).transpose(0, 1) + level_BFD
+        for block in self.variable_blocks:
+            tokens_BFD = block(tokens_BFD)
+        return self.variable_pool(self.variable_norm(tokens_BFD))
+
+    def _norm_stats(self, window: Normalised) -> dict[str, Tensor]:
+        mean_F, std_F = self.norm.feature_mean_F, self.norm.feature_std_F
+        return {"mean": window.mean_BF * std_F + mean_F, "std": window.log_std_BF.exp() * std_F}
+
+    def _check_shape(self, features_BTF: Tensor) -> None:
+        expected = (self.config.context, self.config.n_features)
+        if features_BTF.dim() != 3 or tuple(features_BTF.shape[1:]) != expected:
+            raise ValueError(
+                f"expected windows of shape (batch, {expected[0]}, {expected[1]}), found {tuple(features_BTF.shape)}; "
+                "set model.context and model.n_features to the data's"
+            )
+
+    @torch.no_grad()
+    def set_base(self, unit_quantiles_HQ: Any, feature_mean_F: Any, feature_std_F: Any) -> None:
+        """Store what the training anchors say: base quantiles of y/scale (H, Q), features' means and deviations (F).
+
+        A deviation of 0 (a constant feature) becomes 1. Raises ValueError on a wrong shape or on falling quantiles.
+        """
+        base_HQ = _checked(unit_quantiles_HQ, self.head.base_HQ, "unit_quantiles_HQ")
+        if bool((base_HQ.diff(dim=-1) < 0).any()):
+            raise ValueError("expected base quantiles that rise with the level, found falling ones; sort them by level")
+        mean_F = _checked(feature_mean_F, self.norm.feature_mean_F, "feature_mean_F")
+        std_F = _checked(feature_std_F, self.norm.feature_std_F, "feature_std_F")
+        self.head.base_HQ.copy_(base_HQ)
+        self.norm.feature_mean_F.copy_(mean_F)
+        self.norm.feature_std_F.copy_(torch.where(std_F > 0, std_F, torch.ones_like(std_F)))
+
+    def summary(self) -> str:
+        """Parameters by part, as a table in text."""
+        counts = {name: sum(p.numel() for p in part.parameters()) for name, part in self.named_children()}
+        counts |= {name: parameter.numel() for name, parameter in self.named_parameters(recurse=False)}
+        rows = [f"{name:<18}{count:>12,}" for name, count in counts.items() if count]
+        return "\n".join([f"MIGT_TVDT {self.config.size}", *rows, f"{'total':<18}{sum(counts.values()):>12,}"])
+
+
+def _checked(values: Any, like: Tensor, name: str) -> Tensor:
+    array = torch.as_tensor(np.asarray(values), dtype=torch.float32, device=like.device)
+    if array.shape != like.shape or not bool(torch.isfinite(array).all()):
+        raise ValueError(f"expected {name} finite, of shape {tuple(like.shape)}, found {tuple(array.shape)} {array}")
+    return array

@@ -1,0 +1,83 @@
+"""Settings of a training run; the defaults are the published figures for one GPU."""
+
+from itertools import pairwise
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+# Fields that may differ between a run and its continuation: they do not change what a step computes.
+FREE_ON_RESUME = frozenset({"epochs", "patience", "resume", "log_every", "top_k", "checkpoint_minutes"})
+
+
+class TrainConfig(BaseModel):
+    """Optimiser, schedule, stopping, checkpoints and precision of a training run."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    epochs: int = Field(default=100, ge=0, description="Most passes over the training anchors (epochs).")
+    batch_size: int = Field(default=128, ge=1, description="Windows per micro-batch (windows).")
+    accumulation: int = Field(default=2, ge=1, description="Micro-batches per optimiser step (count).")
+    windows_per_epoch: int | None = Field(
+        default=None, ge=1, description="Random anchors drawn for each epoch; none = all of them (windows)."
+    )
+    learning_rate: float = Field(default=1e-4, gt=0, description="Peak rate of AdamW (per step).")
+    weight_decay: float = Field(
+        default=0.01, ge=0, description="Decoupled decay of matrices; vectors have none (per unit rate)."
+    )
+    clip_norm: float = Field(
+        default=1.0, gt=0, description="Greatest global norm of a step's gradient (loss per weight)."
+    )
+    warmup_steps: int = Field(default=1000, ge=0, description="Linear warm-up (micro-batches).")
+    t_0: int = Field(default=10, ge=1, description="Length of the first cosine cycle (epochs).")
+    t_mult: int = Field(default=2, ge=1, description="Factor from one cosine cycle's length to the next (ratio).")
+    eta_min: float = Field(default=1e-6, ge=0, description="Rate at a cosine cycle's end (per step).")
+    patience: int = Field(default=10, ge=1, description="Epochs without improvement before the run stops (epochs).")
+    min_delta: float = Field(
+        default=1e-5, ge=0, description="Least fall of val_loss that counts as improvement (unit loss)."
+    )
+    crossing_weight: float = Field(default=0.0, ge=0, description="Weight of the crossing penalty in the loss (ratio).")
+    sharpness_weight: float = Field(
+        default=0.0, ge=0, description="Weight of the 80 % interval's width in the loss (ratio)."
+    )
+    top_k: int = Field(default=3, ge=1, description="Checkpoints kept by val_loss, beside the latest (count).")
+    checkpoint_minutes: float | None = Field(
+        default=None,
+        gt=0,
+        description="Also write a checkpoint inside an epoch after this time; none = never (minutes).",
+    )
+    max_skipped: int = Field(
+        default=10, ge=1, description="Steps in a row with a non-finite gradient after which the run stops (steps)."
+    )
+    log_every: int = Field(default=50, ge=1, description="Optimiser steps between lines of metrics.jsonl (steps).")
+    device: str = Field(default="auto", description="torch device; auto = cuda, then mps, then cpu.")
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+        default="auto", description="Arithmetic of the forward pass; auto = bf16 where the GPU has it, fp32 otherwise."
+    )
+    seed: int = Field(default=0, ge=0, description="Seed of weights, order and dropout.")
+    resume: Literal["auto", "never"] = Field(
+        default="auto", description="auto continues the run found in the directory; never starts anew."
+    )
+    quantiles: tuple[float, ...] = Field(
+        default=(0.05, 0.10, 0.25, 0.50, 0.75, 0.90, 0.95), min_length=1, description="Levels of the forecast, rising."
+    )
+    horizons: tuple[str, ...] = Field(
+        default=("15m", "30m", "60m", "2h", "4h"),
+        min_length=1,
+        description="Names of the horizons, in the targets' order.",
+    )
+    start_name: str = Field(
+        default="start",
+        min_length=1,
+        description="Name of the forecast that the untrained model returns (seasonal_har, …).",
+    )
+
+    @model_validator(mode="after")
+    def _check_levels(self) -> "TrainConfig":
+        levels = self.quantiles
+        if levels[0] <= 0 or levels[-1] >= 1 or any(a >= b for a, b in pairwise(levels)):
+            raise ValueError(f"expected rising levels between 0 and 1, found {levels}; sort them")
+        if self.eta_min > self.learning_rate:
+            raise ValueError(
+                f"expected eta_min at most learning_rate, found {self.eta_min} and {self.learning_rate}; lower eta_min"
+            )
+        return self

@@ -1,0 +1,92 @@
+"""Learning rates as pure functions of two counters that the loop moves: micro-batches and epochs."""
+
+import math
+from typing import Any
+
+from torch.optim import Optimizer
+
+
+def warmup_factor(batches: int, warmup_steps: int) -> float:
+    """(b + 1) / warmup for b < warmup, 1 afterwards, b counting the micro-batches done."""
+    return min(1.0, (batches + 1) / warmup_steps) if warmup_steps else 1.0
+
+
+def cosine_rate(base: float, position: int, t_0: int, t_mult: int, eta_min: float) -> float:
+    """Rate `position` epochs into cosine annealing with warm restarts. Loshchilov & Hutter (2017), "SGDR"."""
+    length = t_0
+    while position >= length:
+        position -= length
+        length *= t_mult
+    return eta_min + 0.5 * (base - eta_min) * (1.0 + math.cos(math.pi * position / length))
+
+
+class _CountedScheduler:
+    """Keeps the base rates and the counters, and writes the rates into the optimiser."""
+
+    def __init__(self, optimizer: Optimizer, warmup_steps: int) -> None:
+        if warmup_steps < 0:
+            raise ValueError(f"expected warmup_steps of 0 or more, found {warmup_steps}; 0 means no warm-up")
+        self.optimizer = optimizer
+        self.warmup_steps = warmup_steps
+        self.base_rates = [float(group.setdefault("initial_lr", group["lr"])) for group in optimizer.param_groups]
+        self.batches = 0
+        self.position = 0
+        self._write()
+
+    def rate(self, base: float) -> float:
+        """Rate for a base rate at the present counters (per step)."""
+        return base * warmup_factor(self.batches, self.warmup_steps)
+
+    def step_batch(self) -> None:
+        """Count one micro-batch."""
+        self.batches += 1
+        self._write()
+
+    def step(self) -> None:
+        """Count one epoch; epochs that end during warm-up do not move the cosine."""
+        if self.batches >= self.warmup_steps:
+            self.position += 1
+        self._write()
+
+    def get_last_lr(self) -> list[float]:
+        """Present rate of each parameter group (per step)."""
+        return [group["lr"] for group in self.optimizer.param_groups]
+
+    def state_dict(self) -> dict[str, Any]:
+        """The counters; the rates follow from them."""
+        return {"batches": self.batches, "position": self.position}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Set the counters and write the rates that follow from them."""
+        self.batches, self.position = int(state["batches"]), int(state["position"])
+        self._write()
+
+    def _write(self) -> None:
+        for group, base in zip(self.optimizer.param_groups, self.base_rates, strict=True):
+            group["lr"] = self.rate(base)
+
+
+class LinearWarmupScheduler(_CountedScheduler):
+    """Linear warm-up over `warmup_steps` micro-batches, constant afterwards."""
+
+
+class WarmupCosineScheduler(_CountedScheduler):
+    """Linear warm-up by micro-batch, then cosine restarts by epoch.
+
+    The cosine's position is the number of epochs ended since warm-up, that in which warm-up ended included; it is
+    constant within an epoch.
+    """
+
+    def __init__(
+        self, optimizer: Optimizer, warmup_steps: int, t_0: int, t_mult: int = 1, eta_min: float = 0.0
+    ) -> None:
+        if t_0 < 1 or t_mult < 1:
+            raise ValueError(f"expected t_0 and t_mult of at least 1, found {t_0} and {t_mult}; give whole epochs")
+        self.t_0, self.t_mult, self.eta_min = t_0, t_mult, eta_min
+        super().__init__(optimizer, warmup_steps)
+
+    def rate(self, base: float) -> float:
+        """Rate for a base rate at the present counters (per step)."""
+        if self.batches < self.warmup_steps:
+            return super().rate(base)
+        return cosine_rate(base, self.position, self.t_0, self.t_mult, self.eta_min)
