@@ -79,7 +79,7 @@ def test_metrics_follow_levels_by_value_when_their_order_in_the_list_changes(
     part = metrics.named_metrics(cut, targets, few, HORIZONS)
     for name in ("picp_80", "picp_50", "interval_80_mean", "interval_50_mean", "coverage_q10", "coverage_q90_60m"):
         assert part[name] == whole[name]
-    assert "picp_90" not in part
+    assert "picp_50" not in metrics.named_metrics(quantiles[..., [0, 3, 6]], targets, (0.05, 0.5, 0.95), HORIZONS)
 
 
 def test_the_name_of_level_95_is_q95_and_an_absent_level_is_an_error() -> None:
@@ -164,11 +164,11 @@ def test_pit_shares_count_outcomes_between_quantiles(forecast: tuple[np.ndarray,
         assert shares[h] == pytest.approx(np.bincount(bins, minlength=8) / defined.sum())
 
 
-def test_crossing_rate_counts_swapped_neighbours() -> None:
+def test_crossing_rate_counts_forecasts_with_swapped_neighbours() -> None:
     quantiles = np.tile(np.arange(5.0), (10, 2, 1))
     assert metrics.crossing_rate(quantiles) == 0
     quantiles[3, 1, [1, 2]] = quantiles[3, 1, [2, 1]]
-    assert metrics.crossing_rate(quantiles) == pytest.approx(1 / (10 * 2 * 4))
+    assert metrics.crossing_rate(quantiles) == pytest.approx(1 / (10 * 2))
 
 
 def test_skill_is_zero_against_itself_and_one_for_no_loss() -> None:
@@ -192,9 +192,27 @@ def test_wrong_shapes_and_forecasts_that_are_not_numbers_are_refused() -> None:
         metrics.pinball(np.full((4, 2, 7), np.nan), np.zeros((4, 2)), LEVELS)
 
 
+def test_the_trainer_names_and_computes_its_metrics_the_same_way(forecast: tuple[np.ndarray, np.ndarray]) -> None:
+    torch = pytest.importorskip("torch")
+    from nqcast.training.loss_functions import MetricSums, metric_values
+
+    quantiles, targets = forecast
+    quantiles = quantiles.copy()
+    quantiles[::9, 1, [2, 3]] = quantiles[::9, 1, [3, 2]]
+    scale = np.random.default_rng(0).uniform(1e-4, 1e-2, targets.shape)
+    sums = MetricSums.zeros(3, 7, "cpu")
+    for rows in (slice(0, 150), slice(150, 151), slice(151, 400)):  # unequal batches
+        sums.add(*(torch.from_numpy(a[rows]) for a in (quantiles, targets, scale)), LEVELS)
+    theirs = metric_values(sums, LEVELS, HORIZONS)
+    ours = metrics.named_metrics(quantiles, targets, LEVELS, HORIZONS, scale)
+    assert set(theirs) <= set(ours)
+    assert {name: ours[name] for name in theirs} == pytest.approx(theirs, rel=1e-9)
+
+
 def test_the_numeric_modules_import_neither_torch_nor_plotting() -> None:
     script = (
-        "import sys; import nqcast.evaluation.metrics, nqcast.evaluation.config; "
+        "import sys; import nqcast.evaluation.metrics, nqcast.evaluation.significance, "
+        "nqcast.evaluation.coverage_tests, nqcast.evaluation.config; "
         "print([m for m in ('torch', 'matplotlib', 'mlflow', 'pandas') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)

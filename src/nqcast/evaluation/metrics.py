@@ -194,9 +194,9 @@ def pit(quantiles_NHQ: ArrayLike, targets_NH: ArrayLike, levels: Sequence[float]
 
 
 def crossing_rate(quantiles_NHQ: ArrayLike) -> float:
-    """Share of neighbouring pairs of quantiles in the wrong order (0 for a forecast that never crosses)."""
-    gaps = np.diff(np.asarray(quantiles_NHQ, dtype=float), axis=-1)
-    return float((gaps < 0).mean()) if gaps.size else 0.0
+    """Share of forecasts (anchor and horizon) with at least one pair of neighbouring quantiles in the wrong order."""
+    crossed = (np.diff(np.asarray(quantiles_NHQ, dtype=float), axis=-1) < 0).any(axis=-1)
+    return float(crossed.mean()) if crossed.size else 0.0
 
 
 def median_direction(median_NH: ArrayLike, targets_NH: ArrayLike) -> dict[str, Floats]:
@@ -221,26 +221,29 @@ def median_direction(median_NH: ArrayLike, targets_NH: ArrayLike) -> dict[str, F
 
 
 def named_metrics(
-    quantiles_NHQ: ArrayLike, targets_NH: ArrayLike, levels: Sequence[float], horizons: Sequence[str]
+    quantiles_NHQ: ArrayLike,
+    targets_NH: ArrayLike,
+    levels: Sequence[float],
+    horizons: Sequence[str],
+    scale_NH: ArrayLike | None = None,
 ) -> dict[str, float]:
-    """The validation metrics by the names that the Trainer logs; losses and widths in return units.
+    """The validation metrics by the names that the Trainer logs; losses and widths in return units, coverage a share.
 
-    Overall figures pool all defined (anchor, horizon) pairs; ``loss_<horizon>`` and ``coverage_<level>_<horizon>``
-    are of one horizon.
+    ``val_loss`` alone is of the loss over the scale (None: 1). Figures without a horizon pool all defined (anchor,
+    horizon) pairs; a suffix ``_15m`` … restricts one to that horizon.
     """
     quantiles, targets = check_shapes(quantiles_NHQ, targets_NH, levels)
     loss, hits = pinball(quantiles, targets, levels), below(quantiles, targets, levels)
-    named = {"val_loss_returns": float(mean_defined(loss, axis=None))}
-    for percent in (90, 80, 50):
+    unit = loss if scale_NH is None else loss / np.asarray(scale_NH, dtype=float)[..., None]
+    per_pair = {f"loss_{level_name(tau)}": loss[..., i] for i, tau in enumerate(levels)}
+    per_pair |= {f"coverage_{level_name(tau)}": hits[..., i] for i, tau in enumerate(levels)}
+    for percent in (80, 50):
         if has_interval(levels, percent):
-            named[f"picp_{percent}"] = float(mean_defined(inside(quantiles, targets, levels, percent), axis=None))
-            named[f"interval_{percent}_mean"] = float(
-                mean_defined(width(quantiles, targets, levels, percent), axis=None)
-            )
-    named |= {f"loss_{name}": float(mean_defined(loss[:, h], axis=None)) for h, name in enumerate(horizons)}
-    for i, tau in enumerate(levels):
-        named[f"coverage_{level_name(tau)}"] = float(mean_defined(hits[..., i], axis=None))
-        for h, name in enumerate(horizons):
-            named[f"coverage_{level_name(tau)}_{name}"] = float(mean_defined(hits[:, h, i]))
-    named["crossing_rate"] = crossing_rate(quantiles)
-    return named
+            per_pair[f"picp_{percent}"] = inside(quantiles, targets, levels, percent)
+            per_pair[f"interval_{percent}_mean"] = width(quantiles, targets, levels, percent)
+    named = {"val_loss": float(mean_defined(unit, axis=None)), "val_loss_returns": float(mean_defined(loss, axis=None))}
+    named |= {f"loss_{horizon}": float(mean_defined(loss[:, h], axis=None)) for h, horizon in enumerate(horizons)}
+    for name, values_NH in per_pair.items():
+        named[name] = float(mean_defined(values_NH, axis=None))
+        named |= {f"{name}_{horizon}": float(mean_defined(values_NH[:, h])) for h, horizon in enumerate(horizons)}
+    return named | {"crossing_rate": crossing_rate(quantiles)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -132,7 +133,7 @@ def render_scores(table: pd.DataFrame, anchor_set: str, truth: pd.DataFrame | No
         ],
         ("picp_80", "Outcomes inside the 80 % interval, %", 100.0, 1),
     ]
-    parts = [f"Scores on {anchor_set}", ""]
+    parts = [textwrap.fill(f"Scores on {anchor_set}", 100), ""]
     for column, heading, factor, digits in columns:
         if column in table:
             parts += [heading, _pivot_text(table, column, factor, digits), ""]
