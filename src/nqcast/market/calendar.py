@@ -61,13 +61,13 @@ def trading_sessions(start: date, end: date, closes: Mapping[date, time] | None 
 
 
 def sessions_around(first: pd.Timestamp, last: pd.Timestamp, closes: Mapping[date, time] | None = None) -> pd.DataFrame:
-    """Sessions that can hold bars from `first` to `last` (UTC), with a margin longer than any holiday on either side."""
+    """Sessions that can hold bars from `first` to `last` (UTC), with a margin longer than any holiday at both ends."""
     margin = timedelta(days=6)
     return trading_sessions(first.date() - margin, last.date() + margin, closes)
 
 
 def assign_sessions(ts: pd.Series, sessions: pd.DataFrame) -> np.ndarray:
-    """Row of `sessions` that holds each stamp (N,), int64; OUTSIDE (-1) where none does. A close is not in its session."""
+    """Row of `sessions` that holds each stamp (N,), int64; OUTSIDE (-1) where none does: a close is outside."""
     stamp = nanoseconds(ts)
     position = np.searchsorted(nanoseconds(sessions["open"]), stamp, side="right") - 1
     close = nanoseconds(sessions["close"])
@@ -102,15 +102,15 @@ def extend_sessions(sessions: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
     A run belongs to the trading date of its start (17:00 exchange time opens the next date). If that date has a
     session, its open or close moves to take the run in; if not, the run becomes a session of that date.
     """
-    extended = sessions.set_index("session", drop=False)
-    for run in runs.itertuples(index=False):
-        day = trading_date(run.start)
-        if day in extended.index:
-            extended.loc[day, "open"] = min(extended.loc[day, "open"], run.start)
-            extended.loc[day, "close"] = max(extended.loc[day, "close"], run.end)
-        else:
-            extended.loc[day] = {"session": day, "open": run.start, "close": run.end}
-    return extended.sort_values("open").reset_index(drop=True)
+    opens = dict(zip(sessions["session"], sessions["open"], strict=True))
+    closes = dict(zip(sessions["session"], sessions["close"], strict=True))
+    for start, end in zip(runs["start"], runs["end"], strict=True):
+        day = trading_date(start)
+        opens[day] = min(opens.get(day, start), start)
+        closes[day] = max(closes.get(day, end), end)
+    extended = sessions.set_index("session").reindex(pd.DatetimeIndex(list(opens), name="session"))
+    extended["open"], extended["close"] = pd.Series(opens), pd.Series(closes)
+    return extended.reset_index().sort_values("open", ignore_index=True)[list(sessions.columns)]
 
 
 def trading_date(ts: pd.Timestamp) -> pd.Timestamp:

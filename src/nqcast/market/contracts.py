@@ -15,15 +15,17 @@ _SYMBOL = re.compile(rf"(?P<root>[A-Z0-9]*[A-Z])(?P<month>[{MONTH_CODES}])(?P<ye
 _YEAR_MONTH = re.compile(r"(?P<root>[A-Z]*)[ _-]?(?P<year>(?:19|20)\d\d)-?(?P<month>0[1-9]|1[0-2])(?:\d\d)?")  # 201609
 _MONTH_YEAR = re.compile(r"(?P<root>[A-Z]+) (?P<month>0[1-9]|1[0-2])-(?P<year>\d\d)")  # NQ 09-16
 
+_MONTHS = 120_000  # more than the months since the year 0
+
 LATE_MONTHS = 1
 """Months past its expiry in which a bar may still be stamped before a short year means the next decade."""
 
 
 @dataclass(frozen=True)
 class Contracts:
-    """Contract of every bar: `code_N` indexes `names`, which are in order of expiry."""
+    """Contract of every bar: `code` (N,) indexes `names`, which are in order of expiry."""
 
-    code_N: np.ndarray
+    code: np.ndarray
     names: tuple[str, ...]
     known: bool
 
@@ -66,9 +68,10 @@ def identify_contracts(contract: pd.Series | None, ts: pd.Series) -> Contracts:
     if contract is None or contract.isna().all():
         return Contracts(np.zeros(len(ts), dtype=np.int64), (UNKNOWN,), known=False)
     text_code, texts = pd.factorize(contract.fillna(UNKNOWN))
-    months = (ts.dt.year * 12 + ts.dt.month - 1).to_numpy()
-    pairs, pair_code = np.unique(text_code * 100_000 + months, return_inverse=True)
-    parsed = [parse_expiry(str(texts[p // 100_000]), p % 100_000 // 12, p % 12 + 1) for p in pairs]
+    month = (ts.dt.year * 12 + ts.dt.month - 1).to_numpy()
+    pairs, pair_code = _distinct(text_code * _MONTHS + month)
+    pair_text, pair_month = np.divmod(pairs, _MONTHS)
+    parsed = [parse_expiry(str(texts[t]), m // 12, m % 12 + 1) for t, m in zip(pair_text, pair_month, strict=True)]
     if any(found is None for found in parsed):
         return Contracts(text_code.astype(np.int64), tuple(str(text) for text in texts), known=len(texts) > 1)
     roots = sorted({found[0] for found in parsed if found})
@@ -77,10 +80,14 @@ def identify_contracts(contract: pd.Series | None, ts: pd.Series) -> Contracts:
             f"expected the bars of one product, found contracts of {', '.join(root or '(none)' for root in roots)}: "
             "split the file by product"
         )
-    expiry = np.array([found[1] for found in parsed if found])
-    expiries, expiry_code = np.unique(expiry, return_inverse=True)
-    names = [str(texts[pairs[int(np.argmax(expiry_code == k))] // 100_000]) for k in range(len(expiries))]
-    repeated = len(set(names)) < len(names)  # NQH1 of 2011 and NQH1 of 2021 in one file
-    if repeated:
-        names = [f"{name}@{e // 12}" for name, e in zip(names, expiries, strict=True)]
+    expiries, expiry_code = np.unique([found[1] for found in parsed if found], return_inverse=True)
+    names = [str(texts[pair_text[np.argmax(expiry_code == k)]]) for k in range(len(expiries))]
+    if len(set(names)) < len(names):  # NQH1 of 2011 and NQH1 of 2021 in one file
+        names = [f"{name}@{expiry // 12}" for name, expiry in zip(names, expiries, strict=True)]
     return Contracts(expiry_code[pair_code].astype(np.int64), tuple(names), known=True)
+
+
+def _distinct(key_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Distinct keys and the number of each row's key among them; without sorting millions of rows."""
+    code, keys = pd.factorize(key_N)
+    return keys, code

@@ -20,6 +20,7 @@ def faults(raw: pd.DataFrame, spacing: int) -> pd.Series:
     rules = {
         "time stamp missing, ambiguous or impossible in its zone": raw["ts"].isna().to_numpy(),
         "time stamp between the bars of its spacing": off_grid(raw["ts"], spacing),
+        "contract missing": missing_contract(raw),
         SPREAD: spreads(raw),
         "price missing or not finite": ~np.isfinite(price).all(axis=1),
         "price zero or negative": (price <= 0).any(axis=1),
@@ -30,12 +31,22 @@ def faults(raw: pd.DataFrame, spacing: int) -> pd.Series:
         volume = raw["volume"].to_numpy()
         rules["volume missing or not finite"] = ~np.isfinite(volume)
         rules["volume negative"] = volume < 0
-    return pd.Series(np.select(list(rules.values()), list(rules), default=None), index=raw.index, dtype=object)
+    reason = np.full(len(raw), None, dtype=object)
+    for text, broken in reversed(rules.items()):
+        reason[broken] = text
+    return pd.Series(reason, index=raw.index)
 
 
 def off_grid(ts: pd.Series, spacing: int) -> np.ndarray:
     """True (N,) where a stamp is no multiple of the spacing (minutes)."""
     return nanoseconds(ts) % (spacing * MINUTE_NS) != 0
+
+
+def missing_contract(raw: pd.DataFrame) -> np.ndarray:
+    """True (N,) where a row names no contract in a file that names them."""
+    if "contract" not in raw:
+        return np.zeros(len(raw), dtype=bool)
+    return (raw["contract"].isna() | (raw["contract"] == "")).to_numpy()
 
 
 def spreads(raw: pd.DataFrame) -> np.ndarray:
@@ -52,7 +63,7 @@ def without_duplicates(bars: pd.DataFrame, code: np.ndarray) -> np.ndarray:
     bars is sorted by ts, then contract code (N,). Raises ValueError where such bars differ.
     """
     values = bars[[*PRICES, *(("volume",) if "volume" in bars else ())]].to_numpy()
-    stamp = bars["ts"].to_numpy()
+    stamp = nanoseconds(bars["ts"])
     repeated = np.zeros(len(bars), dtype=bool)
     repeated[1:] = (stamp[1:] == stamp[:-1]) & (code[1:] == code[:-1])
     again = np.flatnonzero(repeated)

@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Ingested:
-    """What ingest makes of a raw file: bars on the grid, the roll ledger, rejected rows with reasons, the data report."""
+    """What ingest makes of a raw file: bars, roll ledger, rejected rows with reasons, data report."""
 
     bars: pd.DataFrame
     roll_ledger: list[dict[str, Any]]
@@ -46,7 +46,7 @@ def build_bars(raw: pd.DataFrame, config: IngestConfig) -> Ingested:
     quarantine = _quarantine(checked, reason, rejected)
     _check_enough(quarantine, len(checked), int((~outside).sum()), config)
     inside = sound[~outside].reset_index(drop=True)
-    joined, ledger = join_contracts(inside, contracts, config, contracts.code_N[~outside])
+    joined, ledger = join_contracts(inside, contracts, config, contracts.code[~outside])
     bars = aggregate(joined, sessions, contracts.names)
     report = {
         "rows_in": len(raw),
@@ -75,11 +75,11 @@ def build_bars(raw: pd.DataFrame, config: IngestConfig) -> Ingested:
 
 def _sorted_unique(sound: pd.DataFrame) -> tuple[pd.DataFrame, Contracts, dict[str, int]]:
     """Rows by time, then contract, each once; what that took."""
-    disorder = int((sound["ts"].diff() < pd.Timedelta(0)).sum())
+    disorder = int((np.diff(calendar.nanoseconds(sound["ts"])) < 0).sum())
     ordered = sound.sort_values("ts", kind="stable") if disorder else sound
     contracts = identify_contracts(ordered.get("contract"), ordered["ts"])
-    order = np.lexsort((contracts.code_N, ordered["ts"].to_numpy()))
-    ordered, code = ordered.iloc[order], contracts.code_N[order]
+    order = np.lexsort((contracts.code, calendar.nanoseconds(ordered["ts"])))
+    ordered, code = ordered.iloc[order], contracts.code[order]
     keep = hygiene.without_duplicates(ordered, code)
     counts = {"rows_out_of_order": disorder, "duplicates_dropped": int((~keep).sum())}
     return ordered[keep], Contracts(code[keep], contracts.names, contracts.known), counts
@@ -105,8 +105,8 @@ def _with_sessions(
         _ask(runs, asked, len(sound), config)
     day = sessions["session"].to_numpy()[np.maximum(position, 0)]
     questions = [
-        {"start": run.start.isoformat(), "end": run.end.isoformat(), "minutes": int(run.minutes)}
-        for run in runs.itertuples()
+        {"start": start.isoformat(), "end": end.isoformat(), "minutes": int(minutes)}
+        for start, end, minutes in zip(runs["start"], runs["end"], runs["minutes"], strict=True)
     ]
     return sound.assign(session_position=position, session=day), sessions, questions
 
@@ -119,8 +119,8 @@ def _ask(runs: pd.DataFrame, asked: int, total: int, config: IngestConfig) -> No
     )
     if asked > config.max_question_share * total:
         raise ValueError(
-            f"expected at most {config.max_question_share:.1%} of the bars outside the session calendar, found {message}: "
-            "check the time zone of the stamps, or raise max_question_share"
+            f"expected at most {config.max_question_share:.1%} of the bars outside the session calendar, found "
+            f"{message}: check the time zone of the stamps, or raise max_question_share"
         )
     logger.warning("a question to the calendar: %s; kept. Set session_closes if the calendar is wrong", message)
 

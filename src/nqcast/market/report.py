@@ -22,7 +22,7 @@ def session_report(bars: pd.DataFrame, sessions: pd.DataFrame, least_minutes: in
     """
     span = sessions[sessions["session"].between(bars["session"].iloc[0], bars["session"].iloc[-1])]
     halt = (span["halt_end"] - span["halt_start"]).fillna(pd.Timedelta(0))
-    expected = ((span["close"] - span["open"] - halt) // _BAR).astype(int)
+    expected = (span["close"] - span["open"] - halt).dt.total_seconds() / (60 * BAR_MINUTES)
     day = bars["session"].to_numpy()
     open_rows = ~bars["halt"].to_numpy()
     traded = bars["traded"].to_numpy()

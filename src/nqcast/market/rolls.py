@@ -37,8 +37,7 @@ def front_changes(bars: pd.DataFrame, code: np.ndarray, confirmation_minutes: in
     bars: ts, session_position and volume (optional), sorted by ts; code (N,) in order of expiry.
     """
     stamp = nanoseconds(bars["ts"])
-    n_contracts = int(code.max()) + 1
-    last = np.full(n_contracts, np.iinfo(np.int64).min)
+    last = np.full(int(code.max()) + 1, np.iinfo(np.int64).min)
     np.maximum.at(last, code, stamp)
     session_start = np.flatnonzero(np.diff(bars["session_position"].to_numpy(), prepend=-1))
     session_end = np.append(session_start[1:], len(bars))
@@ -51,10 +50,10 @@ def front_changes(bars: pd.DataFrame, code: np.ndarray, confirmation_minutes: in
             rolls.append(Roll(int(stamp[begin]), front, pending, "volume"))
             front = pending
         while (new := _successor(front, last, int(stamp[stop - 1]), confirmation_minutes)) is not None:
-            later = np.flatnonzero((code == new) & (stamp > last[front]))[0]
-            if later >= stop:
+            later = begin + np.flatnonzero((code[begin:stop] == new) & (stamp[begin:stop] > last[front]))
+            if not len(later):  # the next contract's bars begin in a later session
                 break
-            rolls.append(Roll(int(stamp[later]), front, new, "end_of_bars"))
+            rolls.append(Roll(int(stamp[later[0]]), front, new, "end_of_bars"))
             front = new
         pending = _traded_more(front, code[begin:stop], None if volume is None else volume[begin:stop])
     return first, rolls
@@ -85,7 +84,7 @@ def join_contracts(
     bars: sorted source bars with session_position. Returns their front rows with prices adjusted, and the columns code,
     raw_close, unadjusted (the first bar after a change whose factor is unknown).
     """
-    code = contracts.code_N if code is None else code
+    code = contracts.code if code is None else code
     if not contracts.known:
         joined = bars.assign(code=code, raw_close=bars["close"], unadjusted=False)
         return joined, opening_jumps(joined, config.jump_multiple)
@@ -118,13 +117,15 @@ def join_contracts(
 
 
 def overlap_factor(bars: pd.DataFrame, code: np.ndarray, roll: Roll, config: IngestConfig) -> dict[str, Any]:
-    """Factor (median old/new close over common bars before the change), their number, the spread new - old in points."""
+    """Factor (median old/new close over common bars before the change), their number, spread new - old in points."""
     age = int(config.overlap_max_age_days * 24 * HOUR_NS)
     stamp = nanoseconds(bars["ts"])
     lo, hi = np.searchsorted(stamp, [roll.stamp - age, roll.stamp])
     close = bars["close"].to_numpy()[lo:hi]
     old, new = (np.flatnonzero(code[lo:hi] == contract) for contract in (roll.old, roll.new))
-    common, in_old, in_new = np.intersect1d(stamp[lo:hi][old], stamp[lo:hi][new], assume_unique=True, return_indices=True)
+    common, in_old, in_new = np.intersect1d(
+        stamp[lo:hi][old], stamp[lo:hi][new], assume_unique=True, return_indices=True
+    )
     if not len(common):
         return {"factor": 1.0, "common_minutes": 0, "spread_points": None, "adjusted": False}
     recent = common > common[-1] - int(config.overlap_hours * HOUR_NS)
@@ -138,13 +139,14 @@ def overlap_factor(bars: pd.DataFrame, code: np.ndarray, roll: Roll, config: Ing
 
 
 def opening_jumps(joined: pd.DataFrame, multiple: float) -> list[dict[str, Any]]:
-    """Ledger entries for sessions that open more than `multiple` times the median opening gap away: nothing is changed."""
+    """Ledger entries for sessions that open more than `multiple` times the median opening gap away; changes nothing."""
     opens = np.flatnonzero(np.diff(joined["session_position"].to_numpy()) != 0) + 1
     if not len(opens):
         return []
     before = joined["close"].to_numpy()[opens - 1]
     gap = joined["open"].to_numpy()[opens] - before
     size = np.abs(np.log1p(gap / before))
+    large = size > multiple * np.median(size)
     return [
         {
             "ts": joined["ts"].iloc[row].isoformat(),
@@ -159,7 +161,7 @@ def opening_jumps(joined: pd.DataFrame, multiple: float) -> list[dict[str, Any]]
             "adjusted": False,
             "max_return_change_inside_contract": 0.0,
         }
-        for row, points in zip(opens[size > multiple * np.median(size)], gap[size > multiple * np.median(size)], strict=True)
+        for row, points in zip(opens[large], gap[large], strict=True)
     ]
 
 

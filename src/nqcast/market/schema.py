@@ -32,8 +32,8 @@ BARS = pa.DataFrameSchema(
         "unadjusted": pa.Column(bool),
     },
     checks=[
-        pa.Check(lambda bars: (bars["high"] >= bars[["open", "close", "low"]].max(axis=1)).all(), name="high is highest"),
-        pa.Check(lambda bars: (bars["low"] <= bars[["open", "close"]].min(axis=1)).all(), name="low is lowest"),
+        pa.Check(lambda bars: (bars["high"] >= np.maximum(bars["open"], bars["close"])).all(), name="high is highest"),
+        pa.Check(lambda bars: (bars["low"] <= np.minimum(bars["open"], bars["close"])).all(), name="low is lowest"),
         pa.Check(lambda bars: bars["ts"].is_monotonic_increasing, name="in order of time"),
     ],
     strict=True,
@@ -76,16 +76,20 @@ def check_raw_bars(frame: pd.DataFrame, config: IngestConfig) -> pd.DataFrame:
 
 
 def infer_spacing(ts: pd.Series) -> int:
-    """Bar spacing in minutes, 1 or 5: the commonest distance of neighbouring stamps. Raises ValueError for any other."""
-    stamps = np.unique(nanoseconds(ts.dropna()))
-    if len(stamps) < 2:
-        raise ValueError(f"expected at least two bars, found {len(stamps)} distinct time stamp(s): bring more bars")
-    steps, counts = np.unique(np.diff(stamps), return_counts=True)
-    step = int(steps[np.argmax(counts)])
+    """Bar spacing in minutes, 1 or 5: the commonest distance of neighbouring stamps. ValueError for any other."""
+    stamps = nanoseconds(ts.dropna())
+    steps = np.diff(stamps if (stamps[1:] >= stamps[:-1]).all() else np.sort(stamps))
+    steps = steps[steps > 0]
+    if not len(steps):
+        raise ValueError(
+            f"expected at least two bars, found {min(len(stamps), 1)} distinct time stamp(s): bring more bars"
+        )
+    counts = pd.Series(steps).value_counts()
+    step = int(counts.index[0])
     if step not in {minutes * MINUTE_NS for minutes in SOURCE_SPACINGS}:
         raise ValueError(
             f"expected bars every 1 or {BAR_MINUTES} minutes, found one every {_duration(step)} "
-            f"({counts.max()} of {len(stamps) - 1} neighbours): export 1-minute bars"
+            f"({counts.iloc[0]} of {len(steps)} neighbours): export 1-minute bars"
         )
     return step // MINUTE_NS
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,9 @@ _SPELLINGS = {
     "volume": ("volume", "v", "vol", "total_volume"),
     "contract": ("contract", "symbol", "raw_symbol", "instrument", "ticker"),
 }
-_EPOCH_UNITS = ((1e17, "ns"), (1e14, "us"), (1e11, "ms"), (1e8, "s"))
+_EPOCH_NS = ((10**17, 1), (10**14, 10**3), (10**11, 10**6), (10**8, 10**9))
 _PRICE_SCALE = 1e-9
+_DAY_NS = 86_400_000_000_000
 _NO_PRICE = np.iinfo(np.int64).max
 
 
@@ -70,13 +72,13 @@ def _read_parquet(file: Path) -> pd.DataFrame:
 
 
 def _read_csv(file: Path) -> pd.DataFrame:
-    text = {name: "str" for spelling in ("contract", "ts") for name in _SPELLINGS[spelling]}
+    text = {name for column in ("contract", "ts") for name in _SPELLINGS[column]}
     try:
         header = pd.read_csv(file, nrows=0)
-        types: Any = {
-            column: "str" for column in header if str(column).strip().lower() in {*text, "date", "time"}
-        }
-        frame = pd.read_csv(file, dtype=types)
+        separator = next((mark for mark in ";\t|" if len(header.columns) == 1 and mark in header.columns[0]), ",")
+        names = header.columns[0].split(separator) if separator != "," else header.columns
+        types: Any = {name: "str" for name in names if str(name).strip().lower() in {*text, "date", "time"}}
+        frame = pd.read_csv(file, sep=separator, dtype=types)
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError, OSError) as error:
         raise ValueError(f"expected a comma-separated text file, found {file} that is none ({error})") from error
     return _normalised(frame)
@@ -120,36 +122,47 @@ def _stamps(ts: pd.Series) -> pd.Series:
         return ts
     numeric = pd.to_numeric(ts, errors="coerce") if not pd.api.types.is_numeric_dtype(ts) else ts
     if numeric.notna().all():
-        unit = next((unit for least, unit in _EPOCH_UNITS if float(numeric.iloc[0]) >= least), None)
-        if unit is None:
-            raise ValueError(f"expected time stamps in column {ts.name!r}, found the number {ts.iloc[0]!r}: name the column")
-        exact = numeric.astype("int64")
-        return pd.to_datetime(exact, unit=unit, utc=True)
+        return _epoch(numeric.astype("int64"))
     try:
-        return pd.to_datetime(ts, format="ISO8601")
+        return pd.to_datetime(ts, format="ISO8601", utc=not _naive_text(ts))
     except ValueError as not_iso:
-        try:
-            return pd.to_datetime(ts, utc=True) if "mixed" in str(not_iso).lower() else _other_text(ts)
-        except ValueError as error:
+        parsed = _slashed(ts)
+        if parsed is None:
             raise ValueError(
-                f"expected time stamps in column {ts.name!r}, found text such as {ts.iloc[0]!r} ({error}): "
+                f"expected time stamps in column {ts.name!r}, found text such as {ts.iloc[0]!r} ({not_iso}): "
                 "write them as 2016-09-08T00:00:00Z"
-            ) from error
+            ) from not_iso
+        return parsed
 
 
-def _other_text(ts: pd.Series) -> pd.Series:
-    """Stamps from the one format that the first row suggests; day-first or month-first must be clear from it."""
-    first = str(ts.iloc[0])
-    return pd.to_datetime(ts, dayfirst=False) if first[:4].isdigit() else _slashed(ts)
+def _epoch(count: pd.Series) -> pd.Series:
+    """Stamps from seconds, milliseconds, microseconds or nanoseconds since 1970, told apart by their size."""
+    factor = next((factor for least, factor in _EPOCH_NS if count.iloc[0] >= least), None)
+    if factor is None:
+        raise ValueError(
+            f"expected time stamps in column {count.name!r}, found the number {count.iloc[0]}: "
+            "write them as 2016-09-08T00:00:00Z"
+        )
+    return pd.Series(pd.DatetimeIndex(count.to_numpy() * factor, tz="UTC"), name=count.name)
 
 
-def _slashed(ts: pd.Series) -> pd.Series:
-    """Stamps such as 09/08/2016 14:30: taken only if one of the two orders of day and month fits every row."""
-    head = ts.str.extract(r"^(\d{1,2})[/.-](\d{1,2})[/.-]\d{4}")
-    largest = head.apply(pd.to_numeric).max()
-    if head.isna().any(axis=None) or not (largest > 12).any() or (largest > 12).all():
-        raise ValueError("the order of day and month is not clear")
-    return pd.to_datetime(ts, dayfirst=bool(largest[0] > 12))
+def _naive_text(ts: pd.Series) -> bool:
+    """Whether the first stamp names no zone: neither Z, UTC nor an offset at its end."""
+    return re.search(r"(Z|UTC|:\d{2}(\.\d+)?\s*[+-]\d{2}(:?\d{2})?)$", str(ts.iloc[0]).strip()) is None
+
+
+def _slashed(ts: pd.Series) -> pd.Series | None:
+    """Stamps such as 09/28/2016 14:30, taken only if exactly one order of day and month fits every row."""
+    orders = (f"%{a}/%{b}/%Y" for a, b in ("md", "dm"))
+    text = ts.str.replace(r"[.-]", "/", n=2, regex=True)
+    fits = []
+    for order in orders:
+        for clock in ("%H:%M", "%H:%M:%S"):
+            try:
+                fits.append(pd.to_datetime(text, format=f"{order} {clock}"))
+            except ValueError:
+                continue
+    return fits[0] if len(fits) == 1 else None
 
 
 def _contract(contract: pd.Series, frame: pd.DataFrame, lower: dict[str, Any]) -> pd.Series:
@@ -190,10 +203,15 @@ def _dbn_price(fixed: np.ndarray) -> np.ndarray:
 def _dbn_contract(instrument: np.ndarray, stamp: np.ndarray, store: Any) -> pd.Series:
     """Contract of each record: the raw symbol its instrument id had on that day, or symbol#id for a continuous one."""
     continuous = str(store.stype_in) not in ("raw_symbol", "parent", "instrument_id")
-    text = pd.Series(instrument.astype("str"), dtype="str")
+    identifier, code = np.unique(instrument, return_inverse=True)
+    names = [str(number) for number in identifier]
+    day = stamp // _DAY_NS
     for symbol, intervals in store.mappings.items():
         for interval in intervals:
-            start, end = (pd.Timestamp(interval[key], tz="UTC").value for key in ("start_date", "end_date"))
-            rows = (instrument.astype("str") == interval["symbol"]) & (stamp >= start) & (stamp < end)
-            text[rows] = f"{symbol}#{interval['symbol']}" if continuous else symbol
-    return text
+            place = int(np.searchsorted(identifier, int(interval["symbol"])))
+            if place == len(identifier) or identifier[place] != int(interval["symbol"]):
+                continue
+            first, end = (np.datetime64(interval[key], "D").astype(int) for key in ("start_date", "end_date"))
+            names.append(f"{symbol}#{interval['symbol']}" if continuous else symbol)
+            code[(instrument == identifier[place]) & (day >= first) & (day < end)] = len(names) - 1
+    return pd.Series(pd.array(names, dtype="str").take(code))
