@@ -12,15 +12,17 @@ _HOME = {
     "SplitConfig": "config",
     "LoaderConfig": "config",
     "build_features": "features",
+    "check_features": "features",
     "make_splits": "splits",
     "positions": "splits",
     "check_no_overlap": "splits",
+    "Scale": "scale",
     "SeasonalHAR": "scale",
     "ConstantScale": "scale",
     "make_scale": "scale",
     "scale_from_state": "scale",
     "WindowTable": "windows",
-    "WindowLoader": "windows",
+    "WindowLoader": "loader",
     "NQDataModule": "module",
 }
 __all__ = sorted(_HOME)

@@ -124,6 +124,7 @@ class LoaderConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    context: int = Field(default=CONTEXT, ge=1, description="Bars in a window.")
     seed: int = Field(default=0, ge=0, description="Seed of the order of the training windows.")
     windows_per_epoch: int | None = Field(
         default=None, ge=1, description="Training anchors drawn at random per epoch (None: all of them)."

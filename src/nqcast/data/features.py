@@ -16,6 +16,7 @@ from nqcast.data.config import CLOCK, FEATURES, TARGETS, FeaturesConfig
 from nqcast.data.targets import add_targets
 
 _CARRIED = ("ts", "session", "contract", "traded", "halt", "close", "raw_close", "gap_minutes", "unadjusted")
+COLUMNS = (*_CARRIED, "realized_variance", "log_range", "session_first", *CLOCK, *FEATURES, *TARGETS)
 _REQUIRED = ("ts", "open", "high", "low", "close", "traded", "halt", "session", "realized_variance")
 _OPTIONAL_DEFAULTS = {"contract": pd.NA, "gap_minutes": 0.0, "unadjusted": False}
 
@@ -50,7 +51,30 @@ def build_features(bars: pd.DataFrame, config: FeaturesConfig | None = None) -> 
     frame = add_clock(frame).assign(**columns)
     frame = add_targets(frame)
     _check_finite(frame)
-    return frame[[*_CARRIED, "realized_variance", "log_range", "session_first", *CLOCK, *FEATURES, *TARGETS]]
+    return frame[list(COLUMNS)]
+
+
+def check_features(frame: pd.DataFrame) -> pd.DataFrame:
+    """`frame`, proved to be a feature table: every column, stamps with a zone in rising order, features finite.
+
+    Raises:
+        ValueError: it is not.
+    """
+    missing = [name for name in COLUMNS if name not in frame.columns]
+    if missing:
+        raise ValueError(f"a feature table needs the columns {list(COLUMNS)}; missing: {missing}: build it from bars")
+    _check_stamps(frame["ts"], "features")
+    _check_finite(frame)
+    return frame
+
+
+def _check_stamps(ts: pd.Series, name: str) -> None:
+    if not isinstance(ts.dtype, pd.DatetimeTZDtype):
+        raise ValueError(f"{name}.ts must be stamps with the zone UTC; found dtype {ts.dtype}: localise them")
+    if len(ts) == 0:
+        raise ValueError(f"{name} must hold at least one row; found none: check the input file and the quarantine")
+    if not ts.is_monotonic_increasing or not ts.is_unique:
+        raise ValueError(f"{name}.ts must increase strictly; found repeated or earlier stamps: sort and deduplicate")
 
 
 def _checked(bars: pd.DataFrame, config: FeaturesConfig) -> pd.DataFrame:
@@ -59,12 +83,7 @@ def _checked(bars: pd.DataFrame, config: FeaturesConfig) -> pd.DataFrame:
     if missing:
         hint = "; set features.volume=false for bars without volume" if missing == ["volume"] else ""
         raise ValueError(f"bars need the columns {list(required)}; missing: {missing}: run the ingest pipeline{hint}")
-    if not isinstance(bars["ts"].dtype, pd.DatetimeTZDtype):
-        raise ValueError(f"bars.ts must be stamps with the zone UTC; found dtype {bars['ts'].dtype}: localise them")
-    if len(bars) == 0:
-        raise ValueError("bars must hold at least one row; found none: check the ingest pipeline's quarantine")
-    if not bars["ts"].is_monotonic_increasing or not bars["ts"].is_unique:
-        raise ValueError("bars.ts must increase strictly; found repeated or earlier stamps: sort and deduplicate bars")
+    _check_stamps(bars["ts"], "bars")
     if not (bars["low"].to_numpy() > 0).all():
         raise ValueError("bars must have positive prices; found a low at or below 0 or missing: clean the bars")
     absent: dict[str, Any] = {name: value for name, value in _OPTIONAL_DEFAULTS.items() if name not in bars.columns}

@@ -15,7 +15,7 @@ def frozen_ewma(values_N: np.ndarray, active_N: np.ndarray, half_life: float) ->
 def laplace_objective(
     beta_K: np.ndarray, x_NK: np.ndarray, offset_N: np.ndarray, size_N: np.ndarray, ridge: float
 ) -> tuple[float, np.ndarray]:
-    """Mean of log s + |y|/s with log s = offset + x·β, plus ridge·Σβ² without the first β (intercept); gradient (K,)."""
+    """Mean of log s + |y|/s with log s = offset + x·β, plus ridge·Σβ² (intercept, the first, free); gradient."""
     log_s_N = offset_N + x_NK @ beta_K
     ratio_N = size_N * np.exp(-log_s_N)
     penalised_K = np.concatenate([[0.0], beta_K[1:]])

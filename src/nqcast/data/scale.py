@@ -1,12 +1,13 @@
 """The scale of each horizon's return, forecast by a small classical model, and the quantiles of return / scale.
 
 `SeasonalHAR` is a heterogeneous autoregression (Corsi, 2009) on the logs of exponential averages of deseasonalised
-variance: s = √(seasonal variance of the coming slots) · exp(β·x), one β per horizon, fitted by Laplace quasi-likelihood.
-It and `ConstantScale` see train anchors only; `transform` of a row uses the rows up to it.
+variance: s = √(seasonal variance of the coming slots) · exp(β·x), one β per horizon, by Laplace quasi-likelihood. It
+and `ConstantScale` see train anchors only; `transform` of a row uses the rows up to it.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
@@ -19,33 +20,20 @@ _SOURCES = {"realized": "realized_variance", "range": "log_range", "return": "lo
 _MARGIN = 2.0  # how far the log scale may leave the range seen in training
 
 
-class Scale(Protocol):
-    """What every scale offers; N rows, H horizons, Q levels."""
-
-    config: ScaleConfig
-    levels: tuple[float, ...]
-    unit_quantiles_HQ: np.ndarray
-
-    def fit(self, features: pd.DataFrame, train_positions: np.ndarray) -> "Scale": ...
-    def transform(self, features: pd.DataFrame) -> np.ndarray: ...
-    def rolling_quantiles(self, features: pd.DataFrame, scale_NH: np.ndarray, positions: np.ndarray) -> np.ndarray: ...
-    def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]: ...
-
-
-def make_scale(config: ScaleConfig | None = None, levels: Sequence[float] = LEVELS) -> "SeasonalHAR | ConstantScale":
+def make_scale(config: ScaleConfig | None = None, levels: Sequence[float] = LEVELS) -> "Scale":
     """The unfitted scale that `config.kind` names."""
     config = config or ScaleConfig()
     return SeasonalHAR(config, levels) if config.kind == "seasonal_har" else ConstantScale(config, levels)
 
 
-def scale_from_state(arrays: dict[str, np.ndarray], scalars: dict[str, Any]) -> "SeasonalHAR | ConstantScale":
+def scale_from_state(arrays: dict[str, np.ndarray], scalars: dict[str, Any]) -> "Scale":
     """The fitted scale whose `state()` this is."""
     scale = make_scale(ScaleConfig(**scalars["config"]), scalars["levels"])
-    return scale.restore(arrays, scalars)
+    return scale.restore(arrays)
 
 
-class _FittedScale:
-    """Quantiles of y / s, and the state that a checkpoint carries."""
+class Scale(ABC):
+    """What every scale offers: s of each row and horizon, the quantiles of y / s, a state for the checkpoint."""
 
     _arrays: tuple[str, ...] = ("unit_quantiles_HQ",)
 
@@ -54,12 +42,21 @@ class _FittedScale:
         self.levels = tuple(levels)
         self.unit_quantiles_HQ = np.empty((0, 0))
 
+    @abstractmethod
+    def fit(self, features: pd.DataFrame, train_positions: np.ndarray) -> Self:
+        """Fit on the train anchors (rows of `features`) and nothing else; returns self."""
+
+    @abstractmethod
+    def transform(self, features: pd.DataFrame) -> np.ndarray:
+        """Scale (N, H) of every row, above 0 and finite; a row uses the rows up to it."""
+
     def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """Arrays and JSON-able scalars from which `scale_from_state` builds the same scale."""
         arrays = {name: getattr(self, name).copy() for name in self._arrays}
         return arrays, {"config": self.config.model_dump(mode="json"), "levels": list(self.levels)}
 
-    def restore(self, arrays: dict[str, np.ndarray], scalars: dict[str, Any]) -> Any:
+    def restore(self, arrays: dict[str, np.ndarray]) -> Self:
+        """Take the arrays of another's `state()`; returns self."""
         missing = [name for name in self._arrays if name not in arrays]
         if missing:
             raise ValueError(f"a scale's state needs the arrays {list(self._arrays)}; missing {missing}: fit it again")
@@ -104,10 +101,10 @@ def _targets(features: pd.DataFrame, train_positions: np.ndarray) -> np.ndarray:
     return y_NH
 
 
-class ConstantScale(_FittedScale):
+class ConstantScale(Scale):
     """No scale at all: s = 1, so the unit quantiles are the constant quantiles of the train returns."""
 
-    def fit(self, features: pd.DataFrame, train_positions: np.ndarray) -> "ConstantScale":
+    def fit(self, features: pd.DataFrame, train_positions: np.ndarray) -> Self:
         """Take the quantiles of the targets at the train anchors."""
         y_NH = _targets(features, train_positions)
         self._fit_quantiles(y_NH, np.ones_like(y_NH))
@@ -119,12 +116,12 @@ class ConstantScale(_FittedScale):
         return np.ones((len(features), len(HORIZONS)))
 
 
-class SeasonalHAR(_FittedScale):
+class SeasonalHAR(Scale):
     """Time of day times a heterogeneous autoregression of deseasonalised variance, per horizon."""
 
     _arrays = ("unit_quantiles_HQ", "profiles_PS", "beta_KH", "centre_K", "bounds_2H")
 
-    def fit(self, features: pd.DataFrame, train_positions: np.ndarray) -> "SeasonalHAR":
+    def fit(self, features: pd.DataFrame, train_positions: np.ndarray) -> Self:
         """Fit profiles, coefficients and quantiles; nothing after the last train anchor is read.
 
         Raises:

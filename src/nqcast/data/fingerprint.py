@@ -1,0 +1,14 @@
+"""One short name for the content of a table, so that a checkpoint can say what it was trained on."""
+
+from __future__ import annotations
+
+import hashlib
+
+import pandas as pd
+
+
+def fingerprint(frame: pd.DataFrame) -> str:
+    """First 16 hexadecimal digits of the SHA-256 of column names, dtypes and every value of `frame`."""
+    digest = hashlib.sha256(repr([(name, str(dtype)) for name, dtype in frame.dtypes.items()]).encode())
+    digest.update(pd.util.hash_pandas_object(frame, index=False).to_numpy().tobytes())
+    return digest.hexdigest()[:16]
