@@ -13,7 +13,7 @@ _HOME = {
     "LinearWarmupScheduler": "nqcast.training.scheduler",
     "EarlyStopping": "nqcast.training.early_stopping",
     "Trainer": "nqcast.training.trainer",
-    "create_trainer": "nqcast.training.trainer",
+    "create_trainer": "nqcast.training.factory",
     "CheckpointError": "nqcast.training.checkpoint",
     "DirectoryLock": "nqcast.training.run_directory",
 }

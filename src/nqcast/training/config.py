@@ -6,7 +6,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 # Fields that may differ between a run and its continuation: they do not change what a step computes.
-FREE_ON_RESUME = frozenset({"epochs", "patience", "resume", "log_every", "top_k", "checkpoint_minutes"})
+FREE_ON_RESUME = frozenset({"epochs", "patience", "resume", "log_every", "top_k", "checkpoint_minutes", "device"})
 
 
 class TrainConfig(BaseModel):

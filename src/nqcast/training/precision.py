@@ -1,6 +1,5 @@
 """Device and arithmetic of a run."""
 
-import os
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,7 +57,7 @@ def describe(device: torch.device, precision: Precision, model: torch.nn.Module)
     """One line for the log: device, precision and parameters."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} threads"
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    return f"device {device} ({name}), precision {precision.name}, {parameters:,} parameters, process {os.getpid()}"
+    return f"device {device} ({name}), precision {precision.name}, {parameters:,} parameters"
 
 
 def to_device(batch: dict[str, Any], device: torch.device) -> dict[str, Any]:

@@ -1,0 +1,48 @@
+"""metrics.jsonl: every metric of a run, one JSON object per line, in the order of its steps."""
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+METRICS_NAME = "metrics.jsonl"
+
+
+def json_ready(value: Any) -> Any:
+    """The value with numbers that JSON does not know (NaN, ±inf) as null, at any depth."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): json_ready(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [json_ready(item) for item in value]
+    return value
+
+
+class MetricsLog:
+    """Appends lines; a resumed run cuts off what a lost continuation had written, so no step appears twice."""
+
+    def __init__(self, directory: Path) -> None:
+        self.path = directory / METRICS_NAME
+
+    def append(self, values: Mapping[str, Any], durable: bool = False) -> None:
+        """Write one line; `durable` waits until it is on disk."""
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(json_ready(values), allow_nan=False) + "\n")
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
+
+    def size(self) -> int:
+        """Length of the file (bytes)."""
+        return self.path.stat().st_size if self.path.exists() else 0
+
+    def truncate(self, size: int) -> None:
+        """Keep the first `size` bytes (all of them where fewer exist)."""
+        if self.size() > size:
+            with self.path.open("r+b") as file:
+                file.truncate(size)
+                file.flush()
+                os.fsync(file.fileno())

@@ -1,0 +1,327 @@
+"""The training loop: steps, epochs, validation, checkpoints, exact resume."""
+
+import itertools
+import logging
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from nqcast.training.checkpoint import Checkpoint, CheckpointError, CheckpointStore, checkpoint_name, read_checkpoint
+from nqcast.training.config import FREE_ON_RESUME, TrainConfig
+from nqcast.training.early_stopping import EarlyStopping
+from nqcast.training.loss_functions import CombinedQuantileLoss, metric_values
+from nqcast.training.metrics_log import METRICS_NAME, MetricsLog, json_ready
+from nqcast.training.optimizer import build_optimizer
+from nqcast.training.precision import describe, pick_device, pick_precision, to_device
+from nqcast.training.run_directory import DirectoryLock
+from nqcast.training.scheduler import WarmupCosineScheduler
+from nqcast.training.step import Stepper, StepResult
+from nqcast.training.training_state import (
+    Progress,
+    differing_keys,
+    load_weights,
+    pack_optimizer,
+    pack_rng,
+    unpack_optimizer,
+    unpack_rng,
+)
+from nqcast.training.validation import skills, validation_sums
+
+log = logging.getLogger(__name__)
+
+TIMED_STEPS = 10  # steps after which the time per epoch is estimated
+
+
+class TrainingFailedError(RuntimeError):
+    """Too many steps in a row had no finite gradient."""
+
+
+class Trainer:
+    """Trains a quantile model and keeps everything needed to go on after any interruption.
+
+    Args:
+        model: module called as model(features, attention_mask, temporal_info, scale, unit_quantiles), returning
+            {"quantiles": (B, H, Q) in return units}.
+        config: settings of the run.
+        train_loader: iterable of batches with `__len__`; `set_epoch(epoch)` is called when it exists.
+        val_loader: iterable of batches, the same on every pass.
+        output_dir: run directory: metrics.jsonl, checkpoint_epoch_XXXX, checkpoint_latest, checkpoint_best.
+        device: torch device; "auto" takes cuda, then mps, then cpu. None takes config.device.
+        logger: anything with log(dict, step=…), such as the wandb module; gets one call per epoch.
+
+    Attributes:
+        history: one dict per epoch; the first is the untrained model's.
+        reference_losses: name of a forecast -> {horizon: validation loss in return units}; adds skill_<name> to the
+            metrics. The untrained model is added under config.start_name.
+        status: "new", "running", "finished", "early_stopped" or "stopped".
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        config: TrainConfig,
+        train_loader: Any,
+        val_loader: Any,
+        output_dir: Path | str,
+        device: str | torch.device | None = None,
+        logger: Any = None,
+    ) -> None:
+        self.config = config
+        self.device = pick_device(config.device if device is None else device)
+        self.precision = pick_precision(config.precision, self.device)
+        self.model = model.to(self.device)
+        self.train_loader, self.val_loader = train_loader, val_loader
+        self.output_dir = Path(output_dir)
+        self.logger = logger
+        self.reference_losses: dict[str, dict[str, float]] = {}
+        self.status = "new"
+        self.progress = Progress()
+        self.optimizer = build_optimizer(self.model, config)
+        self.scheduler = WarmupCosineScheduler(
+            self.optimizer, config.warmup_steps, config.t_0, config.t_mult, config.eta_min
+        )
+        self.early_stopping = EarlyStopping(config.patience, config.min_delta)
+        loss = CombinedQuantileLoss(config.quantiles, config.crossing_weight, config.sharpness_weight).to(self.device)
+        self.stepper = Stepper(self.model, self.optimizer, loss, self.precision, config.clip_norm, config.seed)
+        self.store = CheckpointStore(self.output_dir, config.top_k)
+        self.metrics_log = MetricsLog(self.output_dir)
+        self._stop_requested = False
+        self._saved_at = time.monotonic()
+
+    @property
+    def history(self) -> list[dict[str, Any]]:
+        """One dict of metrics per epoch, epoch 0 before the first step."""
+        return self.progress.history
+
+    @property
+    def best_checkpoint(self) -> Path | None:
+        """Folder of the verified checkpoint with the lowest val_loss; None before the first one."""
+        return self.store.best_verified()
+
+    def request_stop(self) -> None:
+        """Ask `train` to finish its step, write a checkpoint and return. Safe to call from a signal handler."""
+        self._stop_requested = True
+
+    def train(self, resume: Literal["auto", "never"] | None = None) -> list[dict[str, Any]]:
+        """Train to the end, to early stopping, or to `request_stop`, and return the history.
+
+        Args:
+            resume: "auto" goes on from the newest verified checkpoint in the run directory, when there is one; "never"
+                moves what is there aside and starts anew. None takes config.resume.
+
+        Raises:
+            CheckpointError: the directory holds a run of another configuration.
+            RunDirectoryBusyError: another process works there.
+            TrainingFailedError: config.max_skipped steps in a row had no finite gradient.
+        """
+        with DirectoryLock(self.output_dir):
+            log.info(describe(self.device, self.precision, self.model))
+            self.store.clean()
+            self._saved_at = time.monotonic()
+            if (resume or self.config.resume) == "never":
+                self._move_aside()
+            elif self.status == "new":
+                self._resume()
+            self.status = "running"
+            if self.history or self._finish_epoch():
+                self._run_epochs()
+            self._stop_requested = False
+            log.info("training %s after epoch %d, step %d", self.status, self.progress.epoch, self.progress.step)
+        return self.history
+
+    def _run_epochs(self) -> None:
+        while not self._ended():
+            if not (self._train_epoch() and self._finish_epoch()):
+                self._save(val_loss=None)
+                self.status = "stopped"
+                return
+
+    def _ended(self) -> bool:
+        if self.early_stopping.should_stop:
+            self.status = "early_stopped"
+        elif self.progress.epoch >= self.config.epochs:
+            self.status = "finished"
+        return self.status in ("early_stopped", "finished")
+
+    def _train_epoch(self) -> bool:
+        """Train on what is left of the epoch; False when a stop was requested."""
+        p, epoch = self.progress, self.progress.epoch + 1
+        if hasattr(self.train_loader, "set_epoch"):
+            self.train_loader.set_epoch(epoch)
+        self.model.train()
+        n_batches = len(self.train_loader)
+        batches = itertools.islice(iter(self.train_loader), p.batch, None)
+        started, first_step = time.perf_counter(), p.step
+        with tqdm(total=n_batches, initial=p.batch, desc=f"epoch {epoch}", disable=None, delay=2, leave=False) as bar:
+            while group := list(itertools.islice(batches, self.config.accumulation)):
+                result = self.stepper([to_device(batch, self.device) for batch in group], p.micro_batches)
+                self._count(result, len(group))
+                bar.update(len(group))
+                if epoch == 1 and p.step - first_step == TIMED_STEPS:
+                    seconds = (time.perf_counter() - started) / TIMED_STEPS * n_batches / self.config.accumulation
+                    log.info("about %.0f s of training per epoch", seconds)
+                if self._stop_requested:
+                    return False
+                self._save_by_time()
+        return True
+
+    def _count(self, result: StepResult, n_micro: int) -> None:
+        """Move the counters; a skipped step uses up its data but holds the schedule."""
+        p = self.progress
+        p.batch += n_micro
+        p.micro_batches += n_micro
+        p.step += 1
+        if result.applied:
+            p.skipped_in_row = 0
+            p.loss_sum += float(result.loss_sum)
+            p.loss_count += float(result.count)
+            for _ in range(n_micro):
+                self.scheduler.step_batch()
+        else:
+            p.skipped += 1
+            p.skipped_in_row += 1
+            log.warning("step %d skipped: gradient norm %s", p.step, result.grad_norm)
+            if p.skipped_in_row >= self.config.max_skipped:
+                raise TrainingFailedError(
+                    f"expected finite gradients, found {p.skipped_in_row} steps in a row without; the last good "
+                    f"checkpoint is {self.best_checkpoint}; lower train.learning_rate or check the features"
+                )
+        if p.step % self.config.log_every == 0:
+            rate = self.scheduler.get_last_lr()[0]
+            count = max(float(result.count), 1.0)
+            line = {"step_loss": float(result.loss_sum) / count, "learning_rate": rate, "grad_norm": result.grad_norm}
+            self.metrics_log.append({"step": p.step, "epoch": p.epoch + 1, **line})
+
+    def _finish_epoch(self) -> bool:
+        """Validate, record, then scheduler, early stopping, checkpoint; False when a stop was requested."""
+        p, started = self.progress, time.perf_counter()
+        values = self._validate()
+        if values is None:
+            self.status = "stopped"
+            return False
+        record: dict[str, Any] = {"epoch": p.epoch, "step": p.step}
+        if self.history:
+            record["epoch"] = p.epoch = p.epoch + 1
+            record["train_loss"] = p.loss_sum / p.loss_count if p.loss_count else float("nan")
+            record |= {"learning_rate": self.scheduler.get_last_lr()[0], "skipped_steps": p.skipped}
+            self.scheduler.step()
+        record |= values
+        self.early_stopping.step(values["val_loss"])
+        p.batch, p.loss_sum, p.loss_count = 0, 0.0, 0.0
+        self.history.append(json_ready(record))
+        self.metrics_log.append({**record, "validation_seconds": time.perf_counter() - started}, durable=True)
+        self._save(values["val_loss"])
+        if self.logger is not None:
+            self.logger.log(record, step=p.step)
+        log.info(_epoch_line(record, self.config.start_name))
+        return True
+
+    def _validate(self) -> dict[str, float] | None:
+        """Validation metrics of the present weights, with skills; None when a stop was requested."""
+        levels, horizons = self.config.quantiles, self.config.horizons
+        sums = validation_sums(self.model, self.val_loader, self.precision, levels, lambda: self._stop_requested)
+        if sums is None:
+            return None
+        if len(sums.count_H) != len(horizons) or sums.loss_HQ.shape[1] != len(levels):
+            raise ValueError(
+                f"expected {len(horizons)} horizons and {len(levels)} levels from the model, found "
+                f"{tuple(sums.loss_HQ.shape)}; set train.horizons and train.quantiles to the model's"
+            )
+        values = metric_values(sums, levels, horizons)
+        start = self.history[0] if self.history else values
+        references = {self.config.start_name: {name: start[f"loss_{name}"] for name in horizons}}
+        return values | skills(values, references | self.reference_losses, horizons)
+
+    def _save_by_time(self) -> None:
+        minutes = self.config.checkpoint_minutes
+        if minutes is not None and time.monotonic() - self._saved_at > 60 * minutes:
+            self._save(val_loss=None)
+
+    def _save(self, val_loss: float | None) -> None:
+        p = self.progress
+        tensors, groups = pack_optimizer(self.optimizer)
+        state = {
+            "progress": p.to_json(),
+            "val_loss": val_loss,
+            "scheduler": self.scheduler.state_dict(),
+            "scaler": self.stepper.scaler.state_dict(),
+            "early_stopping": self.early_stopping.state_dict(),
+            "optimizer_groups": groups,
+            "metrics_bytes": self.metrics_log.size(),
+            "train_config": self.config.model_dump(mode="json"),
+            "model_config": self._model_config(),
+            "torch": torch.__version__,
+        }
+        content = Checkpoint(self.model.state_dict(), tensors | pack_rng(), json_ready(state))
+        self.store.save(checkpoint_name(p.epoch, p.batch), content, json_ready(val_loss))
+        self._saved_at = time.monotonic()
+
+    def load_checkpoint(self, path: Path | str) -> dict[str, Any]:
+        """Restore weights, optimiser, schedule, counters, history and generators from a verified checkpoint folder.
+
+        Returns its state. Raises CheckpointError for a broken folder, a pickle file, or another architecture.
+        """
+        content = read_checkpoint(path)
+        self._restore(content)
+        self.status = "loaded"
+        return content.state
+
+    def _restore(self, content: Checkpoint) -> None:
+        state = content.state
+        load_weights(self.model, content.model)
+        moments = {name: tensor for name, tensor in content.optimizer.items() if not name.startswith("rng.")}
+        unpack_optimizer(self.optimizer, moments, state["optimizer_groups"])
+        unpack_rng(content.optimizer)
+        self.scheduler.load_state_dict(state["scheduler"])
+        self.stepper.scaler.load_state_dict(state["scaler"])
+        self.early_stopping.load_state_dict(state["early_stopping"])
+        self.progress = Progress(**state["progress"])
+
+    def _resume(self) -> None:
+        """Go on from the newest verified checkpoint of this run directory, when there is one."""
+        found = self.store.newest_verified()
+        if found is None:
+            return
+        folder, content = found
+        saved = {**content.state["train_config"], "model": content.state["model_config"]}
+        present = {**self.config.model_dump(mode="json"), "model": self._model_config()}
+        differences = differing_keys(saved, present, FREE_ON_RESUME)
+        if differences:
+            raise CheckpointError(
+                f"expected {self.output_dir} to hold a run of this configuration, found differences: "
+                f"{'; '.join(differences)}; set them back, choose another directory, or set train.resume=never"
+            )
+        self._restore(content)
+        self.metrics_log.truncate(content.state["metrics_bytes"])
+        p = self.progress
+        log.info("resuming from %s: epoch %d, batch %d, step %d", folder.name, p.epoch, p.batch, p.step)
+
+    def _model_config(self) -> Any:
+        config: Any = getattr(self.model, "config", None)
+        return config.model_dump(mode="json") if hasattr(config, "model_dump") else None
+
+    def _move_aside(self) -> None:
+        """Move an earlier run's files into replaced_NNN, so that nothing is lost and nothing is mixed."""
+        old = [*self.output_dir.glob("checkpoint_*"), *self.output_dir.glob(METRICS_NAME)]
+        if not old:
+            return
+        aside = self.output_dir / f"replaced_{len(list(self.output_dir.glob('replaced_*'))) + 1:03d}"
+        aside.mkdir()
+        for path in old:
+            path.rename(aside / path.name)
+        log.info("the earlier run was moved to %s", aside)
+
+
+def _epoch_line(record: Mapping[str, Any], start_name: str) -> str:
+    parts = [f"epoch {record['epoch']:3d}  step {record['step']:6d}"]
+    if "train_loss" in record:
+        parts.append(f"train {record['train_loss']:.5f}")
+    parts.append(f"val {record['val_loss']:.5f}")
+    parts += [f"picp_{name} {100 * record[f'picp_{name}']:.1f} %" for name in ("80", "50") if f"picp_{name}" in record]
+    parts.append(f"over {start_name} {100 * record[f'skill_{start_name}']:+.2f} %")
+    return "  ".join(parts)

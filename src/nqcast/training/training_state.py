@@ -1,0 +1,101 @@
+"""What a checkpoint holds beside the weights, as plain tensors and JSON."""
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from nqcast.training.checkpoint import CheckpointError
+
+
+@dataclass
+class Progress:
+    """Where a run stands. `epoch` counts whole epochs, `batch` micro-batches of the next one, `step` optimiser steps.
+
+    A step whose gradient was not finite counts too: it has used up its data.
+    """
+
+    epoch: int = 0
+    batch: int = 0
+    step: int = 0
+    micro_batches: int = 0
+    skipped: int = 0
+    skipped_in_row: int = 0
+    loss_sum: float = 0.0
+    loss_count: float = 0.0
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+    def to_json(self) -> dict[str, Any]:
+        """All fields as JSON values."""
+        return asdict(self)
+
+
+def pack_optimizer(optimizer: Optimizer) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:
+    """Split an optimiser's state into tensors named "index.key" and JSON-able parameter groups."""
+    state = optimizer.state_dict()
+    tensors = {
+        f"{index}.{key}": torch.as_tensor(value)
+        for index, values in state["state"].items()
+        for key, value in values.items()
+    }
+    return tensors, state["param_groups"]
+
+
+def unpack_optimizer(optimizer: Optimizer, tensors: dict[str, Tensor], groups: list[dict[str, Any]]) -> None:
+    """Undo `pack_optimizer`; raises CheckpointError when the parameter groups have other sizes."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        index, key = name.split(".", 1)
+        state.setdefault(int(index), {})[key] = tensor
+    restored = [{**group, "betas": tuple(group["betas"])} if "betas" in group else dict(group) for group in groups]
+    try:
+        optimizer.load_state_dict({"state": state, "param_groups": restored})
+    except ValueError as error:
+        raise CheckpointError(f"expected the optimiser state of this model, found another's ({error})") from error
+
+
+def pack_rng() -> dict[str, Tensor]:
+    """Generator states of the CPU and of each CUDA device, named "rng.…"."""
+    states = {"rng.cpu": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        states |= {f"rng.cuda.{i}": state for i, state in enumerate(torch.cuda.get_rng_state_all())}
+    return states
+
+
+def unpack_rng(tensors: dict[str, Tensor]) -> None:
+    """Set the generators that exist here; CUDA states saved on a machine with more devices are left alone."""
+    torch.set_rng_state(tensors["rng.cpu"])
+    for i in range(torch.cuda.device_count()):
+        if f"rng.cuda.{i}" in tensors:
+            torch.cuda.set_rng_state(tensors[f"rng.cuda.{i}"], i)
+
+
+def load_weights(model: nn.Module, tensors: dict[str, Tensor]) -> None:
+    """Load weights strictly; raises CheckpointError that lists missing, unknown and differently shaped tensors."""
+    own = model.state_dict()
+    differences = [f"missing {name}" for name in own if name not in tensors]
+    differences += [f"unknown {name}" for name in tensors if name not in own]
+    differences += [
+        f"{name} is {tuple(tensors[name].shape)} instead of {tuple(tensor.shape)}"
+        for name, tensor in own.items()
+        if name in tensors and tensors[name].shape != tensor.shape
+    ]
+    if differences:
+        shown = "; ".join(differences[:8]) + (f"; and {len(differences) - 8} more" if len(differences) > 8 else "")
+        raise CheckpointError(
+            f"expected a checkpoint of this architecture, found differences: {shown}; set the model's configuration "
+            "to the checkpoint's or start a new run"
+        )
+    model.load_state_dict(tensors)
+
+
+def differing_keys(saved: dict[str, Any], present: dict[str, Any], free: frozenset[str]) -> list[str]:
+    """Keys whose values differ, as "key: saved … now …"; `free` ones are allowed to."""
+    names = sorted((saved.keys() | present.keys()) - free)
+    return [
+        f"{name}: saved {saved.get(name)!r}, now {present.get(name)!r}"
+        for name in names
+        if saved.get(name) != present.get(name)
+    ]
