@@ -58,8 +58,8 @@ class SplitConfig(BaseModel):
     embargo_bars: int = Field(
         default=CONTEXT,
         ge=0,
-        description="The first anchor of a split lies at least this many bars after the last bar that the split before "
-        "touches; at least `context`.",
+        description="A split ends where its labels end at least this many bars before the first anchor of the next "
+        "split; at least `context`.",
     )
     warmup_bars: int = Field(default=WARMUP_BARS, ge=0, description="Grid bars before the first anchor.")
 

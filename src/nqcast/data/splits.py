@@ -1,8 +1,8 @@
 """Splits: a split is a sorted array of anchor positions (rows of the features frame).
 
-Sessions are divided in time order. Anchors whose label ends in a later split are purged; the first anchors of
-validation and test, whose windows would hold bars that the split before has touched, are dropped (embargo). Then
-`check_no_overlap` proves it, in rows, so that closed weekends count for nothing.
+Sessions are divided in time order. From the end of each split those anchors are dropped whose label ends inside a
+window of the next split (purge on label end, embargo of one context): the later split is exactly what was asked for.
+Then `check_no_overlap` proves it. All of it counts rows, so closed weekends count for nothing.
 """
 
 import datetime as dt
@@ -47,19 +47,19 @@ def make_splits(features: pd.DataFrame, config: SplitConfig | None = None) -> pd
     starts = _split_starts(sessions, anchors, config)
     row_bounds = np.searchsorted(sessions, starts)
     ends = label_end(features)
-    parts, last_touched = [], -1
-    for name, first, stop in zip(SPLITS, row_bounds[:-1], row_bounds[1:], strict=True):
-        kept = anchors[(anchors >= first) & (anchors < stop)]
-        kept = kept[ends[kept] < stop]  # purge: the label ends inside its own split
-        if name != SPLITS[0]:
-            kept = kept[kept - config.embargo_bars >= last_touched]
+    parts: list[pd.DataFrame] = []
+    limit = len(features)  # labels end before this row
+    for name, first, stop in reversed(list(zip(SPLITS, row_bounds[:-1], row_bounds[1:], strict=True))):
+        inside = anchors[(anchors >= first) & (anchors < stop)]
+        kept = inside[ends[inside] < limit]
         if not len(kept):
             raise ValueError(
-                f"each split needs at least one anchor; {name} ({_span(starts, name)}) has none after warm-up of "
-                f"{config.warmup_bars} and embargo of {config.embargo_bars} bars: give more bars or move the dates"
+                f"each split needs at least one anchor; {name} ({_span(starts, name)}) has {len(inside)} after a warm-up "
+                f"of {config.warmup_bars} bars and keeps none after an embargo of {config.embargo_bars} bars: give more "
+                "bars or move the dates"
             )
-        last_touched = int(ends[kept].max())
-        parts.append(_split_frame(features, kept, name))
+        parts.insert(0, _split_frame(features, kept, name))
+        limit = int(kept[0]) - config.embargo_bars + 1
     splits = pd.concat(parts, ignore_index=True)
     check_no_overlap(features, splits, config.context)
     return splits

@@ -84,7 +84,8 @@ class WindowTable:
         return position_B[:, None] + torch.arange(1 - self.context, 1, device=self.device)
 
     def _tensor(self, values: np.ndarray) -> Tensor:
-        return torch.tensor(values, device=self.device)  # a copy: pandas hands out arrays that may not be written
+        # A copy, since pandas hands out arrays that may not be written; row by row, since windows are runs of rows.
+        return torch.tensor(values, device=self.device).contiguous()
 
     def _checked_scale(self, scale_NH: np.ndarray) -> np.ndarray:
         expected = (self.n_rows, len(HORIZONS))
