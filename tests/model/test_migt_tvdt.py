@@ -1,0 +1,124 @@
+"""What a forecast may depend on, and where an untrained model starts."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from nqcast.model import MIGT_TVDT, ModelConfig
+
+
+def forecast(model: MIGT_TVDT, batch: dict, mask: torch.Tensor | None = None) -> torch.Tensor:
+    with torch.no_grad():
+        return model(batch["features"], mask, batch["clock"], batch["scale"])["quantiles"]
+
+
+@pytest.mark.parametrize("size", ["test", "laptop"])
+def test_an_untrained_model_returns_its_base_times_the_scale(size: str, clock: Callable) -> None:
+    torch.manual_seed(0)
+    model = MIGT_TVDT(ModelConfig(size=size))
+    base = torch.randn(5, 7).sort(-1).values
+    model.set_base(base, torch.zeros(24), torch.ones(24))
+    scale = 1e-3 * torch.rand(8, 5) + 1e-4
+    quantiles = model(torch.randn(8, 288, 24), None, clock(8, 288), scale)["quantiles"]
+    torch.testing.assert_close(quantiles / scale[..., None], base.expand(8, 5, 7), rtol=0, atol=1e-6)
+
+
+def test_unit_quantiles_of_a_batch_replace_the_base(small: ModelConfig, batch: dict) -> None:
+    model = MIGT_TVDT(small)
+    own = torch.randn(6, 5, 7).sort(-1).values
+    quantiles = model(batch["features"], unit_quantiles=own)["quantiles"]
+    torch.testing.assert_close(quantiles, own, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("garbage", [0.0, 1e6, float("nan")])
+def test_pads_never_reach_a_forecast(model: MIGT_TVDT, batch: dict, garbage: float) -> None:
+    mask = torch.ones(6, 48, dtype=torch.bool)
+    mask[:3, :13] = False
+    changed = {**batch, "features": torch.where(mask[..., None], batch["features"], garbage)}
+    changed["clock"] = {name: torch.where(mask, values, 1) for name, values in batch["clock"].items()}
+    assert torch.equal(forecast(model, changed, mask), forecast(model, batch, mask))
+
+
+def test_a_mask_of_all_real_bars_changes_nothing(model: MIGT_TVDT, batch: dict) -> None:
+    mask = torch.ones(6, 48, dtype=torch.bool)
+    torch.testing.assert_close(forecast(model, batch, mask), forecast(model, batch), rtol=1e-5, atol=0)
+
+
+def test_valid_bars_do_reach_a_forecast_in_a_masked_window(model: MIGT_TVDT, batch: dict) -> None:
+    mask = torch.ones(6, 48, dtype=torch.bool)
+    mask[:, :16] = False
+    for bar in (16, 30, 47):
+        features = batch["features"].clone()
+        features[:, bar] += 1.0
+        assert not torch.equal(forecast(model, {**batch, "features": features}, mask), forecast(model, batch, mask))
+
+
+def test_the_volatility_of_a_window_reaches_the_forecast(small: ModelConfig, model: MIGT_TVDT, batch: dict) -> None:
+    without_recent = MIGT_TVDT(small.model_copy(update={"recent_width": 0})).eval()
+    with torch.no_grad():
+        without_recent.head.delta.weight.normal_(std=0.5)
+    louder = {**batch, "features": 2.0 * batch["features"]}
+    for each in (model, without_recent):
+        change = forecast(each, louder) / forecast(each, batch) - 1.0
+        assert change.abs().amax() > 0.01
+
+
+def test_a_forecast_does_not_depend_on_the_other_windows_of_its_batch(model: MIGT_TVDT, batch: dict) -> None:
+    others = {**batch, "features": batch["features"].clone()}
+    others["features"][1:] = torch.randn(5, 48, 4, generator=torch.Generator().manual_seed(9))
+    assert torch.equal(forecast(model, others)[0], forecast(model, batch)[0])
+
+
+def test_every_parameter_gets_a_gradient(model: MIGT_TVDT, batch: dict) -> None:
+    model.train()
+    quantiles = model(batch["features"], None, batch["clock"], batch["scale"])["quantiles"]
+    (quantiles / batch["scale"][..., None]).square().sum().backward()
+    assert [name for name, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0] == []
+
+
+def test_norm_stats_are_the_windows_own_in_the_features_units(model: MIGT_TVDT, batch: dict) -> None:
+    model.set_base(model.head.base_HQ, [1.0, 0.0, 3.0, 4.0], [1.0, 1e-7, 2.0, 0.5])
+    stats = model(batch["features"])["norm_stats"]
+    torch.testing.assert_close(stats["mean"][:, 2], batch["features"].mean(1)[:, 2], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(stats["std"][:, 1], batch["features"].std(1, correction=0)[:, 1], rtol=1e-3, atol=0)
+
+
+def test_set_base_refuses_what_cannot_be_a_base(model: MIGT_TVDT) -> None:
+    good = model.head.base_HQ.clone()
+    with pytest.raises(ValueError, match="rise with the level"):
+        model.set_base(good.flip(-1), torch.zeros(4), torch.ones(4))
+    with pytest.raises(ValueError, match="feature_mean_F"):
+        model.set_base(good, torch.zeros(3), torch.ones(4))
+    with pytest.raises(ValueError, match="unit_quantiles_HQ"):
+        model.set_base(good * torch.nan, torch.zeros(4), torch.ones(4))
+    assert torch.equal(model.head.base_HQ, good)
+
+
+def test_a_constant_feature_is_harmless(model: MIGT_TVDT, batch: dict) -> None:
+    model.set_base(model.head.base_HQ, [0.0, 0.0, 5.0, 0.0], [1.0, 1e-7, 0.0, 1.0])
+    batch["features"][..., 2] = 5.0
+    assert torch.isfinite(forecast(model, batch)).all()
+
+
+def test_a_window_of_another_shape_is_refused(model: MIGT_TVDT) -> None:
+    with pytest.raises(ValueError, match=r"\(batch, 48, 4\).*\(2, 48, 5\)"):
+        model(torch.zeros(2, 48, 5))
+
+
+def test_the_summary_adds_up(model: MIGT_TVDT) -> None:
+    lines = model.summary().splitlines()
+    counts = [int(line.split()[-1].replace(",", "")) for line in lines[1:]]
+    assert counts[-1] == sum(counts[:-1]) == sum(p.numel() for p in model.parameters())
+
+
+@pytest.mark.slow
+def test_the_full_size_at_patch_1_takes_a_step_on_the_cpu(clock: Callable) -> None:
+    torch.manual_seed(0)
+    model = MIGT_TVDT(ModelConfig(size="full"))
+    before = model.head.delta.weight.clone()
+    quantiles = model(torch.randn(2, 288, 24), None, clock(2, 288))["quantiles"]
+    (quantiles - 1.0).abs().mean().backward()
+    torch.optim.AdamW(model.parameters(), fused=True).step()
+    assert not torch.equal(model.head.delta.weight, before)
+    assert all(torch.isfinite(p).all() for p in model.parameters())
