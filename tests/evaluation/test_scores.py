@@ -69,11 +69,14 @@ def test_the_share_of_learnable_skill_is_nothing_for_constants_and_all_for_the_t
         for h, name in enumerate(HORIZONS)
     ]
     truth = pd.concat(rows).sample(frac=1, random_state=0)
+    undefined = (truth["horizon"] == "4h") & truth["ts"].isin(ts[:900])
+    truth = truth.mask(undefined, truth.assign(**{c: np.nan for c in truth.columns if c.startswith("q")}))
     table = add_truth(forecasts, anchors, truth, LEVELS, HORIZONS).set_index(["forecast", "horizon"])
     assert (table.loc["constants", "learnable_share"] == 0).all()
     assert table.loc["truth", "learnable_share"].to_numpy() == pytest.approx(np.ones(6))
     assert table.loc[("half", MEAN), "learnable_share"] == pytest.approx(0.75, abs=0.05)
     assert table.loc[("half", "15m"), "n"] == np.isfinite(targets[::3, 0]).sum()
+    assert table.loc[("half", "4h"), "n"] == np.isfinite(targets[900::3, 4]).sum()
 
 
 def test_groups_partition_the_anchors() -> None:

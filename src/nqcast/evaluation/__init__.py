@@ -8,13 +8,14 @@ _HOME = {
     "EvaluateConfig": "config",
     "named_metrics": "metrics",
     "make_baselines": "baselines",
-    "predict_checkpoint": "predict",
+    "predict_frame": "predict",
     "predictions_frame": "forecasts",
     "score_table": "scores",
     "render_scores": "scores",
     "ConformalCalibration": "calibration",
     "OnlineCalibration": "calibration",
-    "record_test_use": "test_uses",
+    "fan_chart": "figures",
+    "render_report": "report",
 }
 
 __all__ = sorted(_HOME)

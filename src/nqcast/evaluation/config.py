@@ -16,29 +16,39 @@ class EvaluateConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     baselines: Literal["quick", "full"] | tuple[str, ...] = Field(
-        "quick",
+        default="quick",
         description="Which baselines to fit: quick (five, seconds), full (also GARCH and LightGBM), or their names.",
     )
-    batch_size: int = Field(1024, ge=1, le=65536, description="Anchors per forward pass of the model.")
+    batch_size: int = Field(default=1024, ge=1, le=65536, description="Anchors per forward pass of the model.")
     device: Literal["auto", "cpu", "cuda", "mps"] = Field(
-        "auto", description="Where the model runs; auto takes cuda, then mps, then cpu."
+        default="auto", description="Where the model runs; auto takes cuda, then mps, then cpu."
     )
     bootstrap_replications: int = Field(
-        1000, ge=100, le=100_000, description="Resamples of the stationary bootstrap over sessions."
+        default=1000, ge=100, le=100_000, description="Resamples of the stationary bootstrap over sessions."
     )
-    mean_block: float = Field(5.0, ge=1.0, le=250.0, description="Mean length of a bootstrap block, in sessions.")
-    confidence: float = Field(0.95, gt=0.5, lt=1.0, description="Probability of every interval that is reported.")
+    mean_block: float = Field(
+        default=5.0, ge=1.0, le=250.0, description="Mean length of a bootstrap block, in sessions."
+    )
+    confidence: float = Field(
+        default=0.95, gt=0.5, lt=1.0, description="Probability of every interval that is reported."
+    )
     newey_west_lag: int = Field(
-        5, ge=0, le=100, description="Newey-West lag of the Diebold-Mariano test on session sums, in sessions."
+        default=5, ge=0, le=100, description="Newey-West lag of the Diebold-Mariano test on session sums, in sessions."
     )
     phase_lag: int = Field(
-        4, ge=1, le=20, description="Lagged hits in the dynamic-quantile test, in steps of a horizon."
+        default=4, ge=1, le=20, description="Lagged hits in the dynamic-quantile test, in steps of a horizon."
     )
-    seed: int = Field(0, ge=0, description="Seed of every resampling and of every randomised baseline.")
+    truth_anchors: int = Field(
+        default=1000,
+        ge=0,
+        description="Test anchors at which a simulated market is asked for its true quantiles; 0: none.",
+    )
+    seed: int = Field(default=0, ge=0, description="Seed of every resampling and of every randomised baseline.")
     fan_session: str | None = Field(
-        None, description="Trading date (YYYY-MM-DD) of the fan chart; none takes the test split's most moving day."
+        default=None,
+        description="Trading date (YYYY-MM-DD) of the fan chart; none takes the test split's most moving day.",
     )
-    fan_horizon: str = Field("60m", description="Horizon whose fan is drawn through the day.")
+    fan_horizon: str = Field(default="60m", description="Horizon whose fan is drawn through the day.")
 
     @field_validator("baselines")
     @classmethod

@@ -67,15 +67,18 @@ def add_truth(
 ) -> pd.DataFrame:
     """Gap to the true conditional quantiles and share of the learnable skill, on the anchors where truth is known.
 
-    ``true_quantiles`` has ts, horizon, q05 …; columns of the result: forecast, horizon, n, mean_pinball, true_pinball,
+    ``true_quantiles`` has ts, horizon, q05 … (NaN: undefined, left out); columns of the result: forecast, horizon, n, mean_pinball, true_pinball,
     gap (mean_pinball − true_pinball, log-return units), learnable_share = (L_constants − L) / (L_constants − L_true);
     the mean row averages the horizons' losses and shares. ValueError when no anchor has a true quantile.
     """
     truth_NHQ = _truth_at(anchors.ts, true_quantiles, levels, horizons)
-    known = np.isfinite(truth_NHQ).all(axis=(1, 2))
+    undefined_NH = ~np.isfinite(truth_NHQ).all(axis=2)
+    known = ~undefined_NH.all(axis=1)
     if not known.any():
         raise ValueError("expected true quantiles at some scored anchors, found none: ask the market for those anchors")
-    targets, truth = anchors.targets[known], truth_NHQ[known]
+    targets = np.where(undefined_NH, np.nan, anchors.targets)[known]
+    truth_NHQ = np.where(undefined_NH[:, :, None], 0.0, truth_NHQ)
+    truth = truth_NHQ[known]
     true_loss = metrics.mean_pinball(truth, targets, levels)
     constant = metrics.mean_pinball(forecasts["constants"][known], targets, levels)
     blocks = []
