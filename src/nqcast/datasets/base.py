@@ -96,6 +96,19 @@ class VerifiedDataset(AbstractVersionedDataset, Generic[T]):
     def _version_names(self) -> list[str]:
         return [Path(path).parent.name for path in self._get_versions()] or ["no versions"]
 
+    def provenance(self, saved: bool) -> dict[str, str]:
+        """Path, version (where there are versions) and content hash of what was last saved, or would be loaded."""
+        if saved and self._version:
+            path = Path(self._get_versioned_path(self.resolve_save_version()))
+        else:
+            path = Path(self._get_load_path())
+        facts = {"path": str(path), "sha256": self._content_hash(path)}
+        return {**facts, "version": path.parent.name} if self._version else facts
+
+    @abstractmethod
+    def _content_hash(self, path: Path) -> str:
+        """The SHA-256 by which the artifact at `path` is known, read from its manifest."""
+
     def _existing_load_path(self) -> Path:
         path = Path(self._get_load_path())
         if not path.exists():
@@ -171,6 +184,9 @@ class VerifiedFileDataset(VerifiedDataset[T]):
 
     def _verify(self, path: Path) -> None:
         read_verified(path, self._manifest(path))
+
+    def _content_hash(self, path: Path) -> str:
+        return self._manifest(path).read_text(encoding="utf-8").split(maxsplit=1)[0]
 
     def _preview_bytes(self) -> bytes | None:
         """Verified bytes for a preview, or None while nothing has been saved."""

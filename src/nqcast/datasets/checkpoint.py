@@ -13,7 +13,7 @@ from safetensors.numpy import save as bytes_from_tensors
 
 from nqcast.datasets.base import VerifiedDataset
 from nqcast.datasets.documents import finite, plain
-from nqcast.datasets.verified import read_verified, write_folder
+from nqcast.datasets.verified import read_verified, sha256_hex, write_folder
 
 TENSORS, DOCUMENT, MANIFEST = "model.safetensors", "checkpoint.json", "manifest.sha256"
 _PICKLED = {".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".bin", ".joblib"}
@@ -67,6 +67,9 @@ class CheckpointDataset(VerifiedDataset[Checkpoint]):
     def _verify(self, path: Path) -> None:
         read_verified(path / TENSORS, path / MANIFEST)
         read_verified(path / DOCUMENT, path / MANIFEST)
+
+    def _content_hash(self, path: Path) -> str:
+        return sha256_hex(self._manifest(path).read_bytes())
 
 
 def refuse_pickle(path: Path | PurePosixPath) -> None:

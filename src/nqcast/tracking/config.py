@@ -11,7 +11,8 @@ class TrackingConfig(BaseModel):
     enabled: bool = Field(default=True, description="Track runs in MLflow; false writes nothing.")
     experiment: str = Field(default="nqcast", min_length=1, description="MLflow experiment of the runs.")
     uri: str | None = Field(
-        default=None, description="MLflow tracking URI; null is a SQLite file in the data folder (09_tracking/mlflow.db)."
+        default=None,
+        description="MLflow tracking URI; null is a SQLite file in the data folder (09_tracking/mlflow.db).",
     )
     request_timeout: float = Field(default=2.0, gt=0, le=60, description="Longest wait for one answer, in seconds.")
     poll_interval: float = Field(default=0.5, gt=0, le=60, description="Pause between two looks for news, in seconds.")

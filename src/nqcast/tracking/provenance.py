@@ -1,0 +1,60 @@
+"""What made a run: code, session and data."""
+
+import logging
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from nqcast.tracking.flatten import redact, shorten
+
+log = logging.getLogger(__name__)
+
+
+def git_tags(project: Path) -> dict[str, str]:
+    """The commit and whether tracked files differ from it; nothing outside a checkout or without git."""
+    commit = _git(project, "rev-parse", "HEAD")
+    if commit is None:
+        return {}
+    changes = _git(project, "status", "--porcelain", "--untracked-files=no")
+    return {"mlflow.source.git.commit": commit, "git.dirty": str(bool(changes)).lower()}
+
+
+def run_tags(run_params: dict[str, Any], version: str) -> dict[str, str]:
+    """Tags from Kedro's description of a run."""
+    names = run_params.get("pipeline_names") or ["__default__"]
+    session = run_params.get("run_id") or run_params.get("session_id") or ""
+    tags = {
+        "kedro.session_id": session,
+        "kedro.pipeline": ",".join(names),
+        "kedro.env": run_params.get("env") or "",
+        "kedro.runner": run_params.get("runner") or "",
+        "nqcast.version": version,
+        "mlflow.source.type": "PROJECT",
+        "mlflow.source.name": f"kedro run --pipelines {','.join(names)}",
+    }
+    return {name: shorten(redact(str(value))) for name, value in tags.items() if value}
+
+
+def data_tags(entry: str, facts: dict[str, str]) -> dict[str, str]:
+    """Version and content hash of a catalog entry that the run read or wrote."""
+    return {f"data.{entry}.{name}": facts[name] for name in ("version", "sha256") if name in facts}
+
+
+def fingerprint_tags(data: Any) -> dict[str, str]:
+    """Fingerprints that a checkpoint's metadata carries."""
+    metadata = data.get("metadata") if isinstance(data, dict) else None
+    if not isinstance(metadata, dict):
+        return {}
+    named = {name: value for name, value in metadata.items() if "fingerprint" in name and isinstance(value, str)}
+    return {name: shorten(value) for name, value in named.items()}
+
+
+def _git(project: Path, *arguments: str) -> str | None:
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(project), *arguments], capture_output=True, text=True, timeout=5, check=True
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        log.debug("tracking: git %s: %s", arguments[0], error)
+        return None
+    return done.stdout.strip()
