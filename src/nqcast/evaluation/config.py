@@ -46,7 +46,7 @@ class EvaluateConfig(BaseModel):
     seed: int = Field(default=0, ge=0, description="Seed of every resampling and of every randomised baseline.")
     fan_session: str | None = Field(
         default=None,
-        description="Trading date (YYYY-MM-DD) of the fan chart; none takes the test split's most moving day.",
+        description="Trading date (YYYY-MM-DD) of the fan chart; none takes the one of median realised variance.",
     )
     fan_horizon: str = Field(default="60m", description="Horizon whose fan is drawn through the day.")
 

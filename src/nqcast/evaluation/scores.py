@@ -67,9 +67,10 @@ def add_truth(
 ) -> pd.DataFrame:
     """Gap to the true conditional quantiles and share of the learnable skill, on the anchors where truth is known.
 
-    ``true_quantiles`` has ts, horizon, q05 … (NaN: undefined, left out); columns of the result: forecast, horizon, n, mean_pinball, true_pinball,
-    gap (mean_pinball − true_pinball, log-return units), learnable_share = (L_constants − L) / (L_constants − L_true);
-    the mean row averages the horizons' losses and shares. ValueError when no anchor has a true quantile.
+    ``true_quantiles`` has ts, horizon, q05 … (NaN: undefined, left out). Columns of the result: forecast, horizon, n,
+    mean_pinball, true_pinball, gap (their difference, log-return units) and learnable_share =
+    (L_constants − L) / (L_constants − L_true); the mean row averages the horizons' losses and shares. ValueError
+    when no anchor has a true quantile.
     """
     truth_NHQ = _truth_at(anchors.ts, true_quantiles, levels, horizons)
     undefined_NH = ~np.isfinite(truth_NHQ).all(axis=2)

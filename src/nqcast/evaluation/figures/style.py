@@ -1,0 +1,32 @@
+"""One look for all figures: fonts, colours, axes. No global state of matplotlib is touched."""
+
+from __future__ import annotations
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+BLACK, GREY, LIGHT = "#1a1a1a", "#6b6b6b", "#d9d9d9"
+BLUE, ORANGE, GREEN, VERMILION, SKY, PURPLE = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7"
+SERIES = (BLUE, VERMILION, GREEN, ORANGE, PURPLE, SKY, GREY)
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+DASHES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)))
+BANDS = ("#cfe3f1", "#9dc8e3", "#5ba3d0")  # widest interval first
+
+
+def new_figure(width: float = 8.0, height: float = 4.5) -> Figure:
+    """An empty figure (inches) that lays itself out; not registered with pyplot, so nothing has to be closed."""
+    return Figure(figsize=(width, height), layout="constrained", facecolor="white")
+
+
+def finish(axes: Axes, title: str = "", x: str = "", y: str = "", grid: str = "y") -> Axes:
+    """Title, labels, a quiet grid and no box."""
+    axes.set_title(title, loc="left", fontsize=11, fontweight="bold", color=BLACK)
+    axes.set_xlabel(x, fontsize=9.5, color=BLACK)
+    axes.set_ylabel(y, fontsize=9.5, color=BLACK)
+    axes.tick_params(labelsize=9, color=GREY, labelcolor=BLACK)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(GREY)
+    if grid:
+        axes.grid(axis=grid, color=LIGHT, linewidth=0.6)
+        axes.set_axisbelow(True)
+    return axes
