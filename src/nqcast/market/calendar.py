@@ -37,8 +37,9 @@ def trading_sessions(start: date, end: date, closes: Mapping[date, time] | None 
     """
     if pd.Timestamp(end) < pd.Timestamp(start):
         raise ValueError(f"expected end on or after start, found start {start} and end {end}: swap them")
+    margin = timedelta(days=10)  # the library's empty schedule has no types
     library = pandas_market_calendars.get_calendar("CME_Equity").schedule(
-        start, end, market_times="all", tz=EXCHANGE_ZONE
+        start - margin, end + margin, market_times="all", tz=EXCHANGE_ZONE
     )
     local = pd.DataFrame(
         {
@@ -52,7 +53,10 @@ def trading_sessions(start: date, end: date, closes: Mapping[date, time] | None 
     local["close"] = _corrected_closes(local)
     special = {**SPECIAL_CLOSES, **(closes or {})}
     local = _with_special_closes(local, {day: at for day, at in special.items() if _within(day, start, end)})
-    local = local[~local["session"].isin(pd.to_datetime(list(NOT_TRADED)))]
+    local = local[
+        local["session"].between(pd.Timestamp(start), pd.Timestamp(end))
+        & ~local["session"].isin(pd.to_datetime(list(NOT_TRADED)))
+    ]
     no_halt = ~((local["halt_start"] < local["halt_end"]) & (local["halt_end"] < local["close"]))
     local.loc[no_halt, ["halt_start", "halt_end"]] = pd.NaT
     for column in ("open", "close", "halt_start", "halt_end"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ _SPELLINGS = {
     "contract": ("contract", "symbol", "raw_symbol", "instrument", "ticker"),
 }
 _EPOCH_NS = ((10**17, 1), (10**14, 10**3), (10**11, 10**6), (10**8, 10**9))
-_PRICE_SCALE = 1e-9
+_PRICE_UNITS = 1_000_000_000  # per point
 _DAY_NS = 86_400_000_000_000
 _NO_PRICE = np.iinfo(np.int64).max
 
@@ -118,7 +119,7 @@ def _date_and_time(frame: pd.DataFrame, lower: dict[str, Any]) -> pd.Series:
 
 def _stamps(ts: pd.Series) -> pd.Series:
     """Stamps as datetime64: numbers are epochs (UTC; the unit by size), text is parsed, naive text stays naive."""
-    if pd.api.types.is_datetime64_any_dtype(ts):
+    if pd.api.types.is_datetime64_any_dtype(ts) or not len(ts):
         return ts
     numeric = pd.to_numeric(ts, errors="coerce") if not pd.api.types.is_numeric_dtype(ts) else ts
     if numeric.notna().all():
@@ -129,7 +130,7 @@ def _stamps(ts: pd.Series) -> pd.Series:
         parsed = _slashed(ts)
         if parsed is None:
             raise ValueError(
-                f"expected time stamps in column {ts.name!r}, found text such as {ts.iloc[0]!r} ({not_iso}): "
+                f"expected time stamps in column {ts.name!r} in one clear format, found text such as {ts.iloc[0]!r}: "
                 "write them as 2016-09-08T00:00:00Z"
             ) from not_iso
         return parsed
@@ -175,14 +176,17 @@ def _contract(contract: pd.Series, frame: pd.DataFrame, lower: dict[str, Any]) -
 
 def _read_dbn(file: Path) -> pd.DataFrame:
     import databento
+    from databento.common.error import BentoWarning
 
     try:
-        store = databento.DBNStore.from_file(file)
+        store = databento.DBNStore.from_bytes(file.read_bytes())  # from_file leaves the file open
         schema = str(store.schema)
         if not schema.startswith("ohlcv"):
             raise ValueError(f"expected bars (schema ohlcv-1m), found {schema}: download ohlcv-1m")
-        records = store.to_ndarray()
-    except databento.BentoError as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", BentoWarning)  # a truncated file is otherwise read as far as it goes
+            records = store.to_ndarray()
+    except (databento.BentoError, BentoWarning) as error:
         raise ValueError(f"expected a DBN file, found {file} that is none or is damaged ({error})") from error
     stamp = records["ts_event"].astype("int64")
     return pd.DataFrame(
@@ -196,8 +200,7 @@ def _read_dbn(file: Path) -> pd.DataFrame:
 
 
 def _dbn_price(fixed: np.ndarray) -> np.ndarray:
-    # Divided, not multiplied by 1e-9: 4781.25 comes back exactly.
-    return np.where(fixed == _NO_PRICE, np.nan, fixed / (1 / _PRICE_SCALE))
+    return np.where(fixed == _NO_PRICE, np.nan, fixed / _PRICE_UNITS)  # dividing gives 4781.25 exactly
 
 
 def _dbn_contract(instrument: np.ndarray, stamp: np.ndarray, store: Any) -> pd.Series:
