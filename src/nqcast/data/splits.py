@@ -54,8 +54,8 @@ def make_splits(features: pd.DataFrame, config: SplitConfig | None = None) -> pd
         kept = inside[ends[inside] < limit]
         if not len(kept):
             raise ValueError(
-                f"each split needs at least one anchor; {name} ({_span(starts, name)}) has {len(inside)} after a warm-up "
-                f"of {config.warmup_bars} bars and keeps none after an embargo of {config.embargo_bars} bars: give more "
+                f"each split needs at least one anchor; {name} ({_span(starts, name)}) has {len(inside)} after a warm-"
+                f"up of {config.warmup_bars} bars, none after an embargo of {config.embargo_bars} bars: give more "
                 "bars or move the dates"
             )
         parts.insert(0, _split_frame(features, kept, name))
