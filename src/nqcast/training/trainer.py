@@ -3,7 +3,7 @@
 import itertools
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,7 +20,7 @@ from nqcast.training.optimizer import build_optimizer
 from nqcast.training.precision import describe, pick_device, pick_precision, to_device
 from nqcast.training.run_directory import DirectoryLock
 from nqcast.training.scheduler import WarmupCosineScheduler
-from nqcast.training.step import Stepper, StepResult
+from nqcast.training.step import Batch, Stepper, StepResult
 from nqcast.training.training_state import (
     Progress,
     differing_keys,
@@ -155,7 +155,7 @@ class Trainer:
             self.train_loader.set_epoch(epoch)
         self.model.train()
         n_batches = len(self.train_loader)
-        batches = itertools.islice(iter(self.train_loader), p.batch, None)
+        batches = _batches_from(self.train_loader, p.batch)
         started, first_step = time.perf_counter(), p.step
         with tqdm(total=n_batches, initial=p.batch, desc=f"epoch {epoch}", disable=None, delay=2, leave=False) as bar:
             while group := list(itertools.islice(batches, self.config.accumulation)):
@@ -315,6 +315,13 @@ class Trainer:
         for path in old:
             path.rename(aside / path.name)
         log.info("the earlier run was moved to %s", aside)
+
+
+def _batches_from(loader: Any, start: int) -> Iterator[Batch]:
+    """Batches of the epoch from number `start` on; a loader with batches(start) need not draw the earlier ones."""
+    if hasattr(loader, "batches"):
+        return iter(loader.batches(start))
+    return itertools.islice(iter(loader), start, None)
 
 
 def _epoch_line(record: Mapping[str, Any], start_name: str) -> str:
