@@ -41,7 +41,7 @@ def make_splits(features: pd.DataFrame, config: SplitConfig | None = None) -> pd
     if not len(anchors):
         raise ValueError(
             f"a split needs anchors: traded bars after {config.warmup_bars} warm-up bars with a target; the "
-            f"{len(features)} rows given have none: give more bars or lower splits.warmup_bars"
+            f"{len(features)} rows given have none: give more bars or lower split.warmup_bars"
         )
     sessions = features["session"].to_numpy().astype("datetime64[D]")
     starts = _split_starts(sessions, anchors, config)
@@ -120,7 +120,7 @@ def _split_starts(sessions: np.ndarray, anchors: np.ndarray, config: SplitConfig
         if len(usable) < len(SPLITS):
             raise ValueError(
                 f"a split by fractions needs at least {len(SPLITS)} sessions with anchors; found {len(usable)}: give "
-                f"more bars or lower splits.warmup_bars ({config.warmup_bars})"
+                f"more bars or lower split.warmup_bars ({config.warmup_bars})"
             )
         cuts = np.round(np.cumsum([config.train, config.validation]) * len(usable)).astype(int)
         cuts = np.clip(cuts, [1, 2], [len(usable) - 2, len(usable) - 1])
@@ -133,7 +133,7 @@ def _starts_by_date(sessions: np.ndarray, config: SplitConfig) -> list[np.dateti
     dates = {name: getattr(config, name) for name in ("train_start", "validation_start", "test_start", "test_end")}
     for name, day in dates.items():
         if day is not None and not first <= np.datetime64(day) <= last:
-            raise ValueError(f"splits.{name} must lie within the data ({first} to {last}); found {day}: move it")
+            raise ValueError(f"split.{name} must lie within the data ({first} to {last}); found {day}: move it")
     begin = np.datetime64(dates["train_start"]) if dates["train_start"] else first
     end = np.datetime64(dates["test_end"]) if dates["test_end"] else last
     return [begin, np.datetime64(dates["validation_start"]), np.datetime64(dates["test_start"]), end + 1]
