@@ -13,7 +13,7 @@ def test_auto_takes_what_is_there() -> None:
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="asks for a GPU that must be absent")
 def test_an_absent_gpu_is_refused_with_the_cure() -> None:
-    with pytest.raises(ValueError, match="train.device to auto or cpu"):
+    with pytest.raises(ValueError, match=r"train\.device to auto or cpu"):
         pick_device("cuda")
 
 

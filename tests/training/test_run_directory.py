@@ -12,8 +12,10 @@ from nqcast.training.run_directory import DirectoryLock, RunDirectoryBusyError
 
 HOLD = (
     "import sys, time; from nqcast.training.run_directory import DirectoryLock;"
-    "DirectoryLock(sys.argv[1]).acquire(); print('held', flush=True); time.sleep(60)"
+    "lock = DirectoryLock(sys.argv[1]).acquire(); print('held', flush=True); time.sleep(60)"
 )
+
+TAKE = "import sys; from nqcast.training.run_directory import DirectoryLock; DirectoryLock(sys.argv[1]).acquire()"
 
 
 def hold(directory: Path) -> subprocess.Popen:
@@ -39,18 +41,14 @@ def test_one_process_shares_its_own_lock_and_the_inner_release_keeps_it(tmp_path
     with DirectoryLock(tmp_path):
         with DirectoryLock(tmp_path):
             pass
-        code = (
-            "import sys; from nqcast.training.run_directory import DirectoryLock; DirectoryLock(sys.argv[1]).acquire()"
-        )
-        launcher = f"import subprocess, sys; sys.exit(subprocess.run([sys.executable, '-c', {code!r}, sys.argv[1]]).returncode)"
-        assert subprocess.run([sys.executable, "-c", launcher, str(tmp_path)], capture_output=True).returncode != 0
-        assert (
-            subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True).returncode == 0
-        )  # a worker
+        worker = [sys.executable, "-c", TAKE, str(tmp_path)]
+        grandchild = [sys.executable, "-c", "import subprocess, sys; subprocess.run(sys.argv[1:], check=True)", *worker]
+        assert subprocess.run(worker, capture_output=True).returncode == 0
+        assert subprocess.run(grandchild, capture_output=True).returncode != 0
 
 
 def test_after_release_the_directory_is_free(tmp_path: Path) -> None:
     DirectoryLock(tmp_path).acquire().release()
-    holder = hold(tmp_path)
+    holder = hold(tmp_path)  # another process can take it
     os.kill(holder.pid, signal.SIGKILL)
     holder.communicate()

@@ -145,7 +145,7 @@ def test_a_broken_newest_checkpoint_is_named_and_the_one_before_is_used(
 
 
 def test_best_is_lowest_not_last_and_the_start_takes_part(make_trainer: MakeTrainer) -> None:
-    trainer = make_trainer(learning_rate=3.0, warmup_steps=0, epochs=5, top_k=2)
+    trainer = make_trainer(learning_rate=100.0, warmup_steps=0, epochs=5, top_k=2)
     history = trainer.train()
     assert min(record["val_loss"] for record in history[1:]) > history[0]["val_loss"]
     assert (trainer.output_dir / "checkpoint_best").resolve().name == "checkpoint_epoch_0000"
@@ -282,9 +282,8 @@ def test_horizons_that_are_not_the_models_are_refused(make_trainer: MakeTrainer)
 
 def test_create_trainer_sets_the_base_from_the_data_module(tmp_path: Path, config: TrainConfig) -> None:
     class Module:
-        unit_quantiles_HQ, feature_mean_F, feature_std_F = "quantiles", "mean", "std"
-
         def setup(self) -> None:
+            self.unit_quantiles_HQ, self.feature_mean_F, self.feature_std_F = "quantiles", "mean", "std"
             self.train_loader, self.val_loader = TinyLoader(64, 16, 0), TinyLoader(32, 16, None)
 
     model = TinyModel()
