@@ -30,24 +30,30 @@ class ParameterHook:
 
 
 class SummaryHook:
-    """Ends a run with the path of every artifact that it wrote."""
+    """Ends a run with its scores to read and the path of every artifact that it wrote."""
 
     def __init__(self) -> None:
         self._saved: list[str] = []
+        self._texts: list[str] = []
 
     @hook_impl
     def before_pipeline_run(self) -> None:
         """Start an empty list: one process may run several sessions."""
-        self._saved = []
+        self._saved, self._texts = [], []
 
     @hook_impl
-    def after_dataset_saved(self, dataset_name: str) -> None:
-        """Remember what was written."""
+    def after_dataset_saved(self, dataset_name: str, data: Any) -> None:
+        """Remember what was written; an entry that carries a `text` wants to be read."""
         self._saved.append(dataset_name)
+        if isinstance(data, dict) and isinstance(data.get("text"), str):
+            self._texts.append(data["text"])
 
     @hook_impl
     def after_pipeline_run(self, catalog: DataCatalog, run_params: dict[str, Any]) -> None:
-        """Print the table of artifacts."""
+        """Print the texts, then the table of artifacts."""
+        console = Console()
+        for text in self._texts:
+            console.print(f"\n{text}\n", markup=False, highlight=False, soft_wrap=True)
         rows = [(name, path) for name in self._saved if (path := _path_of(catalog, name))]
         if not rows:
             return
@@ -56,7 +62,7 @@ class SummaryHook:
         table.add_column("path", overflow="fold")
         for name, path in rows:
             table.add_row(name, _relative(path, Path(run_params["project_path"])))
-        Console().print(table)
+        console.print(table, soft_wrap=True)
 
 
 def _path_of(catalog: DataCatalog, name: str) -> Path | None:

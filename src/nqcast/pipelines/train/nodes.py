@@ -6,21 +6,26 @@ import logging
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from nqcast.data.config import HORIZONS, ScaleConfig, SplitConfig
+from nqcast.evaluation.config import EvaluateConfig
 from nqcast.model.config import ModelConfig
 from nqcast.training.config import TrainConfig
 
 logger = logging.getLogger(__name__)
 
 
-def load_features(features: pd.DataFrame) -> pd.DataFrame:
-    """The feature table, proved to hold every column that training needs, finite and in time order."""
+def load_features(features: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """The feature table, proved to hold what training needs, and the name of its content."""
     from nqcast.data.features import check_features
+    from nqcast.data.fingerprint import fingerprint
 
-    return check_features(features)
+    check_features(features)
+    card = {"fingerprint": fingerprint(features), "rows": len(features)}
+    card |= {"first": f"{features['ts'].iloc[0]:%Y-%m-%d %H:%M}", "last": f"{features['ts'].iloc[-1]:%Y-%m-%d %H:%M}"}
+    logger.info("%d feature rows from %s to %s UTC, content %s", card["rows"], card["first"], card["last"], card["fingerprint"])
+    return features, card
 
 
 def split_dataset(feature_table: pd.DataFrame, config: SplitConfig) -> pd.DataFrame:
@@ -28,14 +33,16 @@ def split_dataset(feature_table: pd.DataFrame, config: SplitConfig) -> pd.DataFr
     from nqcast.data.splits import check_no_overlap, make_splits
 
     splits = make_splits(feature_table, config)
-    check_no_overlap(feature_table, splits, config)
+    check_no_overlap(feature_table, splits, config.context)
+    for name, part in splits.groupby("split", sort=False):
+        logger.info("%-10s %7d anchors, sessions %s to %s", name, len(part), part["session"].min().date(), part["session"].max().date())
     return splits
 
 
 def fit_scale(
     feature_table: pd.DataFrame, splits: pd.DataFrame, config: ScaleConfig, quantiles: list[float]
 ) -> dict[str, Any]:
-    """The classical model that the network corrects, fitted on train anchors alone."""
+    """The classical model that the network corrects, fitted on train anchors alone: its arrays and scalars."""
     from nqcast.data.scale import make_scale
     from nqcast.data.splits import positions
 
@@ -48,22 +55,32 @@ def train_model(
     feature_table: pd.DataFrame,
     splits: pd.DataFrame,
     scale: dict[str, Any],
+    data_card: dict[str, Any],
     run_directory: Path,
     model: ModelConfig,
     train: TrainConfig,
+    quantiles: list[float],
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Train on the best device there is; the best checkpoint by validation loss comes back, with the history."""
     from nqcast.pipelines.train.training_run import TrainingRun
 
-    return TrainingRun(feature_table, splits, scale, model, train).run(run_directory)
+    levels = tuple(quantiles)
+    run = TrainingRun(
+        feature_table,
+        splits,
+        scale,
+        data_card,
+        ModelConfig(**{**model.model_dump(), "quantiles": levels, "n_horizons": len(HORIZONS)}),
+        TrainConfig(**{**train.model_dump(), "quantiles": levels, "horizons": tuple(HORIZONS)}),
+    )
+    return run.train(run_directory)
 
 
 def validation_metrics(
-    checkpoint: dict[str, Any], feature_table: pd.DataFrame, splits: pd.DataFrame
+    checkpoint: dict[str, Any], feature_table: pd.DataFrame, splits: pd.DataFrame, config: EvaluateConfig
 ) -> dict[str, float]:
     """Every metric of the returned checkpoint on the validation split, by the numpy oracle."""
-    from nqcast.evaluation.metrics import all_metrics
-    from nqcast.evaluation.predict import predict
     from nqcast.data.splits import positions
+    from nqcast.evaluation.validation_report import validation_report
 
-    raise RuntimeError("wired once evaluation.predict stands")
+    return validation_report(checkpoint, feature_table, positions(splits, "train"), positions(splits, "validation"), config)

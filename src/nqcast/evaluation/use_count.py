@@ -1,0 +1,26 @@
+"""The record that a scoring of the test split leaves behind: whoever reads a score can see how often it was taken."""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import json
+from typing import Any
+
+import pandas as pd
+
+from nqcast.evaluation.config import EvaluateConfig
+
+
+def use_record(checkpoint: dict[str, Any], predictions: pd.DataFrame, config: EvaluateConfig) -> dict[str, Any]:
+    """Time (UTC), a hash of everything that shaped the forecasts, and what was scored."""
+    metadata = checkpoint["metadata"]
+    shaped = {key: metadata[key] for key in ("fingerprint", "model", "train", "scale", "quantiles")}
+    text = json.dumps({**shaped, "evaluate": config.model_dump(mode="json")}, sort_keys=True, default=str)
+    return {
+        "time": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+        "configuration": hashlib.sha256(text.encode()).hexdigest()[:16],
+        "checkpoint": metadata["fingerprint"],
+        "data": metadata["data"]["fingerprint"],
+        "anchors": int(predictions["ts"].nunique()),
+    }

@@ -1,0 +1,53 @@
+"""The verdict on the test split: forecasts, scores beside the baselines, one fan chart."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from nqcast.evaluation.config import EvaluateConfig
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+logger = logging.getLogger(__name__)
+
+
+def predict_test(
+    checkpoint: dict[str, Any], features: pd.DataFrame, splits: pd.DataFrame, config: EvaluateConfig
+) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Forecasts at every test anchor, and the record that the test split was used."""
+    from nqcast.data.splits import positions
+    from nqcast.evaluation.predict import predict_frame
+    from nqcast.evaluation.use_count import use_record
+
+    predictions = predict_frame(checkpoint, features, positions(splits, "test"), config)
+    return predictions, use_record(checkpoint, predictions, config)
+
+
+def score(
+    predictions: pd.DataFrame,
+    checkpoint: dict[str, Any],
+    features: pd.DataFrame,
+    splits: pd.DataFrame,
+    true_quantiles: Any,
+    test_uses: list[dict[str, Any]],
+    config: EvaluateConfig,
+) -> dict[str, Any]:
+    """Scores of the model and of every baseline on the same anchors; the text of the table ends the run."""
+    from nqcast.data.splits import positions
+    from nqcast.evaluation.verdict import verdict
+
+    train, levels = positions(splits, "train"), tuple(checkpoint["metadata"]["quantiles"])
+    scores = verdict(predictions, features, train, true_quantiles, levels, config)
+    scores["text"] += f"\n\nTimes that the test split has been scored, this one included: {len(test_uses)}"
+    return {**scores, "test_uses": len(test_uses)}
+
+
+def draw_fan_chart(predictions: pd.DataFrame, features: pd.DataFrame, config: EvaluateConfig) -> Figure:
+    """Forecast fans over one real day of the test split."""
+    from nqcast.evaluation.figures import fan_chart
+
+    return fan_chart(predictions, features, config)

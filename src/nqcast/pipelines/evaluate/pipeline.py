@@ -1,0 +1,34 @@
+"""checkpoint, features → predictions, scores, fan_chart."""
+
+from kedro.pipeline import Node, Pipeline
+
+from nqcast.pipelines.evaluate import nodes
+
+
+def create_pipeline() -> Pipeline:
+    """Name the inputs and outputs of the verdict on the test split."""
+    return Pipeline(
+        [
+            Node(
+                nodes.predict_test,
+                inputs=["checkpoint", "features", "splits", "params:evaluate"],
+                outputs=["predictions", "test_uses"],
+                name="predict_test",
+            ),
+            Node(
+                nodes.score,
+                inputs=[
+                    *("predictions", "checkpoint", "features", "splits", "true_quantiles", "test_uses"),
+                    "params:evaluate",
+                ],
+                outputs="scores",
+                name="score",
+            ),
+            Node(
+                nodes.draw_fan_chart,
+                inputs=["predictions", "features", "params:evaluate"],
+                outputs="fan_chart",
+                name="draw_fan_chart",
+            ),
+        ]
+    )

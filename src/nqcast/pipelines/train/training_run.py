@@ -1,0 +1,105 @@
+"""One training run: data module, model and Trainer joined, and the artifact that leaves it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from nqcast import __version__
+from nqcast.data.config import FEATURES, HORIZONS, LoaderConfig
+from nqcast.data.module import NQDataModule
+from nqcast.data.scale import scale_from_state
+from nqcast.data.splits import positions
+from nqcast.evaluation.baselines import make_baseline
+from nqcast.evaluation.forecasts import targets_at
+from nqcast.evaluation.metrics import mean_pinball
+from nqcast.model import MIGT_TVDT
+from nqcast.model.config import ModelConfig
+from nqcast.training import create_trainer
+from nqcast.training.checkpoint import model_arrays
+from nqcast.training.config import FREE_ON_RESUME, TrainConfig
+from nqcast.training.precision import pick_device
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TrainingRun:
+    """What a run is made of; equal parts have equal fingerprints, and a fingerprint has one run directory."""
+
+    features: pd.DataFrame
+    splits: pd.DataFrame
+    scale: dict[str, Any]
+    data_card: dict[str, Any]
+    model: ModelConfig
+    config: TrainConfig
+
+    @property
+    def fingerprint(self) -> str:
+        """First 16 hexadecimal digits of the SHA-256 of data, splits, scale, model and what a step computes."""
+        counts = self.splits["split"].value_counts().to_dict()
+        bounds = self.splits.groupby("split")["position"].agg(["min", "max"]).to_dict()
+        content = {
+            "data": self.data_card["fingerprint"],
+            "splits": [counts, bounds],
+            "scale": self.scale["scalars"],
+            "model": self.model.model_dump(mode="json"),
+            "train": self.config.model_dump(mode="json", exclude=set(FREE_ON_RESUME)),
+        }
+        return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+    def train(self, root: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        """Train below `root`; returns the checkpoint artifact and the history, one dict per epoch."""
+        directory = root / self.fingerprint
+        module = self._data_module()
+        trainer = create_trainer(MIGT_TVDT(self.model), self.config, module, directory)
+        trainer.reference_losses["constants"] = self._constant_losses()
+        logger.info("run directory %s; %s", directory, trainer.model.summary())
+        history = trainer.train()
+        best = trainer.best_checkpoint
+        if best is None:
+            raise RuntimeError(f"training left no whole checkpoint in {directory}: see the log above for its reason")
+        return self._artifact(best), history
+
+    def _data_module(self) -> NQDataModule:
+        loader = LoaderConfig(
+            seed=self.config.seed,
+            windows_per_epoch=self.config.windows_per_epoch,
+            device=str(pick_device(self.config.device)),
+        )
+        scale = scale_from_state(self.scale["arrays"], self.scale["scalars"])
+        return NQDataModule.from_frames(self.features, self.splits, scale, self.config.batch_size, loader)
+
+    def _constant_losses(self) -> dict[str, float]:
+        """Validation loss of constant train quantiles per horizon, against which the Trainer states skill."""
+        levels, horizons = self.config.quantiles, tuple(HORIZONS)
+        train, validation = positions(self.splits, "train"), positions(self.splits, "validation")
+        constants = make_baseline("constants", levels, horizons).fit(self.features, train)
+        quantiles = constants.predict(self.features, validation)
+        losses = mean_pinball(quantiles, targets_at(self.features, validation, horizons), levels)
+        return dict(zip(horizons, map(float, losses), strict=True))
+
+    def _artifact(self, folder: Path) -> dict[str, Any]:
+        weights, state = model_arrays(folder)
+        tensors = {f"model.{name}": array for name, array in weights.items()}
+        tensors |= {f"scale.{name}": array for name, array in self.scale["arrays"].items()}
+        metadata = {
+            "fingerprint": self.fingerprint,
+            "data": self.data_card,
+            "model": self.model.model_dump(mode="json"),
+            "train": self.config.model_dump(mode="json"),
+            "scale": self.scale["scalars"],
+            "features": list(FEATURES),
+            "horizons": list(HORIZONS),
+            "quantiles": list(self.config.quantiles),
+            "epoch": state["progress"]["epoch"],
+            "metrics": state["progress"]["history"][-1],
+            "version": __version__,
+        }
+        return {"tensors": tensors, "metadata": metadata}

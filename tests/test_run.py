@@ -1,0 +1,133 @@
+"""The toy environment end to end, as a user runs it: real commands, real files, one temporary data folder."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+PROJECT = Path(__file__).resolve().parents[1]
+KEDRO = Path(sys.executable).with_name("kedro")
+MINUTES = 60
+
+
+def kedro(*arguments: str, data: Path, cwd: Path = PROJECT, timeout: int = 5 * MINUTES) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "NQCAST_DATA": str(data), "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
+    environment.pop("MLFLOW_TRACKING_URI", None)
+    return subprocess.run(
+        [KEDRO, *arguments], cwd=cwd, env=environment, capture_output=True, text=True, timeout=timeout, check=False
+    )
+
+
+def succeeded(done: subprocess.CompletedProcess[str]) -> str:
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-6000:]
+    return done.stdout + done.stderr
+
+
+def newest(folder: Path) -> Path:
+    """The newest version of a versioned entry."""
+    return sorted(p for p in folder.iterdir() if p.is_dir())[-1]
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """The data folder and the console output of one whole toy run."""
+    data = tmp_path_factory.mktemp("toy") / "data with spaces"
+    return data, succeeded(kedro("run", "--env", "test", data=data))
+
+
+def test_the_whole_road_ends_in_scores_for_every_forecaster(toy: tuple[Path, str]) -> None:
+    data, _ = toy
+    scores = json.loads((data / "08_reporting" / "scores.json").read_text())
+    text = json.dumps(scores)
+    for name in ("constants", "time of day", "log-HAR", "SeasonalHAR", "model"):
+        assert name in text
+
+
+def test_the_run_ends_with_a_table_and_the_path_of_every_artifact(toy: tuple[Path, str]) -> None:
+    data, output = toy
+    assert "skill" in output
+    for name in ("features", "checkpoint", "predictions", "scores", "fan_chart", "validation_metrics"):
+        assert name in output
+    assert (data / "08_reporting" / "fan_chart.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_predictions_hold_one_row_per_anchor_and_horizon_in_order(toy: tuple[Path, str]) -> None:
+    data, _ = toy
+    folder = newest(data / "07_model_output" / "predictions.parquet")
+    predictions = pd.read_parquet(next(folder.glob("*.parquet")))
+    levels = ["q05", "q10", "q25", "q50", "q75", "q90", "q95"]
+    assert {"ts", "session", "horizon", "target", "scale", *levels} <= set(predictions.columns)
+    assert not predictions.duplicated(["ts", "horizon"]).any()
+    assert (predictions[levels].diff(axis=1).iloc[:, 1:] >= 0).all().all()
+
+
+def test_every_written_entry_of_the_catalog_is_there(toy: tuple[Path, str]) -> None:
+    data, _ = toy
+    for path in sorted((PROJECT / "conf" / "base").glob("catalog_*.yml")):
+        text = path.read_text().replace("${globals:data}", str(data))
+        for name, entry in yaml.safe_load(text).items():
+            if "filepath" in entry:
+                assert Path(entry["filepath"]).exists(), name
+
+
+def test_every_scoring_of_the_test_split_is_counted(toy: tuple[Path, str]) -> None:
+    data, _ = toy
+    log = data / "08_reporting" / "test_uses.jsonl"
+    before = len(log.read_text().splitlines())
+    succeeded(kedro("run", "--env", "test", "--pipeline", "evaluate", data=data))
+    assert len(log.read_text().splitlines()) == before + 1
+
+
+def test_same_seed_same_metrics_and_train_needs_features_alone(toy: tuple[Path, str]) -> None:
+    data, _ = toy
+    report = data / "08_reporting" / "validation_metrics.json"
+    first = json.loads(report.read_text())
+    report.unlink()
+    succeeded(kedro("run", "--env", "test", "--pipeline", "train", "--runner", "ThreadRunner", data=data))
+    assert json.loads(report.read_text()) == first
+
+
+def test_earlier_features_can_be_asked_for(toy: tuple[Path, str]) -> None:
+    data, _ = toy
+    version = newest(data / "04_feature" / "features.parquet").name
+    succeeded(kedro("run", "--env", "test", "--pipelines", "ingest,features", data=data))
+    assert newest(data / "04_feature" / "features.parquet").name != version
+    output = succeeded(
+        kedro(
+            "run", "--env", "test", "--pipeline", "train", "--to-nodes", "split_dataset",
+            "--load-versions", f"features:{version}", data=data,
+        )
+    )
+    assert version in output or "split_dataset" in output
+
+
+def test_a_run_can_start_in_the_middle(toy: tuple[Path, str]) -> None:
+    data, _ = toy
+    output = succeeded(kedro("run", "--env", "test", "--pipeline", "evaluate", "--from-nodes", "score", data=data))
+    assert "predict_test" not in output
+
+
+@pytest.mark.parametrize(
+    ("parameter", "message"),
+    [
+        ("train.lrr=0.1", "train.lrr: there is no such parameter; did you mean train.lr?"),
+        ("trian.lr=0.1", "trian: there is no such parameter; did you mean train?"),
+        ("model.size=huge", "model.size"),
+        ("train.lr=fast", "train.lr"),
+        ("split.train_fraction=7", "split"),
+        ("scale.kind=magic", "scale.kind"),
+    ],
+)
+def test_a_bad_parameter_is_named_with_its_cure_before_anything_runs(parameter: str, message: str, tmp_path: Path) -> None:
+    done = kedro("run", "--env", "test", "--params", parameter, data=tmp_path)
+    assert done.returncode != 0
+    flat = " ".join((done.stdout + done.stderr).split())
+    assert message in flat, flat[-3000:]
+    assert not list(tmp_path.rglob("*.parquet"))
