@@ -73,9 +73,9 @@ def add_truth(
     when no anchor has a true quantile.
     """
     truth_NHQ = _truth_at(anchors.ts, true_quantiles, levels, horizons)
-    undefined_NH = ~np.isfinite(truth_NHQ).all(axis=2)
-    known = ~undefined_NH.all(axis=1)
-    if not known.any():
+    undefined_NH = np.asarray(np.isnan(truth_NHQ).any(axis=2))
+    known = np.flatnonzero(~undefined_NH.all(axis=1))
+    if not known.size:
         raise ValueError("expected true quantiles at some scored anchors, found none: ask the market for those anchors")
     targets = np.where(undefined_NH, np.nan, anchors.targets)[known]
     truth_NHQ = np.where(undefined_NH[:, :, None], 0.0, truth_NHQ)

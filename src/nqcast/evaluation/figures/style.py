@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -18,7 +20,7 @@ def new_figure(width: float = 8.0, height: float = 4.5) -> Figure:
     return Figure(figsize=(width, height), layout="constrained", facecolor="white")
 
 
-def finish(axes: Axes, title: str = "", x: str = "", y: str = "", grid: str = "y") -> Axes:
+def finish(axes: Axes, title: str = "", x: str = "", y: str = "", grid: Literal["x", "y", "both"] = "y") -> Axes:
     """Title, labels, a quiet grid and no box."""
     axes.set_title(title, loc="left", fontsize=11, fontweight="bold", color=BLACK)
     axes.set_xlabel(x, fontsize=9.5, color=BLACK)
@@ -26,7 +28,6 @@ def finish(axes: Axes, title: str = "", x: str = "", y: str = "", grid: str = "y
     axes.tick_params(labelsize=9, color=GREY, labelcolor=BLACK)
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(GREY)
-    if grid:
-        axes.grid(axis=grid, color=LIGHT, linewidth=0.6)
-        axes.set_axisbelow(True)
+    axes.grid(axis=grid, color=LIGHT, linewidth=0.6)
+    axes.set_axisbelow(True)
     return axes
