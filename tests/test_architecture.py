@@ -19,7 +19,9 @@ def run_python(code: str) -> subprocess.CompletedProcess[str]:
 
 def test_imports_keep_their_directions(project_root: Path) -> None:
     linter = Path(sys.executable).with_name("lint-imports")
-    done = subprocess.run([linter, "--no-cache"], cwd=project_root, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(
+        [linter, "--no-cache"], cwd=project_root, capture_output=True, text=True, timeout=120, check=False
+    )
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -34,7 +36,8 @@ def test_registering_the_pipelines_loads_neither_torch_nor_mlflow() -> None:
 @pytest.mark.parametrize("package", ["market", "data", "model", "training", "evaluation", "tracking"])
 def test_configurations_are_cheap_to_import(package: str) -> None:
     done = run_python(
-        f"import sys; import nqcast.{package}.config; print(sorted({{'torch', 'mlflow', 'matplotlib'}} & set(sys.modules)))"
+        f"import sys; import nqcast.{package}.config;"
+        "print(sorted({'torch', 'mlflow', 'matplotlib'} & set(sys.modules)))"
     )
     assert done.stdout.strip() == "[]", done.stdout + done.stderr
 

@@ -17,7 +17,9 @@ KEDRO = Path(sys.executable).with_name("kedro")
 MINUTES = 60
 
 
-def kedro(*arguments: str, data: Path, cwd: Path = PROJECT, timeout: int = 5 * MINUTES) -> subprocess.CompletedProcess[str]:
+def kedro(
+    *arguments: str, data: Path, cwd: Path = PROJECT, timeout: int = 5 * MINUTES
+) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "NQCAST_DATA": str(data), "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
     environment.pop("MLFLOW_TRACKING_URI", None)
     return subprocess.run(
@@ -101,8 +103,16 @@ def test_earlier_features_can_be_asked_for(toy: tuple[Path, str]) -> None:
     assert newest(data / "04_feature" / "features.parquet").name != version
     output = succeeded(
         kedro(
-            "run", "--env", "test", "--pipeline", "train", "--to-nodes", "split_dataset",
-            "--load-versions", f"features:{version}", data=data,
+            "run",
+            "--env",
+            "test",
+            "--pipeline",
+            "train",
+            "--to-nodes",
+            "split_dataset",
+            "--load-versions",
+            f"features:{version}",
+            data=data,
         )
     )
     assert version in output or "split_dataset" in output
@@ -125,7 +135,9 @@ def test_a_run_can_start_in_the_middle(toy: tuple[Path, str]) -> None:
         ("scale.kind=magic", "scale.kind"),
     ],
 )
-def test_a_bad_parameter_is_named_with_its_cure_before_anything_runs(parameter: str, message: str, tmp_path: Path) -> None:
+def test_a_bad_parameter_is_named_with_its_cure_before_anything_runs(
+    parameter: str, message: str, tmp_path: Path
+) -> None:
     done = kedro("run", "--env", "test", "--params", parameter, data=tmp_path)
     assert done.returncode != 0
     flat = " ".join((done.stdout + done.stderr).split())

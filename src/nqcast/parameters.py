@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import types
+from itertools import pairwise
 from typing import Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -25,8 +26,12 @@ class Parameters(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    bars: str | None = Field(default=None, description="Path of the user's bars (DBN, parquet or CSV), read by `--env nq`.")
-    quantiles: tuple[float, ...] = Field(default=LEVELS, description="Probabilities of the forecast quantiles, ascending.")
+    bars: str | None = Field(
+        default=None, description="Path of the user's bars (DBN, parquet or CSV), read by `--env nq`."
+    )
+    quantiles: tuple[float, ...] = Field(
+        default=LEVELS, description="Probabilities of the forecast quantiles, ascending."
+    )
     ingest: IngestConfig = IngestConfig()
     features: FeaturesConfig = FeaturesConfig()
     split: SplitConfig = SplitConfig()
@@ -39,8 +44,8 @@ class Parameters(BaseModel):
     @field_validator("quantiles")
     @classmethod
     def _in_order(cls, levels: tuple[float, ...]) -> tuple[float, ...]:
-        ascending = all(a < b for a, b in zip(levels, levels[1:], strict=False))
-        if not (ascending and levels and 0 < levels[0] and levels[-1] < 1):
+        ascending = all(a < b for a, b in pairwise(levels))
+        if not (ascending and levels and levels[0] > 0 and levels[-1] < 1):
             raise ValueError(
                 f"expected probabilities in ascending order between 0 and 1, found {list(levels)}: "
                 f"sort them, for example {sorted({q for q in levels if 0 < q < 1})}"

@@ -111,7 +111,7 @@ def _truth(
     return add_truth(forecasts, anchors, true_quantiles, levels, tuple(HORIZONS))
 
 
-def _nested(table: pd.DataFrame) -> dict[str, dict[str, dict[str, float]]]:
+def _nested(table: pd.DataFrame) -> dict[str, dict[str, dict[Any, Any]]]:
     """{forecast: {horizon: {figure: value}}}."""
     return {
         str(name): {str(row.pop("horizon")): row for row in part.drop(columns="forecast").to_dict("records")}

@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import logging
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 
 from nqcast.evaluation.config import EvaluateConfig
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-logger = logging.getLogger(__name__)
 
 
 def predict_test(
@@ -46,8 +40,11 @@ def score(
     return {**scores, "test_uses": len(test_uses)}
 
 
-def draw_fan_chart(predictions: pd.DataFrame, features: pd.DataFrame, config: EvaluateConfig) -> Figure:
-    """Forecast fans over one real day of the test split."""
+def draw_fan_chart(predictions: pd.DataFrame, features: pd.DataFrame, config: EvaluateConfig) -> Any:
+    """Forecast fans over one day of the test split (a matplotlib Figure).
+
+    The annotation stays loose: Kedro resolves hints at run time, and matplotlib is imported only here.
+    """
     from nqcast.evaluation.figures import fan_chart
 
     return fan_chart(predictions, features, config)

@@ -24,7 +24,9 @@ def load_features(features: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, Any]]
     check_features(features)
     card = {"fingerprint": fingerprint(features), "rows": len(features)}
     card |= {"first": f"{features['ts'].iloc[0]:%Y-%m-%d %H:%M}", "last": f"{features['ts'].iloc[-1]:%Y-%m-%d %H:%M}"}
-    logger.info("%d feature rows from %s to %s UTC, content %s", card["rows"], card["first"], card["last"], card["fingerprint"])
+    logger.info(
+        "%d feature rows from %s to %s UTC, content %s", card["rows"], card["first"], card["last"], card["fingerprint"]
+    )
     return features, card
 
 
@@ -35,7 +37,13 @@ def split_dataset(feature_table: pd.DataFrame, config: SplitConfig) -> pd.DataFr
     splits = make_splits(feature_table, config)
     check_no_overlap(feature_table, splits, config.context)
     for name, part in splits.groupby("split", sort=False):
-        logger.info("%-10s %7d anchors, sessions %s to %s", name, len(part), part["session"].min().date(), part["session"].max().date())
+        logger.info(
+            "%-10s %7d anchors, sessions %s to %s",
+            name,
+            len(part),
+            part["session"].min().date(),
+            part["session"].max().date(),
+        )
     return splits
 
 
@@ -83,4 +91,6 @@ def validation_metrics(
     from nqcast.data.splits import positions
     from nqcast.evaluation.validation_report import validation_report
 
-    return validation_report(checkpoint, feature_table, positions(splits, "train"), positions(splits, "validation"), config)
+    return validation_report(
+        checkpoint, feature_table, positions(splits, "train"), positions(splits, "validation"), config
+    )

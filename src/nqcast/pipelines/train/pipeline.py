@@ -10,9 +10,7 @@ def create_pipeline() -> Pipeline:
     return Pipeline(
         [
             Node(nodes.load_features, inputs="features", outputs=["feature_table", "data_card"], name="load_features"),
-            Node(
-                nodes.split_dataset, inputs=["feature_table", "params:split"], outputs="splits", name="split_dataset"
-            ),
+            Node(nodes.split_dataset, inputs=["feature_table", "params:split"], outputs="splits", name="split_dataset"),
             Node(
                 nodes.fit_scale,
                 inputs=["feature_table", "splits", "params:scale", "params:quantiles"],
