@@ -77,6 +77,12 @@ def test_the_report_counts_what_the_calendar_expects_and_lists_what_is_missing(w
     assert report["rows_in"] == (~outage & ~day).sum() == report["rows_used"]
 
 
+def test_the_halt_does_not_make_a_missing_stretch_longer(week: pd.DataFrame) -> None:
+    local = week["ts"].dt.tz_convert("America/Chicago").dt.strftime("%H:%M")
+    report = build_bars(week[~local.between("14:50", "15:14")], CONFIG).report
+    assert report["sessions"]["missing_stretches"] == []
+
+
 def test_report_and_ledger_are_plain_json_and_bars_fit_their_schema(two_contracts: pd.DataFrame) -> None:
     found = build_bars(two_contracts, CONFIG)
     for value in (found.report, found.roll_ledger):

@@ -72,6 +72,25 @@ def test_the_front_changes_within_a_session_where_the_old_bars_end(two_contracts
     assert roll["factor"] == pytest.approx(1 / 0.998, rel=1e-12)
 
 
+def test_of_many_listed_contracts_the_nearest_is_the_first_front_and_the_fronts_follow_by_expiry(make_bars) -> None:
+    old = make_bars(date(2016, 9, 12), date(2016, 9, 21), seed=1, missing=0.0, contract="NQU6")
+    session = (old["ts"] + pd.Timedelta(hours=2)).dt.strftime("%m-%d")
+    volume = {
+        "NQU6": np.where(session < "09-15", 100, 1),
+        "NQZ6": np.where(session < "09-19", 50, 1),
+        "NQH7": np.where(session < "09-20", 20, 1000),
+        "NQM7": np.where(session < "09-14", 99, 2),  # busier than the next, but further away
+    }
+    raw = pd.concat(
+        [old.assign(contract=pd.Series([name] * len(old), dtype="str"), volume=v) for name, v in volume.items()]
+    ).sample(frac=1, random_state=0)
+    ledger = build_bars(raw, CONFIG).roll_ledger
+    assert [(entry["session"], entry["from_contract"], entry["to_contract"]) for entry in ledger] == [
+        ("2016-09-16", "NQU6", "NQZ6"),
+        ("2016-09-20", "NQZ6", "NQH7"),
+    ]
+
+
 def test_a_pause_of_the_old_contract_is_no_end_until_the_next_has_traded_an_hour_on(two_contracts) -> None:
     pause = pd.Timestamp("2016-09-15 14:02", tz="UTC")
     raw = two_contracts[(two_contracts["contract"] == "NQZ6") | (two_contracts["ts"] < pause)]

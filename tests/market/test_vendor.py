@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from datetime import date
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -10,7 +12,7 @@ import pytest
 
 from nqcast.market.config import IngestConfig
 from nqcast.market.ingest import build_bars
-from nqcast.market.vendor import read_bars
+from nqcast.market.vendor import _dbn_contract, read_bars
 
 CONFIG = IngestConfig()
 
@@ -54,14 +56,14 @@ def test_epochs_are_told_apart_by_their_size(week: pd.DataFrame, tmp_path: Path,
 
 
 def test_stamps_in_exchange_time_with_offsets_are_the_same_instants(make_bars, tmp_path: Path) -> None:
-    raw = make_bars(pd.Timestamp("2016-11-04").date(), pd.Timestamp("2016-11-08").date())  # two offsets: DST ends
+    raw = make_bars(date(2016, 11, 4), date(2016, 11, 8))  # two offsets: DST ends
     local = raw.assign(ts=raw["ts"].dt.tz_convert("America/Chicago").map(lambda ts: ts.isoformat()))
     local.to_csv(tmp_path / "bars.csv", index=False)
     _same_rows(read_bars(tmp_path / "bars.csv"), raw)
 
 
 def test_a_naive_file_gives_the_same_bars_once_its_zone_is_named(make_bars, tmp_path: Path) -> None:
-    raw = make_bars(pd.Timestamp("2016-11-04").date(), pd.Timestamp("2016-11-08").date())
+    raw = make_bars(date(2016, 11, 4), date(2016, 11, 8))
     raw.assign(ts=raw["ts"].dt.tz_convert("America/Chicago").dt.tz_localize(None)).to_csv(
         tmp_path / "bars.csv", index=False
     )
@@ -112,6 +114,18 @@ def test_a_continuous_dbn_file_changes_contract_with_its_mapping(real_data: Path
     assert set(found["contract"][found["ts"] >= change]) == {"NQ.v.0#90002"}
     (roll,) = build_bars(found, CONFIG).roll_ledger
     assert (roll["rule"], roll["common_minutes"], roll["adjusted"]) == ("end_of_bars", 0, False)
+
+
+def test_an_instrument_id_means_what_the_mapping_says_of_that_day() -> None:
+    days = pd.to_datetime(["2016-09-07 23:59", "2016-09-08 00:00", "2016-09-09 00:00", "2016-09-08 12:00"])
+    intervals = {
+        "NQU6": [{"start_date": date(2016, 9, 1), "end_date": date(2016, 9, 8), "symbol": "7"}],
+        "NQZ6": [{"start_date": date(2016, 9, 8), "end_date": date(2016, 9, 9), "symbol": "7"}],
+        "NQH7": [{"start_date": date(2016, 9, 1), "end_date": date(2016, 9, 9), "symbol": "8"}],
+    }
+    store = SimpleNamespace(stype_in="raw_symbol", mappings=intervals)
+    found = _dbn_contract(np.array([7, 7, 7, 8]), days.as_unit("ns").asi8, store)
+    assert found.tolist() == ["NQU6", "NQZ6", "7", "NQH7"]
 
 
 def test_the_vendors_own_test_file_is_read_to_the_tick(real_data: Path) -> None:
