@@ -19,7 +19,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ class Spool:
         self.news = folder / "news.jsonl"
         self._state_path = folder / "state.json"
         self._writing = threading.Lock()
-        self._held: IO[bytes] | None = None
+        self._held: int | None = None
 
     @classmethod
     def create(cls, root: Path, name: str) -> "Spool":
@@ -99,18 +99,18 @@ class Spool:
 
     def try_lock(self) -> bool:
         """Hold the spool; False where a living process does. The kernel frees a dead holder's lock."""
-        file = (self.folder / "lock").open("ab")
+        descriptor = os.open(self.folder / "lock", os.O_WRONLY | os.O_CREAT, 0o666)
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            file.close()
+            os.close(descriptor)
             return False
-        self._held = file
+        self._held = descriptor
         return True
 
     def unlock(self) -> None:
         if self._held is not None:
-            self._held.close()
+            os.close(self._held)
             self._held = None
 
     def remove(self) -> None:

@@ -1,0 +1,91 @@
+"""The hook without a store: light to import, silent when switched off, harmless when it cannot write."""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from nqcast.tracking.config import TrackingConfig
+from nqcast.tracking.provenance import fingerprint_tags, git_tags, run_tags
+from nqcast.tracking.store import destination
+
+
+def test_importing_the_hook_imports_neither_mlflow_nor_torch() -> None:
+    code = "import sys, nqcast.tracking.hook; assert not {'mlflow', 'torch', 'pandas'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_tracking_that_is_switched_off_writes_nothing_and_starts_nothing(tracked_run: Callable[..., Path]) -> None:
+    folder = tracked_run("http://127.0.0.1:9", lambda root: {"skill": 1.0}, {"tracking": {"enabled": False}})
+    assert not folder.exists()
+
+
+def test_a_run_goes_on_untracked_where_no_spool_can_be_made(
+    tracked_run: Callable[..., Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "a projéct" / "data").write_text("a file where the data folder should be")
+    with caplog.at_level(logging.WARNING):
+        tracked_run("http://127.0.0.1:9", lambda root: {"skill": 1.0})
+    assert "goes on untracked" in caplog.text
+
+
+def test_the_standard_variable_wins_over_the_parameter_and_sqlite_is_the_default(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    default = destination(tmp_path, None)
+    assert default.uri == f"sqlite:///{tmp_path}/mlflow.db"
+    assert default.artifacts == tmp_path / "artifacts"
+    assert default.is_local
+    assert destination(tmp_path, "http://host").uri == "http://host"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:hunter2@other")
+    assert destination(tmp_path, "http://host").uri == "http://me:hunter2@other"
+    assert "hunter2" not in destination(tmp_path, "http://host").shown
+    assert not destination(tmp_path, None).is_local
+
+
+def test_git_tags_are_the_commit_and_whether_it_was_changed(tmp_path: Path) -> None:
+    identity = {f"GIT_{who}_{what}": "x@y" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+    environment = {**os.environ, **identity}
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(tmp_path), *arguments]
+        return subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout.strip()
+
+    assert git_tags(tmp_path / "nowhere") == {}
+    git("init", "-q")
+    (tmp_path / "a.py").write_text("1")
+    git("add", "a.py")
+    git("commit", "-q", "-m", "x")
+    assert git_tags(tmp_path) == {"mlflow.source.git.commit": git("rev-parse", "HEAD"), "git.dirty": "false"}
+    (tmp_path / "a.py").write_text("2")
+    assert git_tags(tmp_path)["git.dirty"] == "true"
+
+
+def test_run_tags_name_session_pipelines_and_environment() -> None:
+    tags = run_tags({"run_id": "s", "pipeline_names": ["ingest", "features"], "env": "nq", "runner": None}, "0.1.0")
+    assert tags["kedro.session_id"] == "s"
+    assert tags["kedro.pipeline"] == "ingest,features"
+    assert tags["kedro.env"] == "nq"
+    assert "kedro.runner" not in tags
+    assert run_tags({"pipeline_names": None}, "0.1.0")["kedro.pipeline"] == "__default__"
+
+
+def test_fingerprints_are_taken_from_a_checkpoint_only() -> None:
+    checkpoint = {"tensors": {}, "metadata": {"fingerprint": "abc", "data_fingerprint": "def", "epoch": 3}}
+    assert fingerprint_tags(checkpoint) == {"fingerprint": "abc", "data_fingerprint": "def"}
+    assert fingerprint_tags([1, 2]) == fingerprint_tags({"metadata": "x"}) == {}
+
+
+def test_an_unknown_or_bad_setting_is_refused() -> None:
+    with pytest.raises(ValidationError, match="experimnt"):
+        TrackingConfig(**{"experimnt": "x"})
+    with pytest.raises(ValidationError, match="final_wait"):
+        TrackingConfig(final_wait=-1)

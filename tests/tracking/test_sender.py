@@ -1,0 +1,214 @@
+"""Every line arrives, once, whatever fails: a store that fails at random must end with what a faultless one has."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from nqcast.tracking.sender import Delivery, Sender
+from nqcast.tracking.spool import Spool, waiting_spools
+from nqcast.tracking.store import RefusedError
+
+
+class OutageError(Exception):
+    pass
+
+
+class FakeStore:
+    """Keeps runs as MLflow does: by key, with metrics as a set of rows; fails before or after it has obeyed."""
+
+    def __init__(self, rng: np.random.Generator | None = None, refuse: str = "") -> None:
+        self._rng = rng
+        self._refuse = refuse
+        self.runs: dict[str, dict[str, Any]] = {}
+        self.calls: list[str] = []
+
+    def ensure_run(self, start: dict[str, Any], key: str) -> str:
+        self._maybe_fail()
+        self.runs.setdefault(key, {"metrics": set(), "params": {}, "tags": dict(start["tags"]), "ends": []})
+        self._maybe_fail()
+        return key
+
+    def send(self, run_id: str, lines: list[dict[str, Any]], files: Path) -> None:
+        self._maybe_fail()
+        for line in lines:
+            if self._refuse and self._refuse in line.get("values", {}):
+                raise RefusedError(f"invalid {self._refuse}")
+        self.calls.append(lines[0]["kind"])
+        run = self.runs[run_id]
+        for line in lines:
+            values = line.get("values", {})
+            if line["kind"] == "metrics":
+                run["metrics"] |= {(name, line["step"], line["time"], value) for name, value in values.items()}
+            elif line["kind"] in ("params", "tags"):
+                run[line["kind"]].update(values)
+            elif line["kind"] == "end":
+                run["ends"].append(line["status"])
+        self._maybe_fail()
+
+    def _maybe_fail(self) -> None:
+        if self._rng is not None and self._rng.random() < 0.3:
+            raise OutageError("no answer")
+
+
+def fill(spool: Spool, steps: int = 50) -> None:
+    spool.append("start", name="n", experiment="e", tags={"t": "1"}, time=1)
+    spool.append("params", values={"train.lr": "0.1"})
+    for step in range(steps):
+        spool.append("metrics", step=step, time=100 + step, values={"loss": 1 / (1 + step), "skill": float("nan")})
+        if step % 10 == 3:
+            spool.append("tags", values={f"tag{step}": "x"})
+    spool.append("end", status="FINISHED", time=999)
+
+
+def test_every_line_arrives_once_though_the_store_fails_at_random_before_and_after_obeying(tmp_path: Path) -> None:
+    faultless = FakeStore()
+    for seed in range(25):
+        spool = Spool.create(tmp_path, f"run {seed}")
+        fill(spool)
+        store = FakeStore(np.random.default_rng(seed))
+        for _ in range(500):
+            delivery = Delivery(Spool(spool.folder), "uri")  # as after a restart: only the files are left
+            try:
+                delivery.send_news(store)
+            except OutageError:
+                continue
+            break
+        assert delivery.sent_all
+        Delivery(spool, "other").send_news(faultless)
+        key = spool.folder.name
+        assert list(store.runs) == [key]
+        assert json.dumps(sorted(store.runs[key]["metrics"])) == json.dumps(sorted(faultless.runs[key]["metrics"]))
+        assert {m[1] for m in store.runs[key]["metrics"]} == set(range(50))
+        assert store.runs[key]["tags"] == faultless.runs[key]["tags"]
+        assert set(store.runs[key]["ends"]) == {"FINISHED"}
+
+
+def test_metrics_go_in_few_requests_and_in_their_order(tmp_path: Path) -> None:
+    spool, store = Spool.create(tmp_path, "run"), FakeStore()
+    spool.append("start", name="n", experiment="e", tags={}, time=1)
+    for step in range(1000):
+        spool.append("metrics", step=step, time=step, values={"loss": 1.0})
+    spool.append("end", status="FINISHED", time=1)
+    Delivery(spool, "uri").send_news(store)
+    assert store.calls == ["metrics", "metrics", "end"]
+
+
+def test_a_refused_line_is_left_out_by_name_and_the_others_arrive(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    spool, store = Spool.create(tmp_path, "run"), FakeStore(refuse="bad")
+    spool.append("start", name="n", experiment="e", tags={}, time=1)
+    for name in ("a", "bad", "c"):
+        spool.append("metrics", step=0, time=0, values={name: 1.0})
+    spool.append("end", status="FINISHED", time=1)
+    with caplog.at_level(logging.WARNING):
+        Delivery(spool, "uri").send_news(store)
+    assert {m[0] for m in store.runs[spool.folder.name]["metrics"]} == {"a", "c"}
+    assert "invalid bad" in caplog.text
+
+
+def test_another_store_is_sent_everything_from_the_start(tmp_path: Path) -> None:
+    spool, first, second = Spool.create(tmp_path, "run"), FakeStore(), FakeStore()
+    fill(spool, steps=3)
+    Delivery(spool, "first").send_news(first)
+    Delivery(spool, "first").send_news(first)
+    Delivery(spool, "second").send_news(second)
+    assert first.runs[spool.folder.name]["ends"] == second.runs[spool.folder.name]["ends"] == ["FINISHED"]
+
+
+def test_a_line_that_a_kill_cut_short_waits_and_a_garbled_one_is_skipped(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    spool = Spool.create(tmp_path, "run")
+    spool.append("tags", values={"a": "1"})
+    spool.news.write_bytes(spool.news.read_bytes() + b"\xff garbled\n" + b'{"kind": "tags", "val')
+    assert [line["values"] for line, _ in spool.read(0)] == [{"a": "1"}]
+    assert "garbled" in caplog.text
+
+
+def test_a_spool_is_locked_while_its_holder_lives(tmp_path: Path) -> None:
+    spool = Spool.create(tmp_path, "run")
+    [seen] = waiting_spools(tmp_path)
+    assert not seen.try_lock()
+    spool.unlock()
+    assert seen.try_lock()
+    seen.unlock()
+
+
+def test_two_threads_write_whole_lines(tmp_path: Path) -> None:
+    spool = Spool.create(tmp_path, "run")
+
+    def write(name: str) -> None:
+        for i in range(200):
+            spool.append("tags", values={f"{name}{i}": "x" * 300})
+
+    threads = [threading.Thread(target=write, args=(name,)) for name in "ab"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    names = {name for line, _ in spool.read(0) for name in line["values"]}
+    assert names == {f"{name}{i}" for name in "ab" for i in range(200)}
+
+
+def test_a_kept_artifact_is_what_it_was_when_it_was_reported(tmp_path: Path) -> None:
+    from nqcast.datasets.verified import replace_file
+
+    spool = Spool.create(tmp_path / "spool", "run")
+    report = tmp_path / "report.md"
+    replace_file(report, b"first")
+    kept = spool.folder / "files" / spool.keep_file(report)
+    replace_file(report, b"second, of a later run")
+    assert kept.read_bytes() == b"first"
+    (tmp_path / "checkpoint").mkdir()
+    (tmp_path / "checkpoint" / "model").write_bytes(b"weights")
+    assert (spool.folder / "files" / spool.keep_file(tmp_path / "checkpoint") / "model").read_bytes() == b"weights"
+
+
+def test_the_sender_thread_survives_an_outage_and_tidies_up(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    spool, store = Spool.create(tmp_path, "run"), FakeStore()
+    answers = iter([OutageError("http://me:hunter2@host is down"), OutageError("still"), store])
+
+    def connect() -> FakeStore:
+        answer = next(answers)
+        if isinstance(answer, OutageError):
+            raise answer
+        return answer
+
+    fill(spool)
+    with caplog.at_level(logging.WARNING):
+        sender = Sender(spool, "uri", connect, poll_interval=0.01)
+        sender.start()
+        assert sender.finished.wait(5)
+    assert store.runs[spool.folder.name]["ends"] == ["FINISHED"]
+    assert not spool.folder.exists()
+    assert caplog.text.count("does not answer") == 1
+    assert "hunter2" not in caplog.text
+
+
+def test_a_slow_store_never_holds_up_who_reports(tmp_path: Path) -> None:
+    class Silent(FakeStore):
+        def ensure_run(self, start: dict[str, Any], key: str) -> str:
+            release.wait(10)
+            return super().ensure_run(start, key)
+
+    release = threading.Event()
+    spool = Spool.create(tmp_path, "run")
+    spool.append("start", name="n", experiment="e", tags={}, time=1)
+    sender = Sender(spool, "uri", Silent, poll_interval=0.01)
+    sender.start()
+    begun = time.monotonic()
+    for step in range(500):
+        spool.append("metrics", step=step, time=step, values={"loss": 1.0})
+    assert time.monotonic() - begun < 5
+    spool.append("end", status="KILLED", time=1)
+    release.set()
+    assert sender.finished.wait(10)

@@ -1,0 +1,237 @@
+"""The hook against a real MLflow server: what arrives, how runs end, and what an outage costs."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nqcast.tracking.replay import main, replay
+
+pytestmark = [
+    pytest.mark.slow,
+    # MLflow's own models of its SQLite store
+    pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy is deprecated:DeprecationWarning"),
+]
+
+PARAMETERS = {
+    "quantiles": [0.05, 0.5],
+    "train": {"lr": 1e-4, "resume": "auto", "device": None, "amp": True},
+    "vendor": {"api_key": "db-0123456789abcdefghij", "url": "https://me:hunter2@host/x"},
+    "note": "x" * 900,
+}
+
+
+def write_metrics(root: Path, steps: range, run: str = "fingerprint") -> None:
+    folder = root / run
+    folder.mkdir(exist_ok=True)
+    with (folder / "metrics.jsonl").open("a") as file:
+        for step in steps:
+            file.write(
+                json.dumps({"step": step, "epoch": step // 2, "val_loss": 1 / (1 + step), "skipped": None}) + "\n"
+            )
+
+
+def client_of(uri: str) -> Any:
+    from mlflow import MlflowClient
+
+    return MlflowClient(uri)
+
+
+def runs_of(uri: str, experiment: str) -> list[Any]:
+    client = client_of(uri)
+    found = client.get_experiment_by_name(experiment)
+    return list(client.search_runs([found.experiment_id])) if found else []
+
+
+def history(uri: str, run_id: str) -> list[tuple[int, float]]:
+    return [(metric.step, metric.value) for metric in client_of(uri).get_metric_history(run_id, "val_loss")]
+
+
+def wait_for_history(uri: str, experiment: str, length: int) -> list[tuple[int, float]]:
+    """The steps of the experiment's run once there are `length`, or what is there after half a minute."""
+    seen: list[tuple[int, float]] = []
+    deadline = time.monotonic() + 30
+    while len(seen) < length and time.monotonic() < deadline:
+        time.sleep(0.1)
+        seen = [step for run in runs_of(uri, experiment) for step in history(uri, run.info.run_id)]
+    return seen
+
+
+def expected(steps: range) -> list[tuple[int, float]]:
+    return [(step, 1 / (1 + step)) for step in steps]
+
+
+def test_a_run_arrives_with_parameters_live_metrics_tags_and_artifacts(
+    server: Any, tracked_run: Callable[..., Path]
+) -> None:
+    seen_live: list[list[tuple[int, float]]] = []
+
+    def train(root: Path) -> dict:
+        write_metrics(root, range(3))
+        seen_live.append(wait_for_history(server.uri, "live", 3))
+        write_metrics(root, range(3, 5))
+        return {"model": {"15m": {"skill": 0.19}, "set": "all anchors"}}
+
+    folder = tracked_run(server.uri, train, {**PARAMETERS, "tracking": {"experiment": "live"}})
+    [run] = runs_of(server.uri, "live")
+    assert seen_live == [expected(range(3))]
+    assert history(server.uri, run.info.run_id) == expected(range(5))
+    assert run.info.status == "FINISHED"
+    assert run.data.params["train.lr"] == "0.0001"
+    assert run.data.params["train.device"] == "None"
+    assert run.data.params["quantiles"] == "[0.05, 0.5]"
+    assert run.data.params["vendor.api_key"] == "[redacted]"
+    assert run.data.params["vendor.url"] == "https://[redacted]@host/x"
+    assert len(run.data.params["note"]) == 500
+    assert "900 characters" in run.data.params["note"]
+    assert run.data.metrics["scores/model/15m/skill"] == 0.19
+    assert run.data.tags["kedro.pipeline"] == "train"
+    assert len(run.data.tags["data.scores.sha256"]) == 64
+    artifacts = [item.path for item in client_of(server.uri).list_artifacts(run.info.run_id)]
+    assert artifacts == ["scores.json"]
+    assert not list((folder / "spool").iterdir())
+
+
+def test_a_failed_run_is_failed_and_its_error_keeps_no_secret(server: Any, tracked_run: Callable[..., Path]) -> None:
+    def train(root: Path) -> dict:
+        raise ValueError("no route to https://me:hunter2@vendor/x")
+
+    with pytest.raises(ValueError, match="no route"):
+        tracked_run(server.uri, train, {"tracking": {"experiment": "failing"}})
+    [run] = runs_of(server.uri, "failing")
+    assert run.info.status == "FAILED"
+    assert "no route" in run.data.tags["error"]
+    assert "hunter2" not in run.data.tags["error"]
+
+
+SCRIPT = """
+import json, sys, time
+from pathlib import Path
+from nqcast.tracking.hook import TrackingHook
+from nqcast.tracking.replay import waiting_spools
+
+class Context:
+    project_path = Path(sys.argv[1])
+    params = {"tracking": {"experiment": sys.argv[2]}}
+
+hook = TrackingHook()
+hook.after_context_created(Context)
+begun = time.perf_counter()
+hook.before_pipeline_run({"run_id": "session", "pipeline_names": ["train"]}, {})
+spent = time.perf_counter() - begun
+root = Context.project_path / "runs"
+(root / "fp").mkdir(parents=True)
+hook.after_dataset_loaded("run_directory", root)
+(root / "fp" / "metrics.jsonl").write_text(json.dumps({"step": 0, "val_loss": 1.0}) + "\\n")
+spool = Context.project_path / "data" / "09_tracking" / "spool"
+news = next(spool.iterdir()) / "news.jsonl"
+while b'"val_loss"' not in news.read_bytes():
+    time.sleep(0.02)
+print("training", flush=True)
+end = time.monotonic() + float(sys.argv[3])
+while time.monotonic() < end and not (Context.project_path / "end").exists():
+    time.sleep(0.02)
+begun = time.perf_counter()
+hook.after_pipeline_run()
+print("cost", spent + time.perf_counter() - begun, flush=True)
+"""
+
+
+def run_script(project: Path, uri: str, experiment: str, seconds: float) -> subprocess.Popen[str]:
+    project.mkdir()
+    mine = {"MLFLOW_TRACKING_URI": uri, "PYTHONWARNINGS": "ignore"}
+    others = ("NQCAST_DATA", "MLFLOW_HTTP_REQUEST_TIMEOUT", "MLFLOW_HTTP_REQUEST_MAX_RETRIES")
+    environment = {**{name: value for name, value in os.environ.items() if name not in others}, **mine}
+    return subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(SCRIPT), str(project), experiment, str(seconds)],
+        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment, cwd=project,
+    )  # fmt: skip
+
+
+def told(process: subprocess.Popen[str], word: str) -> str:
+    """What the script says after `word`, past whatever is logged before."""
+    assert process.stdout is not None
+    said = next((line for line in iter(process.stdout.readline, "") if line.startswith(word)), None)
+    assert said is not None, f"the script ended without saying {word!r}"
+    return said.removeprefix(word)
+
+
+def cost_of(process: subprocess.Popen[str]) -> float:
+    """Seconds that tracking took of a script's run, with those that the process took to leave."""
+    cost = float(told(process, "cost"))
+    ended = time.monotonic()
+    assert process.wait(timeout=60) == 0
+    return cost + time.monotonic() - ended
+
+
+@pytest.mark.parametrize(("kind", "work"), [("never answers", 5.0), ("never answers", 0.0), ("down", 0.0)])
+def test_a_store_that_does_not_answer_costs_at_most_five_seconds(
+    kind: str, work: float, black_hole: str, tmp_path: Path
+) -> None:
+    uri = black_hole if kind == "never answers" else "http://127.0.0.1:9"
+    with run_script(tmp_path / "project", uri, "unreachable", work) as process:
+        told(process, "training")
+        assert cost_of(process) <= 5.0
+    assert len(list((tmp_path / "project" / "data" / "09_tracking" / "spool").iterdir())) == 1
+
+
+def test_what_an_outage_in_mid_run_held_back_arrives_once_by_replay(server: Any, line: Any, tmp_path: Path) -> None:
+    project = tmp_path / "project"
+    folder, metrics = project / "data" / "09_tracking", project / "runs" / "fp" / "metrics.jsonl"
+    with run_script(project, line.uri, "outage", 60) as process:
+        told(process, "training")
+        assert wait_for_history(server.uri, "outage", 1) == expected(range(1))
+        line.cut()
+        write_metrics(project / "runs", range(1, 6), "fp")
+        (project / "end").touch()
+        assert cost_of(process) <= 5.0
+    write_metrics(project / "runs", range(6, 9), "fp")  # a later run's, which this one must not report
+    assert metrics.read_text().count("\n") == 9
+    assert main(["--folder", str(folder)]) == 1  # still down
+    line.mend()
+    assert main(["--folder", str(folder)]) == 0
+    assert main(["--folder", str(folder)]) == 0
+    runs = runs_of(server.uri, "outage")
+    assert [run.info.status for run in runs] == ["FINISHED"]
+    assert history(server.uri, runs[0].info.run_id) == expected(range(6))
+
+
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+def test_a_killed_run_is_killed_in_the_store_too(sent: signal.Signals, server: Any, tmp_path: Path) -> None:
+    with run_script(tmp_path / "project", server.uri, sent.name, 60) as process:
+        told(process, "training")
+        if sent != signal.SIGKILL:  # nothing can be known of how far a SIGKILL lets the sender come
+            assert wait_for_history(server.uri, sent.name, 1) == expected(range(1))
+        process.send_signal(sent)
+        process.communicate(timeout=60)
+    assert process.returncode == {signal.SIGTERM: 143, signal.SIGINT: 1, signal.SIGKILL: -9}[sent]
+    waiting = tmp_path / "project" / "data" / "09_tracking"
+    assert bool(list((waiting / "spool").iterdir())) == (sent == signal.SIGKILL)
+    assert replay(waiting)
+    runs = runs_of(server.uri, sent.name)
+    assert [run.info.status for run in runs] == ["KILLED"]
+    assert history(server.uri, runs[0].info.run_id) == expected(range(1))
+
+
+def test_without_a_uri_runs_go_to_a_sqlite_file_in_the_data_folder(tracked_run: Callable[..., Path]) -> None:
+    def train(root: Path) -> dict:
+        write_metrics(root, range(2))
+        return {"skill": 0.1}
+
+    folder = tracked_run(None, train)
+    uri = f"sqlite:///{folder / 'mlflow.db'}"
+    [run] = runs_of(uri, "nqcast")
+    assert run.info.status == "FINISHED"
+    assert history(uri, run.info.run_id) == expected(range(2))
+    assert len(list((folder / "artifacts").rglob("scores.json"))) == 1
+    assert not list((folder / "spool").iterdir())
