@@ -12,6 +12,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from nqcast.data.config import BAR_MINUTES
 from nqcast.evaluation.metrics import Floats, check_shapes, level_index
 
 
@@ -98,13 +99,14 @@ class OnlineCalibration:
 
     Each issued quantile is moved by an offset per horizon and level; when the outcome of an earlier forecast becomes
     known, the offset takes one step of the pinball gradient: up by rate·τ where the outcome lay above the issued
-    quantile, down by rate·(1 − τ) where it did not. An outcome counts only once its horizon has passed.
+    quantile, down by rate·(1 − τ) where it did not, divided by the bars of the horizon, whose outcomes overlap and say
+    the same thing that many times. An outcome counts only once its horizon has passed.
     """
 
-    def __init__(self, levels: Sequence[float], minutes: Sequence[int], rate: float = 0.005) -> None:
-        """``minutes`` are the horizons; ``rate`` is the step in scales per outcome, 0 < rate < 1."""
+    def __init__(self, levels: Sequence[float], minutes: Sequence[int], rate: float = 0.01) -> None:
+        """``minutes`` are the horizons; ``rate`` is the step in scales per whole horizon, 0 < rate < 1."""
         if not 0 < rate < 1:
-            raise ValueError(f"expected a rate between 0 and 1 scales per outcome, found {rate}: 0.005 is usual")
+            raise ValueError(f"expected a rate between 0 and 1 scales per horizon, found {rate}: 0.01 is usual")
         self.levels = tuple(levels)
         self.minutes = tuple(minutes)
         self.rate = rate
@@ -133,11 +135,12 @@ class OnlineCalibration:
     ) -> Floats:
         """One horizon; ``known_N`` is how many of the first anchors have an outcome when each forecast is made."""
         tau, issued_NQ = np.asarray(self.levels), np.empty_like(quantiles_NQ)
+        step = self.rate * BAR_MINUTES / max(self.minutes[h], BAR_MINUTES)
         done = 0
         for t in range(len(targets_N)):
             for past in range(done, min(int(known_N[t]), t)):
                 if np.isfinite(targets_N[past]):
-                    self.offset_HQ[h] += self.rate * (tau - (targets_N[past] <= issued_NQ[past]))
+                    self.offset_HQ[h] += step * (tau - (targets_N[past] <= issued_NQ[past]))
             done = max(done, min(int(known_N[t]), t))
             issued_NQ[t] = in_order(quantiles_NQ[t] + self.offset_HQ[h] * scale_N[t], self.levels)
         return issued_NQ
