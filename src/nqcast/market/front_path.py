@@ -14,12 +14,15 @@ from nqcast.market.config import EXCHANGE_ZONE
 from nqcast.market.simulated_contracts import Contract, contracts, market_sessions
 from nqcast.market.simulation_config import SimulationConfig
 from nqcast.market.volatility import (
+    BIAS_STEPS,
     INNOVATIONS,
+    SIGNED_LIMIT,
     FloatArray,
     Law,
     diurnal_variance,
     innovation_table,
     missing_probability,
+    rounding_bias,
 )
 
 IntArray = NDArray[np.int64]
@@ -50,6 +53,7 @@ class FrontPath:
     traded: NDArray[np.bool_]
     slow: FloatArray
     fast: FloatArray
+    trend: FloatArray
     front: IntArray
     """Position of the front contract in `contracts`."""
     contracts: list[Contract]
@@ -89,8 +93,8 @@ def front_path(config: SimulationConfig) -> FrontPath:
     traded, innovation = np.empty(size, bool), np.empty(size)
     _draw(config, sessions["session"], grid, traded, innovation, jump)
     base = diurnal_variance(config)[grid.minute_of_day]
-    previous, close, slow, fast = _recursion(config, base, innovation, traded, jump, grid.start)
-    return FrontPath(grid, previous, close, traded, slow, fast, front, quoted)
+    previous, close, slow, fast, trend = _recursion(config, base, innovation, traded, jump, grid.start)
+    return FrontPath(grid, previous, close, traded, slow, fast, trend, front, quoted)
 
 
 def _draw(
@@ -121,35 +125,39 @@ def _recursion(
     traded: NDArray[np.bool_],
     jump: FloatArray,
     start: IntArray,
-) -> tuple[IntArray, IntArray, FloatArray, FloatArray]:
+) -> tuple[IntArray, IntArray, FloatArray, FloatArray, FloatArray]:
     """Run the law (see volatility.py) over all minutes; the one loop over minutes, on plain floats.
 
     The move is rounded to whole ticks from the recorded price, its variance reduced by the variance 1/12 that rounding adds.
     """
     law = Law.of(config)
     df1, df2, floor = law.df + 1.0, law.df - 2.0, law.floor_ticks**2
+    bias = rounding_bias(law.df).tolist()
+    coarse = len(bias) - 1
     price = round(config.initial_price / config.tick)
-    s = f = 0.0
-    rows: list[tuple[int, int, float, float]] = []
+    s = f = t = 0.0
+    rows: list[tuple[int, int, float, float, float]] = []
     for variance, z, trade, leap in zip(
         base.tolist(), innovation.tolist(), traded.tolist(), jump.tolist(), strict=True
     ):
         if leap:
             price = max(round(price * exp(leap)), 1)
-        before, s_before, f_before = price, s, f
+        before, s_before, f_before, t_before = price, s, f, t
         s *= law.slow_decay
-        f *= law.fast_decay
+        f = law.fast_decay * f - law.leverage * t
+        t *= law.trend_decay
         if trade:
             h = max(variance * exp(s_before + f_before) * price * price, floor)
+            deviation = sqrt(h)
             price = max(price + round(sqrt(h - 1.0 / 12.0) * z), 1)
-            x = log(price / before) * before / sqrt(h)
-            weight = 1.0 / (df2 + x * x)
-            u = df1 * x * x * weight - 1.0
+            x = log(price / before) * before / deviation
+            u = df1 * x * x / (df2 + x * x) - 1.0 - bias[min(int(BIAS_STEPS * deviation), coarse)]
             s += law.slow_news * u
-            f += law.fast_news * u - law.leverage * law.location_scale * x * weight
-        rows.append((before, price, s_before, f_before))
-    previous, close, slow, fast = zip(*rows, strict=True)
-    return np.array(previous), np.array(close), np.array(slow), np.array(fast)
+            f += law.fast_news * u
+            t += law.signed_scale * min(max(x, -SIGNED_LIMIT), SIGNED_LIMIT)
+        rows.append((before, price, s_before, f_before, t_before))
+    previous, close, slow, fast, trend = zip(*rows, strict=True)
+    return np.array(previous), np.array(close), np.array(slow), np.array(fast), np.array(trend)
 
 
 def _or_never(column: pd.Series) -> IntArray:

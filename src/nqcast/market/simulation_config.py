@@ -29,27 +29,32 @@ class SimulationConfig(BaseModel):
 
     # The law of 1-minute returns.
     session_volatility: float = Field(
-        default=0.0108, gt=0, lt=0.2, description="Long-run standard deviation of a session's log return (fraction)."
+        default=0.0113, gt=0, lt=0.2, description="Long-run standard deviation of a session's log return (fraction)."
     )
     diurnal_strength: float = Field(
-        default=1.0, ge=0, le=2, description="Power of the time-of-day profile of volatility; 0 is a flat day (number)."
+        default=1.15, ge=0, le=2, description="Power of the time-of-day profile of volatility; 0 is a flat day (number)."
     )
     degrees_of_freedom: float = Field(
-        default=6.0, gt=4, le=1e6, description="Degrees of freedom of the Student t innovations (number)."
+        default=4.0, gt=2, le=1e6, description="Degrees of freedom of the Student t innovations (number)."
     )
-    slow_half_life: float = Field(default=5000.0, gt=0, description="Half-life of the slow component (traded minutes).")
-    slow_news: float = Field(
-        default=0.006, ge=0, lt=1, description="Weight of one minute's news in the slow log variance (number)."
+    slow_half_life: float = Field(default=9000.0, gt=0, description="Half-life of the slow component (traded minutes).")
+    slow_deviation: float = Field(
+        default=0.9, ge=0, le=2, description="Long-run standard deviation of the slow log variance (number)."
     )
-    fast_half_life: float = Field(default=90.0, gt=0, description="Half-life of the fast component (traded minutes).")
-    fast_news: float = Field(
-        default=0.02, ge=0, lt=1, description="Weight of one minute's news in the fast log variance (number)."
+    fast_half_life: float = Field(default=20.0, gt=0, description="Half-life of the fast component (traded minutes).")
+    fast_deviation: float = Field(
+        default=0.15, ge=0, le=2, description="Its long-run standard deviation from the size of returns alone (number)."
     )
-    leverage: float = Field(
-        default=0.04, ge=0, lt=1, description="Rise of the fast log variance per unit of bad news in a minute (number)."
+    trend_half_life: float = Field(
+        default=45.0,
+        gt=0,
+        description="Half-life of the trend of signed returns that feeds the fast one (traded minutes).",
+    )
+    leverage_deviation: float = Field(
+        default=1.25, ge=0, le=2, description="Its long-run standard deviation from the sign of returns alone (number)."
     )
     variance_floor_ticks: float = Field(
-        default=0.6, ge=0.5, le=5, description="Smallest standard deviation of a 1-minute move (ticks)."
+        default=0.75, ge=0.5, le=5, description="Smallest standard deviation of a 1-minute move (ticks)."
     )
     gap_volatility: float = Field(
         default=0.0018, ge=0, lt=0.2, description="Standard deviation of the log gap between two sessions (fraction)."
@@ -80,6 +85,9 @@ class SimulationConfig(BaseModel):
     )
 
     # Bars.
+    range_noise: float = Field(
+        default=1.0, ge=0, le=2, description="Standard deviation of the log variance within a minute around its move's own (number)."
+    )
     mean_volume: float = Field(default=190.0, gt=0, description="Mean volume of a traded minute (contracts).")
     stray_bars_per_week: float = Field(
         default=0.8, ge=0, le=4, description="Mean number of weekend bars that belong to no session (bars per week)."

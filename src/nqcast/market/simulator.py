@@ -77,13 +77,13 @@ class _Bars:
     def _noise(self, session: pd.Series) -> dict[str, FloatArray]:
         """Uniform and normal draws per minute (M,) from each session's own stream."""
         start = self.path.grid.start
-        uniform, normal = np.empty((3, start[-1])), np.empty((3, start[-1]))
+        uniform, normal = np.empty((3, start[-1])), np.empty((4, start[-1]))
         for row, day in enumerate(session):
             rng = session_generator(self.config, day, BAR_STREAM)
             minutes = slice(start[row], start[row + 1])
             uniform[:, minutes] = rng.random((3, minutes.stop - minutes.start))
-            normal[:, minutes] = rng.standard_normal((3, minutes.stop - minutes.start))
-        names = ("open", "high", "low"), ("volume", "other_volume", "spread")
+            normal[:, minutes] = rng.standard_normal((4, minutes.stop - minutes.start))
+        names = ("open", "high", "low"), ("volume", "other_volume", "spread", "range")
         return dict(zip(names[0] + names[1], [*uniform, *normal], strict=True))
 
     def of(self, position: int) -> pd.DataFrame:
@@ -121,6 +121,8 @@ class _Bars:
         move = (close - open_).astype(float)
         df = self.config.degrees_of_freedom
         within = 2.0 * h * (df - 2.0 + move * move / h) / (df + 1.0)
+        sigma = self.config.range_noise
+        within *= np.exp(sigma * self.noise["range"][rows] - 0.5 * sigma * sigma)
         up, down = (np.sqrt(move * move - within * np.log1p(-self.noise[name][rows])) for name in ("high", "low"))
         middle = 0.5 * (open_ + close)
         high = np.maximum(np.floor(middle + 0.5 * up).astype(np.int64), np.maximum(open_, close))

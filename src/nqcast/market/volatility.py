@@ -4,13 +4,18 @@ A traded minute has the recorded log return r = sqrt(h) z, z standardised Studen
 
     h       = diurnal(minute of day) · exp(slow + fast)
     slow'   = φ_s slow + κ_s u
-    fast'   = φ_f fast + κ_f u − θ w
-    u       = (ν + 1) z² / (ν − 2 + z²) − 1         score of the log variance, mean 0
-    w       ∝ z / (ν − 2 + z²)                      score of the location, mean 0, variance 1
+    fast'   = φ_f fast + κ_f u − θ trend
+    trend'  = φ_t trend + w
+    u       = (ν + 1) z² / (ν − 2 + z²) − 1 − b     score of the log variance, mean 0
+    w       ∝ min(max(z, −4), 4)                    signed news, mean 0, variance 1
 
 with z recomputed from the return as it was RECORDED (on the tick), so that the state is a function of past bars alone.
-u and w are bounded, hence the state is stationary with all its moments if and only if |φ_s| < 1 and |φ_f| < 1.
-Bad news (z < 0) raises the fast component: leverage. A minute without a trade returns 0 and brings no news; the state decays.
+b is the mean of the score that rounding to the tick brings, a function of sqrt(h) in ticks: without it quiet hours would push
+the slow component off by several units.
+u and w are bounded, hence the state is stationary with all its moments if and only if φ_s, φ_f and φ_t lie in [0, 1): half-lives
+are finite. A falling trend raises the fast component in the hours that follow: leverage that builds up, as in Corsi and Renò (2012),
+"Discrete-time volatility forecasting with persistent leverage effect", so that realised variance shows it late and returns show it early.
+A minute without a trade returns 0 and brings no news; the state decays. Between sessions the state stands still, and the gap is no news.
 Source: Harvey (2013), "Dynamic Models for Volatility and Heavy Tails", chapter 4 (two components, leverage).
 """
 
@@ -22,6 +27,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
+from scipy.signal import lfilter
 
 from nqcast.market.simulation_config import SimulationConfig
 
@@ -29,6 +35,8 @@ FloatArray = NDArray[np.float64]
 
 MINUTES_PER_DAY = 1440
 INNOVATIONS = 1 << 16
+BIAS_STEPS, BIAS_TICKS = 32, 32
+SIGNED_LIMIT = 4.0
 
 # Exchange time (HH:MM) and volatility of a 1-minute return there, in 1e-4; straight lines between, jumps as two knots.
 DIURNAL_KNOTS: tuple[tuple[str, float], ...] = (
@@ -61,25 +69,59 @@ class Law:
     slow_news: float
     fast_decay: float
     fast_news: float
+    trend_decay: float
     leverage: float
-    location_scale: float
+    signed_scale: float
     floor_ticks: float
 
     @classmethod
     def of(cls, config: SimulationConfig) -> Law:
-        """The law of a configuration."""
+        """The law of a configuration: weights that give the configured long-run standard deviations."""
         df = config.degrees_of_freedom
         z = innovation_table(df)
+        scale_deviation = float(np.std((df + 1.0) * z * z / (df - 2.0 + z * z)))
+        slow, fast, trend = (
+            0.5 ** (1.0 / h) for h in (config.slow_half_life, config.fast_half_life, config.trend_half_life)
+        )
         return cls(
             df=df,
-            slow_decay=0.5 ** (1.0 / config.slow_half_life),
-            slow_news=config.slow_news,
-            fast_decay=0.5 ** (1.0 / config.fast_half_life),
-            fast_news=config.fast_news,
-            leverage=config.leverage,
-            location_scale=float(1.0 / np.std(z / (df - 2.0 + z * z))),
+            slow_decay=slow,
+            slow_news=config.slow_deviation * np.sqrt(1.0 - slow * slow) / scale_deviation,
+            fast_decay=fast,
+            fast_news=config.fast_deviation * np.sqrt(1.0 - fast * fast) / scale_deviation,
+            trend_decay=trend,
+            leverage=config.leverage_deviation / float(np.linalg.norm(leverage_response(config))),
+            signed_scale=float(1.0 / np.std(np.clip(z, -SIGNED_LIMIT, SIGNED_LIMIT))),
             floor_ticks=config.variance_floor_ticks,
         )
+
+
+def leverage_response(config: SimulationConfig) -> FloatArray:
+    """Response of −fast, per unit of leverage, 0, 1, 2 … minutes after one unit of signed news has entered the trend."""
+    fast, trend = 0.5 ** (1.0 / config.fast_half_life), 0.5 ** (1.0 / config.trend_half_life)
+    lags = int(40 * max(config.fast_half_life, config.trend_half_life)) + 2
+    impulse = np.zeros(lags)
+    impulse[1] = 1.0
+    return lfilter([1.0], [1.0, -(fast + trend), fast * trend], impulse)
+
+
+@lru_cache(maxsize=8)
+def rounding_bias(df: float) -> FloatArray:
+    """b by BIAS_STEPS · sqrt(h), sqrt(h) in ticks: what the scale news of a move rounded to the tick has beyond mean 0.
+
+    The last entry, for BIAS_TICKS and more, is that of a move not rounded (0 but for the finite table of innovations).
+    """
+    table = innovation_table(df)
+    unrounded = float(np.mean(_score(table, df))) - 1.0
+    deviation = (np.arange(BIAS_STEPS * BIAS_TICKS) + 0.5) / BIAS_STEPS
+    z = table[INNOVATIONS // 2 + 3 :: 8]
+    spread = np.sqrt(np.maximum(deviation**2 - 1.0 / 12.0, 0.0))
+    rounded = np.mean(_score(np.rint(spread[:, None] * z) / deviation[:, None], df), axis=1)
+    return np.append(rounded - np.mean(_score(z, df)), 0.0) + unrounded
+
+
+def _score(z: FloatArray, df: float) -> FloatArray:
+    return (df + 1.0) * z * z / (df - 2.0 + z * z)
 
 
 @lru_cache(maxsize=8)
@@ -122,23 +164,25 @@ def diurnal_variance(config: SimulationConfig) -> FloatArray:
 
 
 def news(z: FloatArray, law: Law) -> tuple[FloatArray, FloatArray]:
-    """Scale news u and location news w of standardised returns z."""
-    weight = 1.0 / (law.df - 2.0 + z * z)
-    return (law.df + 1.0) * z * z * weight - 1.0, law.location_scale * z * weight
+    """Size news u (b left out) and signed news w of standardised returns z."""
+    return _score(z, law.df) - 1.0, law.signed_scale * np.clip(z, -SIGNED_LIMIT, SIGNED_LIMIT)
 
 
 def mean_variance_factor(config: SimulationConfig) -> float:
     """E[exp(slow + fast)] in the stationary state when every minute trades: the closed form the normalisation uses.
 
-    The state is Σ_j a_j u_j − b_j w_j over past minutes with a_j = κ_s φ_s^j + κ_f φ_f^j and b_j = θ φ_f^j; the news is independent
-    over minutes, so the expectation is the product of E[exp(a_j u − b_j w)]. Two cumulants are exact where a_j, b_j are small.
+    The state is Σ_j a_j u_j − b_j w_j over past minutes, a_j = κ_s φ_s^j + κ_f φ_f^j and b_j the leverage response. The news is independent
+    over minutes, so the expectation is the product of E[exp(a_j u − b_j w)]; two cumulants are enough where a_j and b_j are small.
     """
     law = Law.of(config)
     z = innovation_table(law.df)[8 :: INNOVATIONS // 4096]
     u, w = news(z, law)
-    lags = np.arange(int(30 * max(config.slow_half_life, config.fast_half_life)))
+    u = u - u.mean()
+    response = law.leverage * leverage_response(config)
+    lags = np.arange(int(30 * max(config.slow_half_life, config.fast_half_life, config.trend_half_life)))
     a = law.slow_news * law.slow_decay**lags + law.fast_news * law.fast_decay**lags
-    b = law.leverage * law.fast_decay**lags
-    near = min(len(lags), int(8 * config.fast_half_life))
+    b = np.zeros(len(lags))
+    b[: min(len(lags), len(response))] = response[: len(lags)]
+    near = min(len(lags), int(8 * max(config.fast_half_life, config.trend_half_life)))
     exact = np.log(np.mean(np.exp(a[:near, None] * u - b[:near, None] * w), axis=1)).sum()
-    return float(np.exp(exact + np.sum(a[near:] * np.mean(u) + 0.5 * a[near:] ** 2 * np.var(u) + 0.5 * b[near:] ** 2)))
+    return float(np.exp(exact + 0.5 * np.sum(a[near:] ** 2 * np.var(u) + b[near:] ** 2)))
