@@ -88,11 +88,28 @@ def test_bars_after_a_row_never_change_its_scale(bars, make_bars, fitted, featur
     np.testing.assert_array_equal(mine[: cut + 1], short)
 
 
-def test_wild_bars_after_training_leave_the_scale_bounded(features, fitted):
+def test_wild_bars_after_training_leave_the_scale_bounded(features, train):
+    scale = SeasonalHAR().fit(features, train)
+    scale.beta_KH[1:4] = 0.3  # strong answers, whatever these random bars taught
     wild = features.assign(realized_variance=features["realized_variance"] * 1e12)
-    scale = fitted.transform(wild)
-    assert np.isfinite(scale).all()
-    assert scale.max() < 1000 * fitted.transform(features).max()
+    calm, excited = scale.transform(features), scale.transform(wild)
+    assert np.isfinite(excited).all()
+    assert (excited.max(axis=0) < 20 * calm.max(axis=0)).all()
+
+
+@pytest.mark.parametrize("predictors", _PREDICTORS)
+def test_the_mean_of_the_scaled_moves_is_one_in_training(features, train, predictors):
+    """The intercept is free, so its first-order condition holds exactly: mean |y|/s = 1."""
+    scale = SeasonalHAR(ScaleConfig(predictors=predictors)).fit(features, train)
+    unit = features[list(TARGETS)].to_numpy()[train] / scale.transform(features)[train]
+    np.testing.assert_allclose(np.nanmean(np.abs(unit), axis=0), 1, atol=2e-3)
+
+
+def test_the_profile_is_learned_between_the_first_and_the_last_train_anchor(features, train):
+    before = np.arange(len(features)) < train.min()
+    changed = features.assign(log_return=np.where(before, 0.05, features["log_return"]))
+    mine, theirs = (SeasonalHAR(ScaleConfig(predictors="none")).fit(table, train) for table in (features, changed))
+    np.testing.assert_array_equal(mine.profiles_PS, theirs.profiles_PS)
 
 
 def test_a_constant_scale_returns_the_quantiles_of_the_train_returns(features, train):
