@@ -3,45 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import yaml
 
-PROJECT = Path(__file__).resolve().parents[1]
-KEDRO = Path(sys.executable).with_name("kedro")
-MINUTES = 60
-
-
-def kedro(
-    *arguments: str, data: Path, cwd: Path = PROJECT, timeout: int = 5 * MINUTES
-) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "NQCAST_DATA": str(data), "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
-    environment.pop("MLFLOW_TRACKING_URI", None)
-    return subprocess.run(
-        [KEDRO, *arguments], cwd=cwd, env=environment, capture_output=True, text=True, timeout=timeout, check=False
-    )
-
-
-def succeeded(done: subprocess.CompletedProcess[str]) -> str:
-    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-6000:]
-    return done.stdout + done.stderr
-
-
-def newest(folder: Path) -> Path:
-    """The newest version of a versioned entry."""
-    return sorted(p for p in folder.iterdir() if p.is_dir())[-1]
-
+from tests.kedro_command import PROJECT, kedro, newest, output_of
 
 @pytest.fixture(scope="module")
 def toy(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """The data folder and the console output of one whole toy run."""
     data = tmp_path_factory.mktemp("toy") / "data with spaces"
-    return data, succeeded(kedro("run", "--env", "test", data=data))
+    return data, output_of(kedro("run", "--env", "test", data=data))
 
 
 def test_the_whole_road_ends_in_scores_for_every_forecaster(toy: tuple[Path, str]) -> None:
@@ -83,7 +57,7 @@ def test_every_scoring_of_the_test_split_is_counted(toy: tuple[Path, str]) -> No
     data, _ = toy
     log = data / "08_reporting" / "test_uses.jsonl"
     before = len(log.read_text().splitlines())
-    succeeded(kedro("run", "--env", "test", "--pipeline", "evaluate", data=data))
+    output_of(kedro("run", "--env", "test", "--pipeline", "evaluate", data=data))
     assert len(log.read_text().splitlines()) == before + 1
 
 
@@ -92,16 +66,16 @@ def test_same_seed_same_metrics_and_train_needs_features_alone(toy: tuple[Path, 
     report = data / "08_reporting" / "validation_metrics.json"
     first = json.loads(report.read_text())
     report.unlink()
-    succeeded(kedro("run", "--env", "test", "--pipeline", "train", "--runner", "ThreadRunner", data=data))
+    output_of(kedro("run", "--env", "test", "--pipeline", "train", "--runner", "ThreadRunner", "--params", "train.resume=never", data=data))
     assert json.loads(report.read_text()) == first
 
 
 def test_earlier_features_can_be_asked_for(toy: tuple[Path, str]) -> None:
     data, _ = toy
     version = newest(data / "04_feature" / "features.parquet").name
-    succeeded(kedro("run", "--env", "test", "--pipelines", "ingest,features", data=data))
+    output_of(kedro("run", "--env", "test", "--pipelines", "ingest,features", data=data))
     assert newest(data / "04_feature" / "features.parquet").name != version
-    output = succeeded(
+    output = output_of(
         kedro(
             "run",
             "--env",
@@ -120,7 +94,7 @@ def test_earlier_features_can_be_asked_for(toy: tuple[Path, str]) -> None:
 
 def test_a_run_can_start_in_the_middle(toy: tuple[Path, str]) -> None:
     data, _ = toy
-    output = succeeded(kedro("run", "--env", "test", "--pipeline", "evaluate", "--from-nodes", "score", data=data))
+    output = output_of(kedro("run", "--env", "test", "--pipeline", "evaluate", "--from-nodes", "score", data=data))
     assert "predict_test" not in output
 
 

@@ -1,0 +1,95 @@
+"""What people type beside `kedro run`: registry, viz, jupyter, package."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+from tests.kedro_command import KEDRO, PROJECT, environment, kedro, output_of
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def get_json(url: str, process: subprocess.Popen[str], seconds: float = 120) -> dict[str, object]:
+    """What `url` answers, once it does; fails when the process ends first."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        assert process.poll() is None, process.communicate()
+        try:
+            with urllib.request.urlopen(url, timeout=10) as answer:
+                return json.load(answer)
+        except (urllib.error.URLError, ConnectionError, TimeoutError):
+            time.sleep(0.3)
+    raise AssertionError(f"{url} did not answer within {seconds} s")
+
+
+def test_the_registry_names_every_pipeline(tmp_path: Path) -> None:
+    text = output_of(kedro("registry", "list", data=tmp_path))
+    for name in ("__default__", "ingest", "features", "train", "evaluate"):
+        assert f"- {name}" in text
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("env", ["base", "nq"])
+def test_viz_shows_the_pipelines_before_anything_has_run(env: str, tmp_path: Path) -> None:
+    port = free_port()
+    process = subprocess.Popen(
+        [KEDRO, "viz", "run", "--no-browser", "--env", env, "--host", "127.0.0.1", "--port", str(port)],
+        cwd=PROJECT, env=environment(tmp_path), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        main = get_json(f"http://127.0.0.1:{port}/api/main", process)
+    finally:
+        process.terminate()
+        process.wait(timeout=30)
+    assert {p["id"] for p in main["pipelines"]} >= {"__default__", "ingest", "features", "train", "evaluate"}
+    layers = {node.get("layer") for node in main["nodes"] if node["type"] == "data"}
+    assert {"raw", "intermediate", "feature", "model_input", "models", "model_output", "reporting"} <= layers
+
+
+@pytest.mark.slow
+def test_a_kernel_of_kedro_jupyter_has_the_catalog_ready(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in environment(tmp_path).items():
+        monkeypatch.setenv(name, value)
+    code = "%load_ext kedro.ipython\nassert 'features' in catalog, catalog\nsorted(pipelines)"
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)])
+    NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(PROJECT)}}).execute()
+    assert "evaluate" in str(notebook.cells[0].outputs)
+
+
+@pytest.mark.slow
+def test_the_packaged_wheel_runs_outside_the_checkout(tmp_path: Path) -> None:
+    copy = tmp_path / "checkout"
+    tracked = subprocess.run(["git", "ls-files"], cwd=PROJECT, capture_output=True, text=True, check=True).stdout
+    for name in tracked.splitlines():
+        if name.startswith(("src/", "conf/")) or name in ("pyproject.toml", "README.md", "LICENSE", ".telemetry"):
+            (copy / name).parent.mkdir(parents=True, exist_ok=True)
+            (copy / name).write_bytes((PROJECT / name).read_bytes())
+    output_of(kedro("package", data=tmp_path, cwd=copy))
+    wheel = next((copy / "dist").glob("*.whl"))
+    site, elsewhere = tmp_path / "site", tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    pip = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", str(site), str(wheel)]
+    subprocess.run(pip, check=True, capture_output=True, timeout=120)
+    conf = next((copy / "dist").glob("conf*.tar.gz"))
+    done = subprocess.run(
+        [sys.executable, "-m", "nqcast", "--conf-source", str(conf), "--env", "test", "--pipelines", "ingest,features"],
+        cwd=elsewhere, env={**environment(tmp_path / "data"), "PYTHONPATH": str(site)},
+        capture_output=True, text=True, timeout=240, check=False,
+    )  # fmt: skip
+    output_of(done)
+    assert list((tmp_path / "data" / "04_feature").rglob("features.parquet"))
