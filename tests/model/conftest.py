@@ -1,11 +1,20 @@
 """Small models and windows of the sizes that the features really have."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
 
 from nqcast.model import MIGT_TVDT, ModelConfig
+
+
+@pytest.fixture(autouse=True, scope="package")
+def one_thread() -> Iterator[None]:
+    """One thread: models this small gain nothing from more, and threads that wait for busy cores lose minutes."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture

@@ -62,6 +62,15 @@ class TinyLoader:
             yield batch if self.poison is None else self.poison(i, batch)
 
 
+@pytest.fixture(autouse=True, scope="package")
+def one_thread() -> Iterator[None]:
+    """One thread: models this small gain nothing from more, and threads that wait for busy cores lose minutes."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture
 def config() -> TrainConfig:
     return TrainConfig(
