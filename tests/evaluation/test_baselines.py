@@ -2,16 +2,45 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 
+from nqcast.data.config import FEATURES
 from nqcast.evaluation import metrics
-from nqcast.evaluation.baselines import make_baseline
+from nqcast.evaluation.baselines import make_baseline, make_baselines
 from nqcast.evaluation.config import EvaluateConfig
+from nqcast.evaluation.forecasts import targets_at
+from nqcast.evaluation.scores import score_table
 
 LEVELS = (0.05, 0.10, 0.25, 0.50, 0.75, 0.90, 0.95)
 HORIZONS = ("15m", "30m", "60m", "2h", "4h")
+
+
+def day_night_market(sessions: int = 60, seed: int = 0) -> pd.DataFrame:
+    """Features that the scale reads: a loud day, a quiet night, and volatility that comes in waves."""
+    rng = np.random.default_rng(seed)
+    n = 276 * sessions
+    slot = (np.arange(n) % 276 + 204) % 288
+    session = pd.Timestamp("2015-07-01") + pd.to_timedelta(np.arange(n) // 276, unit="D")
+    shock = np.zeros(n)
+    for t in range(1, n):
+        shock[t] = 0.99 * shock[t - 1] + 0.07 * rng.normal()
+    sigma = 4e-4 * np.where((slot >= 102) & (slot < 180), 2.0, 1.0) * np.exp(shock)
+    minutes = sigma[:, None] / np.sqrt(5) * rng.normal(size=(n, 5))
+    path = np.cumsum(minutes, axis=1)
+    frame = pd.DataFrame({"session": session, "bar_in_day": slot, "day_of_week": (np.arange(n) // 276) % 5})
+    frame["session_first"] = np.arange(n) % 276 == 0
+    frame = frame.assign(traded=True, halt=False, log_return=path[:, -1], sigma=sigma)
+    frame["realized_variance"] = (minutes**2).sum(axis=1)
+    frame["log_range"] = np.maximum(path.max(axis=1), 0) - np.minimum(path.min(axis=1), 0)
+    price = frame["log_return"].groupby(frame["session"]).cumsum()
+    for name, bars in zip(HORIZONS, (3, 6, 12, 24, 48), strict=True):
+        frame[f"target_{name}"] = price.groupby(frame["session"]).shift(-bars) - price
+    return frame.assign(**{name: rng.normal(size=n) for name in FEATURES if name not in frame})
 
 
 def random_targets(n: int = 500) -> pd.DataFrame:
@@ -62,3 +91,111 @@ def test_profiles_name_the_baselines_and_a_list_needs_constants() -> None:
     for wrong in (["log_har"], ["constants", "prophet"], "most"):
         with pytest.raises(ValueError, match=r"baselines"):
             EvaluateConfig(baselines=wrong)
+
+
+def test_each_baseline_knows_more_than_the_one_before() -> None:
+    features = day_night_market()
+    train, test = np.arange(2760, 276 * 45), np.arange(276 * 46, len(features))
+    targets = features[[f"target_{h}" for h in HORIZONS]].to_numpy()[test]
+    names = ("constants", "time_of_day", "time_of_day_ewma", "log_har", "seasonal_har")
+    losses = {
+        name: metrics.mean_pinball(baseline.fit(features, train).predict(features, test), targets, LEVELS)
+        for name, baseline in make_baselines(names, LEVELS, HORIZONS).items()
+    }
+    assert (losses["time_of_day"][:3] < 0.99 * losses["constants"][:3]).all()
+    assert (losses["time_of_day_ewma"][:3] < 0.99 * losses["time_of_day"][:3]).all()
+    assert (losses["log_har"][:2] < losses["time_of_day_ewma"][:2]).all()
+    assert losses["seasonal_har"][0] < losses["log_har"][0]  # it alone sees inside the bar
+
+
+@pytest.mark.parametrize(
+    "name", ["constants", "time_of_day", "time_of_day_ewma", "log_har", "seasonal_har", "garch_fhs"]
+)
+def test_a_baseline_sees_nothing_after_the_anchor_and_fits_on_nothing_after_the_train_labels(name: str) -> None:
+    if name == "garch_fhs":
+        pytest.importorskip("arch", reason="arch is in the extra 'baselines'")
+    features = day_night_market(40)
+    train, anchors = np.arange(2760, 276 * 30), np.arange(276 * 31, 276 * 31 + 50)
+    changed = features.copy()
+    later = changed.index > anchors[-1]
+    for column in ("log_return", "realized_variance", "log_range", *(f"target_{h}" for h in HORIZONS)):
+        changed.loc[later, column] = 3 * changed.loc[later, column].to_numpy()[::-1]
+    before, after = (
+        make_baseline(name, LEVELS, HORIZONS).fit(frame, train).predict(frame, anchors) for frame in (features, changed)
+    )
+    assert (before == after).all()
+    assert metrics.crossing_rate(before) == 0
+
+
+def test_garch_is_calibrated_on_a_garch_market_and_follows_its_volatility() -> None:
+    pytest.importorskip("arch", reason="arch is in the extra 'baselines'")
+    features = day_night_market(240, seed=1)
+    rng, variance = np.random.default_rng(2), 1.0
+    shocks = rng.standard_t(6, len(features)) / np.sqrt(1.5)
+    for t in range(len(features)):
+        shock = np.sqrt(variance) * shocks[t]
+        shocks[t], variance = shock, 0.03 + (0.06 + 0.06 * (shock < 0)) * shock**2 + 0.88 * variance
+    features["log_return"] = 4e-4 * shocks
+    price = features["log_return"].groupby(features["session"]).cumsum()
+    for name, bars in zip(HORIZONS, (3, 6, 12, 24, 48), strict=True):
+        features[f"target_{name}"] = price.groupby(features["session"]).shift(-bars) - price
+    train, test = np.arange(1000, 276 * 80), np.arange(276 * 81, len(features))
+    baseline = make_baseline("garch_fhs", LEVELS, HORIZONS).fit(features, train)
+    quantiles, targets = baseline.predict(features, test), features[[f"target_{h}" for h in HORIZONS]].to_numpy()[test]
+    assert baseline.parameters == pytest.approx((0.03, 0.06, 0.06, 0.88), abs=0.035)
+    assert metrics.coverage_by_level(quantiles, targets, LEVELS)[:3] == pytest.approx(np.tile(LEVELS, (3, 1)), abs=0.03)
+    constants = make_baseline("constants", LEVELS, HORIZONS).fit(features, train).predict(features, test)
+    gain = metrics.skill(*(metrics.mean_pinball(q, targets, LEVELS) for q in (quantiles, constants)))
+    assert gain[0] > 0.01
+
+
+def test_lightgbm_learns_what_only_a_feature_says() -> None:
+    pytest.importorskip("lightgbm", reason="lightgbm is in the extra 'baselines'")
+    features = day_night_market(60)
+    features["rsi_14"] = np.sign(np.sin(np.arange(len(features)) / 300))
+    louder = np.exp(0.4 * features["rsi_14"])
+    for h in HORIZONS:
+        features[f"target_{h}"] *= louder
+    train, test = np.arange(2760, 276 * 45), np.arange(276 * 46, len(features))
+    targets = features[[f"target_{h}" for h in HORIZONS[:1]]].to_numpy()[test]
+    fast = make_baseline("lightgbm", LEVELS, HORIZONS)
+    fast.rounds, fast.parameters = 10, {**fast.parameters, "num_threads": 1, "learning_rate": 0.3}
+    loss = {
+        name: metrics.mean_pinball(b.fit(features, train).predict(features, test)[:, :1], targets, LEVELS)[0]
+        for name, b in {"lightgbm": fast, "seasonal_har": make_baseline("seasonal_har", LEVELS, HORIZONS)}.items()
+    }
+    assert loss["lightgbm"] < 0.99 * loss["seasonal_har"]
+
+
+def test_a_missing_library_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "arch", None)
+    with pytest.raises(ImportError, match=r"pip install 'nqcast\[baselines\]'"):
+        make_baseline("garch_fhs", LEVELS, HORIZONS).fit(random_targets(), np.arange(100))
+
+
+@pytest.mark.slow
+def test_on_real_bars_the_baselines_reach_their_known_skill(real_data: Path) -> None:
+    from nqcast.data.config import FeaturesConfig, SplitConfig
+    from nqcast.data.features import build_features
+    from nqcast.data.splits import make_splits, positions
+    from nqcast.market.config import IngestConfig
+    from nqcast.market.ingest import build_bars
+    from nqcast.market.vendor import read_bars
+
+    raw = read_bars(real_data / "nq_1m_2015-06_2016-12.parquet")
+    features = build_features(build_bars(raw, IngestConfig()).bars, FeaturesConfig())
+    days = {"train_start": "2015-07-13", "validation_start": "2016-05-17", "test_start": "2016-08-03"}
+    splits = make_splits(features, SplitConfig(**days))
+    train, test = positions(splits, "train"), positions(splits, "test")
+    forecasts = {
+        name: baseline.fit(features, train).predict(features, test)
+        for name, baseline in make_baselines(EvaluateConfig().baseline_names, LEVELS, HORIZONS).items()
+    }
+    table = score_table(forecasts, targets_at(features, test, HORIZONS), LEVELS, HORIZONS)
+    skill = 100 * table.pivot(index="forecast", columns="horizon", values="skill_constants")[[*HORIZONS, "mean"]]
+    loss = 1e4 * table.pivot(index="forecast", columns="horizon", values="mean_pinball")[list(HORIZONS)]
+    assert (skill.loc["seasonal_har"] >= [19.0, 18.4, 17.4, 16.6, 15.5, 17.5]).all()
+    assert (loss.loc["seasonal_har"] <= [1.48, 2.12, 3.11, 4.72, 7.17]).all()
+    assert (skill.loc["seasonal_har", ["15m", "30m"]] - skill.loc["log_har", ["15m", "30m"]] >= 0.3).all()
+    assert skill.loc["time_of_day"].to_numpy()[:5] == pytest.approx([5.4, 4.9, 4.9, 4.9, 4.6], abs=0.4)
+    assert skill.loc["time_of_day_ewma"].to_numpy()[:5] == pytest.approx([18.7, 18.1, 17.1, 16.4, 15.3], abs=0.5)
