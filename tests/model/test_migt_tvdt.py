@@ -70,6 +70,14 @@ def test_a_forecast_does_not_depend_on_the_other_windows_of_its_batch(model: MIG
     assert torch.equal(forecast(model, others)[0], forecast(model, batch)[0])
 
 
+def test_a_seed_fixes_the_weights_and_leaves_the_global_generator_alone(small: ModelConfig) -> None:
+    before = torch.get_rng_state()
+    one, same, other = MIGT_TVDT(small, seed=5), MIGT_TVDT(small, seed=5), MIGT_TVDT(small, seed=6)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert torch.equal(one.age_PD, same.age_PD)
+    assert not torch.equal(one.age_PD, other.age_PD)
+
+
 def test_every_parameter_gets_a_gradient(model: MIGT_TVDT, batch: dict) -> None:
     model.train()
     quantiles = model(batch["features"], None, batch["clock"], batch["scale"])["quantiles"]

@@ -20,11 +20,24 @@ class MIGT_TVDT(nn.Module):
 
     The forecast is unit quantiles × scale. The untrained model returns exactly its base quantiles × scale, so it
     starts as the volatility model whose scale and quantiles it is given.
+
+    Args:
+        config: sizes; None takes the laptop preset.
+        seed: draws the weights from this seed and leaves torch's generators as they were; None draws from them.
     """
 
-    def __init__(self, config: ModelConfig | None = None) -> None:
+    def __init__(self, config: ModelConfig | None = None, seed: int | None = None) -> None:
         super().__init__()
-        self.config = c = config or ModelConfig()
+        self.config = config or ModelConfig()
+        if seed is None:
+            self._build()
+        else:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(seed)
+                self._build()
+
+    def _build(self) -> None:
+        c = self.config
         block = (c.d_model, c.n_heads, c.d_ff, c.dropout, c.attention)
         self.norm = WindowNorm(c.n_features, c.norm_eps)
         self.patches = PatchEmbedding(c.n_features, c.patch_length, c.d_model)
