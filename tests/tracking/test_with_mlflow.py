@@ -167,21 +167,20 @@ def told(process: subprocess.Popen[str], word: str) -> str:
 
 
 def cost_of(process: subprocess.Popen[str]) -> float:
-    """Seconds that tracking took of a script's run, with those that the process took to leave."""
+    """Seconds that tracking took of a script's run; no thread of it may then keep the process from leaving."""
     cost = float(told(process, "cost"))
-    ended = time.monotonic()
-    assert process.wait(timeout=60) == 0
-    return cost + time.monotonic() - ended
+    assert process.wait(timeout=15) == 0
+    return cost
 
 
-@pytest.mark.parametrize(("kind", "work"), [("never answers", 5.0), ("never answers", 0.0), ("down", 0.0)])
-def test_a_store_that_does_not_answer_costs_at_most_five_seconds(
+@pytest.mark.parametrize(("kind", "work"), [("never answers", 3.0), ("never answers", 0.0), ("down", 0.0)])
+def test_a_store_that_does_not_answer_costs_less_than_five_seconds(
     kind: str, work: float, black_hole: str, tmp_path: Path
 ) -> None:
     uri = black_hole if kind == "never answers" else "http://127.0.0.1:9"
     with run_script(tmp_path / "project", uri, "unreachable", work) as process:
         told(process, "training")
-        assert cost_of(process) <= 5.0
+        assert cost_of(process) <= 4.0
     assert len(list((tmp_path / "project" / "data" / "09_tracking" / "spool").iterdir())) == 1
 
 
@@ -194,7 +193,7 @@ def test_what_an_outage_in_mid_run_held_back_arrives_once_by_replay(server: Any,
         line.cut()
         write_metrics(project / "runs", range(1, 6), "fp")
         (project / "end").touch()
-        assert cost_of(process) <= 5.0
+        assert cost_of(process) <= 4.0
     write_metrics(project / "runs", range(6, 9), "fp")  # a later run's, which this one must not report
     assert metrics.read_text().count("\n") == 9
     assert main(["--folder", str(folder)]) == 1  # still down
@@ -214,7 +213,7 @@ def test_a_killed_run_is_killed_in_the_store_too(sent: signal.Signals, server: A
             assert wait_for_history(server.uri, sent.name, 1) == expected(range(1))
         process.send_signal(sent)
         process.communicate(timeout=60)
-    assert process.returncode == {signal.SIGTERM: 143, signal.SIGINT: 1, signal.SIGKILL: -9}[sent]
+    assert process.returncode == 143 if sent == signal.SIGTERM else process.returncode != 0
     waiting = tmp_path / "project" / "data" / "09_tracking"
     assert bool(list((waiting / "spool").iterdir())) == (sent == signal.SIGKILL)
     assert replay(waiting)

@@ -17,5 +17,5 @@ class TrackingConfig(BaseModel):
     request_timeout: float = Field(default=2.0, gt=0, le=60, description="Longest wait for one answer, in seconds.")
     poll_interval: float = Field(default=0.5, gt=0, le=60, description="Pause between two looks for news, in seconds.")
     final_wait: float = Field(
-        default=3.0, ge=0, le=60, description="Longest wait for the last news to arrive when a run ends, in seconds."
+        default=2.5, ge=0, le=60, description="Longest wait for the last news to arrive when a run ends, in seconds."
     )
