@@ -10,6 +10,7 @@ import datetime as dt
 import numpy as np
 import pandas as pd
 
+from nqcast.data.clock import utc_nanoseconds
 from nqcast.data.config import CONTEXT, HORIZON_BARS, SPLITS, TARGETS, SplitConfig
 
 
@@ -106,7 +107,7 @@ def _check_positions(features: pd.DataFrame, splits: pd.DataFrame) -> None:
         )
     if len(np.unique(position)) != len(position):
         raise ValueError("an anchor must belong to one split only; found repeated positions: make the splits again")
-    if not (features["ts"].to_numpy()[position] == splits["ts"].to_numpy()).all():
+    if not np.array_equal(utc_nanoseconds(features["ts"])[position], utc_nanoseconds(splits["ts"])):
         raise ValueError("splits must carry the time stamps of these features; found others: make the splits again")
 
 
