@@ -91,6 +91,20 @@ def test_a_kill_before_the_rename_leaves_the_old_checkpoint(tmp_path: Path, monk
     assert not (tmp_path / ".tmp-checkpoint_epoch_0001-1").exists()
 
 
+def test_a_kill_between_the_two_renames_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, real = CheckpointStore(tmp_path, 3), Path.rename
+    store.save(checkpoint_name(1), content(1.0), 1.0)
+    monkeypatch.setattr(Path, "rename", lambda path, to: real(path, to) if "old" in to.name else 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        store.save(checkpoint_name(1), content(2.0), 2.0)
+    monkeypatch.undo()
+    assert store.newest_verified() is None
+    store.clean()
+    found = store.newest_verified()
+    assert found is not None
+    assert found[1].state["val_loss"] == 1.0
+
+
 def test_the_store_keeps_the_best_and_the_two_newest(tmp_path: Path) -> None:
     store = CheckpointStore(tmp_path, top_k=2)
     for epoch, loss in enumerate([5.0, 1.0, 4.0, 2.0, 6.0, 7.0, 8.0]):

@@ -160,8 +160,12 @@ class CheckpointStore:
         return None
 
     def clean(self) -> None:
-        """Remove what killed writers left behind."""
-        for pattern in (".tmp-checkpoint_*", ".old-checkpoint_*"):
+        """Remove what killed writers left behind; a checkpoint set aside and never replaced comes back."""
+        for path in self.directory.glob(".old-checkpoint_*"):
+            folder = self.directory / path.name.removeprefix(".old-").rpartition("-")[0]
+            if not folder.exists():
+                path.rename(folder)
+        for pattern in (".tmp-checkpoint_epoch_*", ".old-checkpoint_*"):
             for path in self.directory.glob(pattern):
                 shutil.rmtree(path)
 
