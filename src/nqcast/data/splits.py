@@ -105,7 +105,7 @@ def _check_positions(features: pd.DataFrame, splits: pd.DataFrame) -> None:
             f"split positions must be rows of the features (0 to {len(features) - 1}); found {position.min()} to "
             f"{position.max()}: make the splits again from these features"
         )
-    if len(np.unique(position)) != len(position):
+    if not splits["position"].is_unique:
         raise ValueError("an anchor must belong to one split only; found repeated positions: make the splits again")
     if not np.array_equal(utc_nanoseconds(features["ts"])[position], utc_nanoseconds(splits["ts"])):
         raise ValueError("splits must carry the time stamps of these features; found others: make the splits again")
@@ -116,7 +116,7 @@ def _split_starts(sessions: np.ndarray, anchors: np.ndarray, config: SplitConfig
     if config.by_date:
         starts = _starts_by_date(sessions, config)
     else:
-        usable = np.unique(sessions[anchors])
+        usable = pd.unique(sessions[anchors])
         usable = usable[_within(usable, config.train_start, config.test_end)]
         if len(usable) < len(SPLITS):
             raise ValueError(
