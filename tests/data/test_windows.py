@@ -106,8 +106,8 @@ def test_a_resumed_epoch_goes_on_at_the_batch_where_it_stopped(table):
     whole = [batch["targets"] for batch in loader]
     rest = [batch["targets"] for batch in loader.batches(start=4)]
     assert len(rest) == 2
-    assert all(torch.equal(a, b) for a, b in zip(whole[4:], rest, strict=True)) or torch.isnan(whole[4]).any()
-    np.testing.assert_array_equal(whole[5].numpy(), rest[1].numpy())
+    for mine, theirs in zip(whole[4:], rest, strict=True):
+        np.testing.assert_array_equal(mine.numpy(), theirs.numpy())
 
 
 def test_settings_that_cannot_be_meant_are_refused(table):

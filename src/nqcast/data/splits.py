@@ -116,7 +116,7 @@ def _split_starts(sessions: np.ndarray, anchors: np.ndarray, config: SplitConfig
     if config.by_date:
         starts = _starts_by_date(sessions, config)
     else:
-        usable = pd.unique(sessions[anchors])
+        usable = np.asarray(pd.unique(sessions[anchors])).astype("datetime64[D]")
         usable = usable[_within(usable, config.train_start, config.test_end)]
         if len(usable) < len(SPLITS):
             raise ValueError(
