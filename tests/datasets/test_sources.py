@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import inspect
 import json
-import multiprocessing
 import os
 import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pandas as pd
@@ -26,6 +27,7 @@ from nqcast.datasets import (
     VerifiedParquetDataset,
     run_directory,
 )
+from nqcast.datasets.append_only import append_record, read_records
 
 PREVIEWS = {"TablePreview", "JSONPreview", "ImagePreview", "HTMLPreview"}
 
@@ -130,21 +132,20 @@ def test_a_damaged_line_inside_the_log_is_an_error_with_its_number(line: str, tm
         AppendOnlyLogDataset(filepath=str(path)).load()
 
 
-def _append(path: str, writer: int) -> None:
-    for i in range(40):
-        AppendOnlyLogDataset(filepath=path).save({"writer": writer, "i": i})
-
-
-def test_two_processes_append_without_losing_a_record(tmp_path: Path) -> None:
-    path = str(tmp_path / "uses.jsonl")
-    context = multiprocessing.get_context("fork")
-    writers = [context.Process(target=_append, args=(path, k)) for k in range(2)]
-    for writer in writers:
+def test_an_append_waits_for_the_one_that_another_process_is_writing(tmp_path: Path) -> None:
+    path = tmp_path / "uses.jsonl"
+    append_record(path, {"use": 1})
+    with path.open("ab") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        other.write(b'{"use": ')
+        other.flush()
+        writer = threading.Thread(target=append_record, args=(path, {"use": 3}))
         writer.start()
-    for writer in writers:
-        writer.join()
-    records = AppendOnlyLogDataset(filepath=path).load()
-    assert sorted((r["writer"], r["i"]) for r in records) == [(k, i) for k in range(2) for i in range(40)]
+        writer.join(0.2)
+        assert writer.is_alive()
+        other.write(b"2}\n")
+    writer.join(10)
+    assert read_records(path) == [{"use": 1}, {"use": 2}, {"use": 3}]
 
 
 @pytest.mark.parametrize("filepath", ["s3://bucket/f.parquet", "http://host/f.parquet"])

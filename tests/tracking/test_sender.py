@@ -132,6 +132,10 @@ def test_a_line_that_a_kill_cut_short_waits_and_a_garbled_one_is_skipped(
     spool.news.write_bytes(spool.news.read_bytes() + b"\xff garbled\n" + b'{"kind": "tags", "val')
     assert [line["values"] for line, _ in spool.read(0)] == [{"a": "1"}]
     assert "garbled" in caplog.text
+    spool.news.write_bytes(b'{"kind": "tags", "values": {}}')
+    assert list(spool.read(0)) == []
+    spool.news.write_bytes(b'{"kind": "tags", "values": {}}\n')
+    assert len(list(spool.read(0))) == 1
 
 
 def test_a_spool_is_locked_while_its_holder_lives(tmp_path: Path) -> None:
