@@ -7,7 +7,7 @@ import types
 from itertools import pairwise
 from typing import Any, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from nqcast.data.config import LEVELS, FeaturesConfig, ScaleConfig, SplitConfig
 from nqcast.evaluation.config import EvaluateConfig
@@ -53,6 +53,15 @@ class Parameters(BaseModel):
         if 0.5 not in levels:
             raise ValueError(f"expected the median, 0.5, among the quantiles, found {list(levels)}: add it")
         return levels
+
+    @model_validator(mode="after")
+    def _windows_fit(self) -> Parameters:
+        if self.model.context > self.split.context:
+            raise ValueError(
+                f"expected split.context to cover the model's window of {self.model.context} bars, found "
+                f"{self.split.context}: set split.context and split.embargo_bars to at least {self.model.context}"
+            )
+        return self
 
 
 def check_parameters(parameters: dict[str, Any]) -> Parameters:

@@ -69,6 +69,7 @@ class TrainingRun:
 
     def _data_module(self) -> NQDataModule:
         loader = LoaderConfig(
+            context=self.model.context,
             seed=self.config.seed,
             windows_per_epoch=self.config.windows_per_epoch,
             device=str(pick_device(self.config.device)),
