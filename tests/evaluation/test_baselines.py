@@ -3,44 +3,22 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from nqcast.data.config import FEATURES
 from nqcast.evaluation import metrics
 from nqcast.evaluation.baselines import make_baseline, make_baselines
 from nqcast.evaluation.config import EvaluateConfig
 from nqcast.evaluation.forecasts import targets_at
 from nqcast.evaluation.scores import score_table
 
+Market = Callable[..., pd.DataFrame]
 LEVELS = (0.05, 0.10, 0.25, 0.50, 0.75, 0.90, 0.95)
 HORIZONS = ("15m", "30m", "60m", "2h", "4h")
-
-
-def day_night_market(sessions: int = 60, seed: int = 0) -> pd.DataFrame:
-    """Features that the scale reads: a loud day, a quiet night, and volatility that comes in waves."""
-    rng = np.random.default_rng(seed)
-    n = 276 * sessions
-    slot = (np.arange(n) % 276 + 204) % 288
-    session = pd.Timestamp("2015-07-01") + pd.to_timedelta(np.arange(n) // 276, unit="D")
-    shock = np.zeros(n)
-    for t in range(1, n):
-        shock[t] = 0.99 * shock[t - 1] + 0.07 * rng.normal()
-    sigma = 4e-4 * np.where((slot >= 102) & (slot < 180), 2.0, 1.0) * np.exp(shock)
-    minutes = sigma[:, None] / np.sqrt(5) * rng.normal(size=(n, 5))
-    path = np.cumsum(minutes, axis=1)
-    frame = pd.DataFrame({"session": session, "bar_in_day": slot, "day_of_week": (np.arange(n) // 276) % 5})
-    frame["session_first"] = np.arange(n) % 276 == 0
-    frame = frame.assign(traded=True, halt=False, log_return=path[:, -1], sigma=sigma)
-    frame["realized_variance"] = (minutes**2).sum(axis=1)
-    frame["log_range"] = np.maximum(path.max(axis=1), 0) - np.minimum(path.min(axis=1), 0)
-    price = frame["log_return"].groupby(frame["session"]).cumsum()
-    for name, bars in zip(HORIZONS, (3, 6, 12, 24, 48), strict=True):
-        frame[f"target_{name}"] = price.groupby(frame["session"]).shift(-bars) - price
-    return frame.assign(**{name: rng.normal(size=n) for name in FEATURES if name not in frame})
 
 
 def random_targets(n: int = 500) -> pd.DataFrame:
@@ -93,8 +71,8 @@ def test_profiles_name_the_baselines_and_a_list_needs_constants() -> None:
             EvaluateConfig(baselines=wrong)
 
 
-def test_each_baseline_knows_more_than_the_one_before() -> None:
-    features = day_night_market()
+def test_each_baseline_knows_more_than_the_one_before(market: Market) -> None:
+    features = market()
     train, test = np.arange(2760, 276 * 45), np.arange(276 * 46, len(features))
     targets = features[[f"target_{h}" for h in HORIZONS]].to_numpy()[test]
     names = ("constants", "time_of_day", "time_of_day_ewma", "log_har", "seasonal_har")
@@ -111,10 +89,12 @@ def test_each_baseline_knows_more_than_the_one_before() -> None:
 @pytest.mark.parametrize(
     "name", ["constants", "time_of_day", "time_of_day_ewma", "log_har", "seasonal_har", "garch_fhs"]
 )
-def test_a_baseline_sees_nothing_after_the_anchor_and_fits_on_nothing_after_the_train_labels(name: str) -> None:
+def test_a_baseline_sees_nothing_after_the_anchor_and_fits_on_nothing_after_the_train_labels(
+    name: str, market: Market
+) -> None:
     if name == "garch_fhs":
         pytest.importorskip("arch", reason="arch is in the extra 'baselines'")
-    features = day_night_market(40)
+    features = market(40)
     train, anchors = np.arange(2760, 276 * 30), np.arange(276 * 31, 276 * 31 + 50)
     changed = features.copy()
     later = changed.index > anchors[-1]
@@ -127,9 +107,9 @@ def test_a_baseline_sees_nothing_after_the_anchor_and_fits_on_nothing_after_the_
     assert metrics.crossing_rate(before) == 0
 
 
-def test_garch_is_calibrated_on_a_garch_market_and_follows_its_volatility() -> None:
+def test_garch_is_calibrated_on_a_garch_market_and_follows_its_volatility(market: Market) -> None:
     pytest.importorskip("arch", reason="arch is in the extra 'baselines'")
-    features = day_night_market(240, seed=1)
+    features = market(240, seed=1)
     rng, variance = np.random.default_rng(2), 1.0
     shocks = rng.standard_t(6, len(features)) / np.sqrt(1.5)
     for t in range(len(features)):
@@ -149,9 +129,9 @@ def test_garch_is_calibrated_on_a_garch_market_and_follows_its_volatility() -> N
     assert gain[0] > 0.01
 
 
-def test_lightgbm_learns_what_only_a_feature_says() -> None:
+def test_lightgbm_learns_what_only_a_feature_says(market: Market) -> None:
     pytest.importorskip("lightgbm", reason="lightgbm is in the extra 'baselines'")
-    features = day_night_market(60)
+    features = market(60)
     features["rsi_14"] = np.sign(np.sin(np.arange(len(features)) / 300))
     louder = np.exp(0.4 * features["rsi_14"])
     for h in HORIZONS:

@@ -6,6 +6,7 @@ Colours are those of Okabe and Ito, told apart by the colour-blind and in grey; 
 from __future__ import annotations
 
 import importlib
+from typing import Any
 
 _HOME = {
     "fan_chart": "fan",
@@ -21,7 +22,7 @@ _HOME = {
 __all__ = sorted(_HOME)
 
 
-def __getattr__(name: str) -> object:
+def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
