@@ -43,7 +43,10 @@ lock: $(STAMP)  ## resolve requirements/lock.txt anew
 		--override requirements/overrides.txt --custom-compile-command "make lock" -q -o requirements/lock.txt
 
 mlflow: $(STAMP)  ## look at the tracked runs, on loopback
-	$(BIN)/python -m nqcast.tracking.ui
+	$(BIN)/mlflow ui --host 127.0.0.1 --backend-store-uri sqlite:///$(or $(NQCAST_DATA),data)/09_tracking/mlflow.db
+
+replay-metrics: $(STAMP)  ## send to MLflow what an outage kept back
+	$(BIN)/python -m nqcast.tracking.replay $(ARGS)
 
 clean:  ## remove the environment and caches; data stay
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache

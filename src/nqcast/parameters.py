@@ -77,6 +77,11 @@ def check_parameters(parameters: dict[str, Any]) -> Parameters:
     raise ParameterError("the parameters do not fit:\n" + "\n".join(f"  - {text}" for text in complaints)) from None
 
 
+def with_defaults(parameters: dict[str, Any]) -> dict[str, Any]:
+    """The parameters as a run uses them, every default written out, as plain data."""
+    return check_parameters(parameters).model_dump(mode="json")
+
+
 def _complaint(item: dict[str, Any]) -> str:
     path = [str(part) for part in item["loc"]]
     name = ".".join(path)

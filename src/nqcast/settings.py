@@ -4,11 +4,12 @@ from kedro.config import OmegaConfigLoader
 from omegaconf.resolvers import oc
 
 from nqcast.hooks import ParameterHook, SummaryHook
+from nqcast.parameters import with_defaults
 from nqcast.tracking.hook import TrackingHook
 
-HOOKS = (ParameterHook(), TrackingHook(), SummaryHook())
+# Our own hook tracks runs: kedro-mlflow stops every command while the store is down.
+HOOKS = (ParameterHook(), TrackingHook(with_defaults), SummaryHook())
 
-# Our own hook tracks runs; kedro-viz brings hooks of its own, which stay on.
 CONFIG_LOADER_CLASS = OmegaConfigLoader
 CONFIG_LOADER_ARGS = {
     "base_env": "base",
