@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from math import exp, log, sqrt
 
 import numpy as np
@@ -93,8 +94,15 @@ def front_path(config: SimulationConfig) -> FrontPath:
     traded, innovation = np.empty(size, bool), np.empty(size)
     _draw(config, sessions["session"], grid, traded, innovation, jump)
     base = diurnal_variance(config)[grid.minute_of_day]
-    previous, close, slow, fast, trend = _recursion(config, base, innovation, traded, jump, grid.start)
-    return FrontPath(grid, previous, close, traded, slow, fast, trend, front, quoted)
+    prices = np.empty((2, size), np.int64)
+    state = np.empty((3, size))
+    walk = _Walk(config)
+    for first, last in pairwise(grid.start.tolist()):
+        minutes = slice(first, last)
+        prices[:, minutes], state[:, minutes] = walk.run(
+            base[minutes], innovation[minutes], traded[minutes], jump[minutes]
+        )
+    return FrontPath(grid, *prices, traded, *state, front, quoted)
 
 
 def _draw(
@@ -118,46 +126,48 @@ def _draw(
             jump[minutes.start] += config.gap_volatility * float(rng.standard_normal())
 
 
-def _recursion(
-    config: SimulationConfig,
-    base: FloatArray,
-    innovation: FloatArray,
-    traded: NDArray[np.bool_],
-    jump: FloatArray,
-    start: IntArray,
-) -> tuple[IntArray, IntArray, FloatArray, FloatArray, FloatArray]:
-    """Run the law (see volatility.py) over all minutes; the one loop over minutes, on plain floats.
+class _Walk:
+    """The law (see volatility.py) minute by minute, on plain floats; price and state are kept between calls.
 
-    The move is rounded to whole ticks from the recorded price, its variance reduced by the variance 1/12 that rounding adds.
+    A move is rounded to whole ticks from the recorded price; its variance is reduced by the 1/12 that rounding adds.
     """
-    law = Law.of(config)
-    df1, df2, floor = law.df + 1.0, law.df - 2.0, law.floor_ticks**2
-    bias = rounding_bias(law.df).tolist()
-    coarse = len(bias) - 1
-    price = round(config.initial_price / config.tick)
-    s = f = t = 0.0
-    rows: list[tuple[int, int, float, float, float]] = []
-    for variance, z, trade, leap in zip(
-        base.tolist(), innovation.tolist(), traded.tolist(), jump.tolist(), strict=True
-    ):
-        if leap:
-            price = max(round(price * exp(leap)), 1)
-        before, s_before, f_before, t_before = price, s, f, t
-        s *= law.slow_decay
-        f = law.fast_decay * f - law.leverage * t
-        t *= law.trend_decay
-        if trade:
-            h = max(variance * exp(s_before + f_before) * price * price, floor)
-            deviation = sqrt(h)
-            price = max(price + round(sqrt(h - 1.0 / 12.0) * z), 1)
-            x = log(price / before) * before / deviation
-            u = df1 * x * x / (df2 + x * x) - 1.0 - bias[min(int(BIAS_STEPS * deviation), coarse)]
-            s += law.slow_news * u
-            f += law.fast_news * u
-            t += law.signed_scale * min(max(x, -SIGNED_LIMIT), SIGNED_LIMIT)
-        rows.append((before, price, s_before, f_before, t_before))
-    previous, close, slow, fast, trend = zip(*rows, strict=True)
-    return np.array(previous), np.array(close), np.array(slow), np.array(fast), np.array(trend)
+
+    def __init__(self, config: SimulationConfig) -> None:
+        self.law = Law.of(config)
+        self.bias = rounding_bias(self.law.df).tolist()
+        self.price = round(config.initial_price / config.tick)
+        self.state = (0.0, 0.0, 0.0)
+
+    def run(
+        self, base: FloatArray, innovation: FloatArray, traded: NDArray[np.bool_], jump: FloatArray
+    ) -> tuple[IntArray, FloatArray]:
+        """Advance over m minutes: previous and close (2, m), and slow, fast and trend before each minute (3, m)."""
+        law, bias, coarse = self.law, self.bias, len(self.bias) - 1
+        df1, df2, floor, limit = law.df + 1.0, law.df - 2.0, law.floor_ticks**2, SIGNED_LIMIT
+        price, (s, f, t) = self.price, self.state
+        prices, states = [], []
+        minutes = zip(base.tolist(), innovation.tolist(), traded.tolist(), jump.tolist(), strict=True)
+        for variance, z, trade, leap in minutes:
+            if leap:
+                price = max(round(price * exp(leap)), 1)
+            before = price
+            states.append((s, f, t))
+            exponent = s + f
+            s *= law.slow_decay
+            f = law.fast_decay * f - law.leverage * t
+            t *= law.trend_decay
+            if trade:
+                h = max(variance * exp(exponent) * price * price, floor)
+                deviation = sqrt(h)
+                price = max(price + round(sqrt(h - 1.0 / 12.0) * z), 1)
+                x = log(price / before) * before / deviation
+                u = df1 * x * x / (df2 + x * x) - 1.0 - bias[min(int(BIAS_STEPS * deviation), coarse)]
+                s += law.slow_news * u
+                f += law.fast_news * u
+                t += law.signed_scale * min(max(x, -limit), limit)
+            prices.append((before, price))
+        self.price, self.state = price, (s, f, t)
+        return np.array(prices).T, np.array(states).T
 
 
 def _or_never(column: pd.Series) -> IntArray:

@@ -28,6 +28,7 @@ Float32Array = NDArray[np.float32]
 BLOCK_PATHS = 1 << 16
 """Paths advanced together: the buffers of one block stay in the processor's cache."""
 DEFAULT_PATHS = 1024
+PATHS_STREAM = 3
 
 
 @dataclass(frozen=True)
@@ -45,8 +46,8 @@ class Anchors:
 class TrueLaw:
     """The law of a simulated market given its past: what the best possible forecast would say.
 
-    A forecast for the bar that starts at ts is made at its end, ts + 5 min, from the state after its last minute; the state is a
-    function of the past bars, so no information is used that the bars do not hold.
+    A forecast for the bar that starts at ts is made at its end, ts + 5 min, from the state after its last minute; the
+    state is a function of the past bars, so no information is used that the bars do not hold.
     """
 
     def __init__(self, config: SimulationConfig) -> None:
@@ -73,8 +74,9 @@ class TrueLaw:
         outside = (start < opened) | (start >= closed)
         if outside.any():
             raise ValueError(
-                f"expected bars inside the sessions of the market ({self.config.sessions} sessions from {self.config.start}), found "
-                f"{int(outside.sum())} outside, the first at {stamps[outside][0]}: ask for bars of the simulated market itself"
+                f"expected bars inside the sessions of the market ({self.config.sessions} sessions from "
+                f"{self.config.start}), found {int(outside.sum())} outside, the first at {stamps[outside][0]}: "
+                "ask for bars of the simulated market itself"
             )
         ends = made[:, None] + np.array(list(HORIZONS.values())) * MINUTE_NS
         steps = np.searchsorted(grid.ts, ends) - first[:, None]
@@ -85,9 +87,10 @@ class TrueLaw:
     ) -> pd.DataFrame:
         """Quantiles of the log return from the close of the bar at `ts` over every horizon inside the same session.
 
-        Returns one row per (ts, horizon), A·H rows: ts, horizon, q05 … q95 (return units, NaN where the session ends first) and mc_error,
-        the expected rise of the pinball loss, averaged over the levels, that the Monte Carlo error causes (return units).
-        `paths` is the number of paths per anchor, half of them the mirror images of the others.
+        Returns one row per (ts, horizon), A·H rows: ts, horizon, q05 … q95 (return units, NaN where the session ends
+        first or the whole horizon lies in the halt) and mc_error, the expected rise of the pinball loss, averaged over
+        the levels, that the Monte Carlo error causes (return units). `paths` is the number of paths per anchor, half of
+        them the mirror images of the others. Raises ValueError for stamps without a zone or outside every session.
         """
         if paths < 64 or paths % 2:
             raise ValueError(f"expected an even number of at least 64 paths, found {paths}: use e.g. {DEFAULT_PATHS}")
@@ -108,13 +111,17 @@ class TrueLaw:
         return frame.assign(mc_error=error.ravel())
 
     def sample(self, anchors: Anchors, paths: int) -> FloatArray:
-        """Log returns (A, H, paths) drawn from the law at each anchor; NaN where undefined. One anchor's draws depend on it alone."""
+        """Log returns (A, H, paths) drawn from the law at each anchor, NaN where undefined.
+
+        An anchor's draws depend on its own stamp alone, not on the company it is asked in.
+        """
         returns = np.full((*anchors.steps.shape, paths), np.nan)
         most = int(anchors.steps.max(initial=0))
         if not most:
             return returns
         state = _State.at(self, anchors, paths)
-        draws = [np.random.default_rng([self.config.seed, 3, ns // MINUTE_NS]) for ns in anchors.ts.asi8]
+        minutes = (anchors.ts.asi8 // MINUTE_NS).tolist()
+        draws = [np.random.default_rng([self.config.seed, PATHS_STREAM, minute]) for minute in minutes]
         symbols = np.stack([rng.integers(0, INNOVATIONS, (2, most, paths // 2), np.uint16) for rng in draws], axis=2)
         opening = state.price.copy()
         for step in range(most):
@@ -144,7 +151,7 @@ class _State:
         return cls(*(np.repeat(column.astype(np.float32)[:, None], paths, axis=1) for column in columns))
 
     def advance(self, truth: TrueLaw, row: IntArray, symbol: NDArray[np.uint16], luck: NDArray[np.uint16]) -> None:
-        """One minute of the law, the same arithmetic as front_path's recursion; `symbol` and `luck` (A, paths/2) are mirrored."""
+        """One minute of the law, as in front_path; `symbol` and `luck` (A, paths/2) serve the mirrored half too."""
         law = truth.law
         half = truth._table[symbol]
         h = np.exp(self.slow + self.fast)
@@ -182,8 +189,8 @@ class _State:
 def _summary(returns: FloatArray, level: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Quantiles (A, H, Q) of draws (A, H, paths) and the expected pinball excess (A, H) of their sampling error.
 
-    A sample quantile has variance τ(1 − τ) / (n f²), and the pinball loss curves by f at its minimum: the excess is τ(1 − τ) / (2 n f), with
-    the density f from the spacing of neighbouring quantiles. Mirrored paths only make it smaller.
+    A sample quantile has variance τ(1 − τ) / (n f²), and the pinball loss curves by f at its minimum: the excess is
+    τ(1 − τ) / (2 n f), with the density f from the spacing of neighbouring quantiles. Mirrored paths make it smaller.
     """
     step = 0.4 * np.minimum(level, 1.0 - level)
     wanted = np.concatenate([level, level - step, level + step])

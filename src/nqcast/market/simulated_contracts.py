@@ -40,8 +40,8 @@ def market_sessions(config: SimulationConfig) -> pd.DataFrame:
     sessions = trading_sessions(config.start, config.start + timedelta(days=days) + LOOK_AHEAD)
     if len(sessions) < config.sessions + 80:
         raise ValueError(
-            f"expected {config.sessions} sessions from {config.start} on and a quarter more, found {len(sessions)} in the calendar: "
-            "start earlier or ask for fewer sessions"
+            f"expected {config.sessions} sessions from {config.start} on and a quarter more, found {len(sessions)} in "
+            "the calendar: start earlier or ask for fewer sessions"
         )
     return sessions.iloc[: config.sessions + 80].reset_index(drop=True)
 
@@ -68,7 +68,7 @@ def contracts(config: SimulationConfig, sessions: pd.DataFrame) -> list[Contract
 
 
 def _handover(config: SimulationConfig, expiry: date, sessions: pd.DataFrame) -> tuple[int, int, int] | None:
-    """Session and instant at which the contract stops being the front, and the end of its bars; None beyond the calendar."""
+    """Session and instant at which the contract ceases to be the front, end of its bars; None beyond the calendar."""
     session = sessions["session"]
     expiry_row = int(session.searchsorted(pd.Timestamp(expiry), side="right")) - 1
     last_row = int(session.searchsorted(pd.Timestamp(expiry) - pd.Timedelta(days=DAYS_BEFORE_EXPIRY), side="right")) - 1

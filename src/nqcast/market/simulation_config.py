@@ -32,7 +32,10 @@ class SimulationConfig(BaseModel):
         default=0.0113, gt=0, lt=0.2, description="Long-run standard deviation of a session's log return (fraction)."
     )
     diurnal_strength: float = Field(
-        default=1.15, ge=0, le=2, description="Power of the time-of-day profile of volatility; 0 is a flat day (number)."
+        default=1.2,
+        ge=0,
+        le=2,
+        description="Power of the time-of-day profile of volatility; 0 is a flat day (number).",
     )
     degrees_of_freedom: float = Field(
         default=4.0, gt=2, le=1e6, description="Degrees of freedom of the Student t innovations (number)."
@@ -43,12 +46,12 @@ class SimulationConfig(BaseModel):
     )
     fast_half_life: float = Field(default=20.0, gt=0, description="Half-life of the fast component (traded minutes).")
     fast_deviation: float = Field(
-        default=0.15, ge=0, le=2, description="Its long-run standard deviation from the size of returns alone (number)."
+        default=0.1, ge=0, le=2, description="Its long-run standard deviation from the size of returns alone (number)."
     )
     trend_half_life: float = Field(
-        default=45.0,
+        default=50.0,
         gt=0,
-        description="Half-life of the trend of signed returns that feeds the fast one (traded minutes).",
+        description="Half-life of the trend of signed returns that moves the fast one (traded minutes).",
     )
     leverage_deviation: float = Field(
         default=1.25, ge=0, le=2, description="Its long-run standard deviation from the sign of returns alone (number)."
@@ -66,7 +69,7 @@ class SimulationConfig(BaseModel):
     # Contracts.
     roll: Literal["volume", "session_end", "mid_session"] = Field(
         default="volume",
-        description="Why the front contract changes: volume migrates, or the old bars end at or within a session (rule).",
+        description="Why the front contract changes: volume migrates, or old bars end at or within a session (rule).",
     )
     overlap_sessions: int = Field(
         default=12, ge=10, le=40, description="Sessions a contract is quoted before it becomes the front (count)."
@@ -86,7 +89,10 @@ class SimulationConfig(BaseModel):
 
     # Bars.
     range_noise: float = Field(
-        default=1.0, ge=0, le=2, description="Standard deviation of the log variance within a minute around its move's own (number)."
+        default=1.0,
+        ge=0,
+        le=2,
+        description="Standard deviation of the log variance within a minute around its move's own (number).",
     )
     mean_volume: float = Field(default=190.0, gt=0, description="Mean volume of a traded minute (contracts).")
     stray_bars_per_week: float = Field(

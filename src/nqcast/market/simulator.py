@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -19,13 +20,13 @@ from nqcast.market.front_path import (
 )
 from nqcast.market.simulated_contracts import Contract, contracts, market_sessions
 from nqcast.market.simulation_config import SimulationConfig
-from nqcast.market.volatility import FloatArray, diurnal_variance
+from nqcast.market.volatility import FloatArray, diurnal_variance, mean_variance_factor
 
 RAW_COLUMNS = ["ts", "open", "high", "low", "close", "volume", "contract"]
 
 
 def simulate(config: SimulationConfig) -> pd.DataFrame:
-    """Raw 1-minute bars: ts (start, UTC), open, high, low, close (index points), volume, contract; sorted by ts, contract.
+    """Raw 1-minute bars: ts (start, UTC), open, high, low, close (index points), volume, contract; by ts, contract.
 
     Minutes without a trade have no row; two contracts overlap around a roll; some weekend bars belong to no session.
     Deterministic; a market with more sessions starts with the same bars.
@@ -45,7 +46,7 @@ def known_rolls(config: SimulationConfig) -> list[dict[str, Any]]:
     quoted = contracts(config, calendar)
     rule = "volume" if config.roll == "volume" else "end_of_bars"
     ledger, cumulative = [], 1.0
-    for old, new in zip(quoted, quoted[1:], strict=False):
+    for old, new in pairwise(quoted):
         if new.front_session >= config.sessions:
             break
         cumulative *= float(np.exp(-new.log_ratio))
@@ -70,8 +71,9 @@ class _Bars:
         self.config, self.path = config, path
         self.session_of = np.repeat(np.arange(config.sessions), np.diff(path.grid.start))
         self.noise = self._noise(sessions["session"])
-        variance = diurnal_variance(config)[path.grid.minute_of_day]
-        self.variance = variance * np.exp(path.slow + path.fast)
+        diurnal = diurnal_variance(config)
+        self.variance = diurnal[path.grid.minute_of_day] * np.exp(path.slow + path.fast)
+        self.usual_variance = float(np.mean(diurnal)) * mean_variance_factor(config)
         self.log_ratio = np.cumsum([contract.log_ratio for contract in path.contracts])
 
     def _noise(self, session: pd.Series) -> dict[str, FloatArray]:
@@ -87,11 +89,12 @@ class _Bars:
         return dict(zip(names[0] + names[1], [*uniform, *normal], strict=True))
 
     def of(self, position: int) -> pd.DataFrame:
-        """Bars of the contract at `position`: the path's own prices while it is the front, prices at a spread otherwise."""
+        """Bars of the contract at `position`: the path's prices while it is the front, prices at a spread otherwise."""
         contract, path = self.path.contracts[position], self.path
-        quoted = (self.session_of >= contract.listed) & (path.grid.ts < contract.last_ns) & path.traded
-        volume = self._volume(position)
-        rows = np.flatnonzero(quoted & (volume > 0))
+        listed = path.grid.start[contract.listed]
+        rows = listed + np.flatnonzero(path.traded[listed : np.searchsorted(path.grid.ts, contract.last_ns)])
+        volume = self._volume(position, rows)
+        rows, volume = rows[volume > 0], volume[volume > 0]
         is_front = path.front[rows] == position
         shift = np.exp(self.log_ratio[position] - self.log_ratio[path.front[rows]])
         noise = np.where(is_front, 0.0, self.config.spread_noise_ticks * self.noise["spread"][rows])
@@ -100,12 +103,12 @@ class _Bars:
         high, low = self._extremes(rows, open_, close)
         prices = {"open": open_, "high": high, "low": low, "close": close}
         columns: dict[str, Any] = {name: ticks * self.config.tick for name, ticks in prices.items()}
-        frame = pd.DataFrame({"ts": pd.to_datetime(path.grid.ts[rows], utc=True), **columns, "volume": volume[rows]})
+        frame = pd.DataFrame({"ts": pd.to_datetime(path.grid.ts[rows], utc=True), **columns, "volume": volume})
         frame["contract"] = pd.array([contract.code] * len(frame), dtype="string")
         return frame
 
     def _open(self, rows: IntArray) -> IntArray:
-        """First price of the minute in ticks: the price before it, now and then one tick off (never where a session opens)."""
+        """First price of the minute in ticks: the price before it, at times a tick off (not where a session opens)."""
         u = self.noise["open"][rows]
         bounce = (u < 0.15).astype(np.int64) - (u > 0.85).astype(np.int64)
         first = np.isin(rows, self.path.grid.start[:-1]) | (np.diff(self.path.front, prepend=0)[rows] != 0)
@@ -129,38 +132,32 @@ class _Bars:
         low = np.minimum(np.ceil(middle - 0.5 * down).astype(np.int64), np.minimum(open_, close))
         return high, np.maximum(low, 1)
 
-    def _volume(self, position: int) -> IntArray:
-        """Volume of the contract in every minute (M,): the market's volume times the contract's share of it."""
-        contract, path = self.path.contracts[position], self.path
-        relative = self.variance / float(np.mean(self.variance))
-        total = self.config.mean_volume * relative**0.75 * np.exp(0.6 * self.noise["volume"])
-        own = _shares(self.config, path.contracts, position)[self.session_of]
-        is_front = path.front == position
-        other = total * own * np.exp(0.5 * self.noise["other_volume"])
-        return np.where(is_front, np.maximum(np.rint(total * own), 1.0), np.floor(other)).astype(np.int64)
+    def _volume(self, position: int, rows: IntArray) -> IntArray:
+        """Volume of the contract in the minutes `rows`: the market's, which rises with its variance, times a share."""
+        quoted, noise = self.path.contracts, self.noise
+        total = self.config.mean_volume * (self.variance[rows] / self.usual_variance) ** 0.75
+        total *= np.exp(0.6 * noise["volume"][rows])
+        share = self._entered(quoted[position], rows) if position else np.ones(len(rows))
+        if position + 1 < len(quoted):
+            share *= 1.0 - self._entered(quoted[position + 1], rows)
+        other = np.floor(total * share * np.exp(0.5 * noise["other_volume"][rows]))
+        is_front = self.path.front[rows] == position
+        return np.where(is_front, np.maximum(np.rint(total * share), 1.0), other).astype(np.int64)
 
+    def _entered(self, contract: Contract, rows: IntArray) -> FloatArray:
+        """Share of the market's volume that has moved on to `contract` or a later one.
 
-def _shares(config: SimulationConfig, quoted: list[Contract], position: int) -> FloatArray:
-    """Share of the market's volume that the contract at `position` has in each session (sessions,).
-
-    Around a roll the new contract's share is logistic in sessions, .5 between the two sessions that decide the volume rule: the last in which
-    the old one traded more and the one in which the new one did. Where bars end instead, the new one stays below .5 until then.
-    """
-    session = np.arange(config.sessions)
-
-    def successor(roll: int) -> FloatArray:
-        if config.roll != "volume":
-            return np.where(session < roll, 0.3 * expit(session - roll + 4.0), 1.0)
-        return expit(1.2 * (session - (roll - 1.5)))
-
-    entering = successor(quoted[position].front_session) if position else np.ones(config.sessions)
-    leaving = successor(quoted[position + 1].front_session) if position + 1 < len(quoted) else np.zeros(config.sessions)
-    share: FloatArray = entering * (1.0 - leaving)
-    return share
+        By volume: logistic in sessions, .5 between the last session in which the old contract traded more and the one
+        in which the new one does. Where the old bars end instead, below .3 until they do.
+        """
+        session = self.session_of[rows] - contract.front_session
+        if self.config.roll == "volume":
+            return expit(1.2 * (session + 1.5))
+        return np.where(self.path.grid.ts[rows] < contract.front_ns, 0.3 * expit(session + 4.0), 1.0)
 
 
 def _stray_bars(config: SimulationConfig, path: FrontPath, sessions: pd.DataFrame) -> pd.DataFrame:
-    """Single weekend bars of a few contracts near the last close, at least an hour from any session and from each other."""
+    """Single weekend bars of a few contracts near the last close, an hour or more from any session."""
     start, parts = path.grid.start, []
     for row in range(1, config.sessions):
         last = start[row] - 1

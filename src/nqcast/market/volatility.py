@@ -10,12 +10,13 @@ A traded minute has the recorded log return r = sqrt(h) z, z standardised Studen
     w       ∝ min(max(z, −4), 4)                    signed news, mean 0, variance 1
 
 with z recomputed from the return as it was RECORDED (on the tick), so that the state is a function of past bars alone.
-b is the mean of the score that rounding to the tick brings, a function of sqrt(h) in ticks: without it quiet hours would push
-the slow component off by several units.
-u and w are bounded, hence the state is stationary with all its moments if and only if φ_s, φ_f and φ_t lie in [0, 1): half-lives
-are finite. A falling trend raises the fast component in the hours that follow: leverage that builds up, as in Corsi and Renò (2012),
-"Discrete-time volatility forecasting with persistent leverage effect", so that realised variance shows it late and returns show it early.
-A minute without a trade returns 0 and brings no news; the state decays. Between sessions the state stands still, and the gap is no news.
+b is the mean of the score that rounding to the tick brings, a function of sqrt(h) in ticks: without it quiet hours
+would push the slow component off by several units.
+u and w are bounded, hence the state is stationary with all its moments if and only if φ_s, φ_f and φ_t lie in [0, 1):
+half-lives are finite. A falling trend raises the fast component in the time that follows: leverage that builds up, as
+in Corsi and Renò (2012), "Discrete-time volatility forecasting with persistent leverage effect", so that realised
+variance shows late what signed returns show early. A minute without a trade returns 0 and brings no news; the state
+decays. Between sessions and in the halt the state stands still, and the gap is no news.
 Source: Harvey (2013), "Dynamic Models for Volatility and Heavy Tails", chapter 4 (two components, leverage).
 """
 
@@ -41,8 +42,9 @@ SIGNED_LIMIT = 4.0
 # Exchange time (HH:MM) and volatility of a 1-minute return there, in 1e-4; straight lines between, jumps as two knots.
 DIURNAL_KNOTS: tuple[tuple[str, float], ...] = (
     ("17:00", 5.6), ("17:01", 3.6), ("17:05", 2.2), ("17:15", 1.75), ("17:59", 1.55), ("18:00", 1.75), ("18:58", 1.62),
-    ("19:00", 2.6), ("19:05", 1.95), ("19:14", 1.85), ("19:15", 2.45), ("19:45", 1.98), ("20:30", 2.25), ("21:00", 1.95),
-    ("22:00", 1.8), ("23:00", 1.68), ("23:58", 1.5), ("00:00", 1.9), ("00:15", 1.68), ("00:59", 1.65), ("01:00", 3.0),
+    ("19:00", 2.6), ("19:05", 1.95), ("19:14", 1.85), ("19:15", 2.45), ("19:45", 1.98), ("20:30", 2.25),
+    ("21:00", 1.95), ("22:00", 1.8), ("23:00", 1.68), ("23:58", 1.5),
+    ("00:00", 1.9), ("00:15", 1.68), ("00:59", 1.65), ("01:00", 3.0),
     ("01:05", 2.35), ("01:20", 2.0), ("01:59", 2.2), ("02:00", 5.3), ("02:02", 4.0), ("02:10", 3.4), ("02:30", 3.05),
     ("02:59", 2.85), ("03:00", 3.1), ("03:30", 2.55), ("04:00", 2.4), ("05:00", 2.12), ("06:00", 2.1), ("07:00", 2.05),
     ("07:29", 1.95), ("07:30", 6.2), ("07:31", 4.2), ("07:35", 3.1), ("07:45", 2.55), ("08:00", 2.55), ("08:24", 2.2),
@@ -54,9 +56,11 @@ DIURNAL_KNOTS: tuple[tuple[str, float], ...] = (
 )  # fmt: skip
 # Exchange time and the chance that a minute there has no trade.
 MISSING_KNOTS: tuple[tuple[str, float], ...] = (
-    ("17:00", 0.0), ("17:01", 0.02), ("17:10", 0.12), ("18:00", 0.14), ("18:58", 0.14), ("19:00", 0.06), ("20:30", 0.06), ("22:00", 0.12),
-    ("23:30", 0.15), ("00:00", 0.13), ("00:59", 0.1), ("01:00", 0.03), ("01:59", 0.02), ("02:00", 0.003), ("07:00", 0.003),
-    ("07:30", 0.0), ("15:14", 0.0), ("15:30", 0.0), ("15:45", 0.03), ("16:14", 0.05),
+    ("17:00", 0.0), ("17:01", 0.02), ("17:10", 0.12), ("18:00", 0.14), ("18:58", 0.14), ("19:00", 0.06),
+    ("20:30", 0.06),
+    ("22:00", 0.12), ("23:30", 0.15), ("00:00", 0.13), ("00:59", 0.1), ("01:00", 0.03), ("01:59", 0.02),
+    ("02:00", 0.003), ("07:00", 0.003), ("07:30", 0.0), ("15:14", 0.0), ("15:30", 0.0),
+    ("15:45", 0.03), ("16:14", 0.05),
 )  # fmt: skip
 
 
@@ -80,9 +84,8 @@ class Law:
         df = config.degrees_of_freedom
         z = innovation_table(df)
         scale_deviation = float(np.std((df + 1.0) * z * z / (df - 2.0 + z * z)))
-        slow, fast, trend = (
-            0.5 ** (1.0 / h) for h in (config.slow_half_life, config.fast_half_life, config.trend_half_life)
-        )
+        half_lives = (config.slow_half_life, config.fast_half_life, config.trend_half_life)
+        slow, fast, trend = (0.5 ** (1.0 / half_life) for half_life in half_lives)
         return cls(
             df=df,
             slow_decay=slow,
@@ -97,7 +100,7 @@ class Law:
 
 
 def leverage_response(config: SimulationConfig) -> FloatArray:
-    """Response of −fast, per unit of leverage, 0, 1, 2 … minutes after one unit of signed news has entered the trend."""
+    """Response of −fast, per unit of leverage, 0, 1, 2 … minutes after one unit of signed news."""
     fast, trend = 0.5 ** (1.0 / config.fast_half_life), 0.5 ** (1.0 / config.trend_half_life)
     lags = int(40 * max(config.fast_half_life, config.trend_half_life)) + 2
     impulse = np.zeros(lags)
@@ -107,7 +110,7 @@ def leverage_response(config: SimulationConfig) -> FloatArray:
 
 @lru_cache(maxsize=8)
 def rounding_bias(df: float) -> FloatArray:
-    """b by BIAS_STEPS · sqrt(h), sqrt(h) in ticks: what the scale news of a move rounded to the tick has beyond mean 0.
+    """b by BIAS_STEPS · sqrt(h), sqrt(h) in ticks: what the size news of a move rounded to the tick has beyond mean 0.
 
     The last entry, for BIAS_TICKS and more, is that of a move not rounded (0 but for the finite table of innovations).
     """
@@ -171,8 +174,9 @@ def news(z: FloatArray, law: Law) -> tuple[FloatArray, FloatArray]:
 def mean_variance_factor(config: SimulationConfig) -> float:
     """E[exp(slow + fast)] in the stationary state when every minute trades: the closed form the normalisation uses.
 
-    The state is Σ_j a_j u_j − b_j w_j over past minutes, a_j = κ_s φ_s^j + κ_f φ_f^j and b_j the leverage response. The news is independent
-    over minutes, so the expectation is the product of E[exp(a_j u − b_j w)]; two cumulants are enough where a_j and b_j are small.
+    The state is Σ_j a_j u_j − b_j w_j over past minutes, a_j = κ_s φ_s^j + κ_f φ_f^j and b_j the leverage response. The
+    news is independent over minutes, so the expectation is the product of E[exp(a_j u − b_j w)]; two cumulants do where
+    a_j and b_j are small.
     """
     law = Law.of(config)
     z = innovation_table(law.df)[8 :: INNOVATIONS // 4096]
