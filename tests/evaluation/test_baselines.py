@@ -12,7 +12,8 @@ import pytest
 
 from nqcast.evaluation import metrics
 from nqcast.evaluation.baselines import make_baseline, make_baselines
-from nqcast.evaluation.config import EvaluateConfig
+from nqcast.evaluation.baselines.base import Baseline
+from nqcast.evaluation.config import EvaluateConfig, baseline_files
 from nqcast.evaluation.forecasts import targets_at
 from nqcast.evaluation.scores import score_table
 
@@ -54,6 +55,12 @@ def test_a_horizon_without_targets_and_an_unknown_baseline_are_errors() -> None:
     for name in ("prophet", "../constants", "os.path"):
         with pytest.raises(ValueError, match=r"no file baselines/"):
             make_baseline(name, LEVELS, HORIZONS)
+
+
+def test_every_file_is_a_baseline_that_can_be_asked_for_by_its_name() -> None:
+    assert set(EvaluateConfig(baselines="full").baseline_names) == set(baseline_files())
+    for name in baseline_files():
+        assert isinstance(make_baseline(name, LEVELS, HORIZONS), Baseline)
 
 
 def test_profiles_name_the_baselines_and_a_list_needs_constants() -> None:

@@ -104,7 +104,7 @@ def test_crps_weights_unequal_levels_by_the_probability_they_stand_for() -> None
 
 
 def test_crps_and_interval_scores_equal_those_of_scoringrules(forecast: tuple[np.ndarray, np.ndarray]) -> None:
-    scoringrules = pytest.importorskip("scoringrules", reason="scoringrules is in the extra 'baselines'")
+    scoringrules = pytest.importorskip("scoringrules", reason="scoringrules is in the extra 'dev'")
     quantiles, targets = forecast
     y = np.nan_to_num(targets)
     midpoints = (np.arange(7) + 0.5) / 7

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 QUICK_BASELINES = ("constants", "time_of_day", "time_of_day_ewma", "log_har", "seasonal_har")
 FULL_BASELINES = (*QUICK_BASELINES, "garch_fhs", "lightgbm")
+
+
+_NOT_BASELINES = {"__init__", "base", "optional", "scale_family"}
+
+
+def baseline_files() -> list[str]:
+    """Names of all baselines: the files of the package, so that adding one is adding a file."""
+    folder = Path(__file__).parent / "baselines"
+    return sorted({file.stem for file in folder.glob("*.py")} - _NOT_BASELINES)
 
 
 class EvaluateConfig(BaseModel):
@@ -54,10 +64,11 @@ class EvaluateConfig(BaseModel):
     @classmethod
     def _known(cls, value: str | tuple[str, ...]) -> str | tuple[str, ...]:
         if isinstance(value, tuple):
-            unknown = sorted(set(value) - set(FULL_BASELINES))
+            known = baseline_files()
+            unknown = sorted(set(value) - set(known))
             if unknown or "constants" not in value:
                 raise ValueError(
-                    f"expected names among {list(FULL_BASELINES)} with 'constants' (skill is measured against it), "
+                    f"expected names among {known} with 'constants' (skill is measured against it), "
                     f"found {list(value)}: correct evaluate.baselines"
                 )
         return value

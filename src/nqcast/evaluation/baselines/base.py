@@ -9,7 +9,7 @@ from typing import Self
 import numpy as np
 import pandas as pd
 
-from nqcast.evaluation.forecasts import Positions, targets_at
+from nqcast.evaluation.forecasts import Positions
 from nqcast.evaluation.metrics import Floats
 
 
@@ -19,8 +19,6 @@ class Baseline(ABC):
     ``fit`` may use the targets of its anchors and any bar up to the end of their labels; ``predict`` at an anchor may
     use its bar and earlier ones only.
     """
-
-    title: str = ""
 
     def __init__(self, levels: Sequence[float], horizons: Sequence[str], seed: int = 0) -> None:
         self.levels = tuple(levels)
@@ -47,26 +45,3 @@ def empirical_quantiles(values_NH: Floats, levels: Sequence[float]) -> Floats:
             )
         quantiles_HQ[h] = np.quantile(defined, levels)
     return quantiles_HQ
-
-
-class ScaledBaseline(Baseline):
-    """Base of the baselines that multiply the train quantiles of target / scale by a causal scale."""
-
-    def fit(self, features: pd.DataFrame, positions: Positions) -> Self:
-        """Fit the scale, then take the quantiles of target / scale over the train anchors."""
-        self.fit_scale(features, positions)
-        unit_NH = targets_at(features, positions, self.horizons) / self.scale(features)[positions]
-        self.unit_quantiles_HQ = empirical_quantiles(unit_NH, self.levels)
-        return self
-
-    def predict(self, features: pd.DataFrame, positions: Positions) -> Floats:
-        """Quantiles (N, H, Q): scale of the anchor times the unit quantiles."""
-        return self.scale(features)[positions][:, :, None] * self.unit_quantiles_HQ
-
-    @abstractmethod
-    def fit_scale(self, features: pd.DataFrame, positions: Positions) -> None:
-        """Estimate whatever the scale needs from the train anchors."""
-
-    @abstractmethod
-    def scale(self, features: pd.DataFrame) -> Floats:
-        """Scale (rows, H) > 0 in log-return units of every row, from that row and earlier ones."""

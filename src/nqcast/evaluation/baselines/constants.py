@@ -15,8 +15,6 @@ from nqcast.evaluation.metrics import Floats
 class Constants(Baseline):
     """Unconditional quantiles; skill is measured against them."""
 
-    title = "constants"
-
     def fit(self, features: pd.DataFrame, positions: Positions) -> Self:
         """Take the empirical quantiles of the train targets, which minimise the mean pinball loss there."""
         self.quantiles_HQ = empirical_quantiles(targets_at(features, positions, self.horizons), self.levels)

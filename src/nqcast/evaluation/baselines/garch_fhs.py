@@ -28,8 +28,6 @@ class GarchFhs(Baseline):
     mean over the horizon.
     """
 
-    title = "GJR-GARCH, filtered historical simulation"
-
     def fit(self, features: pd.DataFrame, positions: Positions) -> Self:
         """Fit profile and parameters on the bars up to the last train anchor."""
         library = optional_library("arch", "garch_fhs")

@@ -22,7 +22,6 @@ class Lightgbm(Baseline):
     sorted where the boosters cross.
     """
 
-    title = "LightGBM on the scale"
     rounds = 60
     parameters: dict[str, Any] = {  # noqa: RUF012 - read only
         "objective": "quantile",

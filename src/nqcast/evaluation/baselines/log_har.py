@@ -8,5 +8,4 @@ from nqcast.evaluation.baselines.scale_family import ScaleFamily
 class LogHar(ScaleFamily):
     """The heterogeneous autoregression of Corsi (2009) in logs, blind to what happens inside a bar."""
 
-    title = "log-HAR on 5-minute returns"
     predictors = "returns"

@@ -8,5 +8,4 @@ from nqcast.evaluation.baselines.scale_family import ScaleFamily
 class SeasonalHar(ScaleFamily):
     """What the network starts from; its skill over this is what the network adds."""
 
-    title = "SeasonalHAR"
     predictors = "realized"

@@ -8,5 +8,4 @@ from nqcast.evaluation.baselines.scale_family import ScaleFamily
 class TimeOfDay(ScaleFamily):
     """Knows the clock and nothing of the market; every gain beyond it is knowledge of the present volatility."""
 
-    title = "time of day"
     predictors = "none"

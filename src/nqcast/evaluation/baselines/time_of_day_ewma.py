@@ -8,5 +8,4 @@ from nqcast.evaluation.baselines.scale_family import ScaleFamily
 class TimeOfDayEwma(ScaleFamily):
     """What a practitioner writes in an afternoon: one deseasonalised average, an hour long."""
 
-    title = "time of day x EWMA"
     predictors = "ewma12"
