@@ -1,0 +1,90 @@
+"""The verdict: the same anchors for everybody, gains with a sign, and the truth as the ceiling."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from nqcast.evaluation.baselines import make_baseline
+from nqcast.evaluation.config import EvaluateConfig
+from nqcast.evaluation.forecasts import predictions_frame
+from nqcast.evaluation.metrics import level_name
+from nqcast.evaluation.use_count import use_record
+from nqcast.evaluation.verdict import verdict
+
+LEVELS = (0.05, 0.10, 0.25, 0.50, 0.75, 0.90, 0.95)
+HORIZONS = ("15m", "30m", "60m", "2h", "4h")
+BARS = np.array([3, 6, 12, 24, 48])
+TRAIN = np.arange(2760, 276 * 30)
+CONFIG = EvaluateConfig(bootstrap_replications=100, truth_anchors=300)
+
+
+@pytest.fixture(scope="module")
+def features(market: Callable[..., pd.DataFrame]) -> pd.DataFrame:
+    return market(50)
+
+
+@pytest.fixture(scope="module")
+def predictions(features: pd.DataFrame) -> pd.DataFrame:
+    """Forecasts of SeasonalHAR itself."""
+    test = np.arange(276 * 31, len(features))
+    quantiles = make_baseline("seasonal_har", LEVELS, HORIZONS).fit(features, TRAIN).predict(features, test)
+    return predictions_frame(features, test, quantiles, np.ones((len(test), 5)), LEVELS, HORIZONS)
+
+
+class Law:
+    """Normal returns whose spread is that of the bar, scaled by the root of time."""
+
+    def __init__(self, features: pd.DataFrame) -> None:
+        self.sigma = features.set_index("ts")["sigma"]
+        self.asked = 0
+
+    def quantiles_at(self, ts: pd.Series, levels: tuple[float, ...]) -> pd.DataFrame:
+        self.asked += len(ts)
+        spread = self.sigma.loc[ts].to_numpy()[:, None] * np.sqrt(BARS)
+        frame = pd.DataFrame({"ts": np.repeat(ts.array, 5), "horizon": list(HORIZONS) * len(ts)})
+        return frame.assign(**{level_name(tau): (spread * stats.norm.ppf(tau)).ravel() for tau in levels})
+
+
+def test_a_model_that_is_seasonal_har_gains_nothing_over_it_and_something_over_constants(
+    features: pd.DataFrame, predictions: pd.DataFrame
+) -> None:
+    scores = verdict(predictions, features, TRAIN, None, LEVELS, CONFIG)
+    for horizon, row in scores["table"]["seasonal_har"].items():
+        assert scores["table"]["model"][horizon] == pytest.approx(row)
+    for row in scores["gains"]["seasonal_har"].values():
+        assert list(row.values()) == pytest.approx([0, 0, 0], abs=1e-12)
+    assert scores["gains"]["constants"]["15m"]["low"] > 0
+    assert "truth" not in scores
+    assert max(len(line) for line in scores["text"].splitlines()) <= 110
+
+
+def test_the_law_is_asked_at_so_many_anchors_and_sets_the_ceiling(
+    features: pd.DataFrame, predictions: pd.DataFrame
+) -> None:
+    law = Law(features)
+    truth = verdict(predictions, features, TRAIN, law, LEVELS, CONFIG)["truth"]
+    assert law.asked == 300
+    assert truth["truth"]["15m"]["learnable_share"] == pytest.approx(1)
+    assert truth["constants"]["mean"]["learnable_share"] == 0
+    assert 0 < truth["time_of_day"]["15m"]["learnable_share"] < truth["model"]["15m"]["learnable_share"]
+
+
+def test_forecasts_at_unknown_anchors_are_refused(features: pd.DataFrame, predictions: pd.DataFrame) -> None:
+    moved = predictions.assign(ts=predictions["ts"] + pd.Timedelta(minutes=1))
+    with pytest.raises(ValueError, match="expected every anchor among the features"):
+        verdict(moved, features, TRAIN, None, LEVELS, CONFIG)
+
+
+def test_a_test_use_names_the_configuration_by_a_hash_that_every_part_of_it_changes(predictions: pd.DataFrame) -> None:
+    metadata = {"fingerprint": "f", "model": {"size": "test"}, "train": {}, "scale": {}, "quantiles": [0.5]}
+    metadata["data"] = {"fingerprint": "d"}
+    first = use_record({"metadata": metadata}, predictions, CONFIG)
+    again = use_record({"metadata": dict(metadata)}, predictions, CONFIG)
+    other = use_record({"metadata": {**metadata, "scale": {"kind": "constant"}}}, predictions, CONFIG)
+    assert first["configuration"] == again["configuration"] != other["configuration"]
+    assert first["anchors"] == predictions["ts"].nunique()
