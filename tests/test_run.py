@@ -8,8 +8,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
-
 from tests.kedro_command import PROJECT, kedro, newest, output_of
+
 
 @pytest.fixture(scope="module")
 def toy(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
@@ -66,7 +66,20 @@ def test_same_seed_same_metrics_and_train_needs_features_alone(toy: tuple[Path, 
     report = data / "08_reporting" / "validation_metrics.json"
     first = json.loads(report.read_text())
     report.unlink()
-    output_of(kedro("run", "--env", "test", "--pipeline", "train", "--runner", "ThreadRunner", "--params", "train.resume=never", data=data))
+    output_of(
+        kedro(
+            "run",
+            "--env",
+            "test",
+            "--pipeline",
+            "train",
+            "--runner",
+            "ThreadRunner",
+            "--params",
+            "train.resume=never",
+            data=data,
+        )
+    )
     assert json.loads(report.read_text()) == first
 
 

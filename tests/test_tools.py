@@ -14,7 +14,6 @@ from pathlib import Path
 import nbformat
 import pytest
 from nbclient import NotebookClient
-
 from tests.kedro_command import KEDRO, PROJECT, environment, kedro, output_of
 
 

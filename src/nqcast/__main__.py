@@ -1,4 +1,4 @@
-"""`python -m nqcast` runs the packaged project: the same options as `kedro run`, with --conf-source for its configuration."""
+"""`python -m nqcast`: the options of `kedro run`, and --conf-source for the configuration beside the wheel."""
 
 import sys
 from pathlib import Path

@@ -57,7 +57,8 @@ def test_a_fitted_scale_is_taken_as_it_is(features):
     scale = make_scale(ScaleConfig(kind="constant")).fit(features, positions(splits, "train"))
     module = NQDataModule.from_frames(features, splits, scale)
     assert module.scale is scale
-    assert (next(iter(module.val_loader))["scale"] == 1).all()
+    expected = scale.transform(features)[: module.batch_size].astype(np.float32)
+    np.testing.assert_array_equal(next(iter(module.val_loader))["scale"].numpy(), expected)
 
 
 def test_rolling_quantiles_reach_the_batches_row_by_row(features):

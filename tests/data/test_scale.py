@@ -115,9 +115,11 @@ def test_the_profile_is_learned_between_the_first_and_the_last_train_anchor(feat
 def test_a_constant_scale_returns_the_quantiles_of_the_train_returns(features, train):
     scale = make_scale(ScaleConfig(kind="constant")).fit(features, train)
     assert isinstance(scale, ConstantScale)
-    assert (scale.transform(features) == 1).all()
+    scale_NH = scale.transform(features)
+    np.testing.assert_allclose(scale_NH[0], [features[name].iloc[train].abs().mean() for name in TARGETS])
+    assert (scale_NH == scale_NH[0]).all()
     expected = np.stack([np.quantile(features[name].iloc[train].dropna(), LEVELS) for name in TARGETS])
-    np.testing.assert_allclose(scale.unit_quantiles_HQ, expected, rtol=1e-12)
+    np.testing.assert_allclose(scale.unit_quantiles_HQ * scale_NH[0][:, None], expected, rtol=1e-12)
 
 
 @pytest.mark.parametrize("config", [ScaleConfig(), ScaleConfig(kind="constant"), ScaleConfig(predictors="ewma12")])

@@ -102,18 +102,25 @@ def _targets(features: pd.DataFrame, train_positions: np.ndarray) -> np.ndarray:
 
 
 class ConstantScale(Scale):
-    """No scale at all: s = 1, so the unit quantiles are the constant quantiles of the train returns."""
+    """No model of volatility: one number per horizon, so that scale times unit quantiles are the train quantiles.
+
+    The number is the mean of |target|, not 1: a loss in raw returns is near 4e-4, where an absolute `min_delta` would
+    mean percents and the longest horizon would weigh most.
+    """
+
+    _arrays = ("unit_quantiles_HQ", "scale_H")
 
     def fit(self, features: pd.DataFrame, train_positions: np.ndarray) -> Self:
-        """Take the quantiles of the targets at the train anchors."""
+        """Take the mean |target| and the quantiles of target / scale at the train anchors."""
         y_NH = _targets(features, train_positions)
-        self._fit_quantiles(y_NH, np.ones_like(y_NH))
+        self.scale_H = np.maximum(np.nanmean(np.abs(y_NH), axis=0), self.config.floor)
+        self._fit_quantiles(y_NH, self.scale_H)
         return self
 
     def transform(self, features: pd.DataFrame) -> np.ndarray:
-        """Ones (N, H)."""
+        """The same (H,) scales on every row: (N, H), in return units."""
         self._require_fit()
-        return np.ones((len(features), len(HORIZONS)))
+        return np.tile(self.scale_H, (len(features), 1))
 
 
 class SeasonalHAR(Scale):

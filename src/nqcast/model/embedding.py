@@ -2,7 +2,6 @@
 
 Shapes: B batch · T bars · F variables · P patches · D width.
 """
-# ruff: noqa: N815 - shape suffixes in class scope are meant
 
 import math
 from typing import NamedTuple

@@ -2,7 +2,6 @@
 
 Shapes: B batch · H horizons · Q levels.
 """
-# ruff: noqa: N815 - shape suffixes in class scope are meant
 
 import torch
 from torch import Tensor, nn

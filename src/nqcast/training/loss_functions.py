@@ -2,7 +2,6 @@
 
 Shapes: B batch · H horizons · Q levels. A target that is NaN is undefined and takes no part.
 """
-# ruff: noqa: N815 - shape suffixes in class scope are meant
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields

@@ -79,7 +79,14 @@ def train_model(
         scale,
         data_card,
         ModelConfig(**{**model.model_dump(), "quantiles": levels, "n_horizons": len(HORIZONS)}),
-        TrainConfig(**{**train.model_dump(), "quantiles": levels, "horizons": tuple(HORIZONS)}),
+        TrainConfig(
+            **{
+                **train.model_dump(),
+                "quantiles": levels,
+                "horizons": tuple(HORIZONS),
+                "start_name": scale["scalars"]["config"]["kind"],
+            }
+        ),
     )
     return run.train(run_directory)
 

@@ -58,7 +58,7 @@ class TrainingRun:
         """Train below `root`; returns the checkpoint artifact and the history, one dict per epoch."""
         directory = root / self.fingerprint
         module = self._data_module()
-        trainer = create_trainer(MIGT_TVDT(self.model), self.config, module, directory)
+        trainer = create_trainer(MIGT_TVDT(self.model, seed=self.config.seed), self.config, module, directory)
         trainer.reference_losses["constants"] = self._constant_losses()
         logger.info("run directory %s; %s", directory, trainer.model.summary())
         history = trainer.train()
