@@ -90,8 +90,8 @@ def learnable(config: SimulationConfig, features: pd.DataFrame, splits: pd.DataF
     total = np.zeros((3, len(HORIZONS)))
     for begin in range(0, len(pick), 32):
         part = slice(begin, begin + 32)
-        # Draws of another market seed, so that no quantile meets the sample that it was taken from.
-        draws = _other_draws(truth, features["ts"].iloc[pick[part]])
+        # Another seed, so that no quantile meets the sample that it was taken from.
+        draws = truth.sample(truth.anchors(features["ts"].iloc[pick[part]]), 1024, seed=config.seed + 1)
         for row, quantiles in enumerate((exact, har, constant)):
             error = draws[..., None] - quantiles[part][:, :, None]
             total[row] += np.nansum(np.maximum(LEVEL * error, (LEVEL - 1) * error).mean((2, 3)), axis=0)
@@ -107,15 +107,8 @@ def learnable(config: SimulationConfig, features: pd.DataFrame, splits: pd.DataF
     }
 
 
-def _other_draws(truth: TrueLaw, ts: pd.Series) -> np.ndarray:
-    seed, truth.config = truth.config, truth.config.model_copy(update={"seed": truth.config.seed + 1_000_003})
-    draws = truth.sample(truth.anchors(ts), 1024)
-    truth.config = seed
-    return draws
-
-
 def figure(real: dict[str, Any], simulated: dict[str, Any], path: Path) -> None:
-    """Four panels: diurnal shape, autocorrelation of |r|, leverage, skill."""
+    """Six panels: diurnal shape, autocorrelation of |r|, leverage, spread, kurtosis, skill."""
     fig, axes = plt.subplots(2, 3, figsize=(13, 7.2), constrained_layout=True)
     styles = (("real bars", real, "#0072B2", "o-"), ("simulated", simulated, "#D55E00", "s--"))
     for name, found, colour, style in styles:

@@ -126,7 +126,7 @@ def test_an_anchor_has_the_same_quantiles_in_any_company(law: TrueLaw) -> None:
 def test_stated_monte_carlo_error_matches_the_excess_against_a_far_larger_sample(law: TrueLaw) -> None:
     ts = _anchors(law, 80)
     rough = law.quantiles_at(ts, LEVELS, paths=256)
-    fine = law.sample(law.anchors(ts), 8192)[:, 0]
+    fine = law.sample(law.anchors(ts), 8192, seed=99)[:, 0]
 
     def loss(quantiles: np.ndarray) -> float:
         error = fine[:, :, None] - quantiles[:, None]
@@ -140,7 +140,7 @@ def test_stated_monte_carlo_error_matches_the_excess_against_a_far_larger_sample
 def test_monte_carlo_error_is_under_two_percent_of_the_gap_between_constants_and_truth(law: TrueLaw) -> None:
     ts = _anchors(law, 400)
     frame = law.quantiles_at(ts, LEVELS)
-    draws = law.sample(law.anchors(ts), 512)
+    draws = law.sample(law.anchors(ts), 512, seed=99)
     level = np.array(LEVELS)
 
     def loss(quantiles: np.ndarray, column: int) -> float:

@@ -110,10 +110,10 @@ class TrueLaw:
         frame.insert(1, "horizon", index.get_level_values(1))
         return frame.assign(mc_error=error.ravel())
 
-    def sample(self, anchors: Anchors, paths: int) -> FloatArray:
+    def sample(self, anchors: Anchors, paths: int, seed: int | None = None) -> FloatArray:
         """Log returns (A, H, paths) drawn from the law at each anchor, NaN where undefined.
 
-        An anchor's draws depend on its own stamp alone, not on the company it is asked in.
+        An anchor's draws depend on its own stamp and the seed (default: the market's), not on the company it is asked in.
         """
         returns = np.full((*anchors.steps.shape, paths), np.nan)
         most = int(anchors.steps.max(initial=0))
@@ -121,7 +121,8 @@ class TrueLaw:
             return returns
         state = _State.at(self, anchors, paths)
         minutes = (anchors.ts.asi8 // MINUTE_NS).tolist()
-        draws = [np.random.default_rng([self.config.seed, PATHS_STREAM, minute]) for minute in minutes]
+        seed = self.config.seed if seed is None else seed
+        draws = [np.random.default_rng([seed, PATHS_STREAM, minute]) for minute in minutes]
         symbols = np.stack([rng.integers(0, INNOVATIONS, (2, most, paths // 2), np.uint16) for rng in draws], axis=2)
         opening = state.price.copy()
         for step in range(most):

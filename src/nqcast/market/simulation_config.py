@@ -38,23 +38,23 @@ class SimulationConfig(BaseModel):
         description="Power of the time-of-day profile of volatility; 0 is a flat day (number).",
     )
     degrees_of_freedom: float = Field(
-        default=4.0, gt=2, le=1e6, description="Degrees of freedom of the Student t innovations (number)."
+        default=3.5, gt=2, le=1e6, description="Degrees of freedom of the Student t innovations (number)."
     )
     slow_half_life: float = Field(default=9000.0, gt=0, description="Half-life of the slow component (traded minutes).")
     slow_deviation: float = Field(
-        default=0.9, ge=0, le=2, description="Long-run standard deviation of the slow log variance (number)."
+        default=0.8, ge=0, le=2, description="Long-run standard deviation of the slow log variance (number)."
     )
-    fast_half_life: float = Field(default=20.0, gt=0, description="Half-life of the fast component (traded minutes).")
+    fast_half_life: float = Field(default=22.0, gt=0, description="Half-life of the fast component (traded minutes).")
     fast_deviation: float = Field(
         default=0.1, ge=0, le=2, description="Its long-run standard deviation from the size of returns alone (number)."
     )
     trend_half_life: float = Field(
-        default=50.0,
+        default=30.0,
         gt=0,
         description="Half-life of the trend of signed returns that moves the fast one (traded minutes).",
     )
     leverage_deviation: float = Field(
-        default=1.25, ge=0, le=2, description="Its long-run standard deviation from the sign of returns alone (number)."
+        default=1.2, ge=0, le=2, description="Its long-run standard deviation from the sign of returns alone (number)."
     )
     variance_floor_ticks: float = Field(
         default=0.75, ge=0.5, le=5, description="Smallest standard deviation of a 1-minute move (ticks)."
