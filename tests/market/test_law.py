@@ -10,7 +10,7 @@ from nqcast.data.features import build_features
 from nqcast.market.config import IngestConfig
 from nqcast.market.front_path import MINUTE_NS, _Walk, front_path
 from nqcast.market.ingest import build_bars
-from nqcast.market.law import TrueLaw
+from nqcast.market.law import TrueLaw, _State
 from nqcast.market.simulation_config import SimulationConfig
 from nqcast.market.simulator import simulate
 from nqcast.market.volatility import (
@@ -94,6 +94,33 @@ def test_monte_carlo_agrees_with_running_the_market_itself_from_the_same_state(l
     drawn = law.sample(anchors, 8192)[0, list(HORIZONS).index("60m")]
     assert stats.ks_2samp(returns, drawn).pvalue > 0.01
     assert np.std(returns) == pytest.approx(np.std(drawn), rel=0.06)
+
+
+def test_one_path_of_the_monte_carlo_takes_the_steps_of_the_market() -> None:
+    """Same innovations, same state: on a coarse tick, where rounding matters most, and with missing minutes."""
+    truth = TrueLaw(SimulationConfig(seed=5, sessions=5, tick=1.0, fast_deviation=1.0, missing_strength=2.0))
+    anchors = truth.anchors(_anchors(truth, 1))
+    row, steps, paths = int(anchors.first[0]), 60, 64
+    state = _State.at(truth, anchors, paths)
+    rng = np.random.default_rng(0)
+    symbols = rng.integers(0, 65_536, (2, steps, 1, paths // 2), np.uint16)
+    for step in range(steps):
+        state.advance(truth, anchors.first + step, symbols[0, step], symbols[1, step])
+    same = []
+    base, missing = truth._variance[row : row + steps].astype(float), truth._missing[row : row + steps]
+    table = innovation_table(truth.config.degrees_of_freedom)
+    for path in range(paths):
+        sign, column = (1, path) if path < paths // 2 else (-1, path - paths // 2)
+        walk = _Walk(truth.config)
+        walk.price = int(truth.path.previous[row])
+        walk.state = tuple(float(part[row]) for part in (truth.path.slow, truth.path.fast, truth.path.trend))
+        traded = symbols[1, :, 0, column] >= missing
+        walk.run(base, sign * table[symbols[0, :, 0, column]], traded, np.zeros(steps))
+        same.append(
+            walk.price == state.price[0, path]
+            and walk.state == pytest.approx([part[0, path] for part in (state.slow, state.fast, state.trend)], abs=3e-3)
+        )
+    assert np.mean(same) > 0.9  # single precision rounds a rare move to the neighbouring tick
 
 
 def test_outcomes_fall_below_the_true_quantiles_as_often_as_the_levels_say(law: TrueLaw) -> None:

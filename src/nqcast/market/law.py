@@ -113,7 +113,7 @@ class TrueLaw:
     def sample(self, anchors: Anchors, paths: int, seed: int | None = None) -> FloatArray:
         """Log returns (A, H, paths) drawn from the law at each anchor, NaN where undefined.
 
-        An anchor's draws depend on its own stamp and the seed (default: the market's), not on the company it is asked in.
+        An anchor's draws depend on its stamp and the seed (default: the market's), not on the company it is asked in.
         """
         returns = np.full((*anchors.steps.shape, paths), np.nan)
         most = int(anchors.steps.max(initial=0))
