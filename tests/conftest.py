@@ -21,5 +21,7 @@ def real_data() -> Path:
     """The folder of real NQ bars (kept beside the project, never inside it); skips where it is absent."""
     folder = Path(os.environ.get("NQCAST_REAL_DATA", PROJECT.parent / "shared" / "data"))
     if not (folder / "nq_1m_2015-06_2016-12.parquet").is_file():
-        pytest.skip(f"no real bars in {folder}: put them there or set NQCAST_REAL_DATA to their folder to run this test")
+        pytest.skip(
+            f"no real bars in {folder}: put them there or set NQCAST_REAL_DATA to their folder to run this test"
+        )
     return folder

@@ -76,8 +76,7 @@ def test_a_bad_file_meets_one_clear_error(content: bytes | None, message: str, t
     bars = tmp_path / "bars.parquet"
     if content is not None:
         bars.write_bytes(content)
-    done = kedro("run", "--env", "nq", "--params", f"bars={bars}", data=tmp_path)
-    text = done.stdout + done.stderr
-    assert done.returncode != 0
+    text = output_of(kedro("run", "--env", "nq", "--params", f"bars={bars}", data=tmp_path), fails=True)
+    assert "Traceback" not in text
     assert message in text
     assert "bars.parquet" in text

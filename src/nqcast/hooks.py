@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import logging
+import os
+import sys
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 from kedro.framework.context import KedroContext
 from kedro.framework.hooks import hook_impl
-from kedro.io import DataCatalog
+from kedro.io import DataCatalog, DatasetError
 from rich.console import Console
 from rich.table import Table
 
 from nqcast.parameters import check_parameters
-
-logger = logging.getLogger(__name__)
 
 
 class ParameterHook:
@@ -26,6 +26,7 @@ class ParameterHook:
     @hook_impl
     def after_context_created(self, context: KedroContext) -> None:
         """Check all groups at once."""
+        show_bad_input_in_one_line()
         check_parameters(context.config_loader["parameters"])
 
 
@@ -63,6 +64,25 @@ class SummaryHook:
         for name, path in rows:
             table.add_row(name, _relative(path, Path(run_params["project_path"])))
         console.print(table, soft_wrap=True)
+
+
+def show_bad_input_in_one_line() -> None:
+    """Let an uncaught ValueError or DatasetError of a command end in its message: bad input is no crash to debug.
+
+    NQCAST_TRACEBACK=1 keeps the traceback; any other exception keeps it always.
+    """
+    if os.environ.get("NQCAST_TRACEBACK") or getattr(sys.excepthook, "is_short", False):
+        return
+    previous = sys.excepthook
+
+    def show(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if isinstance(error, ValueError | DatasetError):
+            sys.stderr.write(f"\nerror: {error}\n(NQCAST_TRACEBACK=1 shows where it was raised)\n")
+        else:
+            previous(kind, error, trace)
+
+    show.is_short = True  # type: ignore[attr-defined]
+    sys.excepthook = show
 
 
 def _path_of(catalog: DataCatalog, name: str) -> Path | None:

@@ -48,3 +48,21 @@ def draw_fan_chart(predictions: pd.DataFrame, features: pd.DataFrame, config: Ev
     from nqcast.evaluation.figures import fan_chart
 
     return fan_chart(predictions, features, config)
+
+
+def write_report(
+    predictions: pd.DataFrame,
+    features: pd.DataFrame,
+    splits: pd.DataFrame,
+    checkpoint: dict[str, Any],
+    history: list[dict[str, Any]],
+    test_uses: list[dict[str, Any]],
+    config: EvaluateConfig,
+) -> str:
+    """One self-contained page: better than the baselines, by how much, how sure, calibrated, and when it fails."""
+    from nqcast.data.splits import positions
+    from nqcast.evaluation.evidence import Evidence
+    from nqcast.evaluation.report import render_report
+
+    train, metadata = positions(splits, "train"), checkpoint["metadata"]
+    return render_report(Evidence(predictions, features, train, metadata, history, len(test_uses), config))

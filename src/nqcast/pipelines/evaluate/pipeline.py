@@ -1,4 +1,4 @@
-"""checkpoint, features → predictions, scores, fan_chart."""
+"""checkpoint, features → predictions, scores, fan_chart, report."""
 
 from kedro.pipeline import Node, Pipeline
 
@@ -29,6 +29,15 @@ def create_pipeline() -> Pipeline:
                 inputs=["predictions", "features", "params:evaluate"],
                 outputs="fan_chart",
                 name="draw_fan_chart",
+            ),
+            Node(
+                nodes.write_report,
+                inputs=[
+                    *("predictions", "features", "splits", "checkpoint", "history", "test_uses"),
+                    "params:evaluate",
+                ],
+                outputs="report",
+                name="write_report",
             ),
         ]
     )
