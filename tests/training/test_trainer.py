@@ -240,7 +240,7 @@ def test_a_checkpoint_of_another_architecture_is_refused_with_the_differences(
 
 
 def test_checkpoints_by_time_are_written_inside_an_epoch(make_trainer: MakeTrainer) -> None:
-    trainer = make_trainer(checkpoint_minutes=1e-9, epochs=1)
+    trainer = make_trainer(every_minutes=1e-9, epochs=1)
     names = []
     inner = trainer.store.save
     trainer.store.save = lambda name, *rest: (names.append(name), inner(name, *rest))

@@ -6,7 +6,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 # Fields that may differ between a run and its continuation: they do not change what a step computes.
-FREE_ON_RESUME = frozenset({"epochs", "patience", "resume", "log_every", "top_k", "checkpoint_minutes", "device"})
+FREE_ON_RESUME = frozenset({"epochs", "patience", "resume", "log_every", "top_k", "every_minutes", "device"})
 
 
 class TrainConfig(BaseModel):
@@ -40,7 +40,7 @@ class TrainConfig(BaseModel):
         default=0.0, ge=0, description="Weight of the 80 % interval's width in the loss (ratio)."
     )
     top_k: int = Field(default=3, ge=1, description="Checkpoints kept by val_loss, beside the latest (count).")
-    checkpoint_minutes: float | None = Field(
+    every_minutes: float | None = Field(
         default=None,
         gt=0,
         description="Also write a checkpoint inside an epoch after this time; none = never (minutes).",

@@ -238,7 +238,7 @@ class Trainer:
         return values | skills(values, references | self.reference_losses, horizons)
 
     def _save_by_time(self) -> None:
-        minutes = self.config.checkpoint_minutes
+        minutes = self.config.every_minutes
         if minutes is not None and time.monotonic() - self._saved_at > 60 * minutes:
             self._save(val_loss=None)
 
