@@ -70,7 +70,7 @@ def train_model(
     quantiles: list[float],
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Train on the best device there is; the best checkpoint by validation loss comes back, with the history."""
-    from nqcast.pipelines.train.training_run import TrainingRun
+    from nqcast.experiment.training_run import TrainingRun
 
     levels = tuple(quantiles)
     run = TrainingRun(

@@ -19,6 +19,7 @@ from nqcast.data.splits import positions
 from nqcast.evaluation.baselines import make_baseline
 from nqcast.evaluation.forecasts import targets_at
 from nqcast.evaluation.metrics import mean_pinball
+from nqcast.evaluation.predict import load_model
 from nqcast.model import MIGT_TVDT
 from nqcast.model.config import ModelConfig
 from nqcast.training import create_trainer
@@ -39,6 +40,7 @@ class TrainingRun:
     data_card: dict[str, Any]
     model: ModelConfig
     config: TrainConfig
+    warm_start: dict[str, Any] | None = None  # a checkpoint of the same model, trained on earlier anchors
 
     @property
     def fingerprint(self) -> str:
@@ -52,13 +54,15 @@ class TrainingRun:
             "model": self.model.model_dump(mode="json"),
             "train": self.config.model_dump(mode="json", exclude=set(FREE_ON_RESUME)),
         }
+        if self.warm_start is not None:
+            content["warm_start"] = self.warm_start["metadata"]["fingerprint"]
         return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
     def train(self, root: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         """Train below `root`; returns the checkpoint artifact and the history, one dict per epoch."""
         directory = root / self.fingerprint
         module = self._data_module()
-        trainer = create_trainer(MIGT_TVDT(self.model, seed=self.config.seed), self.config, module, directory)
+        trainer = create_trainer(self._start(), self.config, module, directory)
         trainer.reference_losses["constants"] = self._constant_losses()
         logger.info("run directory %s; %s", directory, trainer.model.summary())
         history = trainer.train()
@@ -66,6 +70,18 @@ class TrainingRun:
         if best is None:
             raise RuntimeError(f"training left no whole checkpoint in {directory}: see the log above for its reason")
         return self._artifact(best), history
+
+    def _start(self) -> MIGT_TVDT:
+        """The network before its first step; base quantiles and feature moments are set from the anchors afterwards."""
+        if self.warm_start is None:
+            return MIGT_TVDT(self.model, seed=self.config.seed)
+        earlier = ModelConfig(**self.warm_start["metadata"]["model"])
+        if earlier != self.model:
+            raise ValueError(
+                f"expected a warm start from a checkpoint of the same model, found {earlier} for {self.model}: "
+                "start from one with the same model.* parameters, or cold"
+            )
+        return load_model(self.warm_start)
 
     def _data_module(self) -> NQDataModule:
         loader = LoaderConfig(
