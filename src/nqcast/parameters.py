@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from nqcast.data.config import LEVELS, FeaturesConfig, ScaleConfig, SplitConfig
 from nqcast.evaluation.config import EvaluateConfig
+from nqcast.forecast.config import ForecastConfig
 from nqcast.market.config import IngestConfig
 from nqcast.model.config import ModelConfig
 from nqcast.tracking.config import TrackingConfig
@@ -39,6 +40,7 @@ class Parameters(BaseModel):
     model: ModelConfig = ModelConfig()
     train: TrainConfig = TrainConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
+    forecast: ForecastConfig = ForecastConfig()
     tracking: TrackingConfig = TrackingConfig()
 
     @field_validator("quantiles")

@@ -2,7 +2,7 @@
 
 from kedro.pipeline import Pipeline
 
-from nqcast.pipelines import evaluate, features, ingest, train
+from nqcast.pipelines import evaluate, features, forecast, ingest, train
 
 
 def register_pipelines() -> dict[str, Pipeline]:
@@ -15,6 +15,7 @@ def register_pipelines() -> dict[str, Pipeline]:
         "features": features.create_pipeline(),
         "train": train.create_pipeline(),
         "evaluate": evaluate.create_pipeline(),
+        "forecast": forecast.create_pipeline(),
     }
     pipelines["__default__"] = pipelines["ingest"] + pipelines["features"] + pipelines["train"] + pipelines["evaluate"]
     return pipelines

@@ -49,19 +49,10 @@ class CheckpointDataset(VerifiedDataset[Checkpoint]):
         return path / MANIFEST
 
     def _read(self, path: Path) -> Checkpoint:
-        _refuse_pickle_inside(path)
-        tensors = read_verified(path / TENSORS, path / MANIFEST)
-        document = read_verified(path / DOCUMENT, path / MANIFEST)
-        try:
-            return {"tensors": tensors_from_bytes(tensors), "metadata": json.loads(document)}
-        except SafetensorError as error:
-            raise DatasetError(f"expected safetensors in {path / TENSORS}, found something else: {error}") from error
+        return read_checkpoint(path)
 
     def _write(self, path: Path, data: Checkpoint) -> None:
-        tensors, metadata = _checked(data)
-        document = json.dumps(plain(metadata, "metadata"), indent=2, ensure_ascii=False) + "\n"
-        files = {TENSORS: bytes_from_tensors(tensors), DOCUMENT: document.encode()}
-        inside = {f"{path.name}/{name}": content for name, content in files.items()}
+        inside = {f"{path.name}/{name}": content for name, content in checkpoint_files(data).items()}
         write_folder(path.parent, inside, f"{path.name}/{MANIFEST}")
 
     def _verify(self, path: Path) -> None:
@@ -70,6 +61,29 @@ class CheckpointDataset(VerifiedDataset[Checkpoint]):
 
     def _content_hash(self, path: Path) -> str:
         return sha256_hex(self._manifest(path).read_bytes())
+
+
+def read_checkpoint(folder: Path) -> Checkpoint:
+    """The checkpoint in `folder` (model.safetensors, checkpoint.json and their manifest).
+
+    Raises:
+        DatasetError: a pickle, or a file that is no safetensors.
+        VerificationError: a file is missing or not what was written.
+    """
+    _refuse_pickle_inside(folder)
+    tensors = read_verified(folder / TENSORS, folder / MANIFEST)
+    document = read_verified(folder / DOCUMENT, folder / MANIFEST)
+    try:
+        return {"tensors": tensors_from_bytes(tensors), "metadata": json.loads(document)}
+    except SafetensorError as error:
+        raise DatasetError(f"expected safetensors in {folder / TENSORS}, found something else: {error}") from error
+
+
+def checkpoint_files(data: Checkpoint) -> dict[str, bytes]:
+    """The content of a checkpoint's two files by name; DatasetError where `data` is no checkpoint."""
+    tensors, metadata = _checked(data)
+    document = json.dumps(plain(metadata, "metadata"), indent=2, ensure_ascii=False) + "\n"
+    return {TENSORS: bytes_from_tensors(tensors), DOCUMENT: document.encode()}
 
 
 def refuse_pickle(path: Path | PurePosixPath) -> None:

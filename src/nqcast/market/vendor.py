@@ -67,9 +67,7 @@ def _read_parquet(file: Path) -> pd.DataFrame:
         frame = pd.read_parquet(file)
     except (OSError, ValueError) as error:  # pyarrow's errors are ValueErrors
         raise ValueError(f"expected a parquet file, found {file} that is none or is damaged ({error})") from error
-    if isinstance(frame.index, pd.DatetimeIndex):
-        frame = frame.reset_index(names=frame.index.name or "ts")
-    return _normalised(frame)
+    return as_raw_bars(frame)
 
 
 def _read_csv(file: Path) -> pd.DataFrame:
@@ -82,11 +80,16 @@ def _read_csv(file: Path) -> pd.DataFrame:
         frame = pd.read_csv(file, sep=separator, dtype=types)
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError, OSError) as error:
         raise ValueError(f"expected a comma-separated text file, found {file} that is none ({error})") from error
-    return _normalised(frame)
+    return as_raw_bars(frame)
 
 
-def _normalised(frame: pd.DataFrame) -> pd.DataFrame:
-    """The frame under our column names, with stamps parsed and the other columns left out."""
+def as_raw_bars(frame: pd.DataFrame) -> pd.DataFrame:
+    """A frame of bars under our column names, with stamps parsed and the other columns left out.
+
+    A DatetimeIndex is taken for the stamps. ValueError where stamps or prices are missing.
+    """
+    if isinstance(frame.index, pd.DatetimeIndex):
+        frame = frame.reset_index(names=frame.index.name or "ts")
     lower = {str(column).strip().lower(): column for column in reversed(frame.columns)}
     found = {
         name: frame[lower[spelling]]

@@ -1,0 +1,48 @@
+"""Parameters of a forecast from the newest bars; imports neither torch nor matplotlib."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Literal
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+
+from nqcast.data.config import WARMUP_BARS
+
+
+class ForecastConfig(BaseModel):
+    """When a forecast is issued, and which bars are too old or too full of holes to issue one."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    as_of: AwareDatetime | None = Field(
+        default=None,
+        description="Time of the forecast, with a zone (2016-11-09T14:30:00Z): only bars that had ended then are read. "
+        "None: the end of the newest bar.",
+    )
+    max_age_minutes: float | None = Field(
+        default=None,
+        gt=0,
+        description="Oldest newest bar that is taken, from its end to as_of, or to the clock where as_of is not given; "
+        "minutes. None: any age, which suits a file of history.",
+    )
+    max_gap_minutes: int = Field(
+        default=60,
+        ge=5,
+        description="Longest stretch of open market without a trade inside the model's window (minutes).",
+    )
+    min_bars: int = Field(
+        default=WARMUP_BARS,
+        ge=1,
+        description="Fewest five-minute bars up to the forecast; the scale's slowest average fills in 20 sessions.",
+    )
+    history_bars: int = Field(
+        default=96, ge=2, le=2000, description="Five-minute bars of price shown before the fan in the charts."
+    )
+    device: Literal["auto", "cpu", "cuda", "mps"] = Field(
+        default="cpu", description="Where the model runs; one window is quickest on the CPU."
+    )
+
+    def now(self) -> dt.datetime:
+        """The time against which the age of the bars counts."""
+        return self.as_of or dt.datetime.now(dt.UTC)

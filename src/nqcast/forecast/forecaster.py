@@ -1,0 +1,163 @@
+"""From raw bars and a checkpoint to quantiles of returns and prices from now."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from nqcast.data.config import FEATURES, HORIZONS, FeaturesConfig
+from nqcast.data.features import build_features
+from nqcast.data.windows import WindowTable
+from nqcast.evaluation.calibration import ConformalCalibration
+from nqcast.evaluation.metrics import Floats
+from nqcast.evaluation.predict import load_model, load_scale
+from nqcast.forecast.config import ForecastConfig
+from nqcast.forecast.freshness import BAR, Anchor, check_window, choose_anchor, known_bars
+from nqcast.market.config import IngestConfig
+from nqcast.market.ingest import build_bars
+from nqcast.market.schema import check_raw_bars, infer_spacing
+from nqcast.market.vendor import as_raw_bars, read_bars
+from nqcast.training.precision import pick_device
+
+Bars = pd.DataFrame | str | Path
+
+
+@dataclass(frozen=True)
+class Issued:
+    """A forecast and what it was made from.
+
+    forecast: one row per horizon and level (see `Forecaster.forecast`); recent: ts, raw_close and traded of the bars
+    before it; session_close and newest (end of the newest bar), both UTC; calibrated: whether offsets were applied.
+    """
+
+    forecast: pd.DataFrame
+    recent: pd.DataFrame
+    session_close: pd.Timestamp
+    newest: pd.Timestamp
+    calibrated: bool
+
+
+class Forecaster:
+    """A checkpoint that is ready to forecast; made by `nqcast.load`.
+
+    Args:
+        checkpoint: tensors and metadata of a trained model.
+        calibration: the state of a ConformalCalibration that was fitted for this checkpoint; None applies none.
+        config: age, gaps and history that are asked of the bars.
+        ingest: how raw bars are checked; whether volume is needed follows from the checkpoint.
+
+    Raises:
+        ValueError: a broken checkpoint, or a calibration of another one.
+    """
+
+    def __init__(
+        self,
+        checkpoint: dict[str, Any],
+        calibration: dict[str, Any] | None = None,
+        config: ForecastConfig | None = None,
+        ingest: IngestConfig | None = None,
+    ) -> None:
+        self.metadata = checkpoint["metadata"]
+        self.config = config or ForecastConfig()
+        self._device = pick_device(self.config.device)
+        self.model, self.scale = load_model(checkpoint).to(self._device), load_scale(checkpoint)
+        self._volume = _trained_with_volume(checkpoint)
+        given = ingest or IngestConfig()
+        self.ingest = given.model_copy(update={"volume": given.volume and self._volume})
+        self.calibration = (
+            None
+            if calibration is None
+            else ConformalCalibration.from_state(calibration, self.metadata.get("fingerprint", ""))
+        )
+
+    @property
+    def levels(self) -> tuple[float, ...]:
+        """Probabilities of the quantiles, rising."""
+        return tuple(self.metadata["quantiles"])
+
+    def forecast(self, bars: Bars) -> pd.DataFrame:
+        """Quantiles from the newest bar on.
+
+        Args:
+            bars: raw bars as a frame (ts or a DatetimeIndex, open, high, low, close, volume, contract) or a file of
+                them; 1- or 5-minute, some twenty sessions or more.
+
+        Returns:
+            One row per horizon and level: issue_time (end of the newest bar, UTC), target_time, horizon, level,
+            return_quantile (log return), price_quantile (index points, from the raw price), last_price, contract.
+            The quantiles are NaN where the session closes before target_time.
+
+        Raises:
+            ForecastRefusedError: stale, gappy or too few bars, or a session that is over.
+            ValueError: the frame is not one of bars.
+        """
+        return self.issue(bars).forecast
+
+    def issue(self, bars: Bars) -> Issued:
+        """The forecast with what it was made from; arguments and errors are those of `forecast`."""
+        table, anchor = self._table(bars)
+        past = table.iloc[: anchor.row + 1]
+        check_window(past.iloc[-self.model.config.context :], self.config, self.ingest)
+        frame = self._frame(self.quantiles(past), past.iloc[-1], anchor)
+        recent = past[["ts", "raw_close", "traded"]].tail(self.config.history_bars).reset_index(drop=True)
+        return Issued(frame, recent, anchor.session_close, table["ts"].iloc[-1] + BAR, self.calibration is not None)
+
+    def quantiles(self, features: pd.DataFrame) -> Floats:
+        """Quantiles (H, Q) in log-return units at the last row of a feature table."""
+        context = self.model.config.context
+        scale_NH = self.scale.transform(features)
+        unit = None
+        if self.scale.config.rolling_quantiles:
+            last = np.array([len(features) - 1])
+            unit = self.scale.rolling_quantiles(features, scale_NH, last)[0]
+        window = WindowTable(features.iloc[-context:], scale_NH[-context:], self._device, context, unit)
+        batch: dict[str, Any] = window.gather(np.array([min(len(features), context) - 1]))
+        with torch.inference_mode():
+            output = self.model(
+                batch["features"],
+                batch.get("attention_mask"),
+                batch["temporal_info"],
+                batch["scale"],
+                batch.get("unit_quantiles"),
+            )
+        quantiles_1HQ = output["quantiles"].double().cpu().numpy()
+        if self.calibration is not None:
+            quantiles_1HQ = self.calibration.apply(quantiles_1HQ, scale_NH[-1:])
+        return quantiles_1HQ[0]
+
+    def _table(self, bars: Bars) -> tuple[pd.DataFrame, Anchor]:
+        """Features of every bar that is known, and the one to forecast from."""
+        raw = as_raw_bars(bars) if isinstance(bars, pd.DataFrame) else read_bars(bars)
+        checked = check_raw_bars(raw, self.ingest)
+        known = known_bars(checked, self.config, infer_spacing(checked["ts"]))
+        grid = build_bars(known, self.ingest).bars
+        anchor = choose_anchor(grid, self.config, self.ingest)
+        return build_features(grid, FeaturesConfig(volume=self._volume, tick=self.ingest.tick)), anchor
+
+    def _frame(self, quantiles_HQ: Floats, bar: pd.Series, anchor: Anchor) -> pd.DataFrame:
+        issued, price = bar["ts"] + BAR, float(bar["raw_close"])
+        horizons, levels = list(self.metadata["horizons"]), list(self.levels)
+        frame = pd.DataFrame(
+            {
+                "horizon": pd.array(np.repeat(horizons, len(levels)), dtype="str"),
+                "level": levels * len(horizons),
+                "return_quantile": quantiles_HQ.ravel(),
+            }
+        )
+        target_time = issued + pd.to_timedelta(frame["horizon"].map(HORIZONS), unit="min")
+        frame["return_quantile"] = frame["return_quantile"].where(target_time <= anchor.session_close)
+        frame["price_quantile"] = price * np.exp(frame["return_quantile"])
+        frame.insert(0, "issue_time", pd.Series(issued, index=frame.index).dt.as_unit("ns"))
+        frame.insert(1, "target_time", target_time.dt.as_unit("ns"))
+        return frame.assign(last_price=price, contract=pd.array([bar["contract"]] * len(frame), dtype="str"))
+
+
+def _trained_with_volume(checkpoint: dict[str, Any]) -> bool:
+    """Without volume the feature log_volume is 0 on every row, and so is its mean."""
+    mean_F = checkpoint["tensors"]["model.norm.feature_mean_F"]
+    return bool(mean_F[FEATURES.index("log_volume")] != 0)

@@ -1,0 +1,126 @@
+"""Whether bars can carry a forecast: new enough, without holes, and with a session that goes on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from nqcast.data.config import BAR_MINUTES, HORIZONS
+from nqcast.forecast.config import ForecastConfig
+from nqcast.market import calendar
+from nqcast.market.config import IngestConfig
+
+BAR = pd.Timedelta(minutes=BAR_MINUTES)
+
+
+class ForecastRefusedError(ValueError):
+    """These bars carry no forecast; the message says why, and what would."""
+
+
+@dataclass(frozen=True)
+class Anchor:
+    """The bar at which a forecast is issued: its row, and the close of its session by the calendar (UTC)."""
+
+    row: int
+    session_close: pd.Timestamp
+
+
+def known_bars(checked: pd.DataFrame, config: ForecastConfig, spacing: int) -> pd.DataFrame:
+    """The raw bars of every five-minute bar that had ended at `as_of`, or at the end of the newest raw bar."""
+    ts = checked["ts"]
+    as_of = ts.max() + pd.Timedelta(minutes=spacing) if config.as_of is None else pd.Timestamp(config.as_of)
+    cut = as_of.tz_convert("UTC").floor(BAR)
+    known = checked[(ts < cut) | ts.isna()]
+    if not (known["ts"] < cut).any():
+        raise ForecastRefusedError(
+            f"expected bars that had ended at {_at(as_of)}, found the first bar at {_at(ts.min())}: "
+            "set a later forecast.as_of or bring earlier bars"
+        )
+    return known
+
+
+def choose_anchor(bars: pd.DataFrame, config: ForecastConfig, ingest: IngestConfig) -> Anchor:
+    """The newest traded bar outside a halt from which a horizon ends inside the session.
+
+    Where the session is over and the bars are history (neither `as_of` nor `max_age_minutes` is set), the last one
+    from which every horizon does.
+
+    Raises:
+        ForecastRefusedError: the bars are too few or too old, or no horizon ends before the session does.
+    """
+    if len(bars) < config.min_bars:
+        raise ForecastRefusedError(
+            f"expected at least {config.min_bars} five-minute bars up to the forecast, found {len(bars)}: bring a "
+            "longer history, or lower forecast.min_bars and accept a scale whose slow averages have not filled"
+        )
+    end = bars["ts"] + BAR
+    _check_age(end.iloc[-1], config)
+    close = session_close(bars["ts"].iloc[-1], ingest)
+    left = (close - end) / pd.Timedelta(minutes=1)
+    usable = bars["traded"] & ~bars["halt"] & (bars["session"] == bars["session"].iloc[-1])
+    some, every = (np.flatnonzero(usable & (left >= minutes)) for minutes in (min(HORIZONS.values()), 240))
+    if some.size and some[-1] == np.flatnonzero(usable)[-1]:
+        return Anchor(int(some[-1]), close)
+    history = config.as_of is None and config.max_age_minutes is None
+    if not history or not some.size:
+        raise ForecastRefusedError(
+            f"expected a session that goes on for {min(HORIZONS.values())} minutes or more, found the newest bar's end "
+            f"at {_at(end.iloc[-1])} and the close at {_at(close)}: forecast when the next session has begun, or set "
+            "forecast.as_of to an earlier time"
+        )
+    return Anchor(int(every[-1] if every.size else some[-1]), close)
+
+
+def check_window(window: pd.DataFrame, config: ForecastConfig, ingest: IngestConfig) -> None:
+    """Refuse a window of bars (ts, traded) in which the open market goes without a trade for too long."""
+    expected = open_slots(window["ts"].iloc[0], window["ts"].iloc[-1], ingest)
+    silent = ~expected.isin(pd.DatetimeIndex(window.loc[window["traded"], "ts"]))
+    start = np.flatnonzero(np.diff(silent.astype(int), prepend=0) == 1)
+    length = np.flatnonzero(np.diff(silent.astype(int), append=0) == -1) + 1 - start
+    if not length.size or length.max() * BAR_MINUTES <= config.max_gap_minutes:
+        return
+    worst = int(length.argmax())
+    first, last = expected[start[worst]], expected[start[worst] + length[worst] - 1] + BAR
+    raise ForecastRefusedError(
+        f"expected a trade at least every {config.max_gap_minutes} minutes of open market in the last {len(window)} "
+        f"bars, found none from {_at(first)} to {_at(last)} ({length[worst] * BAR_MINUTES} minutes of trading): fill "
+        "the gap, set forecast.as_of to a time before it, or raise forecast.max_gap_minutes"
+    )
+
+
+def session_close(ts: pd.Timestamp, ingest: IngestConfig) -> pd.Timestamp:
+    """Close (UTC) of the session that holds a stamp; ForecastRefusedError where the calendar has none."""
+    sessions = calendar.sessions_around(ts, ts, ingest.session_closes)
+    row = int(calendar.assign_sessions(pd.Series([ts]), sessions)[0])
+    if row == calendar.OUTSIDE:
+        raise ForecastRefusedError(
+            f"expected the newest bar inside a session, found it at {_at(ts)}, when the calendar has the market "
+            "closed: correct the zone of the stamps, or say when the session closes with ingest.session_closes"
+        )
+    return pd.Timestamp(sessions["close"].iloc[row])
+
+
+def open_slots(first: pd.Timestamp, last: pd.Timestamp, ingest: IngestConfig) -> pd.DatetimeIndex:
+    """Starts of the five-minute bars from `first` to `last` (UTC) in which the market is open and not halted."""
+    sessions = calendar.sessions_around(first, last, ingest.session_closes)
+    grid = pd.Series(pd.date_range(first, last, freq=BAR))
+    row = calendar.assign_sessions(grid, sessions)
+    halted = (grid >= sessions["halt_start"].iloc[row].to_numpy()) & (grid < sessions["halt_end"].iloc[row].to_numpy())
+    return pd.DatetimeIndex(grid[(row != calendar.OUTSIDE) & ~halted.to_numpy()])
+
+
+def _check_age(end: pd.Timestamp, config: ForecastConfig) -> None:
+    if config.max_age_minutes is None:
+        return
+    age = (pd.Timestamp(config.now()) - end) / pd.Timedelta(minutes=1)
+    if age > config.max_age_minutes:
+        raise ForecastRefusedError(
+            f"expected bars that end at most {config.max_age_minutes:g} minutes ago, found the newest one's end at "
+            f"{_at(end)}, {age:,.0f} minutes ago: bring newer bars, or raise forecast.max_age_minutes"
+        )
+
+
+def _at(time: pd.Timestamp) -> str:
+    return f"{pd.Timestamp(time).tz_convert('UTC'):%Y-%m-%d %H:%M} UTC"

@@ -1,0 +1,89 @@
+"""`nqcast.load`: a trained checkpoint, from wherever it was saved, ready to forecast."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+from kedro.io import Version
+
+from nqcast.datasets.checkpoint import DOCUMENT, MANIFEST, CheckpointDataset, read_checkpoint
+from nqcast.datasets.documents import VerifiedJSONDataset
+from nqcast.datasets.verified import read_verified
+from nqcast.forecast.config import ForecastConfig
+from nqcast.forecast.forecaster import Forecaster
+
+log = logging.getLogger(__name__)
+
+CALIBRATION = "calibration.json"
+
+
+def load(
+    checkpoint: str | Path | dict[str, Any],
+    calibration: str | Path | dict[str, Any] | None = None,
+    config: ForecastConfig | None = None,
+) -> Forecaster:
+    """A forecaster from a checkpoint: `nqcast.load("data/06_models/checkpoint").forecast(bars)`.
+
+    Args:
+        checkpoint: the catalog's versioned folder (its newest version that verifies is taken), one version in it, a
+            folder that holds checkpoint.json and model.safetensors, or the artifact {"tensors", "metadata"} itself.
+        calibration: a calibration.json (or its versioned folder), or its content. None takes the one that lies beside
+            the checkpoint and was fitted for it; without one the quantiles are the model's own.
+        config: age, gaps and history that are asked of the bars.
+
+    Raises:
+        ValueError: there is no checkpoint, it does not verify, or the calibration is another checkpoint's.
+    """
+    if isinstance(checkpoint, dict):
+        artifact, folder = checkpoint, None
+    else:
+        folder = Path(checkpoint).expanduser()
+        artifact = _checkpoint_in(folder)
+    if isinstance(calibration, str | Path):
+        calibration = _document(Path(calibration).expanduser())
+    elif calibration is None and folder is not None:
+        calibration = _calibration_beside(folder, artifact["metadata"].get("fingerprint", ""))
+    return Forecaster(artifact, calibration, config)
+
+
+def _checkpoint_in(folder: Path) -> dict[str, Any]:
+    if (folder / DOCUMENT).is_file():
+        return read_checkpoint(folder)
+    if not folder.is_dir():
+        raise ValueError(
+            f"expected the folder of a checkpoint, found nothing at {folder}: train one (`kedro run --pipeline train`) "
+            "or correct the path; data/06_models/checkpoint is where runs save it"
+        )
+    inside = [item for item in folder.iterdir() if (item / DOCUMENT).is_file()]
+    if inside and inside[0].name == folder.parent.name:  # one version: <name>/<version>/<name>
+        return read_checkpoint(inside[0])
+    return dict(CheckpointDataset(filepath=str(folder.absolute())).load())
+
+
+def _document(path: Path) -> dict[str, Any]:
+    """A verified JSON file, or the newest version of a versioned one."""
+    versioned = path.is_dir()
+    version = Version(None, None) if versioned else None
+    return dict(VerifiedJSONDataset(filepath=str(path.absolute()), version=version).load())
+
+
+def _calibration_beside(folder: Path, fingerprint: str) -> dict[str, Any] | None:
+    """The calibration of this checkpoint in its own folder, or in the catalog's folder of calibrations."""
+    if (folder / CALIBRATION).is_file():
+        return dict(json.loads(read_verified(folder / CALIBRATION, folder / MANIFEST)))
+    for parent in folder.absolute().parents[:3]:
+        versions = sorted((parent / CALIBRATION).glob(f"*/{CALIBRATION}"), reverse=True)
+        for path in versions:
+            state = _document(path)
+            if state.get("checkpoint") == fingerprint:
+                return state
+        if versions:
+            log.warning(
+                "%s holds no calibration of checkpoint %s: its quantiles are used as they are",
+                *(parent / CALIBRATION, fingerprint),
+            )
+            return None
+    return None

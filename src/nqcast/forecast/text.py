@@ -1,0 +1,64 @@
+"""A forecast to read on a terminal."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from nqcast.data.config import EXCHANGE_TIMEZONE
+from nqcast.evaluation.metrics import level_name
+from nqcast.forecast.fan import heading
+from nqcast.forecast.forecaster import Issued
+
+
+def forecast_text(issued: Issued) -> str:
+    """Heading, one line per horizon with its price quantiles, and what a reader has to know about them."""
+    forecast = issued.forecast
+    table = forecast.pivot(index="target_time", columns="level", values="price_quantile").sort_index()
+    names = dict(zip(forecast["target_time"], forecast["horizon"], strict=True))
+    lines = [heading(forecast), "", _line("", "until", [level_name(float(level)) for level in table.columns])]
+    for target, prices in zip(pd.DatetimeIndex(table.index), table.to_numpy(), strict=True):
+        local = target.tz_convert(EXCHANGE_TIMEZONE)
+        cells = [f"{price:,.2f}" for price in prices] if np.isfinite(prices).all() else ["the session closes first"]
+        lines.append(_line(names[target], f"{local:%H:%M}", cells))
+    return "\n".join([*lines, "", *_notes(issued)])
+
+
+def summary(issued: Issued) -> dict[str, object]:
+    """The forecast's circumstances as JSON-able values, with its `text`."""
+    row = issued.forecast.iloc[0]
+    return {
+        "text": forecast_text(issued),
+        "issue_time": row["issue_time"].isoformat(),
+        "newest_bar_end": issued.newest.isoformat(),
+        "session_close": issued.session_close.isoformat(),
+        "last_price": float(row["last_price"]),
+        "calibrated": issued.calibrated,
+    }
+
+
+def _line(horizon: str, until: str, cells: list[str]) -> str:
+    return f"{horizon:>4} {until:>6}" + "".join(f"{cell:>11}" for cell in cells)
+
+
+def _notes(issued: Issued) -> list[str]:
+    zone = EXCHANGE_TIMEZONE.split("/")[-1]
+    issue_time = issued.forecast["issue_time"].iloc[0]
+    close = issued.session_close.tz_convert(EXCHANGE_TIMEZONE)
+    notes = [f"Price quantiles in index points; times are {zone}'s; the session closes at {close:%H:%M}."]
+    if issued.newest > issue_time:
+        notes.append(
+            f"The bars end at {issued.newest:%Y-%m-%d %H:%M} UTC, too near the close: the forecast is the last one of "
+            "that session with every horizon."
+        )
+    age = pd.Timestamp.now(tz="UTC") - issue_time
+    if age > pd.Timedelta(hours=1):
+        days, hours = age.days, age // pd.Timedelta(hours=1)
+        old = f"{days:,} days" if days > 1 else f"{hours} hours"
+        notes.append(f"Issued {old} ago: history, not the market (forecast.max_age_minutes refuses old bars).")
+    notes.append(
+        "Calibrated on the validation split."
+        if issued.calibrated
+        else "The model's own quantiles, without calibration."
+    )
+    return notes

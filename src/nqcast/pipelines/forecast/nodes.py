@@ -1,0 +1,38 @@
+"""From the newest bars and a checkpoint to quantiles of returns and prices from now, a picture and a page."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from nqcast.forecast.config import ForecastConfig
+from nqcast.market.config import IngestConfig
+
+
+def make_forecast(
+    raw_bars: pd.DataFrame,
+    checkpoint: dict[str, Any],
+    config: ForecastConfig,
+    ingest: IngestConfig,
+) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Any]]:
+    """One row per horizon and level, the bars before it, and a summary whose text ends the run."""
+    from nqcast.forecast.forecaster import Forecaster
+    from nqcast.forecast.text import summary
+
+    issued = Forecaster(checkpoint, None, config, ingest).issue(raw_bars)
+    return issued.forecast, issued.recent, summary(issued)
+
+
+def draw_forecast(forecast: pd.DataFrame, recent: pd.DataFrame) -> Any:
+    """Recent price and the fan (a matplotlib Figure, imported only here)."""
+    from nqcast.forecast.chart import draw_forecast
+
+    return draw_forecast(forecast, recent)
+
+
+def write_forecast_page(forecast: pd.DataFrame, recent: pd.DataFrame) -> str:
+    """The same as an interactive page that needs no network."""
+    from nqcast.forecast.page import forecast_page
+
+    return forecast_page(forecast, recent)
