@@ -5,10 +5,12 @@ from omegaconf.resolvers import oc
 
 from nqcast.hooks import ParameterHook, SummaryHook
 from nqcast.parameters import with_defaults
+from nqcast.signal_hook import SignalHook
 from nqcast.tracking.hook import TrackingHook
 
 # Our own hook tracks runs: kedro-mlflow stops every command while the store is down.
-HOOKS = (ParameterHook(), TrackingHook(with_defaults), SummaryHook())
+_TRACKING = TrackingHook(with_defaults)
+HOOKS = (ParameterHook(), _TRACKING, SummaryHook(), SignalHook(close=_TRACKING.close_as_killed))
 
 CONFIG_LOADER_CLASS = OmegaConfigLoader
 CONFIG_LOADER_ARGS = {

@@ -22,10 +22,12 @@ from nqcast.evaluation.metrics import mean_pinball
 from nqcast.evaluation.predict import load_model
 from nqcast.model import MIGT_TVDT
 from nqcast.model.config import ModelConfig
+from nqcast.stopping import finishing, leave_if_asked
 from nqcast.training import create_trainer
 from nqcast.training.checkpoint import model_arrays
 from nqcast.training.config import FREE_ON_RESUME, TrainConfig
 from nqcast.training.precision import pick_device
+from nqcast.training.run_card import TrainingInterruptedError, carded, refuse_other_unfinished
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +46,12 @@ class TrainingRun:
 
     @property
     def fingerprint(self) -> str:
-        """First 16 hexadecimal digits of the SHA-256 of data, splits, scale, model and what a step computes."""
+        """First 16 hexadecimal digits of the SHA-256 of the content."""
+        return hashlib.sha256(json.dumps(self.content, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+    @property
+    def content(self) -> dict[str, Any]:
+        """Data, splits, scale, model and what a step computes."""
         counts = self.splits["split"].value_counts().to_dict()
         bounds = self.splits.groupby("split")["position"].agg(["min", "max"]).to_dict()
         content = {
@@ -56,16 +63,28 @@ class TrainingRun:
         }
         if self.warm_start is not None:
             content["warm_start"] = self.warm_start["metadata"]["fingerprint"]
-        return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:16]
+        return content
 
     def train(self, root: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-        """Train below `root`; returns the checkpoint artifact and the history, one dict per epoch."""
+        """Train below `root`; returns the checkpoint artifact and the history, one dict per epoch.
+
+        Raises:
+            OtherRunUnfinishedError: the latest run below `root` was stopped before its end and is another one.
+            RunStopped: a signal asked for an end; the step was finished and a checkpoint written.
+            TrainingInterruptedError: someone else asked the Trainer to stop.
+        """
         directory = root / self.fingerprint
+        if self.config.resume == "auto":
+            refuse_other_unfinished(root, directory, self.content)
         module = self._data_module()
         trainer = create_trainer(self._start(), self.config, module, directory)
         trainer.reference_losses["constants"] = self._constant_losses()
         logger.info("run directory %s; %s", directory, trainer.model.summary())
-        history = trainer.train()
+        with finishing(trainer.request_stop), carded(directory, self.content):
+            history = trainer.train()
+            leave_if_asked()
+            if trainer.status == "stopped":
+                raise TrainingInterruptedError(f"training in {directory} was asked to stop; the same run goes on there")
         best = trainer.best_checkpoint
         if best is None:
             raise RuntimeError(f"training left no whole checkpoint in {directory}: see the log above for its reason")

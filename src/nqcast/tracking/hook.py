@@ -102,6 +102,10 @@ class TrackingHook:
             self._session.tags({"error": shorten(redact(f"{type(error).__name__}: {error}"))})
         self._finish("FAILED")
 
+    def close_as_killed(self) -> None:
+        """End the tracked run, if there is one, because its process is about to leave."""
+        self._finish("KILLED")
+
     def _finish(self, status: str) -> None:
         session, self._session, self._catalog = self._session, None, None
         if session is None:

@@ -1,0 +1,106 @@
+"""SIGINT, SIGTERM and SIGHUP under `kedro run`: the step is finished, a checkpoint written, the way back printed."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import re
+import shlex
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from kedro.framework.hooks import hook_impl
+
+from nqcast import stopping
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, *((signal.SIGHUP,) if hasattr(signal, "SIGHUP") else ()))
+
+
+class SignalHook:
+    """Installs handlers in the main thread for the time of a pipeline run.
+
+    The first signal lets training finish its step and write a checkpoint; anything else ends where it stands, which
+    is safe because every file is written whole or not at all. A second SIGINT ends the process at once.
+    """
+
+    def __init__(self, close: Callable[[], None] = lambda: None) -> None:
+        """`close` ends what must not stay open, such as the tracked run, before a process leaves without unwinding."""
+        self._close = close
+        self._previous: dict[int, Any] = {}
+        self._nodes_in_threads = False
+
+    @hook_impl(tryfirst=True)
+    def before_pipeline_run(self, run_params: dict[str, Any]) -> None:
+        """Take the signals that nobody has taken: a handler of the user's own, or of nohup, stays."""
+        self._restore()
+        stopping.forget()
+        self._nodes_in_threads = "ThreadRunner" in str(run_params.get("runner"))
+        if threading.current_thread() is not threading.main_thread():
+            return
+        for number in SIGNALS:
+            if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
+                self._previous[number] = signal.signal(number, self._on_signal)
+
+    @hook_impl
+    def before_node_run(self) -> None:
+        """A stop that a library swallowed is obeyed here at the latest."""
+        stopping.leave_if_asked()
+
+    @hook_impl
+    def before_dataset_saved(self) -> None:
+        """The same before a node's results are written."""
+        stopping.leave_if_asked()
+
+    @hook_impl
+    def after_pipeline_run(self) -> None:
+        self._restore()
+
+    @hook_impl
+    def on_pipeline_error(self) -> None:
+        self._restore()
+
+    def _restore(self) -> None:
+        if threading.current_thread() is threading.main_thread():
+            for number, handler in self._previous.items():
+                signal.signal(number, handler)
+            self._previous = {}
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        name = signal.Signals(number).name
+        if stopping.asked() is not None:
+            if number == signal.SIGINT:
+                _say(f"\n{name} again: stopped at once. {_way_back()}\n")
+                os._exit(128 + number)
+            return
+        if stopping.ask(number):
+            _say(f"\n{name}: finishing the step and writing a checkpoint; Ctrl-C once more stops at once\n")
+            atexit.register(_say, f"stopped by {name}. {_way_back()}\n")
+            return
+        _say(f"\nstopped by {name}. {_way_back()}\n")
+        if self._nodes_in_threads:  # their threads cannot be interrupted, and Python would wait for them
+            self._close()
+            os._exit(128 + number)
+        raise stopping.RunStopped(number)
+
+
+def resume_command(arguments: list[str], environment: dict[str, str]) -> str:
+    """The command that goes on where this one stopped: the same one, which must not start anew."""
+    program = "kedro" if Path(arguments[0]).name == "kedro" else "python -m nqcast"
+    rest = [re.sub(r"\btrain\.resume\s*[=:]\s*never\b", "train.resume=auto", argument) for argument in arguments[1:]]
+    data = environment.get("NQCAST_DATA")
+    prefix = f"NQCAST_DATA={shlex.quote(data)} " if data else ""
+    return f"{prefix}{program} {shlex.join(rest)}".rstrip()
+
+
+def _way_back() -> str:
+    return f"This goes on from here: {resume_command(sys.argv, dict(os.environ))}"
+
+
+def _say(text: str) -> None:
+    """Straight to the terminal: a handler may interrupt the logging module while it holds its lock."""
+    os.write(2, text.encode(errors="replace"))

@@ -1,0 +1,64 @@
+"""How a run is asked to stop and how it leaves; shared by the signal handlers and whoever finishes something first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+
+class RunStopped(SystemExit):
+    """A signal ended the run; the exit status is 128 + its number: 130 SIGINT, 143 SIGTERM, 129 SIGHUP.
+
+    No `Exception`: neither Kedro nor a library that catches those takes a stop for a failure of the node.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(128 + number)
+        self.number = number
+
+
+class _Asked:
+    """The signal that has arrived, if any, and what is to be told of it."""
+
+    number: int | None = None
+    finishers: list[Callable[[], None]] = []  # noqa: RUF012 - one process has one set of signal handlers
+
+
+def ask(number: int) -> bool:
+    """Note that signal `number` asks for an end; returns whether something is finished first."""
+    _Asked.number = number
+    for stop in list(_Asked.finishers):
+        stop()
+    return bool(_Asked.finishers)
+
+
+def asked() -> int | None:
+    """The signal that asked for an end, None before one does."""
+    return _Asked.number
+
+
+def forget() -> None:
+    """Start over: a process may run several sessions."""
+    _Asked.number = None
+
+
+def leave_if_asked() -> None:
+    """Raise RunStopped once an end has been asked for."""
+    if _Asked.number is not None:
+        raise RunStopped(_Asked.number)
+
+
+@contextmanager
+def finishing(stop: Callable[[], None]) -> Iterator[None]:
+    """Within this block a signal calls `stop`, which must only set a flag; the run ends when the block does.
+
+    Raises RunStopped at the end of the block when a signal has come by then; an error of the block itself goes first.
+    """
+    _Asked.finishers.append(stop)
+    if _Asked.number is not None:
+        stop()
+    try:
+        yield
+    finally:
+        _Asked.finishers.remove(stop)
+    leave_if_asked()

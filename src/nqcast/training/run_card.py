@@ -1,0 +1,108 @@
+"""run.json: what the run of a directory is made of and whether it has ended; asked before another run begins."""
+
+import fcntl
+import json
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from nqcast.training.metrics_log import METRICS_NAME
+from nqcast.training.run_directory import LOCK_NAME
+from nqcast.training.training_state import differing_keys
+
+logger = logging.getLogger(__name__)
+
+CARD = "run.json"
+UNFINISHED, FINISHED, FAILED = "unfinished", "finished", "failed"
+
+
+class TrainingInterruptedError(RuntimeError):
+    """Training was asked to stop before its end: its checkpoint is no result yet."""
+
+
+class OtherRunUnfinishedError(ValueError):
+    """The latest run was stopped before its end and is not the one asked for."""
+
+
+def refuse_other_unfinished(root: Path, directory: Path, content: dict[str, Any]) -> None:
+    """Raise OtherRunUnfinishedError, naming the differing keys, where a new run would leave a stopped one behind.
+
+    Only the latest run below `root` is asked, only where it has trained and no process works on it, and only when
+    `directory` holds no run yet: an earlier run of the same content goes on, or is already done.
+    """
+    cards = [card for card in root.glob(f"*/{CARD}") if card.parent != directory]
+    if (directory / CARD).exists() or not cards:
+        return
+    latest = max(cards, key=_touched)
+    saved = _read(latest)
+    trained = [path for path in latest.parent.glob("checkpoint_epoch_*") if path.name != "checkpoint_epoch_0000"]
+    if saved.get("status") != UNFINISHED or not trained or _is_held(latest.parent):
+        return
+    differences = differing_keys(_flat(saved.get("content", {})), _flat(json.loads(_dump(content))), frozenset())
+    raise OtherRunUnfinishedError(
+        f"expected to go on with the unfinished run in {latest.parent}, found differences: {'; '.join(differences)}; "
+        "set them back to go on with it, or start anew with --params train.resume=never"
+    )
+
+
+@contextmanager
+def carded(directory: Path, content: dict[str, Any]) -> Iterator[None]:
+    """Keep run.json: unfinished from here on, finished when the block ends well, failed when it raises.
+
+    A stop or a kill leaves it unfinished.
+    """
+    _write(directory, content, UNFINISHED)
+    try:
+        yield
+    except TrainingInterruptedError:
+        raise
+    except Exception:
+        _write(directory, content, FAILED)
+        raise
+    _write(directory, content, FINISHED)
+
+
+def _write(directory: Path, content: dict[str, Any], status: str) -> None:
+    directory.mkdir(parents=True, exist_ok=True)
+    temporary = directory / f".{CARD}.{os.getpid()}.tmp"
+    temporary.write_text(_dump({"status": status, "content": content}), encoding="utf-8")
+    temporary.replace(directory / CARD)
+
+
+def _dump(value: Any) -> str:
+    return json.dumps(value, indent=1, sort_keys=True, default=str)
+
+
+def _read(card: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(card.read_bytes())
+    except (OSError, ValueError) as error:
+        logger.warning("%s cannot be read and is left out: %s", card, error)
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _touched(card: Path) -> int:
+    """Latest change of a run's card or metrics, in nanoseconds."""
+    return max(path.stat().st_mtime_ns for path in (card, card.with_name(METRICS_NAME)) if path.exists())
+
+
+def _is_held(directory: Path) -> bool:
+    """Whether a living process holds the directory's lock."""
+    try:
+        with (directory / LOCK_NAME).open("r+") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
+
+
+def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(value, dict):
+        return {prefix.removesuffix("."): value}
+    return {name: leaf for key, item in value.items() for name, leaf in _flat(item, f"{prefix}{key}.").items()}
