@@ -21,7 +21,8 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
 def test_the_whole_road_ends_in_scores_for_every_forecaster(toy: tuple[Path, str]) -> None:
     data, _ = toy
     table = json.loads((data / "08_reporting" / "scores.json").read_text())["table"]
-    assert set(table) == {"constants", "time_of_day", "time_of_day_ewma", "log_har", "seasonal_har", "model"}
+    rows = {"constants", "time_of_day", "time_of_day_ewma", "log_har", "seasonal_har"}
+    assert set(table) == {*rows, "model", "model_conformal", "model_online"}
     for scores in table.values():
         assert set(scores) == {"15m", "30m", "60m", "2h", "4h", "mean"}
     skills = [table[name]["mean"]["skill_constants"] for name in ("constants", "seasonal_har")]
@@ -31,7 +32,7 @@ def test_the_whole_road_ends_in_scores_for_every_forecaster(toy: tuple[Path, str
 def test_the_run_ends_with_a_table_and_the_path_of_every_artifact(toy: tuple[Path, str]) -> None:
     data, output = toy
     assert "skill" in output
-    for name in ("features", "checkpoint", "predictions", "scores", "fan_chart", "validation_metrics"):
+    for name in ("features", "checkpoint", "calibration", "predictions", "scores", "fan_chart", "validation_metrics"):
         assert name in output
     assert (data / "08_reporting" / "fan_chart.png").read_bytes().startswith(b"\x89PNG")
 
@@ -46,9 +47,24 @@ def test_predictions_hold_one_row_per_anchor_and_horizon_in_order(toy: tuple[Pat
     assert (predictions[levels].diff(axis=1).iloc[:, 1:] >= 0).all().all()
 
 
+def test_the_calibration_is_of_the_checkpoint_beside_it_and_of_no_other(toy: tuple[Path, str]) -> None:
+    data, _ = toy
+    folder = newest(data / "06_models" / "calibration.json")
+    calibration = json.loads((folder / "calibration.json").read_text())
+    card = json.loads((newest(data / "06_models" / "checkpoint") / "checkpoint" / "checkpoint.json").read_text())
+    assert calibration["checkpoint"] == card["fingerprint"]
+    chosen = ("--to-nodes", "fit_calibration", "--params", "train.seed=5", "--pipeline", "train")
+    output_of(kedro("run", "--env", "test", *chosen, data=data))
+    pair = ("--pipeline", "evaluate", "--load-versions", f"calibration:{folder.name}")
+    text = output_of(kedro("run", "--env", "test", *pair, data=data), fails=True)
+    assert "take the calibration that was saved with the checkpoint" in text
+    output_of(kedro("run", "--env", "test", "--pipeline", "train", data=data))
+
+
 def test_every_written_entry_of_the_catalog_is_there(toy: tuple[Path, str]) -> None:
     data, _ = toy
-    for path in sorted((PROJECT / "conf" / "base").glob("catalog_*.yml")):
+    for layer in ("raw", "ingest", "features", "train", "evaluate"):
+        path = PROJECT / "conf" / "base" / f"catalog_{layer}.yml"
         text = path.read_text().replace("${globals:data}", str(data))
         for name, entry in yaml.safe_load(text).items():
             if "filepath" in entry:

@@ -9,12 +9,14 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from nqcast.evaluation import metrics
 from nqcast.evaluation.baselines import make_baseline
 from nqcast.evaluation.config import EvaluateConfig
-from nqcast.evaluation.forecasts import predictions_frame
+from nqcast.evaluation.forecasts import as_arrays, predictions_frame
 from nqcast.evaluation.metrics import level_name
+from nqcast.evaluation.significance import diebold_mariano, session_sums
 from nqcast.evaluation.use_count import use_record
-from nqcast.evaluation.verdict import verdict
+from nqcast.evaluation.verdict import baseline_quantiles, verdict
 
 LEVELS = (0.05, 0.10, 0.25, 0.50, 0.75, 0.90, 0.95)
 HORIZONS = ("15m", "30m", "60m", "2h", "4h")
@@ -50,24 +52,64 @@ class Law:
         return frame.assign(**{level_name(tau): (spread * stats.norm.ppf(tau)).ravel() for tau in levels})
 
 
+def judged(features: pd.DataFrame, predictions: pd.DataFrame, law: object = None, **rows: np.ndarray) -> dict:
+    """The verdict on the predictions beside the quick baselines, and on further rows of quantiles."""
+    anchors = as_arrays(predictions, LEVELS, HORIZONS)
+    forecasts = baseline_quantiles(features, TRAIN, anchors.ts, LEVELS, CONFIG)
+    return verdict(anchors, {**forecasts, "model": anchors.quantiles, **rows}, law, LEVELS, CONFIG)
+
+
 def test_a_model_that_is_seasonal_har_gains_nothing_over_it_and_something_over_constants(
     features: pd.DataFrame, predictions: pd.DataFrame
 ) -> None:
-    scores = verdict(predictions, features, TRAIN, None, LEVELS, CONFIG)
+    scores = judged(features, predictions)
     for horizon, row in scores["table"]["seasonal_har"].items():
         assert scores["table"]["model"][horizon] == pytest.approx(row)
     for row in scores["gains"]["seasonal_har"].values():
-        assert list(row.values()) == pytest.approx([0, 0, 0], abs=1e-12)
+        assert list(row.values()) == pytest.approx([0, 0, 0, 1], abs=1e-12)
     assert scores["gains"]["constants"]["15m"]["low"] > 0
     assert "truth" not in scores
     assert max(len(line) for line in scores["text"].splitlines()) <= 110
+
+
+def test_p_values_fall_where_the_model_is_better_and_every_calibrated_row_is_checked(
+    features: pd.DataFrame, predictions: pd.DataFrame
+) -> None:
+    quantiles = as_arrays(predictions, LEVELS, HORIZONS).quantiles
+    scores = judged(features, predictions, model_conformal=quantiles, model_online=1.5 * quantiles)
+    gains = scores["gains"]
+    anchors = as_arrays(predictions, LEVELS, HORIZONS)
+    other = make_baseline("log_har", LEVELS, HORIZONS).fit(features, TRAIN)
+    positions = np.arange(276 * 31, len(features))
+    own, har = (
+        metrics.anchor_loss(q, anchors.targets, LEVELS) for q in (quantiles, other.predict(features, positions))
+    )
+    by_session = diebold_mariano(session_sums(own - har, anchors.session)[:, 4], 5)
+    by_bar = diebold_mariano((own - har)[:, 4], 48)
+    assert gains["log_har"]["4h"]["p_value"] == pytest.approx(max(by_session.p_value, by_bar.p_value))
+    assert gains["constants"]["15m"]["p_value"] < 0.01
+    assert gains["constants"]["mean"]["p_value"] < 0.01
+    assert set(gains) == {"constants", "time_of_day", "time_of_day_ewma", "log_har", "seasonal_har"}
+    assert set(scores["table"]) >= {"model", "model_conformal", "model_online"}
+    offline, online = scores["calibration"]["model_conformal"], scores["calibration"]["model_online"]
+    assert offline["mean"]["wis_over_raw"] == 0
+    assert online["mean"]["wis_over_raw"] > 0.02
+    assert {"q05", "q95"} <= set(online["15m"]["outside"])
+    assert offline["15m"]["outside"] == []
+    assert "model conformal" in scores["text"]
+
+
+def test_too_few_sessions_have_no_p_value(features: pd.DataFrame, predictions: pd.DataFrame) -> None:
+    few = predictions[predictions["session"] <= predictions["session"].unique()[5]]
+    gains = judged(features, few)["gains"]
+    assert gains["constants"]["15m"]["p_value"] is None
 
 
 def test_the_law_is_asked_at_so_many_anchors_and_sets_the_ceiling(
     features: pd.DataFrame, predictions: pd.DataFrame
 ) -> None:
     law = Law(features)
-    truth = verdict(predictions, features, TRAIN, law, LEVELS, CONFIG)["truth"]
+    truth = judged(features, predictions, law)["truth"]
     assert law.asked == 300
     assert truth["truth"]["15m"]["learnable_share"] == pytest.approx(1)
     assert truth["constants"]["mean"]["learnable_share"] == 0
@@ -77,7 +119,7 @@ def test_the_law_is_asked_at_so_many_anchors_and_sets_the_ceiling(
 def test_forecasts_at_unknown_anchors_are_refused(features: pd.DataFrame, predictions: pd.DataFrame) -> None:
     moved = predictions.assign(ts=predictions["ts"] + pd.Timedelta(minutes=1))
     with pytest.raises(ValueError, match="expected every anchor among the features"):
-        verdict(moved, features, TRAIN, None, LEVELS, CONFIG)
+        judged(features, moved)
 
 
 def test_a_test_use_names_the_configuration_by_a_hash_that_every_part_of_it_changes(predictions: pd.DataFrame) -> None:

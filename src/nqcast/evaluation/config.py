@@ -45,6 +45,12 @@ class EvaluateConfig(BaseModel):
     newey_west_lag: int = Field(
         default=5, ge=0, le=100, description="Newey-West lag of the Diebold-Mariano test on session sums, in sessions."
     )
+    online_rate: float = Field(
+        default=0.03,
+        gt=0,
+        lt=1,
+        description="Step of the online calibration per whole horizon, in scales; chosen on validation.",
+    )
     phase_lag: int = Field(
         default=4, ge=1, le=20, description="Lagged hits in the dynamic-quantile test, in steps of a horizon."
     )

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from nqcast.data.config import BAR_MINUTES, HORIZONS
 from nqcast.evaluation import metrics
+from nqcast.evaluation.calibrated import CONFORMAL, ONLINE, quantiles_by_row
 from nqcast.evaluation.config import EvaluateConfig
 from nqcast.evaluation.forecasts import Forecasts, Positions, as_arrays
 from nqcast.evaluation.metrics import Floats
@@ -25,7 +26,8 @@ REFERENCE = "seasonal_har"
 @dataclass(frozen=True)
 class Evidence:
     """Artifacts of one run: predictions and features frames, train positions, the checkpoint's metadata, the training
-    history, the count of test uses, and the configuration; everything else follows from them.
+    history, the count of test uses, the configuration, and the calibrated forecasts (`calibrated.calibrated_frame`),
+    where there are any; everything else follows from them.
     """
 
     predictions: pd.DataFrame
@@ -35,6 +37,7 @@ class Evidence:
     history: Sequence[dict[str, Any]]
     test_uses: int
     config: EvaluateConfig
+    calibrated: pd.DataFrame | None = None
 
     @property
     def levels(self) -> tuple[float, ...]:
@@ -63,9 +66,15 @@ class Evidence:
 
     @cached_property
     def forecasts(self) -> dict[str, Floats]:
-        """Quantiles (N, H, Q) of every baseline, then of the model."""
+        """Quantiles (N, H, Q) of every baseline, then of the model and of its calibrated rows."""
         baselines = baseline_quantiles(self.features, self.train, self.anchors.ts, self.levels, self.config)
-        return {**baselines, MODEL: self.anchors.quantiles}
+        calibrated = {} if self.calibrated is None else quantiles_by_row(self.calibrated, self.levels)
+        return {**baselines, MODEL: self.anchors.quantiles, **calibrated}
+
+    @property
+    def model_rows(self) -> list[str]:
+        """The model, raw and calibrated."""
+        return [name for name in (MODEL, CONFORMAL, ONLINE) if name in self.forecasts]
 
     @cached_property
     def losses(self) -> dict[str, Floats]:

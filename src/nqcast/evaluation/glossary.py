@@ -40,6 +40,15 @@ TERMS = {
     "Coverage": (
         "Share of outcomes at or below a quantile; its level when calibrated. Inside an interval: between its ends."
     ),
+    "Model, model conformal, model online": (
+        "Raw, and calibrated in two ways. Conformal: each quantile moved by a number of scales fitted once on the "
+        "validation outcomes. Online: the same start, then a small step after every outcome, which counts only once "
+        "its horizon has passed."
+    ),
+    "Weighted interval score": (
+        "Mean of the interval scores of all pairs of quantiles and of the median's error (Bracher et al. 2021); less "
+        "is better."
+    ),
     "Kupiec, Christoffersen, dynamic quantile": (
         "Tests that outcomes fall below a quantile with its probability; also without clusters; also whatever was "
         "known before. Made on every h-th anchor, whose outcomes do not overlap; the first quartile of the "

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pandas as pd
 
 from nqcast.evaluation import figures, groups, metrics, page
+from nqcast.evaluation.calibrated import CONFORMAL, ONLINE
+from nqcast.evaluation.coverage import coverage_check
 from nqcast.evaluation.coverage_tests import all_coverage_tests
 from nqcast.evaluation.evidence import Evidence
 from nqcast.evaluation.glossary import TERMS
 from nqcast.evaluation.metrics import level_name
 from nqcast.evaluation.scores import MEAN, describe_anchors, score_by_group, score_table
-from nqcast.evaluation.significance import compare_losses, larger_p, session_sums
+from nqcast.evaluation.significance import MINIMUM_DIFFERENCES, compare_losses, larger_p, session_sums
 from nqcast.evaluation.verdict import MODEL
 
 _FAN = (
@@ -50,20 +54,27 @@ def _answers(evidence: Evidence, by_group: dict[str, pd.DataFrame]) -> list[str]
     own, gain = evidence.skill(MODEL, "constants"), evidence.skill(MODEL, evidence.reference)
     reference = evidence.skill(evidence.reference, "constants")
     sure = "the interval excludes zero" if gain.low[-1] > 0 or gain.high[-1] < 0 else "the interval includes zero"
-    covered = metrics.mean_defined(
-        metrics.inside(evidence.anchors.quantiles, evidence.anchors.targets, evidence.levels, 80), axis=None
-    )
+    covered = ", ".join(f"{name.replace('_', ' ')} {share:.1f} %" for name, share in _covered(evidence).items())
     uses = evidence.test_uses
     texts = [
         f"Better than constants? Mean skill {100 * own.value[-1]:.2f} %"
         f" [{100 * own.low[-1]:.2f}, {100 * own.high[-1]:.2f}].",
         f"Better than {evidence.reference.replace('_', ' ')} (mean skill {100 * reference.value[-1]:.2f} %)? "
         f"{100 * gain.value[-1]:+.2f} points [{100 * gain.low[-1]:+.2f}, {100 * gain.high[-1]:+.2f}]; {sure}.",
-        f"Calibrated? The 80 % interval holds {100 * float(covered):.1f} % of outcomes.",
+        f"Calibrated? The 80 % interval holds of the outcomes: {covered}.",
         _weakest(by_group),
         f"How often was this test split scored? {uses} time{'s' if uses != 1 else ''}, this one included.",
     ]
     return [page.paragraph(text, "answer") for text in texts]
+
+
+def _covered(evidence: Evidence) -> dict[str, float]:
+    """Per cent of outcomes inside the 80 % interval, of the model's raw and calibrated rows."""
+    inside = {
+        name: metrics.inside(evidence.forecasts[name], evidence.anchors.targets, evidence.levels, 80)
+        for name in evidence.model_rows
+    }
+    return {name: 100 * float(metrics.mean_defined(hits, axis=None)) for name, hits in inside.items()}
 
 
 def _weakest(by_group: dict[str, pd.DataFrame]) -> str:
@@ -88,7 +99,8 @@ def _how_good(evidence: Evidence) -> list[str]:
             wide = table.pivot(index="forecast", columns="horizon", values=column)
             wide = wide.loc[list(evidence.forecasts), [*evidence.horizons, MEAN]] * factor
             parts.append(page.table(_titled(wide), caption, digits, MODEL))
-    estimates = {name: evidence.skill(name, "constants") for name in evidence.forecasts if name != "constants"}
+    drawn = [name for name in evidence.forecasts if name not in ("constants", CONFORMAL, ONLINE)]
+    estimates = {name: evidence.skill(name, "constants") for name in drawn}
     parts.append(page.picture(figures.skill_by_horizon(estimates, evidence.horizons), _SKILL))
     median = evidence.anchors.quantiles[..., metrics.level_index(evidence.levels, 0.5)]
     direction = metrics.median_direction(median, evidence.anchors.targets)
@@ -102,27 +114,45 @@ def _how_sure(evidence: Evidence) -> list[str]:
         if name == MODEL:
             continue
         gain = evidence.skill(MODEL, name)
-        pairs = compare_losses(
-            evidence.losses[MODEL],
-            evidence.losses[name],
-            evidence.anchors.session,
-            evidence.horizon_bars,
-            evidence.config.newey_west_lag,
-        )
-        frame = pd.DataFrame(
-            {
-                "gain": 100 * gain.value[:-1],
-                "from": 100 * gain.low[:-1],
-                "to": 100 * gain.high[:-1],
-                "p sessions": [_p(pair[0].p_value) for pair in pairs],
-                "p bars": [_p(pair[1].p_value) for pair in pairs],
-                "p that counts": [_p(larger_p(pair)) for pair in pairs],
-            },
-            index=list(evidence.horizons),
-        )
+        columns = {"gain": 100 * gain.value[:-1], "from": 100 * gain.low[:-1], "to": 100 * gain.high[:-1]}
+        frame = pd.DataFrame({**columns, **_diebold_mariano(evidence, name)}, index=list(evidence.horizons))
         caption = f"Model against {name.replace('_', ' ')}: gain in skill, points, its interval, Diebold–Mariano"
         parts.append(page.table(frame, caption, 3))
     return parts
+
+
+def _diebold_mariano(evidence: Evidence, name: str) -> dict[str, list[str]]:
+    """Columns of p-values of the model against another forecast; dashes where there are too few sessions to say."""
+    if evidence.anchors.session.nunique() < MINIMUM_DIFFERENCES:
+        return {"p that counts": ["–"] * len(evidence.horizons)}
+    own, other = evidence.losses[MODEL], evidence.losses[name]
+    lag = evidence.config.newey_west_lag
+    pairs = compare_losses(own, other, evidence.anchors.session, evidence.horizon_bars, lag)
+    return {
+        "p sessions": [_p(pair[0].p_value) for pair in pairs],
+        "p bars": [_p(pair[1].p_value) for pair in pairs],
+        "p that counts": [_p(larger_p(pair)) for pair in pairs],
+    }
+
+
+def _calibrated_rows(evidence: Evidence) -> list[str]:
+    """Coverage errors of the raw, the offline and the online forecast, and what calibration did to the score."""
+    names = [level_name(tau) for tau in evidence.levels]
+    frame = pd.DataFrame(columns=[*names, "outside the widened band", "weighted interval score against raw, %"])
+    for row in evidence.model_rows:
+        anchors = dataclasses.replace(evidence.anchors, quantiles=evidence.forecasts[row])
+        check = coverage_check(
+            anchors, evidence.anchors.quantiles, evidence.levels, evidence.horizons, evidence.resamples,
+            evidence.config.confidence,
+        )  # fmt: skip
+        cells = [f"{h} {name}" for h, one in check.items() if h != MEAN for name in one["outside"]]
+        errors = [f"{100 * check[MEAN]['error'][name]:+.2f}" for name in names]
+        frame.loc[row] = [*errors, ", ".join(cells) or "none", f"{100 * check[MEAN]['wis_over_raw']:+.2f}"]
+    caption = (
+        "Raw, offline (conformal) and online calibration: share of outcomes at or below each quantile less its level, "
+        "points, mean over horizons; and the cells outside the band of the bootstrap over sessions, widened by 1 point"
+    )
+    return [page.table(_titled(frame), caption)]
 
 
 def _calibration(evidence: Evidence) -> list[str]:
@@ -133,7 +163,7 @@ def _calibration(evidence: Evidence) -> list[str]:
     )
     names = [level_name(tau) for tau in levels]
     coverage = pd.DataFrame([[100 * t.coverage for t in row] for row in tests], index=list(horizons), columns=names)
-    parts = [page.table(coverage, "Outcomes at or below each quantile, %", 1)]
+    parts = [*_calibrated_rows(evidence), page.table(coverage, "Outcomes at or below each raw quantile, %", 1)]
     for field, caption in (("kupiec", "Kupiec"), ("christoffersen", "Christoffersen"), ("dynamic_quantile", "DQ")):
         frame = pd.DataFrame(
             [[_p(getattr(t, field)) for t in row] for row in tests], index=list(horizons), columns=names
@@ -163,7 +193,8 @@ def _failures(evidence: Evidence, by_group: dict[str, pd.DataFrame]) -> list[str
 def _group_tables(evidence: Evidence) -> dict[str, pd.DataFrame]:
     """What the model is worth in each part of the session, third of volatility, and weekday."""
     anchors, reference = evidence.anchors, evidence.reference
-    forecasts = {name: evidence.forecasts[name] for name in dict.fromkeys(("constants", reference, MODEL))}
+    names = dict.fromkeys(("constants", reference, *evidence.model_rows))
+    forecasts = {name: evidence.forecasts[name] for name in names}
     low, high = metrics.interval(forecasts[reference], evidence.levels, 80)
     splits = {
         "part of the session (Chicago time)": groups.session_part(anchors.ts),
@@ -181,7 +212,7 @@ def _group_tables(evidence: Evidence) -> dict[str, pd.DataFrame]:
             "skill over constants, %": 100 * own["skill_constants"],
             f"skill over {reference.replace('_', ' ')}, %": 100 * over_reference,
             "in the 80 % interval, %": 100 * own["picp_80"],
-        }
+        } | {f"the same, {row.split('_')[1]}": 100 * means["picp_80"][row] for row in evidence.model_rows[1:]}
         tables[name] = pd.DataFrame(columns).loc[sorted(set(group), key=_group_order)]
     return tables
 

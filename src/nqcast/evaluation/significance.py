@@ -16,6 +16,7 @@ from scipy import stats
 from nqcast.evaluation.metrics import Floats
 
 MINIMUM_BAR_LAG = 12
+MINIMUM_DIFFERENCES = 10  # below so many sessions the test says nothing
 
 
 @dataclass(frozen=True)
@@ -112,8 +113,10 @@ def diebold_mariano(difference: ArrayLike, lag: int) -> DieboldMariano:
     """
     d: Floats = np.asarray(difference, dtype=float)
     d = d[np.isfinite(d)]
-    if d.size < 10:
-        raise ValueError(f"expected at least 10 loss differences, found {d.size}: score a longer period")
+    if d.size < MINIMUM_DIFFERENCES:
+        raise ValueError(
+            f"expected at least {MINIMUM_DIFFERENCES} loss differences, found {d.size}: score a longer period"
+        )
     variance = long_run_variance(d, lag)
     if variance <= 0:
         return DieboldMariano(float(d.mean()), 0.0, 1.0, lag, d.size)

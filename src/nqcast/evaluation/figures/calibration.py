@@ -11,6 +11,7 @@ from matplotlib.ticker import PercentFormatter
 from numpy.typing import NDArray
 
 from nqcast.evaluation import metrics
+from nqcast.evaluation.coverage import coverage_band
 from nqcast.evaluation.figures.style import (
     BLACK,
     BLUE,
@@ -24,25 +25,7 @@ from nqcast.evaluation.figures.style import (
     new_figure,
 )
 from nqcast.evaluation.forecasts import Forecasts
-from nqcast.evaluation.metrics import Floats
 from nqcast.evaluation.significance import session_sums
-
-
-def coverage_band(
-    anchors: Forecasts, levels: Sequence[float], resamples_RS: NDArray[np.int64], confidence: float = 0.95
-) -> tuple[Floats, Floats]:
-    """Half-widths (low, high), each (H, Q), of where a calibrated forecast's coverage error would lie.
-
-    The coverage is drawn again over resampled sessions; its quantiles less the estimate give the band around nominal.
-    """
-    hits = metrics.below(anchors.quantiles, anchors.targets, levels)
-    n, h, q = hits.shape
-    hit_S = session_sums(hits.reshape(n, h * q), anchors.session)
-    count_S = session_sums(np.isfinite(hits).astype(float).reshape(n, h * q), anchors.session)
-    weights = np.apply_along_axis(np.bincount, 1, resamples_RS, minlength=len(hit_S)).astype(float)
-    drawn = (weights @ hit_S) / (weights @ count_S) - hit_S.sum(axis=0) / count_S.sum(axis=0)
-    low, high = np.quantile(drawn, [(1 - confidence) / 2, (1 + confidence) / 2], axis=0)
-    return -high.reshape(h, q), -low.reshape(h, q)
 
 
 def reliability_diagram(

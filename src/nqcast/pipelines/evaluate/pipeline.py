@@ -1,4 +1,4 @@
-"""checkpoint, features → predictions, scores, fan_chart, report."""
+"""checkpoint, calibration, features → predictions (raw and calibrated), scores, fan_chart, report."""
 
 from kedro.pipeline import Node, Pipeline
 
@@ -11,15 +11,15 @@ def create_pipeline() -> Pipeline:
         [
             Node(
                 nodes.predict_test,
-                inputs=["checkpoint", "features", "splits", "params:evaluate"],
-                outputs=["predictions", "test_uses"],
+                inputs=["checkpoint", "calibration", "features", "splits", "params:evaluate"],
+                outputs=["predictions", "calibrated_predictions", "test_uses"],
                 name="predict_test",
             ),
             Node(
                 nodes.score,
                 inputs=[
-                    *("predictions", "checkpoint", "features", "splits", "true_quantiles", "test_uses"),
-                    "params:evaluate",
+                    *("predictions", "calibrated_predictions", "checkpoint", "features", "splits"),
+                    *("true_quantiles", "test_uses", "params:evaluate"),
                 ],
                 outputs="scores",
                 name="score",
@@ -33,8 +33,8 @@ def create_pipeline() -> Pipeline:
             Node(
                 nodes.write_report,
                 inputs=[
-                    *("predictions", "features", "splits", "checkpoint", "history", "test_uses"),
-                    "params:evaluate",
+                    *("predictions", "calibrated_predictions", "features", "splits", "checkpoint"),
+                    *("history", "test_uses", "params:evaluate"),
                 ],
                 outputs="report",
                 name="write_report",

@@ -1,4 +1,4 @@
-"""Feature loading, splitting, scale, training and validation metrics; torch is imported where it is used."""
+"""Feature loading, splitting, scale, training, validation metrics, calibration; torch is imported where it is used."""
 
 from __future__ import annotations
 
@@ -101,3 +101,23 @@ def validation_metrics(
     return validation_report(
         checkpoint, feature_table, positions(splits, "train"), positions(splits, "validation"), config
     )
+
+
+def fit_calibration(
+    checkpoint: dict[str, Any],
+    feature_table: pd.DataFrame,
+    splits: pd.DataFrame,
+    validation_metrics: dict[str, float],
+    config: EvaluateConfig,
+) -> dict[str, Any]:
+    """Calibration of the returned checkpoint on the validation split; names its fingerprint and its loss there."""
+    from nqcast.data.splits import positions
+    from nqcast.evaluation import calibrated
+    from nqcast.evaluation.forecasts import as_arrays
+    from nqcast.evaluation.predict import predict_frame
+
+    metadata = checkpoint["metadata"]
+    frame = predict_frame(checkpoint, feature_table, positions(splits, "validation"), config)
+    anchors = as_arrays(frame, metadata["quantiles"], metadata["horizons"])
+    state = calibrated.fit_calibration(anchors, metadata["quantiles"], metadata["fingerprint"], config)
+    return {**state, "val_loss": validation_metrics["val_loss"]}

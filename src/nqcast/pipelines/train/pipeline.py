@@ -1,4 +1,4 @@
-"""features → splits → scale → checkpoint, history → validation_metrics."""
+"""features → splits → scale → checkpoint, history → validation_metrics → calibration."""
 
 from kedro.pipeline import Node, Pipeline
 
@@ -6,7 +6,7 @@ from nqcast.pipelines.train import nodes
 
 
 def create_pipeline() -> Pipeline:
-    """Name the chain: feature loading, dataset splitting, scale, training, validation metrics."""
+    """Name the chain: feature loading, dataset splitting, scale, training, validation metrics, calibration."""
     return Pipeline(
         [
             Node(nodes.load_features, inputs="features", outputs=["feature_table", "data_card"], name="load_features"),
@@ -31,6 +31,12 @@ def create_pipeline() -> Pipeline:
                 inputs=["checkpoint", "feature_table", "splits", "params:evaluate"],
                 outputs="validation_metrics",
                 name="validation_metrics",
+            ),
+            Node(
+                nodes.fit_calibration,
+                inputs=["checkpoint", "feature_table", "splits", "validation_metrics", "params:evaluate"],
+                outputs="calibration",
+                name="fit_calibration",
             ),
         ]
     )

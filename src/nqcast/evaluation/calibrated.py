@@ -1,0 +1,109 @@
+"""The calibration that belongs to a checkpoint, and the forecasts it makes: offline (conformal) and online.
+
+Both start from the same validation anchors. The online calibration begins with the conformal offsets and goes on from
+there, an outcome counting only once its horizon has passed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from nqcast.data.clock import utc_nanoseconds
+from nqcast.data.config import HORIZONS
+from nqcast.evaluation import metrics
+from nqcast.evaluation.calibration import ConformalCalibration, OnlineCalibration
+from nqcast.evaluation.config import EvaluateConfig
+from nqcast.evaluation.coverage import render_coverage
+from nqcast.evaluation.forecasts import Forecasts, as_arrays
+from nqcast.evaluation.metrics import Floats, level_name
+
+RAW, CONFORMAL, ONLINE = "model", "model_conformal", "model_online"
+
+
+def fit_calibration(
+    anchors: Forecasts, levels: Sequence[float], checkpoint: str, config: EvaluateConfig
+) -> dict[str, Any]:
+    """Calibration of a forecaster from its forecasts of the validation anchors, as JSON-able values.
+
+    Args:
+        anchors: forecasts and outcomes that no weight, scale or constant was fitted on.
+        levels: probabilities of the quantiles, ascending.
+        checkpoint: fingerprint of the forecaster; whoever uses the pair is refused another one.
+        config: `online_rate`, the step of the online calibration.
+
+    Returns:
+        `ConformalCalibration.state()` with online_rate, anchors (count, first, last), coverage before and after on
+        the same anchors {row: {horizon: {q05: …}}}, and text.
+    """
+    horizons = tuple(HORIZONS)
+    conformal = ConformalCalibration(levels, horizons, checkpoint)
+    conformal.fit(anchors.quantiles, anchors.targets, anchors.scale)
+    state = conformal.state() | {"online_rate": config.online_rate}
+    rows = {RAW: anchors.quantiles, CONFORMAL: conformal.apply(anchors.quantiles, anchors.scale)}
+    names = [level_name(tau) for tau in levels]
+    coverage = {
+        row: {
+            horizon: dict(zip(names, map(float, shares), strict=True))
+            for horizon, shares in zip(horizons, metrics.coverage_by_level(q, anchors.targets, levels), strict=True)
+        }
+        for row, q in rows.items()
+    }
+    counted = {"count": len(anchors.ts), "first": f"{anchors.ts.iloc[0]}", "last": f"{anchors.ts.iloc[-1]}"}
+    heading = "Outcomes at or below each quantile less its level, points, on the validation anchors"
+    text = render_coverage(rows, anchors.targets, levels, horizons, heading)
+    return {**state, "anchors": counted, "coverage": coverage, "text": text}
+
+
+def calibrated_quantiles(
+    anchors: Forecasts, state: dict[str, Any], checkpoint: str, levels: Sequence[float]
+) -> dict[str, Floats]:
+    """Quantiles (N, H, Q) of the offline and of the online calibration at anchors in time order.
+
+    Raises:
+        ValueError: the calibration is another checkpoint's, or of other levels.
+    """
+    conformal = ConformalCalibration.from_state(state, checkpoint)
+    if conformal.levels != tuple(levels) or conformal.horizons != tuple(HORIZONS):
+        raise ValueError(
+            f"expected a calibration of levels {list(levels)} at {list(HORIZONS)}, found {list(conformal.levels)} at "
+            f"{list(conformal.horizons)}: run the train pipeline again"
+        )
+    online = OnlineCalibration(levels, tuple(HORIZONS.values()), state["online_rate"])
+    online.offset_HQ = conformal.offset_HQ.copy()
+    ts = utc_nanoseconds(anchors.ts).astype("datetime64[ns]")
+    return {
+        CONFORMAL: conformal.apply(anchors.quantiles, anchors.scale),
+        ONLINE: online.run(ts, anchors.quantiles, anchors.targets, anchors.scale),
+    }
+
+
+def calibrated_frame(
+    predictions: pd.DataFrame, state: dict[str, Any], checkpoint: str, levels: Sequence[float]
+) -> pd.DataFrame:
+    """The predictions frame again, once per calibration: `forecast` says which (model_conformal, model_online)."""
+    anchors = as_arrays(predictions, levels, tuple(HORIZONS))
+    ordered = in_anchor_order(predictions)
+    names = [level_name(tau) for tau in levels]
+    frames = []
+    for row, quantiles in calibrated_quantiles(anchors, state, checkpoint, levels).items():
+        frame = ordered.copy()
+        frame[names] = quantiles.reshape(-1, len(names))
+        frames.append(frame.assign(forecast=pd.array([row] * len(frame), dtype="string")))
+    return pd.concat(frames, ignore_index=True)
+
+
+def quantiles_by_row(frame: pd.DataFrame, levels: Sequence[float]) -> dict[str, Floats]:
+    """Quantiles (N, H, Q) of each `forecast` in a frame that holds several, anchors in time order."""
+    parts = frame.groupby("forecast", sort=False)
+    return {str(name): as_arrays(part, levels, tuple(HORIZONS)).quantiles for name, part in parts}
+
+
+def in_anchor_order(predictions: pd.DataFrame) -> pd.DataFrame:
+    """Rows by time and then by horizon, as `forecasts.as_arrays` reads them."""
+    order = predictions["horizon"].map({name: h for h, name in enumerate(HORIZONS)}).astype(int)
+    rows = np.lexsort([order.to_numpy(), utc_nanoseconds(predictions["ts"])])
+    return predictions.iloc[rows].reset_index(drop=True)

@@ -1,0 +1,121 @@
+"""Is the coverage of a forecast its level: bands over resampled sessions, errors, and their table as text.
+
+Shapes: N anchors · S sessions · H horizons · Q levels · R resamples. An error is coverage less level, as a share.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nqcast.evaluation import metrics
+from nqcast.evaluation.forecasts import Forecasts
+from nqcast.evaluation.metrics import Floats, level_name
+from nqcast.evaluation.significance import session_sums
+
+TOLERANCE = 0.01  # what the band is widened by before a level counts as outside
+MEAN = "mean"
+
+
+def coverage_draws(anchors: Forecasts, levels: Sequence[float], resamples_RS: NDArray[np.int64]) -> Floats:
+    """Coverage over resampled sessions less the coverage itself, (R, H, Q)."""
+    hits = metrics.below(anchors.quantiles, anchors.targets, levels)
+    n, h, q = hits.shape
+    hit_S = session_sums(hits.reshape(n, h * q), anchors.session)
+    count_S = session_sums(np.isfinite(hits).astype(float).reshape(n, h * q), anchors.session)
+    weights = np.apply_along_axis(np.bincount, 1, resamples_RS, minlength=len(hit_S)).astype(float)
+    drawn = (weights @ hit_S) / (weights @ count_S) - hit_S.sum(axis=0) / count_S.sum(axis=0)
+    return np.asarray(drawn.reshape(-1, h, q))
+
+
+def coverage_band(
+    anchors: Forecasts, levels: Sequence[float], resamples_RS: NDArray[np.int64], confidence: float = 0.95
+) -> tuple[Floats, Floats]:
+    """Half-widths (low, high), each (H, Q), of where a calibrated forecast's coverage error would lie.
+
+    The coverage is drawn again over resampled sessions; its quantiles less the estimate give the band around nominal.
+    """
+    drawn = coverage_draws(anchors, levels, resamples_RS)
+    low, high = np.quantile(drawn, [(1 - confidence) / 2, (1 + confidence) / 2], axis=0)
+    return -high, -low
+
+
+def coverage_check(
+    anchors: Forecasts,
+    raw_NHQ: Floats,
+    levels: Sequence[float],
+    horizons: Sequence[str],
+    resamples_RS: NDArray[np.int64],
+    confidence: float = 0.95,
+) -> dict[str, dict[str, Any]]:
+    """What one calibrated forecast owes, per horizon and in the mean over horizons.
+
+    Args:
+        anchors: outcomes and the forecast to check.
+        raw_NHQ: the forecast before calibration, whose weighted interval score it should not worsen.
+
+    Returns:
+        {horizon: {error: {q05: coverage − level}, low, high: the band around 0 (the same shape), outside: levels whose
+        error leaves the band widened by `TOLERANCE`, wis_over_raw: relative change of the weighted interval score}}.
+    """
+    hits = metrics.coverage_by_level(anchors.quantiles, anchors.targets, levels)
+    error = _with_mean(hits - np.asarray(levels), axis=0)
+    drawn = _with_mean(coverage_draws(anchors, levels, resamples_RS), axis=1)
+    below, above = np.quantile(drawn, [(1 - confidence) / 2, (1 + confidence) / 2], axis=0)
+    own, raw = (
+        metrics.mean_defined(metrics.weighted_interval_score(q, anchors.targets, levels))
+        for q in (anchors.quantiles, raw_NHQ)
+    )
+    change = _with_mean(own / raw - 1, axis=0)
+    names = [level_name(tau) for tau in levels]
+    check = {}
+    for h, horizon in enumerate([*horizons, MEAN]):
+        low, high = -above[h] - TOLERANCE, -below[h] + TOLERANCE
+        outside = [name for name, e, a, b in zip(names, error[h], low, high, strict=True) if not a <= e <= b]
+        columns = {"error": error[h], "low": -above[h], "high": -below[h]}
+        named = {key: dict(zip(names, map(float, values), strict=True)) for key, values in columns.items()}
+        check[horizon] = {**named, "outside": outside, "wis_over_raw": float(change[h])}
+    return check
+
+
+def _with_mean(values: Floats, axis: int) -> Floats:
+    return np.concatenate([values, values.mean(axis=axis, keepdims=True)], axis=axis)
+
+
+def render_coverage(
+    rows: Mapping[str, Floats], targets_NH: Floats, levels: Sequence[float], horizons: Sequence[str], heading: str
+) -> str:
+    """Coverage less level, points: the mean over horizons of each row, and the horizon that is furthest off."""
+    names = [level_name(tau) for tau in levels]
+    lines = [heading, " " * 18 + "".join(f"{name:>8}" for name in names) + "   furthest off"]
+    for row, quantiles in rows.items():
+        error = 100 * (metrics.coverage_by_level(quantiles, targets_NH, levels) - np.asarray(levels))
+        h, q = np.unravel_index(np.abs(error).argmax(), error.shape)
+        cells = "".join(f"{value:>+8.2f}" for value in error.mean(axis=0))
+        lines.append(f"  {row.replace('_', ' '):<16}{cells}   {error[h, q]:+.2f} ({horizons[h]} {names[q]})")
+    return "\n".join(lines)
+
+
+def render_checks(checks: Mapping[str, Mapping[str, Any]], confidence: float = 0.95) -> str:
+    """One sentence per calibrated forecast: levels outside their widened band, and what it did to the score."""
+    return "\n".join(
+        textwrap.fill(_check_sentence(row, check, confidence), 100, initial_indent="  ", subsequent_indent="    ")
+        for row, check in checks.items()
+    )
+
+
+def _check_sentence(row: str, check: Mapping[str, Any], confidence: float) -> str:
+    overall, single = check[MEAN], {h: one for h, one in check.items() if h != MEAN}
+    cells = [f"{h} {name}" for h, one in single.items() for name in one["outside"]]
+    count = sum(len(one["error"]) for one in single.values())
+    return (
+        f"{row.replace('_', ' ')}: overall at most {100 * max(map(abs, overall['error'].values())):.2f} points off; "
+        f"outside the {confidence:.0%} session-bootstrap band widened by {100 * TOLERANCE:g} point: "
+        f"{len(overall['outside'])} of {len(overall['error'])} levels overall, {len(cells)} of {count} by horizon"
+        + (f" ({', '.join(cells)})" if cells else "")
+        + f"; weighted interval score {100 * overall['wis_over_raw']:+.2f} % against raw"
+    )

@@ -1,0 +1,122 @@
+"""Checkpoint and calibration go together: the pair is checked, the rows are in order, the bands mean what they say."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from nqcast.data.config import HORIZONS, LEVELS
+from nqcast.evaluation import metrics
+from nqcast.evaluation.calibrated import (
+    CONFORMAL,
+    ONLINE,
+    calibrated_frame,
+    calibrated_quantiles,
+    fit_calibration,
+    quantiles_by_row,
+)
+from nqcast.evaluation.config import EvaluateConfig
+from nqcast.evaluation.coverage import coverage_band, coverage_check
+from nqcast.evaluation.forecasts import Forecasts, as_arrays
+from nqcast.evaluation.metrics import level_name
+from nqcast.evaluation.significance import stationary_bootstrap
+
+CONFIG = EvaluateConfig()
+
+
+def stream(sessions: int, width: float, seed: int) -> Forecasts:
+    """Independent normal outcomes, and forecasts ``width`` times too wide."""
+    rng = np.random.default_rng(seed)
+    n = 200 * sessions
+    day = np.repeat(np.arange(sessions), 200)
+    ts = pd.Timestamp("2016-01-04", tz="UTC") + pd.to_timedelta(day, unit="D")
+    ts = pd.Series(ts + pd.to_timedelta(5 * np.tile(np.arange(200), sessions), unit="min"))
+    session = pd.Series(pd.Timestamp("2016-01-04") + pd.to_timedelta(day, unit="D"))
+    scale = 1e-3 * np.exp(rng.normal(0, 0.5, (n, 5)))
+    targets = scale * rng.normal(size=(n, 5))
+    targets[::50, 4] = np.nan
+    return Forecasts(ts, session, targets, width * scale[..., None] * stats.norm.ppf(LEVELS), scale)
+
+
+def frame_of(anchors: Forecasts) -> pd.DataFrame:
+    """The predictions frame of a stream."""
+    rows = pd.DataFrame({"ts": anchors.ts.repeat(5), "session": anchors.session.repeat(5)}).reset_index(drop=True)
+    rows["horizon"] = pd.array(list(HORIZONS) * len(anchors.ts), dtype="string")
+    rows["target"], rows["scale"] = anchors.targets.ravel(), anchors.scale.ravel()
+    names = [level_name(tau) for tau in LEVELS]
+    return rows.assign(**dict(zip(names, anchors.quantiles.reshape(-1, 7).T, strict=True)))
+
+
+def test_a_calibration_of_validation_mends_the_coverage_of_later_anchors_offline_and_online() -> None:
+    validation, later = stream(40, 1.3, 0), stream(40, 1.3, 1)
+    state = json.loads(json.dumps(fit_calibration(validation, LEVELS, "abc", CONFIG)))
+    rows = calibrated_quantiles(later, state, "abc", LEVELS)
+    assert list(rows) == [CONFORMAL, ONLINE]
+    raw = metrics.coverage_by_level(later.quantiles, later.targets, LEVELS)
+    assert np.abs(raw - LEVELS).max() > 0.04
+    for quantiles in rows.values():
+        assert metrics.coverage_by_level(quantiles, later.targets, LEVELS) == pytest.approx(
+            np.tile(LEVELS, (5, 1)), abs=0.02
+        )
+    fitted = state["coverage"]
+    assert abs(fitted["model"]["15m"]["q05"] - 0.05) > 0.02
+    assert abs(fitted["model_conformal"]["15m"]["q05"] - 0.05) < 0.001
+    assert state["anchors"]["count"] == 8000
+
+
+def test_the_online_row_starts_where_the_offline_one_stands() -> None:
+    validation, later = stream(20, 1.5, 0), stream(20, 1.5, 1)
+    rows = calibrated_quantiles(later, fit_calibration(validation, LEVELS, "abc", CONFIG), "abc", LEVELS)
+    assert (rows[CONFORMAL][0] == rows[ONLINE][0]).all()
+    assert (rows[CONFORMAL][-1] != rows[ONLINE][-1]).any()
+
+
+def test_a_pair_that_does_not_belong_together_is_refused() -> None:
+    state = fit_calibration(stream(10, 1.0, 0), LEVELS, "abc", CONFIG)
+    with pytest.raises(ValueError, match=r"checkpoint 'def'.*'abc'"):
+        calibrated_quantiles(stream(10, 1.0, 1), state, "def", LEVELS)
+    with pytest.raises(ValueError, match="expected a calibration of levels"):
+        calibrated_quantiles(stream(10, 1.0, 1), {**state, "levels": [0.1, 0.5, 0.9]}, "abc", LEVELS)
+
+
+def test_the_calibrated_frame_holds_the_same_anchors_whatever_the_order_of_the_rows() -> None:
+    validation, later = stream(10, 1.2, 0), stream(10, 1.2, 1)
+    state = fit_calibration(validation, LEVELS, "abc", CONFIG)
+    expected = calibrated_quantiles(later, state, "abc", LEVELS)
+    shuffled = frame_of(later).sample(frac=1.0, random_state=0)
+    frame = calibrated_frame(shuffled, state, "abc", LEVELS)
+    for row, quantiles in quantiles_by_row(frame, LEVELS).items():
+        assert (quantiles == expected[row]).all()
+    again = as_arrays(frame[frame["forecast"] == ONLINE], LEVELS, tuple(HORIZONS))
+    assert (again.scale == later.scale).all()
+    assert (again.ts.to_numpy() == later.ts.to_numpy()).all()
+
+
+def test_bands_hold_a_calibrated_forecast_as_often_as_they_say() -> None:
+    inside = []
+    for seed in range(30):
+        anchors = stream(40, 1.0, seed)
+        resamples = stationary_bootstrap(40, 5.0, 200, np.random.default_rng(seed))
+        low, high = coverage_band(anchors, LEVELS, resamples)
+        error = metrics.coverage_by_level(anchors.quantiles, anchors.targets, LEVELS) - LEVELS
+        inside.append((error >= low) & (error <= high))
+    assert np.mean(inside) == pytest.approx(0.93, abs=0.05)
+
+
+def test_the_check_names_the_levels_that_leave_the_widened_band_and_no_others() -> None:
+    anchors = stream(100, 1.0, 3)
+    resamples = stationary_bootstrap(100, 5.0, 200, np.random.default_rng(0))
+    moved = anchors.quantiles.copy()
+    moved[:, 1, 6] *= 1.5
+    check = coverage_check(
+        dataclasses.replace(anchors, quantiles=moved), anchors.quantiles, LEVELS, tuple(HORIZONS), resamples
+    )
+    assert {h: one["outside"] for h, one in check.items() if one["outside"]} == {"30m": ["q95"]}
+    assert check["30m"]["wis_over_raw"] > 0 == check["15m"]["wis_over_raw"]
+    mean = np.mean([check[h]["error"]["q95"] for h in HORIZONS])
+    assert check["mean"]["error"]["q95"] == pytest.approx(mean)
