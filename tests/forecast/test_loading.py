@@ -1,0 +1,90 @@
+"""`nqcast.load` finds a checkpoint wherever it was saved, and its calibration beside it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from kedro.io import DatasetError, Version
+
+import nqcast
+from nqcast.data.config import HORIZONS, LEVELS
+from nqcast.datasets.checkpoint import CheckpointDataset
+from nqcast.datasets.documents import VerifiedJSONDataset
+from nqcast.evaluation.calibration import ConformalCalibration
+
+
+@pytest.fixture
+def models(plain_checkpoint: dict[str, Any], tmp_path: Path) -> Path:
+    """The catalog's folder of models with one version of the checkpoint."""
+    dataset = CheckpointDataset(
+        filepath=str(tmp_path / "checkpoint"), version=Version(None, "2026-01-01T00.00.00.000Z")
+    )
+    dataset.save(plain_checkpoint)
+    return tmp_path
+
+
+def save_calibration(models: Path, fingerprint: str, version: str = "2026-01-01T00.00.00.000Z") -> dict[str, Any]:
+    calibration = ConformalCalibration(LEVELS, list(HORIZONS), fingerprint)
+    calibration.offset_HQ[:] = 0.05 * np.arange(7)
+    path = models / "calibration.json"
+    VerifiedJSONDataset(filepath=str(path), version=Version(None, version)).save(calibration.state())
+    return calibration.state()
+
+
+def test_every_way_to_name_a_checkpoint_gives_the_same_forecast(
+    models: Path, plain_checkpoint: dict[str, Any], raw: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    version = next((models / "checkpoint").iterdir())
+    expected = nqcast.load(plain_checkpoint).forecast(raw)
+    for place in (models / "checkpoint", str(models / "checkpoint"), version, version / "checkpoint"):
+        pd.testing.assert_frame_equal(nqcast.load(place).forecast(raw), expected)
+    monkeypatch.chdir(models)
+    pd.testing.assert_frame_equal(nqcast.load("checkpoint").forecast(raw), expected)
+
+
+def test_a_damaged_newest_version_gives_way_to_the_one_before(models: Path, plain_checkpoint: dict[str, Any]) -> None:
+    later = Version(None, "2026-02-01T00.00.00.000Z")
+    other = {**plain_checkpoint, "metadata": {**plain_checkpoint["metadata"], "fingerprint": "later"}}
+    CheckpointDataset(filepath=str(models / "checkpoint"), version=later).save(other)
+    assert nqcast.load(models / "checkpoint").metadata["fingerprint"] == "later"
+    weights = models / "checkpoint" / later.save / "checkpoint" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"x")
+    assert nqcast.load(models / "checkpoint").metadata["fingerprint"] == "feedc0de"
+    with pytest.raises(ValueError, match="SHA-256"):
+        nqcast.load(models / "checkpoint" / later.save)
+
+
+def test_the_calibration_beside_a_checkpoint_is_taken_when_it_is_its_own(models: Path) -> None:
+    assert nqcast.load(models / "checkpoint").calibration is None
+    save_calibration(models, "another")
+    assert nqcast.load(models / "checkpoint").calibration is None
+    save_calibration(models, "feedc0de", "2026-01-02T00.00.00.000Z")
+    save_calibration(models, "another", "2026-01-03T00.00.00.000Z")
+    found = nqcast.load(models / "checkpoint").calibration
+    assert found is not None and found.offset_HQ[0, 6] == pytest.approx(0.3)
+
+
+def test_a_calibration_that_is_named_must_fit(models: Path) -> None:
+    state = save_calibration(models, "another")
+    for named in (models / "calibration.json", state):
+        with pytest.raises(ValueError, match="expected a conformal calibration of checkpoint 'feedc0de'"):
+            nqcast.load(models / "checkpoint", calibration=named)
+
+
+def test_no_checkpoint_is_said_with_its_cure(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="kedro run --pipeline train"):
+        nqcast.load(tmp_path / "nothing")
+    with pytest.raises(DatasetError, match="expected a version"):
+        nqcast.load(tmp_path)
+
+
+def test_importing_the_package_loads_nothing_heavy() -> None:
+    code = "import sys, nqcast; print(sorted({'torch', 'pandas', 'kedro', 'mlflow'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,60 @@
+"""`kedro run --pipeline forecast` as a user types it, on a checkpoint that is there."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from kedro.io import Version
+from tests.forecast.conftest import random_checkpoint
+from tests.kedro_command import kedro, newest, output_of
+
+from nqcast.data.config import ScaleConfig
+from nqcast.data.features import build_features
+from nqcast.datasets.checkpoint import CheckpointDataset
+from nqcast.market.config import IngestConfig
+from nqcast.market.ingest import build_bars
+from nqcast.market.simulation_config import SimulationConfig
+from nqcast.market.simulator import simulate
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data folder that holds nothing but a checkpoint."""
+    folder = tmp_path_factory.mktemp("forecast")
+    features = build_features(build_bars(simulate(SimulationConfig(sessions=60, seed=7)), IngestConfig()).bars)
+    dataset = CheckpointDataset(
+        filepath=str(folder / "06_models" / "checkpoint"), version=Version(None, "2026-01-01T00.00.00.000Z")
+    )
+    dataset.save(random_checkpoint(features, ScaleConfig()))
+    return folder
+
+
+def run(data: Path, *parameters: str, fails: bool = False) -> str:
+    chosen = ("--params", ",".join(parameters)) if parameters else ()
+    return output_of(kedro("run", "--env", "test", "--pipeline", "forecast", *chosen, data=data), fails)
+
+
+@pytest.mark.slow
+def test_the_pipeline_writes_table_picture_and_page_and_prints_the_forecast(data: Path) -> None:
+    output = run(data)
+    assert "forecast issued 2016-03-28 17:00 UTC" in output
+    frame = pd.read_parquet(newest(data / "07_model_output" / "forecast.parquet") / "forecast.parquet")
+    assert len(frame) == 35 and frame["price_quantile"].notna().all()
+    assert {"issue_time", "target_time", "horizon", "level", "return_quantile", "price_quantile"} <= set(frame)
+    assert (data / "08_reporting" / "forecast.png").read_bytes().startswith(b"\x89PNG")
+    assert "Plotly.newPlot" in (data / "08_reporting" / "forecast.html").read_text()
+    summary: dict[str, Any] = json.loads((data / "08_reporting" / "forecast.json").read_text())
+    assert summary["issue_time"] == frame["issue_time"].iloc[0].isoformat()
+
+
+@pytest.mark.slow
+def test_a_refusal_ends_the_run_with_its_reason(data: Path) -> None:
+    output = run(data, "forecast.max_age_minutes=10", fails=True)
+    assert "expected bars that end at most 10 minutes ago" in output
+    assert "Traceback" not in output
+    later = run(data, "forecast.as_of=2016-03-23T15:00:00Z")
+    assert "forecast issued 2016-03-23 15:00 UTC" in later
