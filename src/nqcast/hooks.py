@@ -15,6 +15,8 @@ from rich.console import Console
 from rich.table import Table
 
 from nqcast.parameters import check_parameters
+from nqcast.stopping import RunEndedError
+from nqcast.storage import StorageError
 
 
 class ParameterHook:
@@ -67,7 +69,7 @@ class SummaryHook:
 
 
 def show_bad_input_in_one_line() -> None:
-    """Let an uncaught ValueError or DatasetError of a command end in its message: bad input is no crash to debug.
+    """Let bad input and a full disk end in their message: they are no crash to debug.
 
     NQCAST_TRACEBACK=1 keeps the traceback; any other exception keeps it always.
     """
@@ -76,7 +78,7 @@ def show_bad_input_in_one_line() -> None:
     previous = sys.excepthook
 
     def show(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-        if isinstance(error, ValueError | DatasetError):
+        if isinstance(error, ValueError | DatasetError | StorageError | RunEndedError):
             sys.stderr.write(f"\nerror: {error}\n(NQCAST_TRACEBACK=1 shows where it was raised)\n")
         else:
             previous(kind, error, trace)

@@ -17,6 +17,10 @@ class RunStopped(SystemExit):
         self.number = number
 
 
+class RunEndedError(RuntimeError):
+    """A run cannot go on for a reason that its message explains; nothing in the program is broken."""
+
+
 class _Asked:
     """The signal that has arrived, if any, and what is to be told of it."""
 

@@ -17,7 +17,8 @@ import pytest
 from kedro.io import DatasetError
 
 from nqcast.datasets import verified
-from nqcast.datasets.verified import StorageError, VerificationError, read_verified, replace_verified_file, write_folder
+from nqcast.datasets.verified import VerificationError, read_verified, replace_verified_file, write_folder
+from nqcast.storage import StorageError
 
 VERSIONED = ("versioned_frame", "versioned_document", "page", "checkpoint")
 REPLACED = ("frame", "document", "text")

@@ -4,28 +4,23 @@ A manifest is a text file in the format of `sha256sum` (`<hash>  <name>` per lin
 too. Plain Python, without Kedro: a reader gets the bytes that were verified, never a file to open again.
 """
 
-import errno
 import hashlib
 import os
 import re
 import secrets
 import shutil
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
+
+from nqcast.storage import require_free_space, storage_errors
 
 _LINE = re.compile(r"^(?P<digest>[0-9a-f]{64})  (?P<name>[^/\0]+)$")
 _STALE_SECONDS = 3600.0
-_SPARE_BYTES = 1 << 20  # room for the manifest, the folder entry and the file system's own books
 
 
 class VerificationError(ValueError):
     """What is on disk is not what was written."""
-
-
-class StorageError(OSError):
-    """The place to write to is full, read-only or not a folder."""
 
 
 def sha256_hex(content: bytes) -> str:
@@ -38,7 +33,7 @@ def replace_file(path: Path, content: bytes) -> None:
     Raises:
         StorageError: the folder is full or cannot be written; the old file is untouched.
     """
-    with _storage_errors(path, len(content)):
+    with storage_errors(path, len(content)):
         path.parent.mkdir(parents=True, exist_ok=True)
         require_free_space(path.parent, len(content))
         temporary = _temporary(path)
@@ -77,7 +72,7 @@ def write_folder(folder: Path, files: Mapping[str, bytes], manifest: str) -> Non
     """
     size = sum(map(len, files.values()))
     lines = [_line(content, Path(name).name) for name, content in sorted(files.items())]
-    with _storage_errors(folder, size):
+    with storage_errors(folder, size):
         folder.parent.mkdir(parents=True, exist_ok=True)
         remove_stale_temporaries(folder.parent)
         require_free_space(folder.parent, size)
@@ -114,18 +109,6 @@ def read_verified(path: Path, manifest: Path) -> bytes:
     if found not in accepted:
         raise VerificationError(f"{path}: expected SHA-256 {' or '.join(accepted)}, found {found}")
     return content
-
-
-def require_free_space(folder: Path, n_bytes: int) -> None:
-    """Raise StorageError unless `folder`'s disk has `n_bytes` and a little more free."""
-    free = shutil.disk_usage(folder).free
-    if free < n_bytes + _SPARE_BYTES:
-        raise StorageError(
-            errno.ENOSPC,
-            f"not enough space on disk: {_mib(n_bytes + _SPARE_BYTES)} needed, {_mib(free)} free; "
-            f"free some space or choose another data folder (NQCAST_DATA)",
-            str(folder),
-        )
 
 
 def remove_stale_temporaries(folder: Path) -> None:
@@ -178,29 +161,3 @@ def _read_manifest(manifest: Path) -> list[tuple[str, str]]:
     if not matches or not all(matches):
         raise VerificationError(f"its manifest {manifest} is garbled: expected lines '<sha256>  <file name>'")
     return [(match["digest"], match["name"]) for match in matches if match]
-
-
-@contextmanager
-def _storage_errors(path: Path, n_bytes: int) -> Iterator[None]:
-    try:
-        yield
-    except StorageError:
-        raise
-    except OSError as error:
-        cures = {
-            errno.ENOSPC: f"the disk is full, {_mib(n_bytes)} needed: free some space",
-            errno.EDQUOT: f"the disk quota is used up, {_mib(n_bytes)} needed: free some space",
-            errno.EROFS: "the file system is read-only",
-            errno.EACCES: "no permission to write there",
-            errno.EPERM: "no permission to write there",
-            errno.ENOTDIR: "a file stands where a folder is needed: move it away",
-            errno.EEXIST: "a file stands where a folder is needed: move it away",
-            errno.ENOTEMPTY: "it exists already and is not empty: save under another version",
-        }
-        cure = cures.get(error.errno or 0, error.strerror or str(error))
-        message = f"{path} could not be written ({cure}, or choose another data folder with NQCAST_DATA)"
-        raise StorageError(error.errno, message, str(path)) from error
-
-
-def _mib(n_bytes: int) -> str:
-    return f"{n_bytes / 2**20:,.1f} MiB"

@@ -18,6 +18,8 @@ import safetensors.numpy
 import safetensors.torch
 from torch import Tensor
 
+from nqcast.storage import StorageError, require_free_space, storage_errors
+
 logger = logging.getLogger(__name__)
 
 MANIFEST, STATE = "manifest.json", "state.json"
@@ -45,7 +47,10 @@ def checkpoint_name(epoch: int, batch: int = 0) -> str:
 
 
 def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
-    """Write all files beside `folder`, flush them to disk, then rename: a kill leaves the old folder or the new."""
+    """Write all files beside `folder`, flush them to disk, then rename: a kill leaves the old folder or the new.
+
+    Raises StorageError, leaving nothing behind, where the disk is full or cannot be written.
+    """
     files = {
         MODEL: safetensors.torch.save(_storable(checkpoint.model)),
         OPTIMIZER: safetensors.torch.save(_storable(checkpoint.optimizer)),
@@ -55,19 +60,30 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
     files[MANIFEST] = json.dumps({"format": 1, "files": digests}, indent=1).encode()
     temporary = folder.with_name(f".tmp-{folder.name}-{os.getpid()}")
     shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    for name, data in files.items():
-        with (temporary / name).open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-    _sync_folder(temporary)
+    try:
+        with storage_errors(folder, size := sum(map(len, files.values()))):
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            require_free_space(folder.parent, size)
+            _write_through(temporary, files)
+    except OSError:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
     discarded = folder.with_name(f".old-{folder.name}-{os.getpid()}")
     if folder.exists():
         folder.rename(discarded)
     temporary.rename(folder)
     _sync_folder(folder.parent)
     shutil.rmtree(discarded, ignore_errors=True)
+
+
+def _write_through(folder: Path, files: dict[str, bytes]) -> None:
+    folder.mkdir()
+    for name, data in files.items():
+        with (folder / name).open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+    _sync_folder(folder)
 
 
 def read_checkpoint(path: Path | str) -> Checkpoint:
@@ -123,9 +139,20 @@ class CheckpointStore:
         return sorted(path for path in found if path.is_dir() and not path.is_symlink())
 
     def save(self, name: str, checkpoint: Checkpoint, val_loss: float | None) -> Path:
-        """Write a checkpoint, point the links at the latest and the best, then remove what is not to be kept."""
+        """Write a checkpoint, point the links at the latest and the best, then remove what is not to be kept.
+
+        Raises StorageError, naming the last whole checkpoint, where this one cannot be written.
+        """
         folder = self.directory / name
-        write_checkpoint(folder, checkpoint)
+        try:
+            write_checkpoint(folder, checkpoint)
+        except StorageError as error:
+            last = (self.newest_verified() or (None,))[0]
+            raise StorageError(
+                error.errno,
+                f"{error.strerror}; the last whole checkpoint is {last}, from which the same command goes on",
+                str(folder),
+            ) from error
         self.val_losses[name] = val_loss
         self._link(LATEST, name)
         best = self.ranked()

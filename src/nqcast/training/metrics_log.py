@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from nqcast.storage import storage_errors
+
 METRICS_NAME = "metrics.jsonl"
 
 
@@ -29,8 +31,9 @@ class MetricsLog:
 
     def append(self, values: Mapping[str, Any], durable: bool = False) -> None:
         """Write one line; `durable` waits until it is on disk."""
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(json_ready(values), allow_nan=False) + "\n")
+        line = json.dumps(json_ready(values), allow_nan=False) + "\n"
+        with storage_errors(self.path, len(line)), self.path.open("a", encoding="utf-8") as file:
+            file.write(line)
             if durable:
                 file.flush()
                 os.fsync(file.fileno())

@@ -60,7 +60,10 @@ def carded(directory: Path, content: dict[str, Any]) -> Iterator[None]:
     except TrainingInterruptedError:
         raise
     except Exception:
-        _write(directory, content, FAILED)
+        try:
+            _write(directory, content, FAILED)
+        except OSError as error:  # a full disk is what has failed: its own message matters more
+            logger.warning("%s could not be brought up to date: %s", directory / CARD, error)
         raise
     _write(directory, content, FINISHED)
 

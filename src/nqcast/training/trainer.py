@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
+from nqcast.stopping import RunEndedError
 from nqcast.training.checkpoint import Checkpoint, CheckpointError, CheckpointStore, checkpoint_name, read_checkpoint
 from nqcast.training.config import FREE_ON_RESUME, TrainConfig
 from nqcast.training.early_stopping import EarlyStopping
@@ -37,7 +38,7 @@ log = logging.getLogger(__name__)
 TIMED_STEPS = 10  # steps after which the time per epoch is estimated
 
 
-class TrainingFailedError(RuntimeError):
+class TrainingFailedError(RunEndedError):
     """Too many steps in a row had no finite gradient."""
 
 

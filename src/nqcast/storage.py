@@ -1,0 +1,56 @@
+"""Room on disk and what a failed write says: plain Python, for whoever writes files."""
+
+from __future__ import annotations
+
+import errno
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+SPARE_BYTES = 1 << 20
+"""Room for a manifest, the folder entry and the file system's own books (bytes)."""
+
+
+class StorageError(OSError):
+    """The place to write to is full, read-only or not a folder."""
+
+
+def require_free_space(folder: Path, n_bytes: int) -> None:
+    """Raise StorageError unless `folder`'s disk has `n_bytes` and a little more free."""
+    free = shutil.disk_usage(folder).free
+    if free < n_bytes + SPARE_BYTES:
+        raise StorageError(
+            errno.ENOSPC,
+            f"not enough space on disk: {mib(n_bytes + SPARE_BYTES)} needed, {mib(free)} free; "
+            f"free some space or choose another data folder (NQCAST_DATA)",
+            str(folder),
+        )
+
+
+@contextmanager
+def storage_errors(path: Path, n_bytes: int) -> Iterator[None]:
+    """Turn an OSError of writing `n_bytes` to `path` into a StorageError that says the cause and the cure."""
+    try:
+        yield
+    except StorageError:
+        raise
+    except OSError as error:
+        cures = {
+            errno.ENOSPC: f"the disk is full, {mib(n_bytes)} needed: free some space",
+            errno.EDQUOT: f"the disk quota is used up, {mib(n_bytes)} needed: free some space",
+            errno.EROFS: "the file system is read-only",
+            errno.EACCES: "no permission to write there",
+            errno.EPERM: "no permission to write there",
+            errno.ENOTDIR: "a file stands where a folder is needed: move it away",
+            errno.EEXIST: "a file stands where a folder is needed: move it away",
+            errno.ENOTEMPTY: "it exists already and is not empty: save under another version",
+        }
+        cure = cures.get(error.errno or 0, error.strerror or str(error))
+        message = f"{path} could not be written ({cure}, or choose another data folder with NQCAST_DATA)"
+        raise StorageError(error.errno, message, str(path)) from error
+
+
+def mib(n_bytes: int) -> str:
+    """A size for people."""
+    return f"{n_bytes / 2**20:,.1f} MiB"

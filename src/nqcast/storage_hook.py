@@ -1,0 +1,54 @@
+"""Asks the disk before a run begins: an output that cannot be written fails now, not after the ingest."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from kedro.framework.hooks import hook_impl
+from kedro.io import CatalogProtocol
+from kedro.pipeline import Pipeline
+
+from nqcast.datasets.base import VerifiedDataset
+from nqcast.datasets.run_directory import RunDirectoryDataset
+from nqcast.storage import require_free_space, storage_errors
+
+LEAST_FREE_BYTES = 200_000_000
+"""Room that a run of any pipeline must find: features of ten years are 150 MB. Training asks for more by itself."""
+
+
+class StorageHook:
+    """Every place that the chosen nodes will write to is probed before the first of them runs."""
+
+    @hook_impl(tryfirst=True)
+    def before_pipeline_run(self, pipeline: Pipeline, catalog: CatalogProtocol) -> None:
+        """
+        Raises:
+            StorageError: a folder is full, read-only or a file.
+            DatasetError: the place of working checkpoints cannot be used.
+        """
+        probed: set[Path] = set()
+        for name in sorted(pipeline.datasets()):
+            dataset = catalog.get(name)
+            if isinstance(dataset, RunDirectoryDataset):
+                dataset.load()
+            elif name in pipeline.all_outputs() and isinstance(dataset, VerifiedDataset):
+                folder = _existing(Path(str(dataset._filepath)).parent)
+                if folder not in probed:
+                    probed.add(folder)
+                    probe(folder)
+
+
+def probe(folder: Path) -> None:
+    """Raise StorageError unless `folder` takes a file and has room for a run."""
+    with storage_errors(folder, LEAST_FREE_BYTES), tempfile.TemporaryFile(dir=folder) as file:
+        file.write(b"\0")
+        file.flush()
+    require_free_space(folder, LEAST_FREE_BYTES)
+
+
+def _existing(folder: Path) -> Path:
+    """`folder`, or the nearest one above that is there."""
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    return folder
