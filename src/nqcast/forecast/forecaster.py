@@ -18,6 +18,7 @@ from nqcast.evaluation.metrics import Floats
 from nqcast.evaluation.predict import load_model, load_scale
 from nqcast.forecast.config import ForecastConfig
 from nqcast.forecast.freshness import BAR, Anchor, check_window, choose_anchor, known_bars
+from nqcast.market.calendar import sessions_around
 from nqcast.market.config import IngestConfig
 from nqcast.market.ingest import build_bars
 from nqcast.market.schema import check_raw_bars, infer_spacing
@@ -100,12 +101,16 @@ class Forecaster:
 
     def issue(self, bars: Bars) -> Issued:
         """The forecast with what it was made from; arguments and errors are those of `forecast`."""
-        table, anchor = self._table(bars)
+        grid, context = self._grid(bars), self.model.config.context
+        first, last = grid["ts"].iloc[max(len(grid) - context, 0)], grid["ts"].iloc[-1]
+        sessions = sessions_around(first, last, self.ingest.session_closes)
+        anchor = choose_anchor(grid, self.config, sessions)
+        check_window(grid.iloc[: anchor.row + 1].tail(context), self.config, sessions)
+        table = build_features(grid, FeaturesConfig(volume=self._volume, tick=self.ingest.tick))
         past = table.iloc[: anchor.row + 1]
-        check_window(past.iloc[-self.model.config.context :], self.config, self.ingest)
         frame = self._frame(self.quantiles(past), past.iloc[-1], anchor)
         recent = past[["ts", "raw_close", "traded"]].tail(self.config.history_bars).reset_index(drop=True)
-        return Issued(frame, recent, anchor.session_close, table["ts"].iloc[-1] + BAR, self.calibration is not None)
+        return Issued(frame, recent, anchor.session_close, last + BAR, self.calibration is not None)
 
     def quantiles(self, features: pd.DataFrame) -> Floats:
         """Quantiles (H, Q) in log-return units at the last row of a feature table."""
@@ -130,14 +135,12 @@ class Forecaster:
             quantiles_1HQ = self.calibration.apply(quantiles_1HQ, scale_NH[-1:])
         return quantiles_1HQ[0]
 
-    def _table(self, bars: Bars) -> tuple[pd.DataFrame, Anchor]:
-        """Features of every bar that is known, and the one to forecast from."""
+    def _grid(self, bars: Bars) -> pd.DataFrame:
+        """Five-minute bars of all that is known when the forecast is made."""
         raw = as_raw_bars(bars) if isinstance(bars, pd.DataFrame) else read_bars(bars)
         checked = check_raw_bars(raw, self.ingest)
         known = known_bars(checked, self.config, infer_spacing(checked["ts"]))
-        grid = build_bars(known, self.ingest).bars
-        anchor = choose_anchor(grid, self.config, self.ingest)
-        return build_features(grid, FeaturesConfig(volume=self._volume, tick=self.ingest.tick)), anchor
+        return build_bars(known, self.ingest).bars
 
     def _frame(self, quantiles_HQ: Floats, bar: pd.Series, anchor: Anchor) -> pd.DataFrame:
         issued, price = bar["ts"] + BAR, float(bar["raw_close"])

@@ -10,7 +10,6 @@ import pandas as pd
 from nqcast.data.config import BAR_MINUTES, HORIZONS
 from nqcast.forecast.config import ForecastConfig
 from nqcast.market import calendar
-from nqcast.market.config import IngestConfig
 
 BAR = pd.Timedelta(minutes=BAR_MINUTES)
 
@@ -41,11 +40,13 @@ def known_bars(checked: pd.DataFrame, config: ForecastConfig, spacing: int) -> p
     return known
 
 
-def choose_anchor(bars: pd.DataFrame, config: ForecastConfig, ingest: IngestConfig) -> Anchor:
+def choose_anchor(bars: pd.DataFrame, config: ForecastConfig, sessions: pd.DataFrame) -> Anchor:
     """The newest traded bar outside a halt from which a horizon ends inside the session.
 
     Where the session is over and the bars are history (neither `as_of` nor `max_age_minutes` is set), the last one
     from which every horizon does.
+
+    `sessions` are those of `nqcast.market.calendar` around the newest bars.
 
     Raises:
         ForecastRefusedError: the bars are too few or too old, or no horizon ends before the session does.
@@ -57,7 +58,7 @@ def choose_anchor(bars: pd.DataFrame, config: ForecastConfig, ingest: IngestConf
         )
     end = bars["ts"] + BAR
     _check_age(end.iloc[-1], config)
-    close = session_close(bars["ts"].iloc[-1], ingest)
+    close = session_close(bars["ts"].iloc[-1], sessions)
     left = (close - end) / pd.Timedelta(minutes=1)
     usable = bars["traded"] & ~bars["halt"] & (bars["session"] == bars["session"].iloc[-1])
     some, every = (np.flatnonzero(usable & (left >= minutes)) for minutes in (min(HORIZONS.values()), 240))
@@ -73,9 +74,9 @@ def choose_anchor(bars: pd.DataFrame, config: ForecastConfig, ingest: IngestConf
     return Anchor(int(every[-1] if every.size else some[-1]), close)
 
 
-def check_window(window: pd.DataFrame, config: ForecastConfig, ingest: IngestConfig) -> None:
+def check_window(window: pd.DataFrame, config: ForecastConfig, sessions: pd.DataFrame) -> None:
     """Refuse a window of bars (ts, traded) in which the open market goes without a trade for too long."""
-    expected = open_slots(window["ts"].iloc[0], window["ts"].iloc[-1], ingest)
+    expected = open_slots(window["ts"].iloc[0], window["ts"].iloc[-1], sessions)
     silent = ~expected.isin(pd.DatetimeIndex(window.loc[window["traded"], "ts"]))
     start = np.flatnonzero(np.diff(silent.astype(int), prepend=0) == 1)
     length = np.flatnonzero(np.diff(silent.astype(int), append=0) == -1) + 1 - start
@@ -90,9 +91,8 @@ def check_window(window: pd.DataFrame, config: ForecastConfig, ingest: IngestCon
     )
 
 
-def session_close(ts: pd.Timestamp, ingest: IngestConfig) -> pd.Timestamp:
+def session_close(ts: pd.Timestamp, sessions: pd.DataFrame) -> pd.Timestamp:
     """Close (UTC) of the session that holds a stamp; ForecastRefusedError where the calendar has none."""
-    sessions = calendar.sessions_around(ts, ts, ingest.session_closes)
     row = int(calendar.assign_sessions(pd.Series([ts]), sessions)[0])
     if row == calendar.OUTSIDE:
         raise ForecastRefusedError(
@@ -102,9 +102,8 @@ def session_close(ts: pd.Timestamp, ingest: IngestConfig) -> pd.Timestamp:
     return pd.Timestamp(sessions["close"].iloc[row])
 
 
-def open_slots(first: pd.Timestamp, last: pd.Timestamp, ingest: IngestConfig) -> pd.DatetimeIndex:
+def open_slots(first: pd.Timestamp, last: pd.Timestamp, sessions: pd.DataFrame) -> pd.DatetimeIndex:
     """Starts of the five-minute bars from `first` to `last` (UTC) in which the market is open and not halted."""
-    sessions = calendar.sessions_around(first, last, ingest.session_closes)
     grid = pd.Series(pd.date_range(first, last, freq=BAR))
     row = calendar.assign_sessions(grid, sessions)
     halted = (grid >= sessions["halt_start"].iloc[row].to_numpy()) & (grid < sessions["halt_end"].iloc[row].to_numpy())
