@@ -123,3 +123,16 @@ def test_an_overflow_in_fp16_skips_the_step_and_halves_the_loss_scale() -> None:
     run.scaler.update(2.0**60)
     assert not run([batch], 0).applied
     assert run.scaler.get_scale() == 2.0**59
+
+
+def test_an_infinite_loss_behind_a_finite_gradient_is_skipped() -> None:
+    torch.manual_seed(0)
+    model = TinyModel(dropout=0.0)
+    batch = next(iter(TinyLoader(32, 32, None)))
+    before = copy.deepcopy(model.state_dict())
+    made = stepper(model, torch.optim.SGD(model.parameters(), lr=0.1))
+    inner = made._loss_sum
+    made._loss_sum = lambda piece: inner(piece) + torch.tensor(float("inf"))
+    result = made([batch], 0)
+    assert result.grad_norm < float("inf") and not result.applied
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())

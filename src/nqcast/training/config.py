@@ -6,7 +6,9 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 # Fields that may differ between a run and its continuation: they do not change what a step computes.
-FREE_ON_RESUME = frozenset({"epochs", "patience", "resume", "log_every", "top_k", "every_minutes", "device"})
+FREE_ON_RESUME = frozenset(
+    {"epochs", "patience", "resume", "log_every", "top_k", "every_minutes", "device", "on_out_of_memory"}
+)
 
 
 class TrainConfig(BaseModel):
@@ -47,6 +49,9 @@ class TrainConfig(BaseModel):
     )
     max_skipped: int = Field(
         default=10, ge=1, description="Steps in a row with a non-finite gradient after which the run stops (steps)."
+    )
+    on_out_of_memory: Literal["stop", "halve"] = Field(
+        default="stop", description="halve: micro-batches that do not fit are halved and accumulation doubles."
     )
     log_every: int = Field(default=50, ge=1, description="Optimiser steps between lines of metrics.jsonl (steps).")
     device: str = Field(default="auto", description="torch device; auto = cuda, then mps, then cpu.")

@@ -1,5 +1,6 @@
 """One optimiser step over a group of micro-batches, equal to the step of one big batch."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -8,10 +9,13 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from nqcast.training import memory
 from nqcast.training.loss_functions import CombinedQuantileLoss
 from nqcast.training.precision import Precision
 
 Batch = dict[str, Any]
+
+log = logging.getLogger(__name__)
 
 
 def forecast(model: nn.Module, batch: Batch) -> Tensor:
@@ -37,7 +41,11 @@ class StepResult:
 
 
 class Stepper:
-    """Accumulate, unscale, clip, step, update, zero."""
+    """Accumulate, unscale, clip, step, update, zero.
+
+    `splits` is the number of pieces in which a micro-batch passes through the model: 1 until memory runs out and
+    `halve` allows more. The gradient is the same, dropout's masks are others.
+    """
 
     def __init__(
         self,
@@ -47,7 +55,9 @@ class Stepper:
         precision: Precision,
         clip_norm: float,
         seed: int,
+        halve: bool = False,
     ) -> None:
+        self.halve, self.splits = halve, 1
         self.model, self.optimizer, self.loss = model, optimizer, loss
         self.precision, self.scaler = precision, precision.scaler()
         self.clip_norm, self.seed = clip_norm, seed
@@ -61,20 +71,43 @@ class Stepper:
         the seed and this number only.
         """
         count = torch.stack([torch.isfinite(batch["targets"]).sum() for batch in group]).sum()
-        loss_sum = torch.zeros((), dtype=_sum_dtype(self.precision.device), device=self.precision.device)
-        for i, batch in enumerate(group):
-            with self._dropout(first_index + i):
-                micro_loss = self._loss_sum(batch)
-            self.scaler.scale(micro_loss / count.clamp(min=1)).backward()
-            loss_sum += micro_loss.detach()
+        while (loss_sum := self._accumulate(group, first_index, count)) is None:
+            self.splits *= 2
+            log.warning("out of memory: micro-batches go through the model in %d pieces from here on", self.splits)
         self.scaler.unscale_(self.optimizer)
         grad_norm = float(nn.utils.clip_grad_norm_(self.parameters, self.clip_norm))
-        applied = grad_norm < float("inf")  # False for NaN too
+        # A pinball gradient is bounded: an infinite loss can hide behind a finite one.
+        applied = grad_norm < float("inf") and bool(torch.isfinite(loss_sum))  # both False for NaN too
         if applied:
             self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
         return StepResult(loss_sum, count, grad_norm, applied)
+
+    def _accumulate(self, group: Sequence[Batch], first_index: int, count: Tensor) -> Tensor | None:
+        """Back-propagate the group; its summed loss, or None where memory ran out and smaller pieces may fit.
+
+        Raises memory.OutOfMemoryError where they may not be tried, or are single windows already.
+        """
+        loss_sum = torch.zeros((), dtype=_sum_dtype(self.precision.device), device=self.precision.device)
+        try:
+            for i, batch in enumerate(group):
+                with self._dropout(first_index + i):
+                    for part in memory.parts(batch, self.splits):
+                        micro_loss = self._loss_sum(part)
+                        self.scaler.scale(micro_loss / count.clamp(min=1)).backward()
+                        loss_sum += micro_loss.detach()
+            return loss_sum
+        except RuntimeError as error:
+            if not memory.is_out_of_memory(error):
+                raise
+        # Outside of the handler, whose error holds the graph.
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.precision.device.type == "cuda":
+            torch.cuda.empty_cache()
+        if not self.halve or self.splits >= max(map(memory.n_windows, group)):
+            raise memory.OutOfMemoryError(memory.explanation(self.model, group[0], self.splits))
+        return None
 
     def _loss_sum(self, batch: Batch) -> Tensor:
         """Loss on y/scale, summed over the micro-batch's defined targets, in float32."""

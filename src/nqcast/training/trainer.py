@@ -88,7 +88,8 @@ class Trainer:
         )
         self.early_stopping = EarlyStopping(config.patience, config.min_delta)
         loss = CombinedQuantileLoss(config.quantiles, config.crossing_weight, config.sharpness_weight).to(self.device)
-        self.stepper = Stepper(self.model, self.optimizer, loss, self.precision, config.clip_norm, config.seed)
+        halve = config.on_out_of_memory == "halve"
+        self.stepper = Stepper(self.model, self.optimizer, loss, self.precision, config.clip_norm, config.seed, halve)
         self.store = CheckpointStore(self.output_dir, config.top_k)
         self.metrics_log = MetricsLog(self.output_dir)
         self._stop_requested = False
@@ -186,10 +187,10 @@ class Trainer:
         else:
             p.skipped += 1
             p.skipped_in_row += 1
-            log.warning("step %d skipped: gradient norm %s", p.step, result.grad_norm)
+            log.warning("step %d skipped: loss %s, gradient norm %s", p.step, float(result.loss_sum), result.grad_norm)
             if p.skipped_in_row >= self.config.max_skipped:
                 raise TrainingFailedError(
-                    f"expected finite gradients, found {p.skipped_in_row} steps in a row without; the last good "
+                    f"expected finite losses, found {p.skipped_in_row} steps in a row without; the last good "
                     f"checkpoint is {self.best_checkpoint}; lower train.learning_rate or check the features"
                 )
         if p.step % self.config.log_every == 0:
@@ -225,7 +226,9 @@ class Trainer:
     def _validate(self) -> dict[str, float] | None:
         """Validation metrics of the present weights, with skills; None when a stop was requested."""
         levels, horizons = self.config.quantiles, self.config.horizons
-        sums = validation_sums(self.model, self.val_loader, self.precision, levels, lambda: self._stop_requested)
+        sums = validation_sums(
+            *(self.model, self.val_loader, self.precision, levels), lambda: self._stop_requested, self.stepper.splits
+        )
         if sums is None:
             return None
         if len(sums.count_H) != len(horizons) or sums.loss_HQ.shape[1] != len(levels):
@@ -251,6 +254,7 @@ class Trainer:
             "val_loss": val_loss,
             "scheduler": self.scheduler.state_dict(),
             "scaler": self.stepper.scaler.state_dict(),
+            "splits": self.stepper.splits,
             "early_stopping": self.early_stopping.state_dict(),
             "optimizer_groups": groups,
             "metrics_bytes": self.metrics_log.size(),
@@ -280,6 +284,7 @@ class Trainer:
         unpack_rng(content.optimizer)
         self.scheduler.load_state_dict(state["scheduler"])
         self.stepper.scaler.load_state_dict(state["scaler"])
+        self.stepper.splits = state.get("splits", 1)
         self.early_stopping.load_state_dict(state["early_stopping"])
         self.progress = Progress(**state["progress"])
 

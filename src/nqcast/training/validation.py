@@ -3,9 +3,10 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from nqcast.training.loss_functions import MetricSums
+from nqcast.training.memory import OutOfMemoryError, explanation, is_out_of_memory, parts
 from nqcast.training.precision import Precision, to_device
 from nqcast.training.step import Batch, forecast
 
@@ -17,8 +18,12 @@ def validation_sums(
     precision: Precision,
     levels: Sequence[float],
     stop: Callable[[], bool] = lambda: False,
+    splits: int = 1,
 ) -> MetricSums | None:
-    """Sums over the loader in evaluation mode; None when `stop` interrupts it. Raises ValueError when it is empty."""
+    """Sums over the loader in evaluation mode; None when `stop` interrupts it. Raises ValueError when it is empty.
+
+    Each batch goes through the model in `splits` pieces.
+    """
     sums: MetricSums | None = None
     was_training = model.training
     model.eval()
@@ -26,17 +31,26 @@ def validation_sums(
         for batch in loader:
             if stop():
                 return None
-            batch = to_device(batch, precision.device)
-            with precision.autocast():
-                q_hat_BHQ = forecast(model, batch)
-            if sums is None:
-                sums = MetricSums.zeros(q_hat_BHQ.shape[1], q_hat_BHQ.shape[2], precision.device)
-            sums.add(q_hat_BHQ, batch["targets"], batch.get("scale"), levels)
+            for part in parts(to_device(batch, precision.device), splits):
+                q_hat_BHQ = _forecast(model, part, precision)
+                if sums is None:
+                    sums = MetricSums.zeros(q_hat_BHQ.shape[1], q_hat_BHQ.shape[2], precision.device)
+                sums.add(q_hat_BHQ, part["targets"], part.get("scale"), levels)
     finally:
         model.train(was_training)
     if sums is None:
         raise ValueError("expected at least one validation window, found none; widen the validation split")
     return sums
+
+
+def _forecast(model: nn.Module, batch: Batch, precision: Precision) -> Tensor:
+    try:
+        with precision.autocast():
+            return forecast(model, batch)
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+    raise OutOfMemoryError(explanation(model, batch, splits=1))
 
 
 def skills(
