@@ -46,7 +46,7 @@ def stop_after_steps(trainer: Trainer, steps: int) -> Trainer:
             trainer.request_stop()
         return inner(*args)
 
-    counted.scaler = inner.scaler
+    counted.scaler, counted.splits = inner.scaler, inner.splits
     trainer.stepper = counted
     return trainer
 
