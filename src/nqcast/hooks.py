@@ -47,7 +47,8 @@ class SummaryHook:
     @hook_impl
     def after_dataset_saved(self, dataset_name: str, data: Any) -> None:
         """Remember what was written; an entry that carries a `text` wants to be read."""
-        self._saved.append(dataset_name)
+        if dataset_name not in self._saved:
+            self._saved.append(dataset_name)
         if isinstance(data, dict) and isinstance(data.get("text"), str):
             self._texts.append(data["text"])
 

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from nqcast.data.config import LEVELS, FeaturesConfig, ScaleConfig, SplitConfig
 from nqcast.evaluation.config import EvaluateConfig
+from nqcast.experiment.config import AblationConfig, WalkForwardConfig
 from nqcast.forecast.config import ForecastConfig
 from nqcast.market.config import IngestConfig
 from nqcast.model.config import ModelConfig
@@ -41,6 +42,8 @@ class Parameters(BaseModel):
     train: TrainConfig = TrainConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     forecast: ForecastConfig = ForecastConfig()
+    walk_forward: WalkForwardConfig = WalkForwardConfig()
+    ablation: AblationConfig = AblationConfig()
     tracking: TrackingConfig = TrackingConfig()
 
     @field_validator("quantiles")
@@ -64,6 +67,28 @@ class Parameters(BaseModel):
                 f"{self.split.context}: set split.context and split.embargo_bars to at least {self.model.context}"
             )
         return self
+
+
+    @model_validator(mode="after")
+    def _changes_fit(self) -> Parameters:
+        """Fields that folds and variants change are fields of the groups that they change, and fit them."""
+        TrainConfig(**{**self.train.model_dump(), **self.walk_forward.train})
+        common = TrainConfig(**{**self.train.model_dump(), **self.ablation.train})
+        for name, variant in self.ablation.variants.items():
+            try:
+                _, model, _ = variant.apply(self.scale, self.model, common)
+            except ValidationError as error:
+                raise ValueError(f"ablation.variants.{name}: {_complaints(error)}") from None
+            if model.context > self.split.context:
+                raise ValueError(
+                    f"expected split.context to cover the window of {model.context} bars of ablation.variants.{name}, "
+                    f"found {self.split.context}: raise split.context and split.embargo_bars, or shorten the window"
+                )
+        return self
+
+
+def _complaints(error: ValidationError) -> str:
+    return "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors(include_url=False))
 
 
 def check_parameters(parameters: dict[str, Any]) -> Parameters:

@@ -2,7 +2,7 @@
 
 from kedro.pipeline import Pipeline
 
-from nqcast.pipelines import evaluate, features, forecast, ingest, train
+from nqcast.pipelines import ablation, evaluate, features, forecast, ingest, train, walk_forward
 
 
 def register_pipelines() -> dict[str, Pipeline]:
@@ -16,6 +16,8 @@ def register_pipelines() -> dict[str, Pipeline]:
         "train": train.create_pipeline(),
         "evaluate": evaluate.create_pipeline(),
         "forecast": forecast.create_pipeline(),
+        "walk_forward": walk_forward.create_pipeline(),
+        "ablation": ablation.create_pipeline(),
     }
     pipelines["__default__"] = pipelines["ingest"] + pipelines["features"] + pipelines["train"] + pipelines["evaluate"]
     return pipelines

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from typing import Any
 
 import pandas as pd
 
@@ -12,3 +13,10 @@ def fingerprint(frame: pd.DataFrame) -> str:
     digest = hashlib.sha256(repr([(name, str(dtype)) for name, dtype in frame.dtypes.items()]).encode())
     digest.update(pd.util.hash_pandas_object(frame, index=False).to_numpy().tobytes())
     return digest.hexdigest()[:16]
+
+
+def data_card(features: pd.DataFrame) -> dict[str, Any]:
+    """What a checkpoint says of its data: the content's fingerprint, the rows, the first and the last stamp (UTC)."""
+    first, last = features["ts"].iloc[0], features["ts"].iloc[-1]
+    card = {"fingerprint": fingerprint(features), "rows": len(features)}
+    return card | {"first": f"{first:%Y-%m-%d %H:%M}", "last": f"{last:%Y-%m-%d %H:%M}"}

@@ -18,6 +18,7 @@ _MODULE_OF = {
     "VendorBarsDataset": "sources",
     "RunDirectoryDataset": "run_directory",
     "AppendOnlyLogDataset": "append_only",
+    "VerifiedPartitionsDataset": "partitions",
 }
 
 __all__ = list(_MODULE_OF)

@@ -89,17 +89,21 @@ class TimeBlock(nn.Module):
 class VariableBlock(nn.Module):
     """Block over variables whose attention passes the lite gate unit x + sigmoid(W x) · attention(norm x)."""
 
-    def __init__(self, width: int, n_heads: int, hidden: int, dropout: float, kernel: str) -> None:
+    def __init__(
+        self, width: int, n_heads: int, hidden: int, dropout: float, kernel: str, *, gated: bool = True
+    ) -> None:
         super().__init__()
         self.attention_norm = nn.LayerNorm(width)
         self.attention = SelfAttention(width, n_heads, kernel)
-        self.gate = nn.Linear(width, width)
+        self.gate = nn.Linear(width, width) if gated else None
         self.feed_norm = nn.LayerNorm(width)
         self.feed_forward = FeedForward(width, hidden)
         self.dropout = ResidualDropout(dropout)
 
     def forward(self, x_NLD: Tensor) -> Tensor:
-        mixed_NLD = torch.sigmoid(self.gate(x_NLD)) * self.attention(self.attention_norm(x_NLD))
+        mixed_NLD = self.attention(self.attention_norm(x_NLD))
+        if self.gate is not None:
+            mixed_NLD = torch.sigmoid(self.gate(x_NLD)) * mixed_NLD
         x_NLD = x_NLD + self.dropout(mixed_NLD)
         return x_NLD + self.dropout(self.feed_forward(self.feed_norm(x_NLD)))
 

@@ -65,6 +65,13 @@ class ModelConfig(BaseModel):
         min_length=1,
         description="Spans whose means feed the direct path (bars before the anchor, each).",
     )
+    gate: bool = Field(
+        default=True, description="Variable attention passes the lite gate unit; without it, it is added as it is."
+    )
+    window_statistics: bool = Field(
+        default=True,
+        description="The window's mean and log deviation, which its normalisation took away, come back as context.",
+    )
     day_harmonics: int = Field(
         default=8, ge=1, description="Sine and cosine pairs that encode the time of day (count)."
     )

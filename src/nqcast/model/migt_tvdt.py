@@ -46,8 +46,8 @@ class MIGT_TVDT(nn.Module):
         self.time_blocks = nn.ModuleList(TimeBlock(*block) for _ in range(c.n_time_blocks))
         self.time_norm = nn.LayerNorm(c.d_model)
         self.time_pool = AttentionPool(c.d_model, c.n_heads, c.n_patches, recent_first=True)
-        self.level_F2D = nn.Parameter(0.5 * torch.randn(c.n_features, 2, c.d_model))
-        self.variable_blocks = nn.ModuleList(VariableBlock(*block) for _ in range(c.n_variable_blocks))
+        self.level_F2D = nn.Parameter(0.5 * torch.randn(c.n_features, 2, c.d_model)) if c.window_statistics else None
+        self.variable_blocks = nn.ModuleList(VariableBlock(*block, gated=c.gate) for _ in range(c.n_variable_blocks))
         self.variable_norm = nn.LayerNorm(c.d_model)
         self.variable_pool = AttentionPool(c.d_model, c.n_heads, c.n_features, recent_first=False)
         self.recent = RecentBars(c.n_features, c.recent_bars, c.recent_width) if c.recent_width else None
@@ -104,9 +104,10 @@ class MIGT_TVDT(nn.Module):
         for block in self.time_blocks:
             tokens_NPD = block(tokens_NPD, valid_NP)
         pooled_NPD = self.time_pool(self.time_norm(tokens_NPD), valid_NP)
-        level_BF2 = torch.stack([window.mean_BF, window.log_std_BF], dim=-1).clamp(-8.0, 8.0)
-        level_BFD = torch.einsum("bfk,fkd->bfd", level_BF2, self.level_F2D)
-        tokens_BFD = pooled_NPD.view(c.n_features, b, c.d_model).transpose(0, 1) + level_BFD
+        tokens_BFD = pooled_NPD.view(c.n_features, b, c.d_model).transpose(0, 1)
+        if self.level_F2D is not None:
+            level_BF2 = torch.stack([window.mean_BF, window.log_std_BF], dim=-1).clamp(-8.0, 8.0)
+            tokens_BFD = tokens_BFD + torch.einsum("bfk,fkd->bfd", level_BF2, self.level_F2D)
         for block in self.variable_blocks:
             tokens_BFD = block(tokens_BFD)
         return self.variable_pool(self.variable_norm(tokens_BFD))

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from nqcast.data.config import HORIZONS, ScaleConfig, SplitConfig
+from nqcast.data.config import ScaleConfig, SplitConfig
 from nqcast.evaluation.config import EvaluateConfig
 from nqcast.model.config import ModelConfig
 from nqcast.training.config import TrainConfig
@@ -19,11 +19,10 @@ logger = logging.getLogger(__name__)
 def load_features(features: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, Any]]:
     """The feature table, proved to hold what training needs, and the name of its content."""
     from nqcast.data.features import check_features
-    from nqcast.data.fingerprint import fingerprint
+    from nqcast.data.fingerprint import data_card
 
     check_features(features)
-    card = {"fingerprint": fingerprint(features), "rows": len(features)}
-    card |= {"first": f"{features['ts'].iloc[0]:%Y-%m-%d %H:%M}", "last": f"{features['ts'].iloc[-1]:%Y-%m-%d %H:%M}"}
+    card = data_card(features)
     logger.info(
         "%d feature rows from %s to %s UTC, content %s", card["rows"], card["first"], card["last"], card["fingerprint"]
     )
@@ -51,12 +50,9 @@ def fit_scale(
     feature_table: pd.DataFrame, splits: pd.DataFrame, config: ScaleConfig, quantiles: list[float]
 ) -> dict[str, Any]:
     """The classical model that the network corrects, fitted on train anchors alone: its arrays and scalars."""
-    from nqcast.data.scale import make_scale
-    from nqcast.data.splits import positions
+    from nqcast.experiment.recipe import scale_state
 
-    scale = make_scale(config, tuple(quantiles)).fit(feature_table, positions(splits, "train"))
-    arrays, scalars = scale.state()
-    return {"arrays": arrays, "scalars": scalars}
+    return scale_state(feature_table, splits, config, tuple(quantiles))
 
 
 def train_model(
@@ -70,25 +66,11 @@ def train_model(
     quantiles: list[float],
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Train on the best device there is; the best checkpoint by validation loss comes back, with the history."""
+    from nqcast.experiment.recipe import agreed
     from nqcast.experiment.training_run import TrainingRun
 
-    levels = tuple(quantiles)
-    run = TrainingRun(
-        feature_table,
-        splits,
-        scale,
-        data_card,
-        ModelConfig(**{**model.model_dump(), "quantiles": levels, "n_horizons": len(HORIZONS)}),
-        TrainConfig(
-            **{
-                **train.model_dump(),
-                "quantiles": levels,
-                "horizons": tuple(HORIZONS),
-                "start_name": scale["scalars"]["config"]["kind"],
-            }
-        ),
-    )
-    return run.train(run_directory)
+    configs = agreed(model, train, tuple(quantiles), scale["scalars"]["config"]["kind"])
+    return TrainingRun(feature_table, splits, scale, data_card, *configs).train(run_directory)
 
 
 def validation_metrics(

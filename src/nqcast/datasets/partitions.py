@@ -1,0 +1,114 @@
+"""Partitions that are written one at a time: a frame, a checkpoint and a record in one folder, whole or not at all."""
+
+import io
+import json
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from kedro.io import AbstractDataset, DatasetError
+from kedro_datasets._typing import JSONPreview
+from safetensors.numpy import load as tensors_from_bytes
+from safetensors.numpy import save as bytes_from_tensors
+
+from nqcast.datasets.base import local_path
+from nqcast.datasets.documents import plain
+from nqcast.datasets.verified import VerificationError, read_verified, write_folder
+
+log = logging.getLogger(__name__)
+
+FRAME, TENSORS, CHECKPOINT, RECORD = "frame.parquet", "model.safetensors", "checkpoint.json", "record.json"
+MANIFEST = "manifest.sha256"
+
+Partition = dict[str, Any]
+
+
+class VerifiedPartitionsDataset(AbstractDataset):
+    """`{name: {"frame": DataFrame, "checkpoint": {"tensors", "metadata"}, "record": dict}}` as `<filepath>/<name>/`.
+
+    save() adds partitions, each in one rename; a node that yields saves as it goes. load() maps the name of every
+    whole partition to a function that reads it; broken ones are named in a warning and left out.
+    """
+
+    def __init__(self, *, filepath: str, metadata: dict[str, Any] | None = None) -> None:
+        """
+        Args:
+            filepath: local folder that holds the partitions.
+            metadata: anything for plugins; ignored here.
+        """
+        self._filepath = local_path(filepath)
+        self.metadata = metadata
+
+    def load(self) -> dict[str, Callable[[], Partition]]:
+        root = Path(self._filepath)
+        folders = (
+            sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith(".")) if self._exists() else []
+        )
+        found = {}
+        for folder in folders:
+            try:
+                _bytes_of(folder)
+            except VerificationError as error:
+                log.warning("partition %s is left out: %s", folder.name, error)
+                continue
+            found[folder.name] = _reader(folder)
+        return found
+
+    def save(self, data: dict[str, Partition]) -> None:
+        if not isinstance(data, dict):
+            raise DatasetError(f"expected partitions by name (a dict), found {type(data).__name__}: yield {{name: …}}")
+        for name, partition in data.items():
+            folder = Path(self._filepath) / name
+            if folder.exists():
+                self._move_aside(folder)
+            try:
+                write_folder(folder, _encode(partition, name), MANIFEST)
+            except OSError as error:
+                raise DatasetError(f"partition {name} was not saved: {error.strerror or error}") from error
+
+    def preview(self) -> JSONPreview:
+        """Names of the whole partitions for kedro-viz."""
+        return JSONPreview(json.dumps(sorted(self.load())))
+
+    def _move_aside(self, folder: Path) -> None:
+        """A broken partition makes room under a name that no load takes; a whole one is never replaced."""
+        try:
+            _bytes_of(folder)
+        except VerificationError:
+            spare = folder.with_name(f".broken_{folder.name}_{len(list(folder.parent.glob('.broken_*')))}")
+            folder.rename(spare)
+            return
+        raise DatasetError(f"expected a new partition, found {folder} already: its name should tell contents apart")
+
+    def _exists(self) -> bool:
+        return Path(self._filepath).is_dir()
+
+    def _describe(self) -> dict[str, Any]:
+        return {"filepath": self._filepath}
+
+
+def _encode(partition: Partition, name: str) -> dict[str, bytes]:
+    if not isinstance(partition, dict) or set(partition) != {"frame", "checkpoint", "record"}:
+        raise DatasetError(f"expected frame, checkpoint and record in partition {name}, found {sorted(partition)}")
+    buffer = io.BytesIO()
+    partition["frame"].to_parquet(buffer, engine="pyarrow", compression="zstd")
+    checkpoint = partition["checkpoint"]
+    documents = {CHECKPOINT: checkpoint["metadata"], RECORD: partition["record"]}
+    texts = {file: json.dumps(plain(content, file), indent=2).encode() for file, content in documents.items()}
+    return {FRAME: buffer.getvalue(), TENSORS: bytes_from_tensors(checkpoint["tensors"]), **texts}
+
+
+def _bytes_of(folder: Path) -> dict[str, bytes]:
+    return {name: read_verified(folder / name, folder / MANIFEST) for name in (FRAME, TENSORS, CHECKPOINT, RECORD)}
+
+
+def _reader(folder: Path) -> Callable[[], Partition]:
+    def read() -> Partition:
+        content = _bytes_of(folder)
+        checkpoint = {"tensors": tensors_from_bytes(content[TENSORS]), "metadata": json.loads(content[CHECKPOINT])}
+        frame = pd.read_parquet(io.BytesIO(content[FRAME]), engine="pyarrow")
+        return {"frame": frame, "checkpoint": checkpoint, "record": json.loads(content[RECORD])}
+
+    return read

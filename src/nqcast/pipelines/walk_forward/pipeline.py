@@ -1,0 +1,32 @@
+"""features → one partition per fold → walk_forward_predictions, walk_forward_scores."""
+
+from kedro.pipeline import Node, Pipeline
+
+from nqcast.pipelines.walk_forward import nodes
+
+
+def create_pipeline() -> Pipeline:
+    """Name the loop over the folds and what joins them."""
+    settings = ("split", "scale", "model", "train", "quantiles", "evaluate", "walk_forward")
+    return Pipeline(
+        [
+            Node(
+                nodes.settle_walk_forward,
+                inputs=[f"params:{name}" for name in settings],
+                outputs="walk_forward_settings",
+                name="settle_walk_forward",
+            ),
+            Node(
+                nodes.run_folds,
+                inputs=["features", "walk_forward_settings", "finished_folds", "fold_directory"],
+                outputs=["folds", "walk_forward_log"],
+                name="run_folds",
+            ),
+            Node(
+                nodes.join_folds,
+                inputs=["folds", "walk_forward_log", "params:quantiles", "params:evaluate"],
+                outputs=["walk_forward_predictions", "walk_forward_scores"],
+                name="join_folds",
+            ),
+        ]
+    )
