@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
+import yaml
 from kedro.io import Version
 from tests.forecast.conftest import random_checkpoint
-from tests.kedro_command import kedro, newest, output_of
+from tests.kedro_command import PROJECT, kedro, newest, output_of
 
-from nqcast.data.config import ScaleConfig
+from nqcast.data.config import HORIZONS, LEVELS, ScaleConfig
 from nqcast.data.features import build_features
 from nqcast.datasets.checkpoint import CheckpointDataset
+from nqcast.datasets.documents import VerifiedJSONDataset
+from nqcast.evaluation.calibration import ConformalCalibration
 from nqcast.market.config import IngestConfig
 from nqcast.market.ingest import build_bars
 from nqcast.market.simulation_config import SimulationConfig
@@ -23,14 +27,21 @@ from nqcast.market.simulator import simulate
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data folder that holds nothing but a checkpoint."""
+    """A data folder that holds nothing but a checkpoint and its calibration."""
     folder = tmp_path_factory.mktemp("forecast")
     features = build_features(build_bars(simulate(SimulationConfig(sessions=60, seed=7)), IngestConfig()).bars)
-    dataset = CheckpointDataset(
-        filepath=str(folder / "06_models" / "checkpoint"), version=Version(None, "2026-01-01T00.00.00.000Z")
-    )
-    dataset.save(random_checkpoint(features, ScaleConfig()))
+    models, version = folder / "06_models", Version(None, "2026-01-01T00.00.00.000Z")
+    checkpoint = random_checkpoint(features, ScaleConfig())
+    CheckpointDataset(filepath=str(models / "checkpoint"), version=version).save(checkpoint)
+    save_calibration(models, checkpoint["metadata"]["fingerprint"])
     return folder
+
+
+def save_calibration(models: Path, fingerprint: str) -> None:
+    state = ConformalCalibration(LEVELS, tuple(HORIZONS), fingerprint).state()
+    entry = yaml.safe_load((PROJECT / "conf" / "base" / "catalog_train.yml").read_text())["calibration"]
+    version = Version(None, f"2026-01-01T00.00.00.{fingerprint[:3]}Z") if entry.get("versioned") else None
+    VerifiedJSONDataset(filepath=str(models / "calibration.json"), version=version).save(state)
 
 
 def run(data: Path, *parameters: str, fails: bool = False) -> str:
@@ -47,6 +58,7 @@ def test_the_pipeline_writes_table_picture_and_page_and_prints_the_forecast(data
     assert {"issue_time", "target_time", "horizon", "level", "return_quantile", "price_quantile"} <= set(frame)
     assert (data / "08_reporting" / "forecast.png").read_bytes().startswith(b"\x89PNG")
     assert "Plotly.newPlot" in (data / "08_reporting" / "forecast.html").read_text()
+    assert "Calibrated on the validation split" in output
     summary: dict[str, Any] = json.loads((data / "08_reporting" / "forecast.json").read_text())
     assert summary["issue_time"] == frame["issue_time"].iloc[0].isoformat()
 
@@ -58,3 +70,12 @@ def test_a_refusal_ends_the_run_with_its_reason(data: Path) -> None:
     assert "Traceback" not in output
     later = run(data, "forecast.as_of=2016-03-23T15:00:00Z")
     assert "forecast issued 2016-03-23 15:00 UTC" in later
+
+
+@pytest.mark.slow
+def test_a_calibration_of_another_checkpoint_ends_the_run(data: Path, tmp_path: Path) -> None:
+    shutil.copytree(data, tmp_path, dirs_exist_ok=True)
+    save_calibration(tmp_path / "06_models", "zzz")
+    assert "expected a conformal calibration of checkpoint 'feedc0de', found 'conformal' of 'zzz'" in run(
+        tmp_path, fails=True
+    )

@@ -13,14 +13,18 @@ from nqcast.market.config import IngestConfig
 def make_forecast(
     raw_bars: pd.DataFrame,
     checkpoint: dict[str, Any],
+    calibration: dict[str, Any],
     config: ForecastConfig,
     ingest: IngestConfig,
 ) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Any]]:
-    """One row per horizon and level, the bars before it, and a summary whose text ends the run."""
+    """One row per horizon and level, the bars before it, and a summary whose text ends the run.
+
+    ValueError for a calibration of another checkpoint, and for bars that carry no forecast.
+    """
     from nqcast.forecast.forecaster import Forecaster
     from nqcast.forecast.text import summary
 
-    issued = Forecaster(checkpoint, None, config, ingest).issue(raw_bars)
+    issued = Forecaster(checkpoint, calibration, config, ingest).issue(raw_bars)
     return issued.forecast, issued.recent, summary(issued)
 
 

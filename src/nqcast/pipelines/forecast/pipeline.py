@@ -1,4 +1,4 @@
-"""raw_bars, checkpoint → forecast, its summary, chart and page."""
+"""raw_bars, checkpoint, calibration → forecast, its summary, chart and page."""
 
 from kedro.pipeline import Node, Pipeline
 
@@ -11,7 +11,7 @@ def create_pipeline() -> Pipeline:
         [
             Node(
                 nodes.make_forecast,
-                inputs=["raw_bars", "checkpoint", "params:forecast", "params:ingest"],
+                inputs=["raw_bars", "checkpoint", "calibration", "params:forecast", "params:ingest"],
                 outputs=["forecast", "recent_bars", "forecast_summary"],
                 name="make_forecast",
             ),
