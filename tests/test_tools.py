@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import json
+import random
 import socket
 import subprocess
 import sys
@@ -13,14 +16,20 @@ from pathlib import Path
 
 import nbformat
 import pytest
+import yaml
 from nbclient import NotebookClient
 from tests.kedro_command import KEDRO, PROJECT, environment, kedro, output_of
 
+from nqcast.pipeline_registry import register_pipelines
+
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A free port below 49152: kedro-viz takes none above."""
+    for port in random.Random().sample(range(20_000, 49_000), 50):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("no free port among 50")
 
 
 def get_json(url: str, process: subprocess.Popen[str], seconds: float = 120) -> dict[str, object]:
@@ -40,6 +49,23 @@ def test_the_registry_names_every_pipeline(tmp_path: Path) -> None:
     text = output_of(kedro("registry", "list", data=tmp_path))
     for name in ("__default__", "ingest", "features", "train", "evaluate"):
         assert f"- {name}" in text
+
+
+def test_no_layer_depends_on_a_later_one() -> None:
+    """A step back makes kedro-viz draw no layers at all."""
+    order = ("raw", "intermediate", "feature", "model_input", "models", "model_output", "reporting")
+    entries = {}
+    for path in (PROJECT / "conf" / "base").glob("catalog_*.yml"):
+        entries |= yaml.safe_load(path.read_text())
+    layer = {name: order.index(entry["metadata"]["kedro-viz"]["layer"]) for name, entry in entries.items()}
+    backwards = [
+        (node.name, before, after)
+        for pipeline in register_pipelines().values()
+        for node in pipeline.nodes
+        for before, after in itertools.product(node.inputs, node.outputs)
+        if layer.get(before, 0) > layer.get(after, len(order))
+    ]
+    assert backwards == []
 
 
 @pytest.mark.slow
