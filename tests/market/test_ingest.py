@@ -66,21 +66,20 @@ def test_the_report_counts_what_the_calendar_expects_and_lists_what_is_missing(w
         "2016-09-19": 273, "2016-09-20": 249, "2016-09-21": 273, "2016-09-22": 0, "2016-09-23": 273,
     }  # fmt: skip
     assert sessions["without_bars"] == ["2016-09-22"]
-    assert sessions["missing_stretches"] == [
-        {
-            "session": "2016-09-20",
-            "start": "2016-09-20 08:00:00+00:00",
-            "end": "2016-09-20 10:00:00+00:00",
-            "minutes": 120,
-        }
+    halts, silence, absent = ([stretch] for stretch in sessions["missing_stretches"])
+    assert (halts[0]["explanation"], halts[0]["minutes"]) == ("halt", 15)
+    assert [(s["start"], s["end"], s["minutes"], s["explanation"]) for s in silence] == [
+        ("2016-09-20 08:00:00+00:00", "2016-09-20 10:00:00+00:00", 120, "outage")
     ]
+    assert [(s["session"], s["minutes"], s["explanation"]) for s in absent] == [("2016-09-22", 1380, "unknown")]
+    assert sessions["missing_by_explanation"] == {"halt": 1, "outage": 1, "unknown": 1}
     assert report["rows_in"] == (~outage & ~day).sum() == report["rows_used"]
 
 
 def test_the_halt_does_not_make_a_missing_stretch_longer(week: pd.DataFrame) -> None:
     local = week["ts"].dt.tz_convert("America/Chicago").dt.strftime("%H:%M")
     report = build_bars(week[~local.between("14:50", "15:14")], CONFIG).report
-    assert report["sessions"]["missing_stretches"] == []
+    assert report["sessions"]["missing_by_explanation"] == {"halt": 1}
 
 
 def test_report_and_ledger_are_plain_json_and_bars_fit_their_schema(two_contracts: pd.DataFrame) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import date, time
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -24,7 +25,41 @@ class IngestConfig(BaseModel):
     naive_timezone: str | None = Field(
         None, description="Zone of time stamps that carry none, such as America/Chicago; none makes them an error."
     )
+    stamps: Literal["start", "end"] = Field(
+        "start", description="Which end of a bar its time stamp marks; end moves stamps back by one bar."
+    )
     tick: float = Field(0.25, gt=0, description="Price tick in points; prices off it are counted, not refused.")
+    max_off_tick_share: float = Field(
+        0.01, ge=0, le=1, description="Share of source bars off the tick above which the report doubts the prices."
+    )
+    zero_volume: Literal["drop", "quarantine", "keep"] = Field(
+        "drop", description="Flat bars of volume 0, with which vendors fill minutes without a trade."
+    )
+    stale_bars: int = Field(
+        30,
+        ge=2,
+        description="Repetitions in a row of one bar, equal in prices and volume, from which on they are quarantined.",
+    )
+    level_jump: float = Field(
+        0.001, gt=0, description="Least jump to another contract's level and back, in log return, that is looked for."
+    )
+    level_jump_multiple: float = Field(
+        10.0, gt=0, description="Least such jump, as a multiple of the day's median absolute return."
+    )
+    level_stretch_bars: int = Field(
+        10, ge=2, description="Fewest bars between the two jumps that make another contract's stretch."
+    )
+    level_stretch_days: float = Field(8.0, gt=0, description="Longest such stretch (days).")
+    thin_share: float = Field(
+        0.1, gt=0, le=1, description="Volume of such a stretch, as a share of what is usual at its hours, below which "
+        "its rows are quarantined.",
+    )  # fmt: skip
+    volume_unit_multiple: float = Field(
+        50.0, gt=1, description="Change of volume between five sessions and the next five that is a change of unit."
+    )
+    doubtful: Literal["stop", "warn"] = Field(
+        "stop", description="What a file that looks wrong as a whole meets: end stamps, a change of the volume's unit."
+    )
     min_rows: int = Field(300, ge=1, description="Fewest usable source bars; below it ingest stops.")
     max_quarantined_share: float = Field(
         0.01, ge=0, le=1, description="Largest share of source bars that may be quarantined before ingest stops."

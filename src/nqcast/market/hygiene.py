@@ -13,7 +13,7 @@ SPREAD = "calendar spread, not a contract"
 OUT_OF_SESSION = "out of session"
 
 
-def faults(raw: pd.DataFrame, spacing: int) -> pd.Series:
+def faults(raw: pd.DataFrame, spacing: int, zero_volume: str = "drop") -> pd.Series:
     """Reason to quarantine each row (N,), text; None for a sound one. The first reason that applies is given."""
     price = raw[list(PRICES)].to_numpy()
     open_, high, low, close = price.T
@@ -31,10 +31,27 @@ def faults(raw: pd.DataFrame, spacing: int) -> pd.Series:
         volume = raw["volume"].to_numpy()
         rules["volume missing or not finite"] = ~np.isfinite(volume)
         rules["volume negative"] = volume < 0
+        rules["volume zero"] = (volume == 0) & (zero_volume == "quarantine")
+        rules["prices that move without volume"] = (volume == 0) & (high > low) & (zero_volume == "drop")
     reason = np.full(len(raw), None, dtype=object)
     for text, broken in reversed(rules.items()):
         reason[broken] = text
     return pd.Series(reason, index=raw.index)
+
+
+def fillers(raw: pd.DataFrame) -> np.ndarray:
+    """True (N,) on flat bars of volume 0: a vendor's filler for a minute without a trade.
+
+    Raises ValueError where every volume is 0: such a column says nothing.
+    """
+    if "volume" not in raw:
+        return np.zeros(len(raw), dtype=bool)
+    empty = (raw["volume"] == 0).to_numpy()
+    if empty.all():
+        raise ValueError(
+            "expected volumes, found 0 in every row: set features.volume=false to do without, or bring another file"
+        )
+    return empty & (raw["high"] == raw["low"]).to_numpy()
 
 
 def off_grid(ts: pd.Series, spacing: int) -> np.ndarray:

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from nqcast.market import calendar, hygiene
+from nqcast.market import calendar, doubts, hygiene
 from nqcast.market.aggregate import aggregate
 from nqcast.market.config import IngestConfig
 from nqcast.market.contracts import Contracts, identify_contracts
-from nqcast.market.report import session_report
+from nqcast.market.report import report_text, session_report
 from nqcast.market.rolls import join_contracts
-from nqcast.market.schema import BARS, PRICES, check_raw_bars, infer_spacing
+from nqcast.market.schema import BARS, check_raw_bars, infer_spacing
 
 logger = logging.getLogger(__name__)
 
@@ -38,39 +38,56 @@ def build_bars(raw: pd.DataFrame, config: IngestConfig) -> Ingested:
     """
     checked = check_raw_bars(raw, config)
     spacing = infer_spacing(checked["ts"])
-    reason = hygiene.faults(checked, spacing)
-    sound, contracts, counts = _sorted_unique(checked[reason.isna()])
+    if config.stamps == "end":
+        checked["ts"] -= pd.Timedelta(minutes=spacing)
+    reason = hygiene.faults(checked, spacing, config.zero_volume)
+    fillers = hygiene.fillers(checked) & reason.isna().to_numpy() & (config.zero_volume == "drop")
+    sound, contracts, counts = _sorted_unique(checked[reason.isna() & ~fillers])
+    found = _whole_file_doubts(sound, spacing, config)
     sound, sessions, questions = _with_sessions(sound, spacing, config)
-    outside = sound["session_position"].to_numpy() == calendar.OUTSIDE
-    rejected = sound[outside]
-    quarantine = _quarantine(checked, reason, rejected)
-    _check_enough(quarantine, len(checked), int((~outside).sum()), config)
-    inside = sound[~outside].reset_index(drop=True)
-    joined, ledger = join_contracts(inside, contracts, config, contracts.code[~outside])
+    suspect = doubts.suspect_rows(sound, contracts.code, spacing, config)
+    suspect[sound["session_position"].to_numpy() == calendar.OUTSIDE] = hygiene.OUT_OF_SESSION
+    rejected = suspect.notna().to_numpy()
+    quarantine = _quarantine(checked, reason, suspect[rejected])
+    _check_enough(quarantine, len(checked) - int(fillers.sum()), int((~rejected).sum()), config)
+    inside = sound[~rejected].reset_index(drop=True)
+    joined, ledger = join_contracts(inside, contracts, config, contracts.code[~rejected])
+    _stop_or_warn(units := doubts.volume_units(joined, config.volume_unit_multiple), config)
     bars = aggregate(joined, sessions, contracts.names)
+    off_tick = doubts.off_tick(inside, config.tick)
+    found += units + doubts.off_tick_doubt(off_tick, len(inside), config)
+    found += doubts.unadjusted_rolls([entry for entry in ledger if entry["rule"] == "jump"])
     report = {
-        "rows_in": len(raw),
-        "rows_used": len(joined),
-        "spacing_minutes": spacing,
-        "first_bar": bars["ts"].iloc[0].isoformat(),
-        "last_bar": bars["ts"].iloc[-1].isoformat(),
-        "bars": len(bars),
-        "traded_bars": int(bars["traded"].sum()),
+        **{"rows_in": len(raw), "rows_used": len(joined), "spacing_minutes": spacing},
         **counts,
-        "off_tick_prices": _off_tick(inside, config.tick),
-        "quarantined": len(quarantine),
-        "quarantined_by_reason": {str(key): int(n) for key, n in quarantine["reason"].value_counts().items()},
+        **{"zero_volume_dropped": int(fillers.sum()), "off_tick_prices": off_tick, "doubts": found},
+        **_facts(bars, quarantine, ledger, contracts),
         "questions_to_the_calendar": questions,
-        "contracts": list(contracts.names) if contracts.known else [],
-        "rolls": len([entry for entry in ledger if entry["rule"] != "jump"]),
         "sessions": session_report(bars, sessions, config.missing_stretch_minutes),
     }
+    report["text"] = report_text(report)
     BARS.validate(bars)
     logger.info(
         "ingest: %s rows of %s-minute bars, %s bars in %s sessions, %s quarantined, %s rolls",
         len(raw), spacing, len(bars), bars["session"].nunique(), len(quarantine), report["rolls"],
     )  # fmt: skip
     return Ingested(bars, ledger, quarantine, report)
+
+
+def _facts(
+    bars: pd.DataFrame, quarantine: pd.DataFrame, ledger: list[dict[str, Any]], contracts: Contracts
+) -> dict[str, Any]:
+    """Figures of what came out."""
+    return {
+        "first_bar": bars["ts"].iloc[0].isoformat(),
+        "last_bar": bars["ts"].iloc[-1].isoformat(),
+        "bars": len(bars),
+        "traded_bars": int(bars["traded"].sum()),
+        "quarantined": len(quarantine),
+        "quarantined_by_reason": {str(key): int(n) for key, n in quarantine["reason"].value_counts().items()},
+        "contracts": list(contracts.names) if contracts.known else [],
+        "rolls": len([entry for entry in ledger if entry["rule"] != "jump"]),
+    }
 
 
 def _sorted_unique(sound: pd.DataFrame) -> tuple[pd.DataFrame, Contracts, dict[str, int]]:
@@ -125,10 +142,28 @@ def _ask(runs: pd.DataFrame, asked: int, total: int, config: IngestConfig) -> No
     logger.warning("a question to the calendar: %s; kept. Set session_closes if the calendar is wrong", message)
 
 
-def _quarantine(checked: pd.DataFrame, reason: pd.Series, outside: pd.DataFrame) -> pd.DataFrame:
+def _whole_file_doubts(sound: pd.DataFrame, spacing: int, config: IngestConfig) -> list[doubts.Doubt]:
+    if not len(sound):
+        return []
+    sessions = calendar.sessions_around(sound["ts"].iloc[0], sound["ts"].iloc[-1], config.session_closes)
+    doubt = doubts.end_stamps(sound["ts"], sessions, spacing)
+    found = [doubt] if doubt else []
+    _stop_or_warn(found, config)
+    return found
+
+
+def _stop_or_warn(found: list[doubts.Doubt], config: IngestConfig) -> None:
+    for doubt in found:
+        message = f"expected bars as an exchange makes them, found a doubt, {doubt['check']}: {doubt['detail']}"
+        if config.doubtful == "stop":
+            raise ValueError(f"{message}; repair the file, or set ingest.doubtful=warn to take it as it is")
+        logger.warning("%s; taken as it is", message)
+
+
+def _quarantine(checked: pd.DataFrame, reason: pd.Series, rejected_later: pd.Series) -> pd.DataFrame:
     """Rejected rows in order of the file: the raw columns and the reason."""
     reasons = reason.copy()
-    reasons[outside.index] = hygiene.OUT_OF_SESSION
+    reasons[rejected_later.index] = rejected_later
     rejected = reasons.notna()
     return checked[rejected].assign(reason=reasons[rejected].astype("str")).reset_index(drop=True)
 
@@ -143,9 +178,3 @@ def _check_enough(quarantine: pd.DataFrame, total: int, usable: int, config: Ing
         )
     if usable < config.min_rows:
         raise ValueError(f"expected at least {config.min_rows} usable bars, found {usable}: bring more bars")
-
-
-def _off_tick(bars: pd.DataFrame, tick: float) -> int:
-    """Rows with a price that is no multiple of the tick."""
-    ticks = bars[list(PRICES)].to_numpy() / tick
-    return int((np.abs(ticks - np.round(ticks)) > 1e-6).any(axis=1).sum())
