@@ -68,27 +68,41 @@ class Parameters(BaseModel):
             )
         return self
 
-
     @model_validator(mode="after")
     def _changes_fit(self) -> Parameters:
         """Fields that folds and variants change are fields of the groups that they change, and fit them."""
-        TrainConfig(**{**self.train.model_dump(), **self.walk_forward.train})
-        common = TrainConfig(**{**self.train.model_dump(), **self.ablation.train})
+        for group, changes in (("walk_forward", self.walk_forward.train), ("ablation", self.ablation.train)):
+            _changed(f"{group}.train", self.train, changes)
         for name, variant in self.ablation.variants.items():
-            try:
-                _, model, _ = variant.apply(self.scale, self.model, common)
-            except ValidationError as error:
-                raise ValueError(f"ablation.variants.{name}: {_complaints(error)}") from None
+            where = f"ablation.variants.{name}"
+            _changed(f"{where}.scale", self.scale, variant.scale)
+            _changed(f"{where}.train", self.train, {**self.ablation.train, **variant.train})
+            model = _changed(f"{where}.model", self.model, variant.model)
             if model.context > self.split.context:
                 raise ValueError(
-                    f"expected split.context to cover the window of {model.context} bars of ablation.variants.{name}, "
-                    f"found {self.split.context}: raise split.context and split.embargo_bars, or shorten the window"
+                    f"expected split.context to cover the window of {model.context} bars of {where}, found "
+                    f"{self.split.context}: raise split.context and split.embargo_bars, or shorten the window"
                 )
         return self
 
 
-def _complaints(error: ValidationError) -> str:
-    return "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors(include_url=False))
+def _changed(where: str, config: Any, changes: dict[str, Any]) -> Any:
+    """`config` with `changes`; ValueError that names `where` and the closest known field for what does not fit."""
+    try:
+        return type(config)(**{**config.model_dump(), **changes})
+    except ValidationError as error:
+        found: list[dict[str, Any]] = [dict(item) for item in error.errors(include_url=False)]
+    fields = list(type(config).model_fields)
+    texts = []
+    for item in found:
+        name = ".".join([where, *(str(part) for part in item["loc"])])
+        close = difflib.get_close_matches(str(item["loc"][-1]) if item["loc"] else "", fields, n=1, cutoff=0.5)
+        if item["type"] == "extra_forbidden":
+            texts.append(f"{name}: found no such field; did you mean {close[0] if close else ' or '.join(fields)}?")
+        else:
+            reason = str(item["msg"]).removeprefix("Value error, ")
+            texts.append(f"{name}: {reason}" + ("" if "found" in reason else f", found {item['input']!r}"))
+    raise ValueError("; ".join(texts))
 
 
 def check_parameters(parameters: dict[str, Any]) -> Parameters:

@@ -60,6 +60,19 @@ def test_a_closed_gate_shuts_attention_out() -> None:
     torch.testing.assert_close(block(x), x + block.feed_forward(block.feed_norm(x)))
 
 
+def test_a_block_without_a_gate_is_one_whose_gate_stands_open() -> None:
+    torch.manual_seed(0)
+    block, open_block = VariableBlock(8, 2, 16, 0.0, "bmm"), VariableBlock(8, 2, 16, 0.0, "bmm", gated=False)
+    weights = {name: value for name, value in block.state_dict().items() if not name.startswith("gate")}
+    open_block.load_state_dict(weights, strict=True)
+    x = torch.randn(2, 5, 8)
+    assert not torch.allclose(open_block(x), block(x))
+    with torch.no_grad():
+        block.gate.weight.zero_()
+        block.gate.bias.fill_(100.0)
+    torch.testing.assert_close(open_block(x), block(x))
+
+
 def test_dropout_keeps_the_mean_shares_its_mask_over_tokens_and_rests_in_evaluation() -> None:
     torch.manual_seed(0)
     dropout, x = ResidualDropout(0.25), torch.ones(400, 3, 50)

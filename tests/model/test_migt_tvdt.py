@@ -64,6 +64,20 @@ def test_the_volatility_of_a_window_reaches_the_forecast(small: ModelConfig, mod
         assert change.abs().amax() > 0.01
 
 
+def test_without_window_statistics_the_level_of_a_window_is_lost(small: ModelConfig, batch: dict) -> None:
+    louder = {**batch, "features": 2.0 * batch["features"] + 1.0}
+    changes = []
+    for kept in (True, False):
+        each = MIGT_TVDT(
+            small.model_copy(update={"recent_width": 0, "window_statistics": kept, "norm_eps": 1e-12}), seed=0
+        ).eval()
+        with torch.no_grad():
+            each.head.delta.weight.normal_(std=0.5, generator=torch.Generator().manual_seed(2))
+        changes.append(float((forecast(each, louder) / forecast(each, batch) - 1.0).abs().amax()))
+    assert changes[0] > 0.01
+    assert changes[1] < 1e-4
+
+
 def test_a_forecast_does_not_depend_on_the_other_windows_of_its_batch(model: MIGT_TVDT, batch: dict) -> None:
     others = {**batch, "features": batch["features"].clone()}
     others["features"][1:] = torch.randn(5, 48, 4, generator=torch.Generator().manual_seed(9))

@@ -1,0 +1,78 @@
+"""Walk-forward and ablations in the toy environment, as a user runs them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from tests.kedro_command import kedro, newest, output_of
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """The data folder and the output of a whole toy walk-forward."""
+    data = tmp_path_factory.mktemp("toy")
+    output_of(kedro("run", "--env", "test", "--pipelines", "ingest,features", data=data))
+    return data, output_of(kedro("run", "--env", "test", "--pipeline", "walk_forward", data=data))
+
+
+def log_of(data: Path) -> list[dict[str, object]]:
+    return [json.loads(line) for line in (data / "08_reporting" / "walk_forward_log.jsonl").read_text().splitlines()]
+
+
+def test_all_folds_join_into_one_scored_record(toy: tuple[Path, str]) -> None:
+    data, output = toy
+    assert "3 of 3 folds scored" in output
+    scores = json.loads((data / "08_reporting" / "walk_forward_scores.json").read_text())
+    assert {"constants", "log_har", "seasonal_har", "model", "model_conformal", "model_online"} <= set(scores["table"])
+    assert scores["gains"]["log_har"]["15m"]["p_value"] is not None
+    folder = newest(data / "07_model_output" / "walk_forward_predictions.parquet")
+    frame = pd.read_parquet(next(folder.glob("*.parquet")))
+    assert not frame.duplicated(["forecast", "ts", "horizon"]).any()
+    assert set(frame["fold"]) == {"fold_01", "fold_02", "fold_03"}
+
+
+def test_a_second_run_makes_only_the_fold_that_is_missing(toy: tuple[Path, str]) -> None:
+    data, _ = toy
+    report = data / "08_reporting" / "walk_forward_scores.json"
+    first = json.loads(report.read_text())
+    (gone,) = (data / "07_model_output" / "walk_forward").glob("fold_02_*")
+    shutil.rmtree(gone)
+    output = output_of(kedro("run", "--env", "test", "--pipeline", "walk_forward", data=data))
+    assert output.count("is finished already") == 2
+    assert [entry["status"] for entry in log_of(data)[-3:]] == ["skipped", "finished", "skipped"]
+    assert json.loads(report.read_text())["table"] == first["table"]
+
+
+def test_a_failing_fold_ends_in_the_report_and_not_in_the_way(toy: tuple[Path, str]) -> None:
+    data, _ = toy
+    # a file where a run directory belongs: that fold alone cannot train
+    plan = log_of(data)[-2]
+    blocked = data / "06_models" / "walk_forward" / str(plan["partition"])
+    shutil.rmtree(blocked)
+    shutil.rmtree(data / "07_model_output" / "walk_forward" / str(plan["partition"]))
+    blocked.write_text("in the way")
+    output = output_of(kedro("run", "--env", "test", "--pipeline", "walk_forward", data=data))
+    assert "2 of 3 folds scored" in output
+    assert "FAILED fold_02" in output
+    assert [entry["status"] for entry in log_of(data)[-3:]] == ["skipped", "failed", "skipped"]
+    blocked.unlink()
+
+
+@pytest.mark.slow
+def test_ablations_end_in_a_table_with_an_interval_for_every_variant(toy: tuple[Path, str]) -> None:
+    data, _ = toy
+    output = output_of(kedro("run", "--env", "test", "--pipeline", "ablation", data=data))
+    table = json.loads((data / "08_reporting" / "ablation_scores.json").read_text())["table"]
+    assert {"base", "no_variable_attention", "no_gate", "no_window_statistics", "no_scale", "scale_only_head"} <= set(
+        table
+    )
+    assert table["base"]["mean"]["gain"] == 0
+    assert table["no_scale"]["15m"]["high"] < 0
+    for name, row in table.items():
+        assert row["mean"]["low"] <= row["mean"]["gain"] <= row["mean"]["high"], name
+        assert name.replace("_", " ") in output
+    assert not (data / "08_reporting" / "test_uses.jsonl").exists()
