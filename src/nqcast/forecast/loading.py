@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from pathlib import Path
 from typing import Any
 
 from kedro.io import Version
 
-from nqcast.datasets.checkpoint import DOCUMENT, MANIFEST, CheckpointDataset, read_checkpoint
+from nqcast.datasets.checkpoint import DOCUMENT, CheckpointDataset, read_checkpoint
 from nqcast.datasets.documents import VerifiedJSONDataset
-from nqcast.datasets.verified import read_verified
 from nqcast.forecast.config import ForecastConfig
 from nqcast.forecast.forecaster import Forecaster
 
@@ -73,7 +71,7 @@ def _document(path: Path) -> dict[str, Any]:
 def _calibration_beside(folder: Path, fingerprint: str) -> dict[str, Any] | None:
     """The calibration of this checkpoint in its own folder, or in the catalog's folder of calibrations."""
     if (folder / CALIBRATION).is_file():
-        return dict(json.loads(read_verified(folder / CALIBRATION, folder / MANIFEST)))
+        return _document(folder / CALIBRATION)
     for parent in folder.absolute().parents[:3]:
         versions = sorted((parent / CALIBRATION).glob(f"*/{CALIBRATION}"), reverse=True)
         for path in versions:

@@ -1,6 +1,10 @@
 """Settings of experiment tracking."""
 
+from typing import Literal
+
 from pydantic import BaseModel, ConfigDict, Field
+
+Promote = Literal["never", "if_better", "always"]
 
 
 class TrackingConfig(BaseModel):
@@ -18,4 +22,12 @@ class TrackingConfig(BaseModel):
     poll_interval: float = Field(default=0.5, gt=0, le=60, description="Pause between two looks for news, in seconds.")
     final_wait: float = Field(
         default=2.5, ge=0, le=60, description="Longest wait for the last news to arrive when a run ends, in seconds."
+    )
+    register_model: bool = Field(
+        default=True, description="Register the checkpoint and its calibration as an MLflow model when train ends."
+    )
+    registered_model: str = Field(default="nqcast", min_length=1, description="Name in MLflow's model registry.")
+    promote: Promote = Field(
+        default="if_better",
+        description="Whether the new version becomes the champion; if_better: on the same validation anchors.",
     )

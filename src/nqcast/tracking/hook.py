@@ -31,7 +31,7 @@ class TrackingHook:
     """Tracks every `kedro run`: parameters, tags, live metrics, chosen catalog entries, and how it ended.
 
     A catalog entry is sent at its save when its metadata say so: `metadata: {nqcast: {mlflow: metrics}}`, `artifact`,
-    or a list of both.
+    `model` (a calibration: it is registered together with the checkpoint), or a list of them.
     """
 
     def __init__(self, complete: Callable[[dict[str, Any]], dict[str, Any]] | None = None) -> None:
@@ -40,6 +40,7 @@ class TrackingHook:
         self._context: KedroContext | None = None
         self._catalog: CatalogProtocol | None = None
         self._session: TrackingSession | None = None
+        self._registers = False
         self._restore_signal: Callable[[], None] | None = None
 
     @hook_impl
@@ -63,7 +64,7 @@ class TrackingHook:
         except OSError as error:
             log.warning("tracking: no spool can be made in %s, the run goes on untracked: %s", folder, error)
             return
-        self._catalog = catalog
+        self._catalog, self._registers = catalog, config.register_model
         self._session = TrackingSession(spool, destination(folder, config.uri), config, self._project())
         self._session.start(f"{tags['kedro.pipeline']} {tags.get('kedro.session_id', '')}", config.experiment, tags)
         self._session.params(flatten_parameters(self._complete(parameters) if self._complete else parameters))
@@ -91,6 +92,9 @@ class TrackingHook:
             self._session.metrics(flatten_metrics(dataset_name, data))
         if "artifact" in wishes and "path" in facts:
             self._session.artifact(Path(facts["path"]))
+        checkpoint = self._facts("checkpoint", saved=False) if "model" in wishes and self._registers else {}
+        if "path" in checkpoint and "path" in facts:
+            self._session.model(Path(checkpoint["path"]), Path(facts["path"]))
 
     @hook_impl
     def after_pipeline_run(self) -> None:

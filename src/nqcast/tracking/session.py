@@ -24,7 +24,7 @@ class TrackingSession:
     def __init__(self, spool: Spool, place: Destination, config: TrackingConfig, project: Path) -> None:
         self._spool = spool
         self._place = place
-        self._final_wait = config.final_wait
+        self._config = config
         self._broken = False
         self._tail = MetricsTail(spool, config.poll_interval, first=lambda: self.tags(git_tags(project)))
         self._sender = Sender(
@@ -58,6 +58,16 @@ class TrackingSession:
             return
         self._record("artifact", file=name)
 
+    def model(self, checkpoint: Path, calibration: Path) -> None:
+        """Keep a checkpoint folder with its calibration, and have them registered as a model."""
+        try:
+            name = self._spool.keep_file(checkpoint)
+            self._spool.keep_beside(name, [calibration, calibration.with_name(f"{calibration.name}.sha256")])
+        except OSError as error:
+            log.warning("tracking: %s could not be kept as a model: %s", checkpoint, error)
+            return
+        self._record("model", file=name, name=self._config.registered_model, promote=self._config.promote)
+
     def watch(self, root: Path) -> None:
         """Follow the Trainer's metrics below `root`."""
         self._tail.watch(root)
@@ -81,7 +91,9 @@ class TrackingSession:
         begun = time.monotonic()
         while not self._sender.finished.wait(0.02):
             now = time.monotonic()
-            patience = _LOCAL_WAIT if self._place.is_local and self._sender.last_error is None else self._final_wait
+            patience = (
+                _LOCAL_WAIT if self._place.is_local and self._sender.last_error is None else self._config.final_wait
+            )
             silent_since = max(begun, self._sender.delivery.last_answer)
             if now - silent_since > patience or now - begun > _LOCAL_WAIT:
                 return False

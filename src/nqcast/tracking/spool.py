@@ -86,6 +86,11 @@ class Spool:
             _link_or_copy(str(path), str(target))
         return name
 
+    def keep_beside(self, name: str, paths: list[Path]) -> None:
+        """Keep files inside a folder that `keep_file` has kept under `name`."""
+        for path in paths:
+            _link_or_copy(str(path), str(self.folder / "files" / name / path.name))
+
     def state(self) -> SentState:
         try:
             return SentState(**json.loads(self._state_path.read_bytes()))

@@ -132,6 +132,15 @@ class MlflowStore:
                 folder = item.parent.relative_to(path.parent).as_posix()
                 self._client.log_artifact(run_id, str(item), artifact_path=None if folder == "." else folder)
 
+    def _send_model(self, run_id: str, lines: list[dict[str, Any]], files: Path) -> None:
+        from nqcast.tracking.registry import register_forecaster
+
+        for line in lines:
+            folder = files / line["file"]
+            if not folder.exists():
+                raise RefusedError(f"the kept model {folder} is gone")
+            register_forecaster(self._client, run_id, folder, line["name"], line["promote"], f"{run_id}/{line['file']}")
+
     def _send_end(self, run_id: str, lines: list[dict[str, Any]], _: Path) -> None:
         self._client.set_terminated(run_id, status=lines[-1]["status"], end_time=lines[-1]["time"])
 

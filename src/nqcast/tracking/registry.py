@@ -1,0 +1,147 @@
+"""A trained checkpoint as a registered MLflow model, and which version is the champion.
+
+Folder of a forecaster: model.safetensors, checkpoint.json, their manifest and, where there is one, calibration.json.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import tempfile
+import warnings
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from nqcast.tracking.config import Promote
+
+log = logging.getLogger(__name__)
+
+CHAMPION, CHALLENGER = "champion", "challenger"
+LOSS_TAG, ANCHORS_TAG, SOURCE_TAG = "nqcast.validation_loss", "nqcast.validation_anchors", "nqcast.spool"
+_REQUIRED = (
+    *("mlflow", "torch", "numpy", "pandas", "pyarrow", "scipy", "pydantic", "pandera", "pandas-market-calendars"),
+    *("safetensors", "tqdm", "kedro", "kedro-datasets"),
+)
+
+
+def save_served_model(forecaster: Path, target: Path) -> None:
+    """Write the MLflow model at `target`: code, requirements, signature, example, and the folder `forecaster`."""
+    # MLflow's own classes, at its import; a filter by message, since catching warnings is no matter for a thread
+    warnings.filterwarnings("ignore", message=".*Any type hint is inferred as AnyType", category=UserWarning)
+    import mlflow
+
+    package = Path(__file__).parents[1]
+    metadata = json.loads((forecaster / "checkpoint.json").read_text(encoding="utf-8"))
+    mlflow.pyfunc.save_model(
+        path=str(target),
+        python_model=str(package / "tracking" / "served_model.py"),
+        artifacts={"forecaster": str(forecaster)},
+        code_paths=[str(package)],
+        pip_requirements=[f"{name}=={version(name).split('+')[0]}" for name in _REQUIRED],
+        signature=signature(),
+        input_example=example_bars(),
+        metadata={"fingerprint": metadata["fingerprint"]},
+    )
+
+
+def signature() -> Any:
+    """Columns of the bars that go in and of the quantiles that come out; times are ISO text with a zone."""
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, DataType, Schema
+
+    prices = [ColSpec(DataType.double, name) for name in ("open", "high", "low", "close")]
+    bars = [ColSpec(DataType.string, "ts"), *prices]
+    bars += [ColSpec(DataType.long, "volume", required=False), ColSpec(DataType.string, "contract", required=False)]
+    texts = [ColSpec(DataType.string, name) for name in ("issue_time", "target_time", "horizon")]
+    numbers = [ColSpec(DataType.double, name) for name in ("level", "return_quantile", "price_quantile", "last_price")]
+    return ModelSignature(Schema(bars), Schema([*texts, *numbers, ColSpec(DataType.string, "contract")]))
+
+
+def example_bars() -> pd.DataFrame:
+    """Five-minute bars of 22 simulated sessions of one contract: as much history as a forecast asks for."""
+    from nqcast.market.simulation_config import SimulationConfig
+    from nqcast.market.simulator import simulate
+
+    minutes = simulate(SimulationConfig(sessions=22))
+    rules = {"open": "first", "high": "max", "low": "min", "close": "last", "volume": "sum"}
+    bars = minutes.groupby(minutes["ts"].dt.floor("5min")).agg(rules).reset_index()
+    return bars.assign(ts=bars["ts"].dt.strftime("%Y-%m-%dT%H:%M:%SZ"))
+
+
+def register_forecaster(client: Any, run_id: str, forecaster: Path, name: str, promote: Promote, key: str) -> str:
+    """Log the model in its run, make it a version of `name` and set the aliases; returns the version.
+
+    May be repeated: the version that carries `key` as its tag is taken instead of a second one.
+    """
+    found = client.search_model_versions(f"name = '{name}' and tags.`{SOURCE_TAG}` = '{key}'")
+    if found:
+        number = str(found[0].version)
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            save_served_model(forecaster, Path(folder) / "model")
+            client.log_artifacts(run_id, str(Path(folder) / "model"), artifact_path="model")
+        _ensure_registered(client, name)
+        source = f"{client.get_run(run_id).info.artifact_uri}/model"
+        tags = {SOURCE_TAG: key, **validation_tags(forecaster)}
+        number = str(client.create_model_version(name, source, run_id, tags=tags).version)
+    set_aliases(client, name, number, promote)
+    return number
+
+
+def validation_tags(forecaster: Path) -> dict[str, str]:
+    """Loss on the validation split (mean pinball of returns), and which anchors it was measured on."""
+    metadata = json.loads((forecaster / "checkpoint.json").read_text(encoding="utf-8"))
+    loss = (metadata.get("metrics") or {}).get("val_loss_returns")
+    anchors = [(metadata.get("data") or {}).get("fingerprint", "")]
+    calibration = forecaster / "calibration.json"
+    if calibration.is_file():
+        fitted_on = json.loads(calibration.read_text(encoding="utf-8")).get("anchors", {})
+        anchors += [str(fitted_on.get(part, "")) for part in ("count", "first", "last")]
+    return {ANCHORS_TAG: " ".join(anchors)} | ({LOSS_TAG: f"{loss:.12g}"} if loss is not None else {})
+
+
+def set_aliases(client: Any, name: str, number: str, promote: Promote) -> None:
+    """Make a version the champion or the challenger.
+
+    `if_better`: the champion when there is none, or when its validation loss is lower on the same anchors; losses on
+    other anchors cannot be compared. The test split has no say.
+    """
+    champion = _champion(client, name)
+    if champion is not None and str(champion.version) == number:
+        return
+    if promote == "always" or (promote == "if_better" and _beats(client.get_model_version(name, number), champion)):
+        client.set_registered_model_alias(name, CHAMPION, number)
+        if str(client.get_registered_model(name).aliases.get(CHALLENGER)) == number:
+            client.delete_registered_model_alias(name, CHALLENGER)
+        log.info("tracking: version %s of %s is the champion", number, name)
+        return
+    client.set_registered_model_alias(name, CHALLENGER, number)
+    log.info("tracking: version %s of %s is the challenger", number, name)
+
+
+def _beats(version_: Any, champion: Any) -> bool:
+    if champion is None:
+        return True
+    ours, theirs = version_.tags, champion.tags
+    if LOSS_TAG not in ours or LOSS_TAG not in theirs or ours.get(ANCHORS_TAG) != theirs.get(ANCHORS_TAG):
+        log.info("tracking: no common validation anchors with the champion; tracking.promote=always would replace it")
+        return False
+    return float(ours[LOSS_TAG]) < float(theirs[LOSS_TAG])
+
+
+def _champion(client: Any, name: str) -> Any:
+    number = client.get_registered_model(name).aliases.get(CHAMPION)
+    return None if number is None else client.get_model_version(name, str(number))
+
+
+def _ensure_registered(client: Any, name: str) -> None:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.create_registered_model(name, description="Quantile forecasts of NQ returns and prices from raw bars.")
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise

@@ -1,0 +1,30 @@
+"""The model as MLflow serves it: raw bars in, quantiles of returns and prices out.
+
+MLflow copies this file and runs it to load the model (models from code), so that nothing is pickled.
+"""
+
+from typing import Any
+
+import mlflow
+import pandas as pd
+
+
+class ServedForecaster(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
+    """`nqcast.load(folder).forecast(bars)` behind MLflow's interface."""
+
+    def load_context(self, context: Any) -> None:
+        """Read and verify the checkpoint and the calibration beside it."""
+        import nqcast
+
+        self.forecaster = nqcast.load(context.artifacts["forecaster"])
+
+    def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
+        """One row per horizon and level from the newest bar on; times as ISO text, which JSON can hold."""
+        bars = model_input.dropna(axis="columns", how="all")
+        forecast = self.forecaster.forecast(bars)
+        for name in ("issue_time", "target_time"):
+            forecast[name] = forecast[name].dt.strftime("%Y-%m-%dT%H:%M:%SZ")
+        return forecast
+
+
+mlflow.models.set_model(ServedForecaster())

@@ -1,0 +1,182 @@
+"""A registered model forecasts as its checkpoint does, from a served process too; validation picks the champion."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from kedro.io import Version
+from tests.forecast.conftest import random_checkpoint
+from tests.tracking.conftest import free_port
+
+import nqcast
+from nqcast.data.config import HORIZONS, LEVELS, ScaleConfig
+from nqcast.data.features import build_features
+from nqcast.datasets.checkpoint import CheckpointDataset
+from nqcast.datasets.documents import VerifiedJSONDataset
+from nqcast.evaluation.calibration import ConformalCalibration
+from nqcast.market.config import IngestConfig
+from nqcast.market.ingest import build_bars
+from nqcast.market.simulation_config import SimulationConfig
+from nqcast.market.simulator import simulate
+from nqcast.tracking import registry
+from nqcast.tracking.store import MlflowStore, destination
+
+pytestmark = [
+    pytest.mark.slow,
+    # MLflow's own: models of its SQLite store, comparisons of pandas indices
+    pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy is deprecated:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:Operation with range is deprecated:DeprecationWarning"),
+]
+
+
+@pytest.fixture(scope="module")
+def forecaster(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a checkpoint of random weights and its calibration."""
+    root = tmp_path_factory.mktemp("models")
+    features = build_features(build_bars(simulate(SimulationConfig(sessions=60, seed=7)), IngestConfig()).bars)
+    checkpoint = random_checkpoint(features, ScaleConfig())
+    CheckpointDataset(filepath=str(root / "checkpoint"), version=Version(None, "2026-01-01")).save(checkpoint)
+    folder = root / "checkpoint" / "2026-01-01" / "checkpoint"
+    calibration = ConformalCalibration(LEVELS, list(HORIZONS), "feedc0de")
+    calibration.offset_HQ[:] = np.linspace(-0.2, 0.2, 7)
+    VerifiedJSONDataset(filepath=str(folder / "calibration.json")).save(calibration.state())
+    return folder
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> tuple[MlflowStore, str]:
+    """A SQLite store with one run."""
+    store = MlflowStore(destination(tmp_path_factory.mktemp("mlflow"), None), 5.0)
+    start = {"experiment": "nqcast", "time": int(1000 * time.time()), "tags": {}, "name": "train"}
+    return store, store.ensure_run(start, "a run")
+
+
+@pytest.fixture(scope="module")
+def served(forecaster: Path, store: tuple[MlflowStore, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of `mlflow models serve -m models:/nqcast@champion`, a process of its own."""
+    log, port = tmp_path_factory.mktemp("serve") / "log", free_port()
+    registry.register_forecaster(store[0]._client, store[1], forecaster, "nqcast", "if_better", "served")
+    command = [
+        *(sys.executable, "-m", "mlflow", "models", "serve", "-m", "models:/nqcast@champion"),
+        *("--env-manager", "local", "--host", "127.0.0.1", "--port", str(port)),
+    ]
+    environment = {**os.environ, "MLFLOW_TRACKING_URI": store[0]._place.uri, "PYTHONWARNINGS": "ignore"}
+    environment |= {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "OMP_NUM_THREADS": "1"}
+    with log.open("wb") as file:
+        process = subprocess.Popen(
+            command, stdout=file, stderr=file, env=environment, start_new_session=True, cwd=log.parent
+        )
+    try:
+        wait_until_it_answers(f"http://127.0.0.1:{port}/ping", process, log)
+        yield f"http://127.0.0.1:{port}/invocations"
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)  # its own session: this server and its workers only
+        process.wait(timeout=30)
+
+
+def wait_until_it_answers(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        assert process.poll() is None, log.read_text()[-3000:]
+        try:
+            with urllib.request.urlopen(url, timeout=2):
+                return
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.3)
+    pytest.fail(f"no answer:\n{log.read_text()[-3000:]}")
+
+
+def ask(url: str, bars: pd.DataFrame) -> Any:
+    body = json.dumps({"dataframe_split": json.loads(bars.to_json(orient="split"))}).encode()
+    request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        return json.load(answer)["predictions"]
+
+
+def test_a_served_model_answers_a_request_with_the_forecast_of_the_checkpoint(served: str, forecaster: Path) -> None:
+    bars = registry.example_bars()
+    answer = pd.DataFrame(ask(served, bars))
+    expected = nqcast.load(forecaster).forecast(bars)
+    assert len(answer) == len(HORIZONS) * len(LEVELS)
+    np.testing.assert_allclose(answer["price_quantile"], expected["price_quantile"], rtol=1e-9)
+    np.testing.assert_allclose(answer["return_quantile"], expected["return_quantile"], rtol=1e-9)
+    assert (pd.to_datetime(answer["target_time"]) == expected["target_time"]).all()
+    uncalibrated = nqcast.load(CheckpointDataset(filepath=str(forecaster.parents[1])).load()).forecast(bars)
+    assert not np.allclose(uncalibrated["return_quantile"], expected["return_quantile"])
+
+
+def test_bars_that_carry_no_forecast_are_answered_with_the_reason(served: str) -> None:
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        ask(served, registry.example_bars().tail(1000))
+    assert refused.value.code == 400
+    assert "at least 5520 five-minute bars" in refused.value.read().decode()
+
+
+def test_the_model_brings_signature_example_requirements_and_no_pickle(forecaster: Path, tmp_path: Path) -> None:
+    import mlflow
+
+    registry.save_served_model(forecaster, tmp_path / "model")
+    info = mlflow.models.get_model_info(str(tmp_path / "model"))
+    assert {"ts", "open", "high", "low", "close"} <= set(info.signature.inputs.required_input_names())
+    assert "price_quantile" in info.signature.outputs.input_names()
+    requirements = (tmp_path / "model" / "requirements.txt").read_text()
+    assert "torch==" in requirements and "safetensors==" in requirements
+    files = [path for path in (tmp_path / "model").rglob("*") if path.is_file()]
+    assert not [path for path in files if path.suffix in {".pkl", ".pickle", ".pt", ".pth", ".bin", ".joblib"}]
+    model = mlflow.pyfunc.load_model(str(tmp_path / "model"))
+    forecast = model.predict(
+        mlflow.models.Model.load(str(tmp_path / "model")).load_input_example(str(tmp_path / "model"))
+    )
+    assert (forecast.groupby("horizon")["price_quantile"].diff().dropna() >= 0).all()
+
+
+def write_forecaster(folder: Path, loss: float | None, anchors: str = "data") -> Path:
+    metrics = {} if loss is None else {"val_loss_returns": loss}
+    folder.mkdir(parents=True)
+    document = {"fingerprint": "f", "metrics": metrics, "data": {"fingerprint": anchors}}
+    (folder / "checkpoint.json").write_text(json.dumps(document))
+    return folder
+
+
+def test_the_champion_is_chosen_on_common_validation_anchors_alone(
+    store: tuple[MlflowStore, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry, "save_served_model", lambda source, target: target.mkdir())
+    client, run = store[0]._client, store[1]
+
+    def aliases_after(number: int, loss: float | None, promote: Any, anchors: str = "data") -> dict[str, str]:
+        folder = write_forecaster(tmp_path / str(number), loss, anchors)
+        registry.register_forecaster(client, run, folder, "rivals", promote, str(number))
+        return {name: str(value) for name, value in client.get_registered_model("rivals").aliases.items()}
+
+    assert aliases_after(1, 4e-4, "never") == {"challenger": "1"}
+    assert aliases_after(2, 5e-4, "if_better") == {"champion": "2", "challenger": "1"}
+    assert aliases_after(3, 6e-4, "if_better") == {"champion": "2", "challenger": "3"}
+    assert aliases_after(4, 3e-4, "if_better") == {"champion": "4", "challenger": "3"}
+    assert aliases_after(5, 1e-4, "if_better", "other data") == {"champion": "4", "challenger": "5"}
+    assert aliases_after(6, None, "if_better") == {"champion": "4", "challenger": "6"}
+    assert aliases_after(7, 9e-4, "always", "other data") == {"champion": "7", "challenger": "6"}
+
+
+def test_a_repeated_delivery_makes_no_second_version(
+    store: tuple[MlflowStore, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry, "save_served_model", lambda source, target: target.mkdir())
+    folder = write_forecaster(tmp_path / "one", 1e-4)
+    line = {"kind": "model", "file": "one", "name": "repeated", "promote": "if_better"}
+    for _ in range(2):
+        store[0].send(store[1], [line], folder.parent)
+    assert len(store[0]._client.search_model_versions("name = 'repeated'")) == 1
