@@ -57,7 +57,8 @@ def test_no_layer_depends_on_a_later_one() -> None:
     entries = {}
     for path in (PROJECT / "conf" / "base").glob("catalog_*.yml"):
         entries |= yaml.safe_load(path.read_text())
-    layer = {name: order.index(entry["metadata"]["kedro-viz"]["layer"]) for name, entry in entries.items()}
+    named = {name: entry["metadata"]["kedro-viz"]["layer"] for name, entry in entries.items() if "metadata" in entry}
+    layer = {name: order.index(text) for name, text in named.items()}
     backwards = [
         (node.name, before, after)
         for pipeline in register_pipelines().values()
@@ -80,7 +81,7 @@ def test_viz_shows_the_pipelines_before_anything_has_run(env: str, tmp_path: Pat
         main = get_json(f"http://127.0.0.1:{port}/api/main", process)
     finally:
         process.terminate()
-        process.wait(timeout=30)
+        process.communicate(timeout=30)
     assert {p["id"] for p in main["pipelines"]} >= {"__default__", "ingest", "features", "train", "evaluate"}
     layers = {node.get("layer") for node in main["nodes"] if node["type"] == "data"}
     assert {"raw", "intermediate", "feature", "model_input", "models", "model_output", "reporting"} <= layers
