@@ -7,7 +7,7 @@ STAMP  := $(VENV)/.installed
 PYTEST := OMP_NUM_THREADS=1 MPLBACKEND=Agg $(BIN)/python -m pytest -n 2 --dist loadfile
 ARGS   ?=
 
-.PHONY: help setup demo test check lint lock mlflow replay-metrics clean
+.PHONY: help setup demo test check lint lock mlflow viz-build replay-metrics prove-no-leak soak clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -45,8 +45,15 @@ lock: $(STAMP)  ## resolve requirements/lock.txt anew
 mlflow: $(STAMP)  ## look at the tracked runs, on loopback
 	$(BIN)/mlflow ui --host 127.0.0.1 --backend-store-uri sqlite:///$(or $(NQCAST_DATA),data)/09_tracking/mlflow.db
 
+viz-build: $(STAMP)  ## the pipelines and data as static pages in build/, for any web server
+	$(BIN)/kedro viz build --include-previews $(ARGS)
+
 replay-metrics: $(STAMP)  ## send to MLflow what an outage kept back
 	$(BIN)/python -m nqcast.tracking.replay $(ARGS)
+
+soak: $(STAMP)  ## 200 kills at random instants and 200 in checkpoint writes: nothing lost, bit-equal ends
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.faults.killing --kills 200 --where anywhere
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.faults.killing --kills 200 --where writes --seed 1
 
 clean:  ## remove the environment and caches; data stay
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache

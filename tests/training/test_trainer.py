@@ -298,3 +298,30 @@ def test_asking_for_wandb_without_it_says_so(tmp_path: Path, config: TrainConfig
     module = type("Module", (), {"train_loader": [], "val_loader": []})()
     with pytest.raises(ValueError, match="wandb"):
         create_trainer(TinyModel(), config, module, tmp_path, use_wandb=True)
+
+
+def test_a_run_killed_between_its_first_line_and_its_first_checkpoint_starts_with_one_line(
+    make_trainer: MakeTrainer,
+) -> None:
+    whole = make_trainer("whole")
+    whole.train()
+    killed = make_trainer("parts", epochs=0)
+    killed._save = lambda val_loss: None
+    killed.train()
+    assert len(lines(killed)) == 1
+    second = make_trainer("parts")
+    second.train()
+    assert lines(whole) == lines(second)
+
+
+def test_where_every_checkpoint_is_broken_the_run_is_moved_aside_and_starts_anew(make_trainer: MakeTrainer) -> None:
+    whole = make_trainer("whole")
+    whole.train()
+    first = make_trainer("parts", epochs=1)
+    first.train()
+    for state in first.output_dir.glob("checkpoint_epoch_*/state.json"):
+        state.write_text("{}")
+    second = make_trainer("parts")
+    second.train()
+    assert lines(whole) == lines(second)
+    assert (second.output_dir / "replaced_001" / "checkpoint_epoch_0001").is_dir()

@@ -210,7 +210,9 @@ class CheckpointStore:
         kept = {*best, *(folder.name for folder in folders[-LEAST_KEPT:])}
         for folder in folders:
             if folder.name not in kept:
-                shutil.rmtree(folder)
+                discarded = folder.with_name(f".tmp-{folder.name}-{os.getpid()}")  # a kill leaves no half checkpoint
+                folder.rename(discarded)
+                shutil.rmtree(discarded)
                 self.val_losses.pop(folder.name, None)
 
     def _link(self, link: str, name: str) -> None:

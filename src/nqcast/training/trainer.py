@@ -292,6 +292,9 @@ class Trainer:
         """Go on from the newest verified checkpoint of this run directory, when there is one."""
         found = self.store.newest_verified()
         if found is None:
+            if self.store.folders():
+                self._move_aside()  # all broken, as the warnings say: their metrics are another run's
+            self.metrics_log.truncate(0)  # a kill before the first checkpoint may have left epoch 0's line
             return
         folder, content = found
         saved = {**content.state["train_config"], "model": content.state["model_config"]}
