@@ -9,7 +9,7 @@ import mlflow
 import pandas as pd
 
 
-class ServedForecaster(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
+class ServedForecaster(mlflow.pyfunc.PythonModel):
     """`nqcast.load(folder).forecast(bars)` behind MLflow's interface."""
 
     def load_context(self, context: Any) -> None:
