@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
+import os
 import random
+import signal
 import socket
 import subprocess
 import sys
@@ -76,11 +78,12 @@ def test_viz_shows_the_pipelines_before_anything_has_run(env: str, tmp_path: Pat
     process = subprocess.Popen(
         [KEDRO, "viz", "run", "--no-browser", "--env", env, "--host", "127.0.0.1", "--port", str(port)],
         cwd=PROJECT, env=environment(tmp_path), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        start_new_session=True,  # the command starts a server of its own: both end with the group
     )  # fmt: skip
     try:
         main = get_json(f"http://127.0.0.1:{port}/api/main", process)
     finally:
-        process.terminate()
+        os.killpg(process.pid, signal.SIGTERM)
         process.communicate(timeout=30)
     assert {p["id"] for p in main["pipelines"]} >= {"__default__", "ingest", "features", "train", "evaluate"}
     layers = {node.get("layer") for node in main["nodes"] if node["type"] == "data"}
