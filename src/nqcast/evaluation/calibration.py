@@ -103,10 +103,10 @@ class OnlineCalibration:
     the same thing that many times. An outcome counts only once its horizon has passed.
     """
 
-    def __init__(self, levels: Sequence[float], minutes: Sequence[int], rate: float = 0.03) -> None:
+    def __init__(self, levels: Sequence[float], minutes: Sequence[int], rate: float = 0.015) -> None:
         """``minutes`` are the horizons; ``rate`` is the step in scales per whole horizon, 0 < rate < 1."""
         if not 0 < rate < 1:
-            raise ValueError(f"expected a rate between 0 and 1 scales per horizon, found {rate}: 0.03 is usual")
+            raise ValueError(f"expected a rate between 0 and 1 scales per horizon, found {rate}: 0.015 is usual")
         self.levels = tuple(levels)
         self.minutes = tuple(minutes)
         self.rate = rate

@@ -46,7 +46,7 @@ class EvaluateConfig(BaseModel):
         default=5, ge=0, le=100, description="Newey-West lag of the Diebold-Mariano test on session sums, in sessions."
     )
     online_rate: float = Field(
-        default=0.03,
+        default=0.015,
         gt=0,
         lt=1,
         description="Step of the online calibration per whole horizon, in scales; chosen on validation.",
