@@ -39,7 +39,7 @@ def load(
         artifact, folder = checkpoint, None
     else:
         folder = Path(checkpoint).expanduser()
-        artifact = _checkpoint_in(folder)
+        artifact = checkpoint_in(folder)
     if isinstance(calibration, str | Path):
         calibration = _document(Path(calibration).expanduser())
     elif calibration is None and folder is not None:
@@ -47,7 +47,12 @@ def load(
     return Forecaster(artifact, calibration, config)
 
 
-def _checkpoint_in(folder: Path) -> dict[str, Any]:
+def checkpoint_in(folder: Path) -> dict[str, Any]:
+    """The checkpoint artifact of a versioned folder (newest version that verifies), a version, or a plain folder.
+
+    Raises:
+        ValueError: there is none, or it does not verify.
+    """
     if (folder / DOCUMENT).is_file():
         return read_checkpoint(folder)
     if not folder.is_dir():
