@@ -136,3 +136,17 @@ def test_an_infinite_loss_behind_a_finite_gradient_is_skipped() -> None:
     result = made([batch], 0)
     assert result.grad_norm < float("inf") and not result.applied
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+
+
+def test_a_rehearsal_changes_neither_weights_nor_the_step_after_it() -> None:
+    batch = next(iter(TinyLoader(32, 16, None)))
+    ends = []
+    for rehearsed in (False, True):
+        torch.manual_seed(0)
+        model = TinyModel()
+        step = stepper(model, torch.optim.AdamW(model.parameters(), lr=1e-2))
+        if rehearsed:
+            assert step.rehearse(batch) > 0
+        step([batch], 0)
+        ends.append([p.detach().clone() for p in model.parameters()])
+    assert all(torch.equal(a, b) for a, b in zip(*ends, strict=True))

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -46,7 +47,7 @@ def stop_after_steps(trainer: Trainer, steps: int) -> Trainer:
             trainer.request_stop()
         return inner(*args)
 
-    counted.scaler, counted.splits = inner.scaler, inner.splits
+    counted.scaler, counted.splits, counted.rehearse = inner.scaler, inner.splits, inner.rehearse
     trainer.stepper = counted
     return trainer
 
@@ -95,7 +96,7 @@ def test_a_run_stopped_in_validation_ends_bit_equal(make_trainer: MakeTrainer) -
         nonlocal passes
         passes += 1
         for i, batch in enumerate(TinyLoader(60, 16, None)):
-            if passes == 3 and i == 1:
+            if passes == 4 and i == 1:  # the first pass is the rehearsal's, the second epoch 0's
                 first.request_stop()
             yield batch
 
@@ -207,6 +208,15 @@ def test_never_resuming_starts_anew_and_keeps_the_earlier_run_aside(make_trainer
     assert [record["epoch"] for record in second.history] == [0, 1]
     aside = second.output_dir / "replaced_001"
     assert read_checkpoint(aside / "checkpoint_best").state["train_config"]["learning_rate"] == 5e-3
+
+
+def test_the_first_line_says_where_how_large_and_how_long(
+    make_trainer: MakeTrainer, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO", logger="nqcast.training"):
+        make_trainer(epochs=1).train()
+    pattern = r"device cpu \(\d+ threads\), precision fp32, [\d,]+ parameters, about \d+ s of training per epoch"
+    assert re.fullmatch(pattern, caplog.messages[0]), caplog.messages[0]
 
 
 def test_a_finished_run_returns_its_history_at_once(make_trainer: MakeTrainer) -> None:

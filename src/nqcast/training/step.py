@@ -1,6 +1,7 @@
 """One optimiser step over a group of micro-batches, equal to the step of one big batch."""
 
 import logging
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -83,6 +84,19 @@ class Stepper:
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
         return StepResult(loss_sum, count, grad_norm, applied)
+
+    def rehearse(self, batch: Batch) -> float:
+        """Seconds that a micro-batch takes, forward and backward, the second time; no weight or state changes."""
+        count = torch.isfinite(batch["targets"]).sum()
+        seconds = 0.0
+        for _ in range(2):
+            started = time.perf_counter()
+            self._accumulate([batch], 0, count)
+            self.optimizer.zero_grad(set_to_none=True)
+            if self.precision.device.type == "cuda":
+                torch.cuda.synchronize()
+            seconds = time.perf_counter() - started
+        return seconds
 
     def _accumulate(self, group: Sequence[Batch], first_index: int, count: Tensor) -> Tensor | None:
         """Back-propagate the group; its summed loss, or None where memory ran out and smaller pieces may fit.

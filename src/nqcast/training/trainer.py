@@ -35,8 +35,6 @@ from nqcast.training.validation import skills, validation_sums
 
 log = logging.getLogger(__name__)
 
-TIMED_STEPS = 10  # steps after which the time per epoch is estimated
-
 
 class TrainingFailedError(RunEndedError):
     """Too many steps in a row had no finite gradient."""
@@ -122,19 +120,31 @@ class Trainer:
             TrainingFailedError: config.max_skipped steps in a row had no finite gradient.
         """
         with DirectoryLock(self.output_dir):
-            log.info(describe(self.device, self.precision, self.model))
             self.store.clean()
             self._saved_at = time.monotonic()
+            came_from = ""
             if (resume or self.config.resume) == "never":
                 self._move_aside()
             elif self.status == "new":
-                self._resume()
+                came_from = self._resume()
             self.status = "running"
+            log.info(self._outlook())
+            if came_from:
+                log.info(came_from)
             if self.history or self._finish_epoch():
                 self._run_epochs()
             self._stop_requested = False
             log.info("training %s after epoch %d, step %d", self.status, self.progress.epoch, self.progress.step)
         return self.history
+
+    def _outlook(self) -> str:
+        """Device, precision and parameters, and the time of an epoch by one rehearsed micro-batch, in one line."""
+        text = describe(self.device, self.precision, self.model)
+        if self.progress.epoch >= self.config.epochs:
+            return text
+        self.model.train()
+        seconds = self.stepper.rehearse(to_device(next(iter(self.val_loader)), self.device))
+        return f"{text}, about {seconds * len(self.train_loader):.0f} s of training per epoch"
 
     def _run_epochs(self) -> None:
         while not self._ended():
@@ -158,15 +168,11 @@ class Trainer:
         self.model.train()
         n_batches = len(self.train_loader)
         batches = _batches_from(self.train_loader, p.batch)
-        started, first_step = time.perf_counter(), p.step
         with tqdm(total=n_batches, initial=p.batch, desc=f"epoch {epoch}", disable=None, delay=2, leave=False) as bar:
             while group := list(itertools.islice(batches, self.config.accumulation)):
                 result = self.stepper([to_device(batch, self.device) for batch in group], p.micro_batches)
                 self._count(result, len(group))
                 bar.update(len(group))
-                if epoch == 1 and p.step - first_step == TIMED_STEPS:
-                    seconds = (time.perf_counter() - started) / TIMED_STEPS * n_batches / self.config.accumulation
-                    log.info("about %.0f s of training per epoch", seconds)
                 if self._stop_requested:
                     return False
                 self._save_by_time()
@@ -288,14 +294,14 @@ class Trainer:
         self.early_stopping.load_state_dict(state["early_stopping"])
         self.progress = Progress(**state["progress"])
 
-    def _resume(self) -> None:
-        """Go on from the newest verified checkpoint of this run directory, when there is one."""
+    def _resume(self) -> str:
+        """Go on from the newest verified checkpoint of this run directory, when there is one, and say so."""
         found = self.store.newest_verified()
         if found is None:
             if self.store.folders():
                 self._move_aside()  # all broken, as the warnings say: their metrics are another run's
             self.metrics_log.truncate(0)  # a kill before the first checkpoint may have left epoch 0's line
-            return
+            return ""
         folder, content = found
         saved = {**content.state["train_config"], "model": content.state["model_config"]}
         present = {**self.config.model_dump(mode="json"), "model": self._model_config()}
@@ -308,7 +314,7 @@ class Trainer:
         self._restore(content)
         self.metrics_log.truncate(content.state["metrics_bytes"])
         p = self.progress
-        log.info("resuming from %s: epoch %d, batch %d, step %d", folder.name, p.epoch, p.batch, p.step)
+        return f"resuming from {folder.name}: epoch {p.epoch}, batch {p.batch}, step {p.step}"
 
     def _model_config(self) -> Any:
         config: Any = getattr(self.model, "config", None)
