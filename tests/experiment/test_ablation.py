@@ -29,6 +29,7 @@ def ablation(recipe: Recipe) -> Ablation:
     return Ablation(SPLIT, recipe, EVALUATE, AblationConfig(seeds=(0, 4), variants=VARIANTS))
 
 
+@pytest.mark.slow
 def test_variants_are_compared_on_validation_alone_with_the_same_seeds(
     ablation: Ablation, features: pd.DataFrame, tmp_path: Path
 ) -> None:

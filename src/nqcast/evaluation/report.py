@@ -61,7 +61,7 @@ def _answers(evidence: Evidence, by_group: dict[str, pd.DataFrame]) -> list[str]
         f" [{100 * own.low[-1]:.2f}, {100 * own.high[-1]:.2f}].",
         f"Better than {evidence.reference.replace('_', ' ')} (mean skill {100 * reference.value[-1]:.2f} %)? "
         f"{100 * gain.value[-1]:+.2f} points [{100 * gain.low[-1]:+.2f}, {100 * gain.high[-1]:+.2f}]; {sure}.",
-        f"Calibrated? The 80 % interval holds of the outcomes: {covered}.",
+        f"Calibrated? Share of outcomes inside the 80 % interval: {covered}.",
         _weakest(by_group),
         f"How often was this test split scored? {uses} time{'s' if uses != 1 else ''}, this one included.",
     ]
@@ -145,12 +145,14 @@ def _calibrated_rows(evidence: Evidence) -> list[str]:
             anchors, evidence.anchors.quantiles, evidence.levels, evidence.horizons, evidence.resamples,
             evidence.config.confidence,
         )  # fmt: skip
-        cells = [f"{h} {name}" for h, one in check.items() if h != MEAN for name in one["outside"]]
+        cells = [name for h, one in check.items() if h != MEAN for name in one["outside"]]
+        outside = f"{len(cells)} of {len(names) * len(evidence.horizons)}"
         errors = [f"{100 * check[MEAN]['error'][name]:+.2f}" for name in names]
-        frame.loc[row] = [*errors, ", ".join(cells) or "none", f"{100 * check[MEAN]['wis_over_raw']:+.2f}"]
+        frame.loc[row] = [*errors, outside, f"{100 * check[MEAN]['wis_over_raw']:+.2f}"]
     caption = (
         "Raw, offline (conformal) and online calibration: share of outcomes at or below each quantile less its level, "
-        "points, mean over horizons; and the cells outside the band of the bootstrap over sessions, widened by 1 point"
+        "points, mean over horizons; and how many levels of single horizons lie outside the band of the bootstrap over "
+        "sessions, widened by 1 point"
     )
     return [page.table(_titled(frame), caption)]
 

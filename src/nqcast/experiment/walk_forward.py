@@ -25,12 +25,13 @@ from nqcast.evaluation.verdict import baseline_quantiles
 from nqcast.experiment.config import WalkForwardConfig
 from nqcast.experiment.folds import Fold, plan_folds
 from nqcast.experiment.recipe import Recipe
+from nqcast.training.config import FREE_ON_RESUME
 from nqcast.training.run_card import TrainingInterruptedError
 
 logger = logging.getLogger(__name__)
 
 # Fields of train.* that change neither what is learnt nor when it ends.
-_WITHOUT_EFFECT = {"resume", "log_every", "top_k", "device"}
+_WITHOUT_EFFECT = FREE_ON_RESUME - {"epochs", "patience"}
 
 Partition = dict[str, Any]  # {"frame": forecasts, "checkpoint": artifact, "record": what was done}
 
