@@ -24,7 +24,7 @@ class ForecastConfig(BaseModel):
         default=None,
         gt=0,
         description="Oldest newest bar that is taken, from its end to as_of, or to the clock where as_of is not given; "
-        "minutes. None: any age, which suits a file of history.",
+        "minutes. None: any age without as_of, which suits a file of history, and max_gap_minutes with it.",
     )
     max_gap_minutes: int = Field(
         default=60,

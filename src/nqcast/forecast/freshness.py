@@ -111,13 +111,19 @@ def open_slots(first: pd.Timestamp, last: pd.Timestamp, sessions: pd.DataFrame) 
 
 
 def _check_age(end: pd.Timestamp, config: ForecastConfig) -> None:
-    if config.max_age_minutes is None:
+    """Refuse bars that are too old for the clock, or for the `as_of` that was asked for."""
+    limit = config.max_age_minutes
+    if limit is None and config.as_of is not None:
+        limit = config.max_gap_minutes
+    if limit is None:
         return
     age = (pd.Timestamp(config.now()) - end) / pd.Timedelta(minutes=1)
-    if age > config.max_age_minutes:
+    if age > limit:
+        since = "ago" if config.as_of is None else f"before forecast.as_of, {_at(pd.Timestamp(config.as_of))}"
         raise ForecastRefusedError(
-            f"expected bars that end at most {config.max_age_minutes:g} minutes ago, found the newest one's end at "
-            f"{_at(end)}, {age:,.0f} minutes ago: bring newer bars, or raise forecast.max_age_minutes"
+            f"expected bars that end at most {limit:g} minutes {since}, found the newest one's end at {_at(end)}, "
+            f"{age:,.0f} minutes {since.split(',')[0]}: bring newer bars, change forecast.as_of, or raise "
+            "forecast.max_age_minutes"
         )
 
 

@@ -19,7 +19,7 @@ def forecast_text(issued: Issued) -> str:
     lines = [heading(forecast), "", _line("", "until", [level_name(float(level)) for level in table.columns])]
     for target, prices in zip(pd.DatetimeIndex(table.index), table.to_numpy(), strict=True):
         local = target.tz_convert(EXCHANGE_TIMEZONE)
-        cells = [f"{price:,.2f}" for price in prices] if np.isfinite(prices).all() else ["the session closes first"]
+        cells = [f"{price:,.2f}" for price in prices] if np.isfinite(prices).all() else ["  the session closes first"]
         lines.append(_line(names[target], f"{local:%H:%M}", cells))
     return "\n".join([*lines, "", *_notes(issued)])
 
