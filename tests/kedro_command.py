@@ -14,6 +14,7 @@ KEDRO = Path(sys.executable).with_name("kedro")
 def environment(data: Path) -> dict[str, str]:
     """The variables of a run that writes into `data` alone."""
     variables = {**os.environ, "NQCAST_DATA": str(data), "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
+    variables["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = "false"
     variables.pop("MLFLOW_TRACKING_URI", None)
     return variables
 

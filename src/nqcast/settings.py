@@ -1,8 +1,8 @@
 """Kedro settings: hooks, the configuration loader and its environments."""
 
-from kedro.config import OmegaConfigLoader
 from omegaconf.resolvers import oc
 
+from nqcast.config_guard import GuardedConfigLoader
 from nqcast.hooks import ParameterHook, SummaryHook
 from nqcast.parameters import with_defaults
 from nqcast.signal_hook import SignalHook
@@ -13,7 +13,7 @@ from nqcast.tracking.hook import TrackingHook
 _TRACKING = TrackingHook(with_defaults)
 HOOKS = (ParameterHook(), _TRACKING, SummaryHook(), SignalHook(close=_TRACKING.close_as_killed), StorageHook())
 
-CONFIG_LOADER_CLASS = OmegaConfigLoader
+CONFIG_LOADER_CLASS = GuardedConfigLoader
 CONFIG_LOADER_ARGS = {
     "base_env": "base",
     "default_run_env": "local",

@@ -49,6 +49,9 @@ class VerifiedDataset(AbstractVersionedDataset, Generic[T]):
             version: set by Kedro for `versioned: true`.
             metadata: anything for plugins, such as kedro-viz's layer; ignored here.
         """
+        for name in version or ():
+            if name is not None and (Path(name).name != name or name.startswith(".")):
+                raise DatasetError(f"expected a version such as 2026-01-31T08.00.00.000Z, found {name!r}")
         super().__init__(local_path(filepath), version)
         self._cached_load_version: str | None = None
         self.metadata = metadata

@@ -1,0 +1,154 @@
+"""What comes from outside runs no code, writes nowhere else and cannot blow up."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+from kedro.io import DataCatalog, DatasetError, Version
+from kedro.pipeline import Node, Pipeline
+from tests.kedro_command import PROJECT, environment, kedro, output_of
+
+from nqcast.config_guard import AliasBombError, GuardedConfigLoader, written_out
+from nqcast.datasets.checkpoint import CheckpointDataset
+from nqcast.datasets.documents import VerifiedJSONDataset
+from nqcast.storage_hook import StorageHook
+from nqcast.training.checkpoint import CheckpointError, read_checkpoint
+
+CATALOGS = sorted((PROJECT / "conf").rglob("catalog*.yml"))
+
+
+class Malicious:
+    """Unpickled, it would leave a file behind."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> tuple:
+        return os.mkdir, (str(self.mark),)
+
+
+@pytest.mark.parametrize("name", ["model.pt", "model.ckpt", "weights.bin", "model.pkl"])
+def test_a_pickle_offered_as_a_checkpoint_is_refused_and_never_run(name: str, tmp_path: Path) -> None:
+    mark = tmp_path / "it ran"
+    (tmp_path / name).write_bytes(pickle.dumps(Malicious(mark)))
+    with pytest.raises(CheckpointError, match="pickles, which can run code"):
+        read_checkpoint(tmp_path / name)
+    with pytest.raises(DatasetError, match="pickles, which run code"):
+        CheckpointDataset(filepath=str(tmp_path / name))
+    folder = tmp_path / "checkpoint" / "2026-01-01T00.00.00.000Z" / "checkpoint"
+    folder.mkdir(parents=True)
+    (folder / name).write_bytes(pickle.dumps(Malicious(mark)))
+    with pytest.raises(CheckpointError, match="incomplete or unreadable"):
+        read_checkpoint(folder)
+    with pytest.raises(DatasetError):
+        CheckpointDataset(filepath=str(tmp_path / "checkpoint")).load()
+    assert not mark.exists()
+
+
+def test_no_catalog_holds_pickles_or_remote_paths() -> None:
+    assert len(CATALOGS) >= 5
+    for file in CATALOGS:
+        text = file.read_text()
+        assert not re.search(r"pickle|joblib|https?://|s3://|gs://|ftp://", text, re.IGNORECASE), file
+        for name, entry in yaml.safe_load(text).items():
+            assert entry["type"].startswith(("nqcast.datasets.", "kedro.io.")), (file, name)
+
+
+def test_mlflow_is_bound_to_loopback() -> None:
+    text = (PROJECT / "Makefile").read_text()
+    for line in re.findall(r"mlflow (?:ui|server).*", text):
+        assert "--host 127.0.0.1" in line
+    assert "0.0.0.0" not in text
+
+
+def test_every_test_of_a_command_runs_without_leave_to_unpickle(tmp_path: Path) -> None:
+    assert environment(tmp_path)["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] == "false"
+
+
+def bomb(levels: int) -> str:
+    rows = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
+    rows += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, levels)]
+    return "\n".join(rows)
+
+
+def test_values_behind_aliases_are_counted_without_writing_them_out() -> None:
+    for text in ("a: 1", "a: &x [1, {b: 2}]\nc: [*x, *x]", bomb(3), "- &s t\n- *s", "{}"):
+        assert written_out(text) == _count(yaml.safe_load(text)), text
+    assert written_out(bomb(40)) > 10**38
+
+
+def _count(value: object) -> int:
+    if isinstance(value, dict):
+        return 1 + sum(1 + _count(item) for item in value.values())
+    return 1 + sum(map(_count, value)) if isinstance(value, list) else 1
+
+
+def conf(tmp_path: Path, text: str) -> Path:
+    for env in ("base", "local"):
+        (tmp_path / "conf" / env).mkdir(parents=True)
+    (tmp_path / "conf" / "base" / "parameters_x.yml").write_text(text)
+    return tmp_path / "conf"
+
+
+def test_an_alias_bomb_is_refused_at_once(tmp_path: Path) -> None:
+    with pytest.raises(AliasBombError, match=r"at most 100,000 values in .*parameters_x\.yml, found 1\.2.*e\+09"):
+        GuardedConfigLoader(str(conf(tmp_path, bomb(9))), base_env="base", default_run_env="local")
+
+
+def test_a_tag_makes_no_object(tmp_path: Path) -> None:
+    mark = tmp_path / "it ran"
+    text = f"x: !!python/object/apply:os.mkdir ['{mark}']"
+    loader = GuardedConfigLoader(str(conf(tmp_path, text)), base_env="base", default_run_env="local")
+    with pytest.raises(Exception, match="could not determine a constructor"):
+        loader["parameters"]
+    assert not mark.exists()
+
+
+def written(path: Path) -> tuple[Pipeline, DataCatalog]:
+    pipeline = Pipeline([Node(lambda: {}, inputs=None, outputs="report", name="write")])
+    return pipeline, DataCatalog({"report": VerifiedJSONDataset(filepath=path.as_posix())})
+
+
+@pytest.mark.parametrize("how", ["..", "a link to a folder", "a link to a file", "an absolute path"])
+def test_an_output_outside_of_the_project_is_refused(how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NQCAST_DATA", raising=False)
+    project, outside = tmp_path / "project", tmp_path / "outside"
+    (project / "data").mkdir(parents=True)
+    outside.mkdir()
+    (project / "data" / "link").symlink_to(outside)
+    (project / "data" / "file.json").symlink_to(outside / "file.json")
+    path = {
+        "..": project / "data" / ".." / ".." / "outside" / "x.json",
+        "a link to a folder": project / "data" / "link" / "x.json",
+        "a link to a file": project / "data" / "file.json",
+        "an absolute path": outside / "x.json",
+    }[how]
+    run = {"project_path": str(project)}
+    with pytest.raises(DatasetError, match=r"expected report to be written below .*NQCAST_DATA"):
+        StorageHook().before_pipeline_run(run, *written(path))
+    assert not list(outside.iterdir())
+    StorageHook().before_pipeline_run(run, *written(project / "data" / "x.json"))
+    monkeypatch.setenv("NQCAST_DATA", str(outside))
+    StorageHook().before_pipeline_run(run, *written(path))
+
+
+@pytest.mark.parametrize("name", ["../../elsewhere", "a/b", "..", ".hidden"])
+def test_a_version_is_the_name_of_a_folder(name: str, tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="expected a version such as"):
+        VerifiedJSONDataset(filepath=str(tmp_path / "x.json"), version=Version(name, None))
+
+
+@pytest.mark.slow
+def test_a_bomb_in_the_users_own_parameters_meets_one_clear_error(tmp_path: Path) -> None:
+    source = tmp_path / "conf"
+    for file in (PROJECT / "conf").rglob("*.yml"):
+        (source / file.relative_to(PROJECT / "conf")).parent.mkdir(parents=True, exist_ok=True)
+        (source / file.relative_to(PROJECT / "conf")).write_bytes(file.read_bytes())
+    (source / "test" / "parameters_mine.yml").write_text(bomb(9))
+    text = output_of(kedro("run", "--env", "test", "--conf-source", str(source), data=tmp_path), fails=True)
+    assert "once its aliases" in text
