@@ -12,7 +12,6 @@ from kedro.framework.context import KedroContext
 from kedro.framework.hooks import hook_impl
 from kedro.io import DataCatalog, DatasetError
 from rich.console import Console
-from rich.table import Table
 
 from nqcast.parameters import check_parameters
 from nqcast.stopping import RunEndedError
@@ -61,12 +60,9 @@ class SummaryHook:
         rows = [(name, path) for name in self._saved if (path := _path_of(catalog, name))]
         if not rows:
             return
-        table = Table(title="what this run wrote", title_justify="left", show_edge=False)
-        table.add_column("entry", no_wrap=True)
-        table.add_column("path", overflow="fold")
-        for name, path in rows:
-            table.add_row(name, _relative(path, Path(run_params["project_path"])))
-        console.print(table, soft_wrap=True)
+        width = max(len(name) for name, _ in rows) + 2
+        lines = [f"  {name:<{width}}{_relative(path, Path(run_params['project_path']))}" for name, path in rows]
+        console.print("\n".join(["what this run wrote:", *lines]), markup=False, highlight=False, soft_wrap=True)
 
 
 def show_bad_input_in_one_line() -> None:
