@@ -81,6 +81,20 @@ def test_a_second_interrupt_ends_the_process_at_once_and_harms_nothing(features:
 
 
 @pytest.mark.slow
+def test_a_second_run_names_the_holder_and_leaves_and_a_dead_holders_lock_is_taken_over(features: Path) -> None:
+    chosen = ("run", "--env", "test", "--pipelines", "train", "--params", "train.seed=9,train.epochs=300")
+    holder = KedroProcess(*chosen, data=features)
+    holder.wait_for("epoch   0")
+    try:
+        text = output_of(kedro(*chosen, data=features), fails=True)
+    finally:
+        holder.send(signal.SIGKILL)
+        holder.end()
+    assert "found it held by process" in text and "Traceback" not in text
+    output_of(kedro(*chosen[:-1], "train.seed=9,train.epochs=1", data=features))
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("runner", ["SequentialRunner", "ThreadRunner"])
 def test_a_signal_while_features_are_built_leaves_no_half_written_version(runner: str, tmp_path: Path) -> None:
     chosen = ("--pipelines", "ingest,features", "--runner", runner)
