@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import sqlite3
 from pathlib import Path
 
 import pandas as pd
@@ -69,6 +71,16 @@ def test_every_written_entry_of_the_catalog_is_there(toy: tuple[Path, str]) -> N
         for name, entry in yaml.safe_load(text).items():
             if "filepath" in entry:
                 assert Path(entry["filepath"]).exists(), name
+
+
+def test_the_checkpoint_is_registered_as_a_model_with_its_calibration(toy: tuple[Path, str]) -> None:
+    data, _ = toy
+    with contextlib.closing(sqlite3.connect(data / "09_tracking" / "mlflow.db")) as store:
+        query = "select alias, version from registered_model_aliases where name = 'nqcast'"
+        assert store.execute(query).fetchall() == [("champion", 1)]
+    models = list((data / "09_tracking" / "artifacts").rglob("MLmodel"))
+    inside = {path.name for path in models[0].parent.rglob("*") if path.is_file()}
+    assert {"model.safetensors", "checkpoint.json", "calibration.json", "served_model.py"} <= inside
 
 
 def test_every_scoring_of_the_test_split_is_counted(toy: tuple[Path, str]) -> None:

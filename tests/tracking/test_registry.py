@@ -11,6 +11,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, packages_distributions, requires
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from kedro.io import Version
+from packaging.requirements import Requirement
 from tests.forecast.conftest import random_checkpoint
 from tests.tracking.conftest import free_port
 
@@ -141,6 +143,43 @@ def test_the_model_brings_signature_example_requirements_and_no_pickle(forecaste
         mlflow.models.Model.load(str(tmp_path / "model")).load_input_example(str(tmp_path / "model"))
     )
     assert (forecast.groupby("horizon")["price_quantile"].diff().dropna() >= 0).all()
+
+
+def test_its_requirements_cover_every_distribution_that_a_forecast_imports(forecaster: Path, tmp_path: Path) -> None:
+    registry.save_served_model(forecaster, tmp_path / "model")
+    code = (
+        "import sys, mlflow; model = mlflow.pyfunc.load_model(sys.argv[1]);"
+        "from mlflow.models import Model;"
+        "model.predict(Model.load(sys.argv[1]).load_input_example(sys.argv[1]));"
+        "import nqcast; print(nqcast.__file__, *{name.partition('.')[0] for name in sys.modules}, sep='\\n')"
+    )
+    command = [sys.executable, "-W", "ignore", "-c", code, str(tmp_path / "model")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True, cwd=tmp_path)
+    package, *imported = done.stdout.split()
+    assert package.startswith(str(tmp_path / "model" / "code"))
+    named = {line.partition("==")[0] for line in (tmp_path / "model" / "requirements.txt").read_text().split()}
+    owners = packages_distributions()
+    loaded = {owner.lower().replace("_", "-") for name in imported for owner in owners.get(name, [])}
+    optional = {"orjson", "hypothesis", "sortedcontainers"}  # taken by MLflow and pandera where they are installed
+    assert loaded - closure(named) - optional - {"nqcast"} == set()
+
+
+def closure(names: set[str]) -> set[str]:
+    """Distributions that installing `names` brings, as far as they are installed here."""
+    found: set[str] = set()
+    waiting = {name.lower().replace("_", "-") for name in names}
+    while waiting:
+        found.add(name := waiting.pop())
+        try:
+            needed = requires(name) or []
+        except PackageNotFoundError:
+            continue
+        plain = (Requirement(text) for text in needed)
+        wanted = {
+            r.name.lower().replace("_", "-") for r in plain if r.marker is None or r.marker.evaluate({"extra": ""})
+        }
+        waiting |= wanted - found
+    return found
 
 
 def write_forecaster(folder: Path, loss: float | None, anchors: str = "data") -> Path:

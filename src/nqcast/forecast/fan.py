@@ -39,6 +39,7 @@ def bands_of(paths: pd.DataFrame) -> list[tuple[float, float, str]]:
 def heading(forecast: pd.DataFrame) -> str:
     """Contract, price and time of a forecast in one line."""
     row = forecast.iloc[0]
-    contract = row["contract"] if isinstance(row["contract"], str) and row["contract"] else "NQ"
+    known = isinstance(row["contract"], str) and row["contract"] not in ("", "unknown")
+    contract = row["contract"] if known else "NQ"
     contract = f"NQ {contract}" if contract[0].isdigit() else contract
     return f"{contract} at {row['last_price']:,.2f}, forecast issued {row['issue_time']:%Y-%m-%d %H:%M} UTC"
