@@ -1,9 +1,11 @@
 """Device and precision by name."""
 
+import os
+
 import pytest
 import torch
 
-from nqcast.training.precision import pick_device, pick_precision, to_device
+from nqcast.training.precision import deterministic_kernels, pick_device, pick_precision, to_device
 
 
 def test_auto_takes_what_is_there() -> None:
@@ -43,3 +45,12 @@ def test_a_batch_already_in_place_is_not_copied() -> None:
     assert moved["features"] is batch["features"]
     assert moved["temporal_info"]["bar_in_day"] is batch["temporal_info"]["bar_in_day"]
     assert moved["note"] == 3
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_deterministic_kernels_hold_for_a_block(enabled: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    with deterministic_kernels(enabled):
+        assert torch.are_deterministic_algorithms_enabled() is enabled
+        assert os.environ.get("CUBLAS_WORKSPACE_CONFIG") == (":4096:8" if enabled else None)
+    assert not torch.are_deterministic_algorithms_enabled()

@@ -26,7 +26,7 @@ from nqcast.stopping import finishing, leave_if_asked
 from nqcast.training import create_trainer
 from nqcast.training.checkpoint import model_arrays
 from nqcast.training.config import FREE_ON_RESUME, TrainConfig
-from nqcast.training.precision import pick_device
+from nqcast.training.precision import deterministic_kernels, pick_device
 from nqcast.training.run_card import TrainingInterruptedError, carded, refuse_other_unfinished
 
 logger = logging.getLogger(__name__)
@@ -73,7 +73,10 @@ class TrainingRun:
             RunStopped: a signal asked for an end; the step was finished and a checkpoint written.
             TrainingInterruptedError: someone else asked the Trainer to stop.
         """
-        directory = root / self.fingerprint
+        with deterministic_kernels(self.config.deterministic):
+            return self._train(root, root / self.fingerprint)
+
+    def _train(self, root: Path, directory: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         if self.config.resume == "auto":
             refuse_other_unfinished(root, directory, self.content)
         module = self._data_module()

@@ -43,7 +43,7 @@ class TrainConfig(BaseModel):
     )
     top_k: int = Field(default=3, ge=1, description="Checkpoints kept by val_loss, beside the latest (count).")
     every_minutes: float | None = Field(
-        default=None,
+        default=10.0,
         gt=0,
         description="Also write a checkpoint inside an epoch after this time; none = never (minutes).",
     )
@@ -59,6 +59,9 @@ class TrainConfig(BaseModel):
         default="auto", description="Arithmetic of the forward pass; auto = bf16 where the GPU has it, fp32 otherwise."
     )
     seed: int = Field(default=0, ge=0, description="Seed of weights, order and dropout.")
+    deterministic: bool = Field(
+        default=False, description="Take only kernels that give the same bits every time; slower on a GPU."
+    )
     resume: Literal["auto", "never"] = Field(
         default="auto", description="auto continues the run found in the directory; never starts anew."
     )

@@ -1,5 +1,8 @@
 """Device and arithmetic of a run."""
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,6 +54,22 @@ def pick_precision(name: str, device: torch.device) -> Precision:
     if name == "fp16" and device.type != "cuda":
         raise ValueError(f"expected a CUDA device for fp16, found {device.type}; set train.precision to auto or fp32")
     return Precision(name, device)
+
+
+@contextmanager
+def deterministic_kernels(enabled: bool) -> Iterator[None]:
+    """Within this block torch takes only kernels that give the same bits every time, and raises where it has none.
+
+    To be entered before the first CUDA call: cuBLAS reads its workspace setting once.
+    """
+    before = torch.are_deterministic_algorithms_enabled()
+    if enabled:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
 
 
 def describe(device: torch.device, precision: Precision, model: torch.nn.Module) -> str:
