@@ -39,6 +39,32 @@ def test_conformal_offsets_bring_every_level_to_its_coverage_on_new_data(width: 
         assert np.abs(raw - LEVELS).max() > 0.04
 
 
+def test_symmetric_offsets_cover_with_every_interval_and_leave_the_median_where_it_is() -> None:
+    _, quantiles, targets, scale = world(40_000, 0.7)
+    drifted = targets + 0.3 * scale  # what a period of rising prices does to outcomes
+    fitted = ConformalCalibration(LEVELS, HORIZONS, symmetric=True).fit(quantiles, drifted, scale)
+    moved = fitted.apply(quantiles, scale)
+    for percent in (50, 80, 90):
+        share = metrics.mean_defined(metrics.inside(moved, drifted, LEVELS, percent))
+        assert share == pytest.approx(np.full(2, percent / 100), abs=2e-4)
+    assert (moved[..., 3] == quantiles[..., 3]).all()
+    assert fitted.offset_HQ == pytest.approx(-fitted.offset_HQ[:, ::-1])
+    by_level = ConformalCalibration(LEVELS, HORIZONS).fit(quantiles, drifted, scale)
+    assert by_level.offset_HQ[:, 3] == pytest.approx([0.3, 0.3], abs=0.02)
+
+
+def test_a_level_without_its_pair_is_moved_by_level() -> None:
+    _, quantiles, targets, scale = world(2_000, 1.4)
+    chosen, levels = [0, 1, 3, 6], (0.05, 0.10, 0.50, 0.95)
+    both = [
+        ConformalCalibration(levels, HORIZONS, symmetric=s).fit(quantiles[..., chosen], targets, scale).offset_HQ
+        for s in (True, False)
+    ]
+    assert (both[0][:, 1] == both[1][:, 1]).all()
+    assert (both[0][:, 0] == -both[0][:, 3]).all()
+    assert (both[0][:, 2] == 0).all()
+
+
 @pytest.mark.parametrize("level", [0.1, 0.9])
 def test_the_conformal_quantile_covers_one_more_score_at_least_as_often_as_promised(level: float) -> None:
     draws = np.random.default_rng(0).normal(size=(20_000, 26))

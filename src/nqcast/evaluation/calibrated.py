@@ -35,14 +35,14 @@ def fit_calibration(
         anchors: forecasts and outcomes that no weight, scale or constant was fitted on.
         levels: probabilities of the quantiles, ascending.
         checkpoint: fingerprint of the forecaster; whoever uses the pair is refused another one.
-        config: `online_rate`, the step of the online calibration.
+        config: `conformal`, which offsets are fitted, and `online_rate`, the step of the online calibration.
 
     Returns:
         `ConformalCalibration.state()` with online_rate and online_offsets, anchors (count, first, last), coverage
         before and after on the same anchors {row: {horizon: {q05: …}}}, and text.
     """
     horizons = tuple(HORIZONS)
-    conformal = ConformalCalibration(levels, horizons, checkpoint)
+    conformal = ConformalCalibration(levels, horizons, checkpoint, symmetric=config.conformal == "symmetric")
     conformal.fit(anchors.quantiles, anchors.targets, anchors.scale)
     online = OnlineCalibration(levels, tuple(HORIZONS.values()), config.online_rate)
     online.run(_stamps(anchors), anchors.quantiles, anchors.targets, anchors.scale)

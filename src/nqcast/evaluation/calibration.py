@@ -27,15 +27,21 @@ def in_order(quantiles_NHQ: Floats, levels: Sequence[float]) -> Floats:
 class ConformalCalibration:
     """Conformalised quantile regression per horizon and level (Romano, Patterson and Candès 2019).
 
-    The offset of a level is the conformal quantile of (outcome − quantile) / scale over the validation anchors: the
-    order statistic that makes an exchangeable outcome fall at or below the moved quantile with probability at least τ
-    above the median, at most τ below it. ``checkpoint`` is the fingerprint of the forecaster that it belongs to.
+    By level: the offset of a level is the conformal quantile of (outcome − quantile) / scale over the validation
+    anchors: the order statistic that makes an exchangeable outcome fall at or below the moved quantile with probability
+    at least τ above the median, at most τ below it. Symmetric: levels τ and 1 − τ move outward by one offset c, the
+    conformal quantile at 1 − 2τ of max(q_τ − y, y − q_{1−τ}) / scale, so that the interval between them covers; the
+    median, and with it the drift of the validation period, stays out. A level without its pair is moved by level.
+    ``checkpoint`` is the fingerprint of the forecaster that it belongs to.
     """
 
-    def __init__(self, levels: Sequence[float], horizons: Sequence[str], checkpoint: str = "") -> None:
+    def __init__(
+        self, levels: Sequence[float], horizons: Sequence[str], checkpoint: str = "", *, symmetric: bool = False
+    ) -> None:
         self.levels = tuple(levels)
         self.horizons = tuple(horizons)
         self.checkpoint = checkpoint
+        self.symmetric = symmetric
         self.offset_HQ = np.zeros((len(self.horizons), len(self.levels)))
 
     def fit(self, quantiles_NHQ: ArrayLike, targets_NH: ArrayLike, scale_NH: ArrayLike) -> Self:
@@ -49,9 +55,19 @@ class ConformalCalibration:
                     f"expected at least 20 outcomes at {name} to calibrate on, found {len(defined)}: "
                     "use a longer validation period"
                 )
-            for i, tau in enumerate(self.levels):
-                self.offset_HQ[h, i] = conformal_quantile(defined[:, i], tau)
+            self.offset_HQ[h] = self._offsets(defined)
         return self
+
+    def _offsets(self, score_NQ: Floats) -> Floats:
+        """Offsets (Q,) of one horizon from its (outcome − quantile) / scale."""
+        offset_Q = np.array([conformal_quantile(score_NQ[:, i], tau) for i, tau in enumerate(self.levels)])
+        if self.symmetric:
+            offset_Q[level_index(self.levels, 0.5)] = 0.0
+            for low, high in level_pairs(self.levels):
+                outside = np.maximum(-score_NQ[:, low], score_NQ[:, high])
+                offset_Q[high] = conformal_quantile(outside, self.levels[high] - self.levels[low])
+                offset_Q[low] = -offset_Q[high]
+        return offset_Q
 
     def apply(self, quantiles_NHQ: ArrayLike, scale_NH: ArrayLike) -> Floats:
         """Calibrated quantiles (N, H, Q) in return units, in order."""
@@ -79,6 +95,12 @@ class ConformalCalibration:
         calibration = cls(state["levels"], state["horizons"], checkpoint)
         calibration.offset_HQ = np.asarray(state["offsets"], dtype=float)
         return calibration
+
+
+def level_pairs(levels: Sequence[float]) -> list[tuple[int, int]]:
+    """Indices of the levels τ < ½ and 1 − τ that are both there."""
+    places = {round(tau, 6): i for i, tau in enumerate(levels)}
+    return [(i, places[round(1 - tau, 6)]) for tau, i in places.items() if tau < 0.5 and round(1 - tau, 6) in places]
 
 
 def conformal_quantile(scores: ArrayLike, level: float) -> float:

@@ -45,6 +45,11 @@ class EvaluateConfig(BaseModel):
     newey_west_lag: int = Field(
         default=5, ge=0, le=100, description="Newey-West lag of the Diebold-Mariano test on session sums, in sessions."
     )
+    conformal: Literal["symmetric", "by_level"] = Field(
+        default="symmetric",
+        description="Offline calibration: one offset for a pair of levels, or one for every level, which also learns "
+        "the drift of the validation period.",
+    )
     online_rate: float = Field(
         default=0.015,
         gt=0,

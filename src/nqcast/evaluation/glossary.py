@@ -41,9 +41,9 @@ TERMS = {
         "Share of outcomes at or below a quantile; its level when calibrated. Inside an interval: between its ends."
     ),
     "Model, model conformal, model online": (
-        "Raw, and calibrated in two ways. Conformal: each quantile moved by a number of scales fitted once on the "
-        "validation outcomes. Online: a small step after every outcome, from the first validation outcome on; an "
-        "outcome counts only once its horizon has passed."
+        "Raw, and calibrated in two ways. Conformal: each pair of quantiles moved outward by a number of scales fitted "
+        "once on the validation outcomes. Online: a small step after every outcome, from the first validation outcome "
+        "on; an outcome counts only once its horizon has passed."
     ),
     "Weighted interval score": (
         "Mean of the interval scores of all pairs of quantiles and of the median's error (Bracher et al. 2021); less "

@@ -89,7 +89,7 @@ class WalkForward:
             "split": fold.split.model_dump(mode="json"),
             "recipe": recipe,
             "baselines": [*self.evaluate.baseline_names, self.evaluate.seed],
-            "online_rate": self.evaluate.online_rate,
+            "calibration": [self.evaluate.conformal, self.evaluate.online_rate],
             "warm_start": earlier and earlier["metadata"]["fingerprint"],
         }
         return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:16]
