@@ -140,3 +140,18 @@ def test_no_state_needs_more_than_json(tmp_path: Path) -> None:
         write_checkpoint(tmp_path / "c", Checkpoint({}, {}, {"val_loss": float("nan")}))
     write_checkpoint(tmp_path / "c", content())
     assert json.loads((tmp_path / "c" / "manifest.json").read_text())["format"] == 1
+
+
+def test_a_broken_checkpoint_takes_no_good_ones_place(tmp_path: Path) -> None:
+    store = CheckpointStore(tmp_path, top_k=1)
+    for epoch, loss in enumerate([3.0, 2.0, 1.0]):
+        store.save(checkpoint_name(epoch), content(loss), loss)
+    (tmp_path / checkpoint_name(2) / "model.safetensors").write_bytes(b"")
+    resumed = CheckpointStore(tmp_path, top_k=1)
+    found = resumed.newest_verified()
+    assert found is not None and found[0].name == checkpoint_name(1)
+    resumed.settle(found[0].name)
+    assert (tmp_path / "checkpoint_best").resolve().name == checkpoint_name(1)
+    resumed.save(checkpoint_name(1, 7), content(9.0), None)
+    kept = [folder.name for folder in resumed.folders()]
+    assert kept == [checkpoint_name(1), checkpoint_name(1, 7)]

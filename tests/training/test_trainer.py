@@ -335,3 +335,15 @@ def test_where_every_checkpoint_is_broken_the_run_is_moved_aside_and_starts_anew
     second.train()
     assert lines(whole) == lines(second)
     assert (second.output_dir / "replaced_001" / "checkpoint_epoch_0001").is_dir()
+
+
+def test_links_that_a_kill_left_behind_are_set_right_by_the_next_start(make_trainer: MakeTrainer) -> None:
+    first = make_trainer(epochs=3)
+    first.train()
+    best = (first.output_dir / "checkpoint_best").resolve().name
+    for name in ("checkpoint_best", "checkpoint_latest"):
+        (first.output_dir / name).unlink()
+        (first.output_dir / name).symlink_to("checkpoint_epoch_0001")
+    make_trainer(epochs=3).train()
+    assert (first.output_dir / "checkpoint_best").resolve().name == best == "checkpoint_epoch_0003"
+    assert (first.output_dir / "checkpoint_latest").resolve().name == "checkpoint_epoch_0003"

@@ -132,6 +132,7 @@ class CheckpointStore:
         self.directory = directory
         self.top_k = top_k
         self.val_losses: dict[str, float | None] = {}
+        self.broken: set[str] = set()  # found not to verify; they take no good one's place
 
     def folders(self) -> list[Path]:
         """Numbered checkpoints on disk, oldest first."""
@@ -154,16 +155,24 @@ class CheckpointStore:
                 str(folder),
             ) from error
         self.val_losses[name] = val_loss
-        self._link(LATEST, name)
+        self.broken.discard(name)
+        self.settle(name)
+        return folder
+
+    def settle(self, latest: str) -> None:
+        """Point the links at `latest` and the best, then remove what is not to be kept.
+
+        Also done on resume: a kill may have come between a checkpoint and its links.
+        """
+        self._link(LATEST, latest)
         best = self.ranked()
         if best:
             self._link(BEST, best[0])
         self._prune(best[: self.top_k])
-        return folder
 
     def ranked(self) -> list[str]:
         """Names of the checkpoints with a finite val_loss, lowest first, the earlier one first among equals."""
-        losses = {folder.name: self._val_loss(folder) for folder in self.folders()}
+        losses = {folder.name: self._val_loss(folder) for folder in self.folders() if folder.name not in self.broken}
         return [name for _, name in sorted((loss, name) for name, loss in losses.items() if loss is not None)]
 
     def newest_verified(self) -> tuple[Path, Checkpoint] | None:
@@ -173,6 +182,7 @@ class CheckpointStore:
                 return folder, read_checkpoint(folder)
             except CheckpointError as error:
                 logger.warning("checkpoint %s passed over: %s", folder.name, error)
+                self.broken.add(folder.name)
         return None
 
     def best_verified(self) -> Path | None:
@@ -182,6 +192,7 @@ class CheckpointStore:
                 read_checkpoint(self.directory / name)
             except CheckpointError as error:
                 logger.warning("checkpoint %s passed over: %s", name, error)
+                self.broken.add(name)
             else:
                 return self.directory / name
         return None
@@ -207,7 +218,8 @@ class CheckpointStore:
 
     def _prune(self, best: list[str]) -> None:
         folders = self.folders()
-        kept = {*best, *(folder.name for folder in folders[-LEAST_KEPT:])}
+        sound = [folder.name for folder in folders if folder.name not in self.broken]
+        kept = {*best, *sound[-LEAST_KEPT:]}
         for folder in folders:
             if folder.name not in kept:
                 discarded = folder.with_name(f".tmp-{folder.name}-{os.getpid()}")  # a kill leaves no half checkpoint

@@ -312,6 +312,7 @@ class Trainer:
                 f"{'; '.join(differences)}; set them back, choose another directory, or set train.resume=never"
             )
         self._restore(content)
+        self.store.settle(folder.name)
         self.metrics_log.truncate(content.state["metrics_bytes"])
         p = self.progress
         return f"resuming from {folder.name}: epoch {p.epoch}, batch {p.batch}, step {p.step}"
