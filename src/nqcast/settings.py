@@ -5,13 +5,14 @@ from omegaconf.resolvers import oc
 from nqcast.config_guard import GuardedConfigLoader
 from nqcast.hooks import ParameterHook, SummaryHook
 from nqcast.parameters import with_defaults
+from nqcast.progress_hook import ProgressHook
 from nqcast.signal_hook import SignalHook
 from nqcast.storage_hook import StorageHook
 from nqcast.tracking.hook import TrackingHook
 
 # Our own hook tracks runs: kedro-mlflow stops every command while the store is down.
 _TRACKING = TrackingHook(with_defaults)
-HOOKS = (ParameterHook(), _TRACKING, SummaryHook(), SignalHook(close=_TRACKING.close_as_killed), StorageHook())
+HOOKS = (ParameterHook(), _TRACKING, ProgressHook(), SummaryHook(), SignalHook(close=_TRACKING.close_as_killed), StorageHook())
 
 CONFIG_LOADER_CLASS = GuardedConfigLoader
 CONFIG_LOADER_ARGS = {
