@@ -12,7 +12,14 @@ from nqcast.tracking.hook import TrackingHook
 
 # Our own hook tracks runs: kedro-mlflow stops every command while the store is down.
 _TRACKING = TrackingHook(with_defaults)
-HOOKS = (ParameterHook(), _TRACKING, ProgressHook(), SummaryHook(), SignalHook(close=_TRACKING.close_as_killed), StorageHook())
+HOOKS = (
+    ParameterHook(),
+    _TRACKING,
+    ProgressHook(),
+    SummaryHook(),
+    SignalHook(close=_TRACKING.close_as_killed),
+    StorageHook(),
+)
 
 CONFIG_LOADER_CLASS = GuardedConfigLoader
 CONFIG_LOADER_ARGS = {

@@ -102,7 +102,7 @@ def front_path(config: SimulationConfig) -> FrontPath:
         prices[:, minutes], state[:, minutes] = walk.run(
             base[minutes], innovation[minutes], traded[minutes], jump[minutes]
         )
-    return FrontPath(grid, *prices, traded, *state, front, quoted)
+    return FrontPath(grid, prices[0], prices[1], traded, state[0], state[1], state[2], front, quoted)
 
 
 def _draw(
