@@ -49,20 +49,6 @@ def test_predictions_hold_one_row_per_anchor_and_horizon_in_order(toy: tuple[Pat
     assert (predictions[levels].diff(axis=1).iloc[:, 1:] >= 0).all().all()
 
 
-def test_the_calibration_is_of_the_checkpoint_beside_it_and_of_no_other(toy: tuple[Path, str]) -> None:
-    data, _ = toy
-    folder = newest(data / "06_models" / "calibration.json")
-    calibration = json.loads((folder / "calibration.json").read_text())
-    card = json.loads((newest(data / "06_models" / "checkpoint") / "checkpoint" / "checkpoint.json").read_text())
-    assert calibration["checkpoint"] == card["fingerprint"]
-    chosen = ("--to-nodes", "fit_calibration", "--params", "train.seed=5", "--pipeline", "train")
-    output_of(kedro("run", "--env", "test", *chosen, data=data))
-    pair = ("--pipeline", "evaluate", "--load-versions", f"calibration:{folder.name}")
-    text = output_of(kedro("run", "--env", "test", *pair, data=data), fails=True)
-    assert "take the calibration that was saved with the checkpoint" in text
-    output_of(kedro("run", "--env", "test", "--pipeline", "train", data=data))
-
-
 def test_every_written_entry_of_the_catalog_is_there(toy: tuple[Path, str]) -> None:
     data, _ = toy
     for layer in ("raw", "ingest", "features", "train", "evaluate"):
@@ -115,6 +101,20 @@ def test_a_run_can_start_in_the_middle(toy: tuple[Path, str]) -> None:
     data, _ = toy
     output = output_of(kedro("run", "--env", "test", "--pipeline", "evaluate", "--from-nodes", "score", data=data))
     assert "predict_test" not in output
+
+
+def test_the_calibration_is_of_the_checkpoint_beside_it_and_of_no_other(toy: tuple[Path, str]) -> None:
+    data, _ = toy
+    folder = newest(data / "06_models" / "calibration.json")
+    calibration = json.loads((folder / "calibration.json").read_text())
+    card = json.loads((newest(data / "06_models" / "checkpoint") / "checkpoint" / "checkpoint.json").read_text())
+    assert calibration["checkpoint"] == card["fingerprint"]
+    chosen = ("--to-nodes", "fit_calibration", "--params", "train.seed=5", "--pipeline", "train")
+    output_of(kedro("run", "--env", "test", *chosen, data=data))
+    pair = ("--pipeline", "evaluate", "--load-versions", f"calibration:{folder.name}")
+    text = output_of(kedro("run", "--env", "test", *pair, data=data), fails=True)
+    assert "take the calibration that was saved with the checkpoint" in text
+    output_of(kedro("run", "--env", "test", "--pipeline", "train", data=data))
 
 
 @pytest.mark.parametrize(
