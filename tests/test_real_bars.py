@@ -47,8 +47,6 @@ def test_a_five_minute_file_without_volume_is_taken(
     five = some_weeks.groupby([slot, "contract"], as_index=False).agg(
         {"open": "first", "high": "max", "low": "min", "close": "last"}
     )
-    five.insert(0, "ts", some_weeks.groupby([slot, "contract"])["ts"].first().dt.floor("5min").to_numpy())
-    five["ts"] = pd.to_datetime(five["ts"], utc=True)
     five.sort_values("ts").to_parquet(tmp_path / "five.parquet")
     features = features_of(tmp_path / "five.parquet", tmp_path, "features.volume=false")
     assert (features[["log_volume", "amihud", "volume_ma_ratio"]] == 0).all().all()
