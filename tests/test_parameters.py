@@ -1,0 +1,54 @@
+"""Every parameter at every level is checked before any work, and a mistake is met with its cure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import yaml
+
+from nqcast.parameters import ParameterError, check_parameters, with_defaults
+from tests.kedro_command import PROJECT
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"trian": {}}, "trian: there is no such parameter; did you mean train?"),
+        ({"train": {"warmup_step": 3}}, "did you mean train.warmup_steps?"),
+        ({"model": {"dmodel": 3}}, "did you mean model.d_model?"),
+        ({"quantiles": [0.9, 0.5, 0.1]}, "ascending order"),
+        ({"quantiles": [0.1, 0.9]}, "the median, 0.5"),
+        ({"quantiles": [0.0, 0.5, 1.0]}, "between 0 and 1"),
+        ({"train": {"batch_size": 0}}, "train.batch_size"),
+        ({"train": {"epochs": "many"}}, "train.epochs"),
+        ({"split": {"train": 0.9}}, "must sum to 1"),
+        ({"split": {"validation_start": "2016-05-17"}}, "test_start"),
+        ({"model": {"patch_length": 7}}, "patch_length"),
+        ({"model": {"context": 576, "patch_length": 12}}, "split.context"),
+        ({"evaluate": {"baselines": ["constants", "magic"]}}, "evaluate.baselines"),
+    ],
+)
+def test_a_mistake_is_named_with_its_cure(parameters: dict[str, Any], message: str) -> None:
+    with pytest.raises(ParameterError) as caught:
+        check_parameters(parameters)
+    assert message in str(caught.value)
+
+
+def test_all_mistakes_are_told_at_once() -> None:
+    with pytest.raises(ParameterError) as caught:
+        check_parameters({"trian": {}, "train": {"batch_size": 0}, "scale": {"kind": "magic"}})
+    assert str(caught.value).count("\n  - ") == 3
+
+
+@pytest.mark.parametrize("env", ["base", "nq", "test"])
+def test_what_the_project_ships_is_valid_and_its_defaults_survive_a_second_check(env: str) -> None:
+    shipped: dict[str, Any] = {}
+    for folder in dict.fromkeys(["base", env]):
+        for path in sorted((PROJECT / "conf" / folder).glob("parameters_*.yml")):
+            for group, values in (yaml.safe_load(path.read_text()) or {}).items():
+                merged = {**shipped.get(group, {}), **values} if isinstance(values, dict) else values
+                shipped[group] = merged
+    complete = with_defaults(shipped)
+    assert with_defaults(complete) == complete
+    assert complete["train"]["learning_rate"] == shipped["train"].get("learning_rate", 1e-4)
