@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 import yaml
+from tests.kedro_command import PROJECT
 
 from nqcast.parameters import ParameterError, check_parameters, with_defaults
-from tests.kedro_command import PROJECT
 
 
 @pytest.mark.parametrize(
