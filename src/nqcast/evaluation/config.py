@@ -29,7 +29,7 @@ class EvaluateConfig(BaseModel):
         default="quick",
         description="Which baselines to fit: quick (five, seconds), full (also GARCH and LightGBM), or their names.",
     )
-    batch_size: int = Field(default=1024, ge=1, le=65536, description="Anchors per forward pass of the model.")
+    batch_size: int = Field(default=256, ge=1, le=65536, description="Anchors per forward pass of the model.")
     device: Literal["auto", "cpu", "cuda", "mps"] = Field(
         default="auto", description="Where the model runs; auto takes cuda, then mps, then cpu."
     )

@@ -8,11 +8,23 @@ from typing import Any
 
 import torch
 
+from nqcast.training.host_memory import keep_freed_memory
+
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def pick_device(name: str | torch.device = "auto") -> torch.device:
-    """The named device; "auto" means cuda, then mps, then cpu. Raises ValueError when the named one is missing."""
+    """The named device; "auto" means cuda, then mps, then cpu. Raises ValueError when the named one is missing.
+
+    Choosing the CPU settles how its memory is kept (`host_memory`).
+    """
+    device = _find_device(name)
+    if device.type == "cpu":
+        keep_freed_memory()
+    return device
+
+
+def _find_device(name: str | torch.device) -> torch.device:
     if str(name) == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")
