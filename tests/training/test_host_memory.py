@@ -12,10 +12,11 @@ import resource, sys, torch
 if sys.argv[1] == "keep":
     from nqcast.training.host_memory import keep_freed_memory
     assert keep_freed_memory()
-torch.ones(4_000_000)
+step = lambda: [torch.ones(7_000_000) for _ in range(4)]  # 112 MB, all freed at its end
+step()
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-for _ in range(20):
-    torch.ones(4_000_000)
+for _ in range(10):
+    step()
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
@@ -28,6 +29,6 @@ def test_a_block_used_again_costs_no_page_faults() -> None:
         )
         return int(done.stdout)
 
-    pages = 16_000_000 // resource.getpagesize()
+    pages = 112_000_000 // resource.getpagesize()
     assert faults("leave") > 5 * pages
     assert faults("keep") < pages
