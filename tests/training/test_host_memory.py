@@ -1,34 +1,34 @@
-"""Freed memory stays with the process: a second use of the same block costs no page faults."""
+"""How memory is kept changes no number; how much it saves is benchmarks/host_memory.py's to say."""
 
 import platform
-import resource
 import subprocess
 import sys
 
 import pytest
 
 CODE = """
-import resource, sys, torch
+import hashlib, sys, torch
+from nqcast.training.host_memory import keep_freed_memory
 if sys.argv[1] == "keep":
-    from nqcast.training.host_memory import keep_freed_memory
     assert keep_freed_memory()
-step = lambda: [torch.ones(7_000_000) for _ in range(4)]  # 112 MB, all freed at its end
-step()
-before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-for _ in range(10):
-    step()
-print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+layer = torch.nn.Linear(64, 64)
+with torch.no_grad():
+    for i, weight in enumerate(layer.parameters()):
+        weight.copy_(torch.linspace(-1, 1, weight.numel()).reshape(weight.shape).roll(i))
+x = torch.linspace(-2, 2, 64 * 30_000).reshape(30_000, 64).requires_grad_()
+for _ in range(3):
+    x.grad = None
+    torch.tanh(layer(x)).square().sum().backward()
+print(hashlib.sha256(x.grad.numpy().tobytes()).hexdigest())
 """
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="mallopt is glibc's; run on Linux with glibc")
-def test_a_block_used_again_costs_no_page_faults() -> None:
-    def faults(word: str) -> int:
-        done = subprocess.run(
+def test_kept_memory_changes_no_number() -> None:
+    digests = {
+        word: subprocess.run(
             [sys.executable, "-c", CODE, word], capture_output=True, text=True, check=True, timeout=120
-        )
-        return int(done.stdout)
-
-    pages = 112_000_000 // resource.getpagesize()
-    assert faults("leave") > 5 * pages
-    assert faults("keep") < pages
+        ).stdout
+        for word in ("leave", "keep")
+    }
+    assert digests["leave"] == digests["keep"]
