@@ -12,6 +12,8 @@ import pytest
 import yaml
 from tests.kedro_command import PROJECT, kedro, newest, output_of
 
+pytestmark = pytest.mark.slow  # `make check` stays below three minutes without the whole road
+
 
 @pytest.fixture(scope="module")
 def toy(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
