@@ -39,7 +39,7 @@ lint: $(STAMP)  ## style, types and import directions
 
 lock: $(STAMP)  ## resolve requirements/lock.txt anew
 	$(BIN)/pip install -q uv
-	$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes --no-emit-package torch \
+	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes --no-emit-package torch \
 		--override requirements/overrides.txt --custom-compile-command "make lock" -q -o requirements/lock.txt
 
 mlflow: $(STAMP)  ## look at the tracked runs, on loopback
