@@ -148,6 +148,7 @@ def test_a_stop_asked_for_before_training_reaches_it() -> None:
 
 def test_handlers_of_the_users_own_stay_and_ours_go_with_the_run() -> None:
     own = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    interrupt = signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
     hook = SignalHook()
     try:
         hook.before_pipeline_run({"runner": None})
@@ -157,6 +158,7 @@ def test_handlers_of_the_users_own_stay_and_ours_go_with_the_run() -> None:
         assert signal.getsignal(signal.SIGINT) == signal.default_int_handler
     finally:
         signal.signal(signal.SIGTERM, own)
+        signal.signal(signal.SIGINT, interrupt)
 
 
 def test_the_command_that_resumes_is_the_same_one_and_never_starts_anew() -> None:
