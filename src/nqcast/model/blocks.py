@@ -12,6 +12,19 @@ from torch.nn import functional as F
 MASKED_SCORE = -1e9  # finite, so that a sequence without any valid token gives numbers instead of NaN
 
 
+class Norm(nn.LayerNorm):
+    """Layer norm in the arithmetic of its input: statistics in float32 inside, values kept for the backward pass as
+    they came. Autocast would widen half-precision tokens to float32 and keep a wide copy of each.
+    """
+
+    def forward(self, x_NLD: Tensor) -> Tensor:
+        if x_NLD.dtype == self.weight.dtype:
+            return super().forward(x_NLD)
+        with torch.autocast(x_NLD.device.type, enabled=False):
+            weight, bias = self.weight.to(x_NLD.dtype), self.bias.to(x_NLD.dtype)
+            return F.layer_norm(x_NLD, self.normalized_shape, weight, bias, self.eps)
+
+
 class ResidualDropout(nn.Module):
     """Dropout of whole channels of a sequence: one mask per (sequence, channel), shared by its tokens.
 
@@ -75,9 +88,9 @@ class TimeBlock(nn.Module):
 
     def __init__(self, width: int, n_heads: int, hidden: int, dropout: float, kernel: str) -> None:
         super().__init__()
-        self.attention_norm = nn.LayerNorm(width)
+        self.attention_norm = Norm(width)
         self.attention = SelfAttention(width, n_heads, kernel)
-        self.feed_norm = nn.LayerNorm(width)
+        self.feed_norm = Norm(width)
         self.feed_forward = FeedForward(width, hidden)
         self.dropout = ResidualDropout(dropout)
 
@@ -93,10 +106,10 @@ class VariableBlock(nn.Module):
         self, width: int, n_heads: int, hidden: int, dropout: float, kernel: str, *, gated: bool = True
     ) -> None:
         super().__init__()
-        self.attention_norm = nn.LayerNorm(width)
+        self.attention_norm = Norm(width)
         self.attention = SelfAttention(width, n_heads, kernel)
         self.gate = nn.Linear(width, width) if gated else None
-        self.feed_norm = nn.LayerNorm(width)
+        self.feed_norm = Norm(width)
         self.feed_forward = FeedForward(width, hidden)
         self.dropout = ResidualDropout(dropout)
 

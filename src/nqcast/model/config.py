@@ -1,7 +1,7 @@
 """Sizes of MIGT_TVDT. A preset fills the fields that the user leaves unset."""
 
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -26,6 +26,8 @@ class ModelConfig(BaseModel):
     """Architecture of `MIGT_TVDT`; `size` chooses a preset and every field of it can be overridden."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+    # Fields that change how the forecast is computed, not what it is: a run may go on with others.
+    without_effect: ClassVar[frozenset[str]] = frozenset({"activation_checkpointing"})
 
     size: Literal["laptop", "full", "test"] = Field(default="laptop", description="Preset that fills the unset fields.")
     n_features: int = Field(default=24, ge=1, description="Variables per bar (count).")
@@ -93,6 +95,11 @@ class ModelConfig(BaseModel):
     attention: Literal["auto", "bmm", "sdpa"] = Field(
         default="auto",
         description="Attention kernel: explicit products, fused, or by device (bmm on CPU, sdpa elsewhere).",
+    )
+    activation_checkpointing: bool = Field(
+        default=False,
+        description="Keep only the input of each block in training and compute the rest again in the backward pass: "
+        "same gradients, less memory, about a third more time.",
     )
 
     @model_validator(mode="before")

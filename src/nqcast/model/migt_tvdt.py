@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
-from nqcast.model.blocks import AttentionPool, TimeBlock, VariableBlock
+from nqcast.model.blocks import AttentionPool, Norm, TimeBlock, VariableBlock
 from nqcast.model.config import ModelConfig
 from nqcast.model.embedding import ClockEncoding, Normalised, PatchEmbedding, RecentBars, WindowNorm
 from nqcast.model.heads import QuantileHead
@@ -44,11 +45,11 @@ class MIGT_TVDT(nn.Module):
         self.clock = ClockEncoding(c.d_model, c.day_harmonics, c.calendar_waves)
         self.age_PD = nn.Parameter(0.1 * torch.randn(c.n_patches, c.d_model))
         self.time_blocks = nn.ModuleList(TimeBlock(*block) for _ in range(c.n_time_blocks))
-        self.time_norm = nn.LayerNorm(c.d_model)
+        self.time_norm = Norm(c.d_model)
         self.time_pool = AttentionPool(c.d_model, c.n_heads, c.n_patches, recent_first=True)
         self.level_F2D = nn.Parameter(0.5 * torch.randn(c.n_features, 2, c.d_model)) if c.window_statistics else None
         self.variable_blocks = nn.ModuleList(VariableBlock(*block, gated=c.gate) for _ in range(c.n_variable_blocks))
-        self.variable_norm = nn.LayerNorm(c.d_model)
+        self.variable_norm = Norm(c.d_model)
         self.variable_pool = AttentionPool(c.d_model, c.n_heads, c.n_features, recent_first=False)
         self.recent = RecentBars(c.n_features, c.recent_bars, c.recent_width) if c.recent_width else None
         limits = (c.scale_limit, c.median_limit, c.gap_limit)
@@ -98,19 +99,29 @@ class MIGT_TVDT(nn.Module):
         place = self.age_PD
         if clock_BT is not None:
             place = place + self.clock({name: values[:, last] for name, values in clock_BT.items()})
-        tokens_NPD = (self.patches(window.window_BTF) + place).view(-1, c.n_patches, c.d_model)
+        tokens_NPD = _narrow(self.patches(window.window_BTF) + place).view(-1, c.n_patches, c.d_model)
         # a patch counts when its last bar is real; pads precede the data, so no real bar is lost
         valid_NP = None if valid_BT is None else valid_BT[:, last].repeat(c.n_features, 1)
         for block in self.time_blocks:
-            tokens_NPD = block(tokens_NPD, valid_NP)
+            tokens_NPD = self._through(block, tokens_NPD, valid_NP)
         pooled_NPD = self.time_pool(self.time_norm(tokens_NPD), valid_NP)
         tokens_BFD = pooled_NPD.view(c.n_features, b, c.d_model).transpose(0, 1)
         if self.level_F2D is not None:
             level_BF2 = torch.stack([window.mean_BF, window.log_std_BF], dim=-1).clamp(-8.0, 8.0)
-            tokens_BFD = tokens_BFD + torch.einsum("bfk,fkd->bfd", level_BF2, self.level_F2D)
+            tokens_BFD = tokens_BFD + _narrow(torch.einsum("bfk,fkd->bfd", level_BF2, self.level_F2D))
         for block in self.variable_blocks:
-            tokens_BFD = block(tokens_BFD)
+            tokens_BFD = self._through(block, tokens_BFD)
         return self.variable_pool(self.variable_norm(tokens_BFD))
+
+    def _through(self, block: nn.Module, *inputs: Tensor | None) -> Tensor:
+        """A block's output; where activations are checkpointed, training keeps its inputs alone."""
+        if not (self.config.activation_checkpointing and self.training and torch.is_grad_enabled()):
+            return block(*inputs)
+        return checkpoint(block, *inputs, use_reentrant=False)
+
+    def regions(self) -> list[nn.Module]:
+        """Parts that `torch.compile` takes one by one; equal blocks share what is compiled."""
+        return [*self.time_blocks, *self.variable_blocks]
 
     def _norm_stats(self, window: Normalised) -> dict[str, Tensor]:
         mean_F, std_F = self.norm.feature_mean_F, self.norm.feature_std_F
@@ -145,6 +156,12 @@ class MIGT_TVDT(nn.Module):
         counts |= {name: parameter.numel() for name, parameter in self.named_parameters(recurse=False)}
         rows = [f"{name:<18}{count:>12,}" for name, count in counts.items() if count]
         return "\n".join([f"MIGT_TVDT {self.config.size}", *rows, f"{'total':<18}{sum(counts.values()):>12,}"])
+
+
+def _narrow(tokens: Tensor) -> Tensor:
+    """Tokens in autocast's arithmetic, in which the residual stream then stays: half of its memory and traffic."""
+    device = tokens.device.type
+    return tokens.to(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else tokens
 
 
 def _checked(values: Any, like: Tensor, name: str) -> Tensor:
