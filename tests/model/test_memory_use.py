@@ -8,7 +8,9 @@ import torch
 from nqcast.model import MIGT_TVDT, ModelConfig
 from nqcast.model.blocks import Norm
 
-FULL_SHAPE = dict(size="full", d_model=64, n_heads=4, d_ff=256, patch_length=12, attention="sdpa", dropout=0.0)
+FULL_SHAPE = {
+    "size": "full", "d_model": 64, "n_heads": 4, "d_ff": 256, "patch_length": 12, "attention": "sdpa", "dropout": 0.0,
+}  # fmt: skip
 
 
 def kept_bytes(model: MIGT_TVDT, windows: int, clock: dict, dtype: torch.dtype | None) -> int:
@@ -58,7 +60,7 @@ def test_checkpointing_changes_no_gradient_by_a_bit_with_masks_and_dropout(batch
     valid = torch.ones(batch["features"].shape[:2], dtype=torch.bool)
     valid[0, :16] = False
     for on in (False, True):
-        sizes = dict(n_features=4, context=48, patch_length=8, dropout=0.3, attention=kernel)
+        sizes = {"n_features": 4, "context": 48, "patch_length": 8, "dropout": 0.3, "attention": kernel}
         model = MIGT_TVDT(ModelConfig(size="test", **sizes, activation_checkpointing=on), seed=0).train()
         with torch.no_grad():
             model.head.delta.weight.fill_(0.1)
