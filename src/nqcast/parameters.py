@@ -69,6 +69,15 @@ class Parameters(BaseModel):
         return self
 
     @model_validator(mode="after")
+    def _one_tick(self) -> Parameters:
+        if self.ingest.tick != self.features.tick:
+            raise ValueError(
+                f"expected one tick, found ingest.tick {self.ingest.tick:g} and features.tick {self.features.tick:g}: "
+                "set both to the product's smallest price step"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _changes_fit(self) -> Parameters:
         """Fields that folds and variants change are fields of the groups that they change, and fit them."""
         for group, changes in (("walk_forward", self.walk_forward.train), ("ablation", self.ablation.train)):

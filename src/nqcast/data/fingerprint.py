@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 
@@ -16,7 +17,19 @@ def fingerprint(frame: pd.DataFrame) -> str:
 
 
 def data_card(features: pd.DataFrame) -> dict[str, Any]:
-    """What a checkpoint says of its data: the content's fingerprint, the rows, the first and the last stamp (UTC)."""
+    """What a checkpoint says of its data: the content's fingerprint, the rows, the tick, first and last stamp (UTC)."""
     first, last = features["ts"].iloc[0], features["ts"].iloc[-1]
-    card = {"fingerprint": fingerprint(features), "rows": len(features)}
+    card = {"fingerprint": fingerprint(features), "rows": len(features), "tick": tick_of(features)}
     return card | {"first": f"{first:%Y-%m-%d %H:%M}", "last": f"{last:%Y-%m-%d %H:%M}"}
+
+
+def tick_of(features: pd.DataFrame) -> float | None:
+    """The price step that floors the logs of a feature table (points), read from it; None where every bar has a range.
+
+    A bar without a range has the floor itself as its volatility: ln(half a tick / price).
+    """
+    flat = np.flatnonzero(features["log_range"].to_numpy() == 0)
+    if not len(flat):
+        return None
+    row = features.iloc[int(flat[-1])]
+    return float(f"{2 * row['raw_close'] * np.exp(row['gk_volatility']):.9g}")

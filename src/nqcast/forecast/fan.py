@@ -37,9 +37,9 @@ def bands_of(paths: pd.DataFrame) -> list[tuple[float, float, str]]:
 
 
 def heading(forecast: pd.DataFrame) -> str:
-    """Contract, price and time of a forecast in one line."""
+    """Contract, price and time of a forecast in one line; the product is named where the contract's text names it."""
     row = forecast.iloc[0]
     known = isinstance(row["contract"], str) and row["contract"] not in ("", "unknown")
-    contract = row["contract"] if known else "NQ"
-    contract = f"NQ {contract}" if contract[0].isdigit() else contract
+    contract = row["contract"] if known else "price"
+    contract = f"contract {contract}" if contract.isdigit() else contract
     return f"{contract} at {row['last_price']:,.2f}, forecast issued {row['issue_time']:%Y-%m-%d %H:%M} UTC"

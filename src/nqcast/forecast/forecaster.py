@@ -50,7 +50,7 @@ class Forecaster:
         checkpoint: tensors and metadata of a trained model.
         calibration: the state of a ConformalCalibration that was fitted for this checkpoint; None applies none.
         config: age, gaps and history that are asked of the bars.
-        ingest: how raw bars are checked; whether volume is needed follows from the checkpoint.
+        ingest: how raw bars are checked; the tick, and whether volume is needed, follow from the checkpoint.
 
     Raises:
         ValueError: a broken checkpoint, or a calibration of another one.
@@ -69,7 +69,8 @@ class Forecaster:
         self.model, self.scale = load_model(checkpoint).to(self._device), load_scale(checkpoint)
         self._volume = _trained_with_volume(checkpoint)
         given = ingest or IngestConfig()
-        self.ingest = given.model_copy(update={"volume": given.volume and self._volume})
+        tick = self.metadata.get("data", {}).get("tick") or given.tick  # features are floored as they were in training
+        self.ingest = given.model_copy(update={"volume": given.volume and self._volume, "tick": tick})
         self.calibration = (
             None
             if calibration is None

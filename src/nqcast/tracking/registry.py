@@ -141,7 +141,7 @@ def _ensure_registered(client: Any, name: str) -> None:
     from mlflow.exceptions import MlflowException
 
     try:
-        client.create_registered_model(name, description="Quantile forecasts of NQ returns and prices from raw bars.")
+        client.create_registered_model(name, description="Quantile forecasts of returns and prices from raw bars.")
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise

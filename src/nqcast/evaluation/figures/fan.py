@@ -34,7 +34,7 @@ def fan_chart(predictions: pd.DataFrame, features: pd.DataFrame, config: Evaluat
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[2.1, 1])
     _price_panel(upper, day, forecasts)
     _return_panel(lower, forecasts, config.fan_horizon)
-    contract = str(day["contract"].iloc[0]) if "contract" in day and day["contract"].notna().any() else "NQ"
+    contract = str(day["contract"].iloc[0]) if "contract" in day and day["contract"].notna().any() else "price"
     upper.set_title(f"{contract}, session of {session:%A %d %B %Y}", loc="left", fontsize=12.5, fontweight="bold")
     lower.xaxis.set_major_locator(HourLocator(byhour=range(0, 24, 2), tz=EXCHANGE_TIMEZONE))
     lower.xaxis.set_major_formatter(DateFormatter("%H:%M", tz=EXCHANGE_TIMEZONE))

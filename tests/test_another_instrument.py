@@ -1,0 +1,78 @@
+"""Bars of another index future take the same road: its tick, its contracts and its name are its own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from tests.forecast.conftest import random_checkpoint
+
+from nqcast.data.config import FeaturesConfig, ScaleConfig
+from nqcast.data.features import build_features
+from nqcast.data.fingerprint import data_card, tick_of
+from nqcast.forecast.fan import heading
+from nqcast.forecast.forecaster import Forecaster
+from nqcast.market.config import IngestConfig
+from nqcast.market.contracts import MONTH_CODES
+from nqcast.market.ingest import build_bars
+from nqcast.market.simulation_config import SimulationConfig
+from nqcast.market.simulator import known_rolls, simulate
+from nqcast.parameters import ParameterError, check_parameters
+
+
+def another_future(root: str, price: float, tick: float) -> tuple[pd.DataFrame, SimulationConfig]:
+    """Simulated 1-minute bars at another level, on another tick, under symbols such as ESH6."""
+    config = SimulationConfig(sessions=60, seed=11, initial_price=price, tick=tick)
+    raw = simulate(config)
+    symbol = {code: f"{root}{MONTH_CODES[int(code[4:]) - 1]}{code[3]}" for code in raw["contract"].unique()}
+    return raw.assign(contract=raw["contract"].map(symbol)), config
+
+
+@pytest.mark.parametrize(("root", "price", "tick"), [("ES", 2000.0, 0.25), ("YM", 17_000.0, 1.0), ("RTY", 1100.0, 0.1)])
+def test_its_bars_are_joined_and_carry_its_tick_into_features(root: str, price: float, tick: float) -> None:
+    raw, config = another_future(root, price, tick)
+    ingested = build_bars(raw, IngestConfig(tick=tick))
+    (roll,) = ingested.roll_ledger
+    assert (roll["from_contract"], roll["to_contract"]) == (f"{root}H6", f"{root}M6")
+    assert roll["factor"] == pytest.approx(known_rolls(config)[0]["factor"], rel=3 * tick / price)
+    assert ingested.report["off_tick_prices"] == 0 and ingested.report["doubts"] == []
+    assert tick_of(build_features(ingested.bars, FeaturesConfig(tick=tick))) == tick
+
+
+def test_a_file_on_a_finer_tick_than_the_parameter_is_doubted() -> None:
+    raw, _ = another_future("RTY", 1100.0, 0.1)
+    (doubt,) = build_bars(raw, IngestConfig()).report["doubts"]
+    assert doubt["check"] == "off tick" and "no multiple of 0.25" in doubt["detail"]
+
+
+def test_two_products_in_one_file_are_refused() -> None:
+    raw = pd.concat([another_future(root, 2000.0, 0.25)[0].head(5000) for root in ("ES", "NQ")], ignore_index=True)
+    with pytest.raises(ValueError, match=r"bars of one product, found contracts of ES, NQ"):
+        build_bars(raw.sort_values(["ts", "contract"], ignore_index=True), IngestConfig(doubtful="warn"))
+
+
+def test_one_tick_is_asked_for_in_both_places() -> None:
+    with pytest.raises(ParameterError, match=r"expected one tick, found ingest.tick 0.1 and features.tick 0.25"):
+        check_parameters({"ingest": {"tick": 0.1}})
+    assert check_parameters({"ingest": {"tick": 0.1}, "features": {"tick": 0.1}}).features.tick == 0.1
+
+
+def test_a_forecast_uses_the_tick_of_its_checkpoint_and_the_name_of_its_contract() -> None:
+    raw, _ = another_future("YM", 17_000.0, 1.0)
+    features = build_features(build_bars(raw, IngestConfig(tick=1.0)).bars, FeaturesConfig(tick=1.0))
+    checkpoint: dict[str, Any] = random_checkpoint(features, ScaleConfig())
+    told, untold = {**checkpoint["metadata"], "data": data_card(features)}, checkpoint["metadata"]
+    by_checkpoint = Forecaster({**checkpoint, "metadata": told}).forecast(raw)
+    by_parameter = Forecaster({**checkpoint, "metadata": untold}, ingest=IngestConfig(tick=1.0)).forecast(raw)
+    pd.testing.assert_frame_equal(by_checkpoint, by_parameter, check_exact=True)
+    wrong = Forecaster({**checkpoint, "metadata": untold}).forecast(raw)
+    assert not np.array_equal(by_checkpoint["return_quantile"].dropna(), wrong["return_quantile"].dropna())
+    assert heading(by_checkpoint).startswith("YMM6 at ")
+
+
+def test_a_contract_without_a_product_is_given_none() -> None:
+    row = {"last_price": 4500.0, "issue_time": pd.Timestamp("2016-03-28 17:00", tz="UTC")}
+    assert heading(pd.DataFrame([{**row, "contract": "201606"}])).startswith("contract 201606 at 4,500.00")
+    assert heading(pd.DataFrame([{**row, "contract": "unknown"}])).startswith("price at 4,500.00")
