@@ -65,6 +65,13 @@ class EvaluateConfig(BaseModel):
         description="Test anchors at which a simulated market is asked for its true quantiles; 0: none.",
     )
     seed: int = Field(default=0, ge=0, description="Seed of every resampling and of every randomised baseline.")
+    explain_anchors: int = Field(
+        default=256,
+        ge=0,
+        le=100_000,
+        description="Validation anchors at which the network is looked into (permutation importance, gates, "
+        "attention); each costs 25 forecasts; 0: not done.",
+    )
     fan_session: str | None = Field(
         default=None,
         description="Trading date (YYYY-MM-DD) of the fan chart; none takes the one of median realised variance.",

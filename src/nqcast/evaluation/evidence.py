@@ -26,8 +26,8 @@ REFERENCE = "seasonal_har"
 @dataclass(frozen=True)
 class Evidence:
     """Artifacts of one run: predictions and features frames, train positions, the checkpoint's metadata, the training
-    history, the count of test uses, the configuration, and the calibrated forecasts (`calibrated.calibrated_frame`),
-    where there are any; everything else follows from them.
+    history, the count of test uses, the configuration, and, where there are any, the calibrated forecasts
+    (`calibrated.calibrated_frame`) and what the network uses (`explain.explain`); everything else follows from them.
     """
 
     predictions: pd.DataFrame
@@ -38,6 +38,7 @@ class Evidence:
     test_uses: int
     config: EvaluateConfig
     calibrated: pd.DataFrame | None = None
+    explanation: dict[str, Any] | None = None
 
     @property
     def levels(self) -> tuple[float, ...]:

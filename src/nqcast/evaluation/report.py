@@ -12,6 +12,7 @@ from nqcast.evaluation.calibrated import CONFORMAL, ONLINE
 from nqcast.evaluation.coverage import coverage_check
 from nqcast.evaluation.coverage_tests import all_coverage_tests
 from nqcast.evaluation.evidence import Evidence
+from nqcast.evaluation.explained import HEADING, explained
 from nqcast.evaluation.glossary import TERMS
 from nqcast.evaluation.metrics import level_name
 from nqcast.evaluation.scores import MEAN, describe_anchors, score_by_group, score_table
@@ -43,11 +44,13 @@ def render_report(evidence: Evidence) -> str:
         "How sure": _how_sure(evidence),
         "Is it calibrated": _calibration(evidence),
         "When does it fail": _failures(evidence, by_group),
+        HEADING: explained(evidence.explanation, evidence.horizons) if evidence.explanation else [],
         "What was trained on what": _origin(evidence),
         "What the numbers mean": [page.definitions(TERMS)],
     }
+    sections = {name: parts for name, parts in sections.items() if parts}
     lead = f"Scored on {describe_anchors(evidence.anchors)}."
-    return page.page("Forecasts of NASDAQ-100 futures returns: evaluation", lead, sections)
+    return page.page("Quantile forecasts of futures returns: evaluation", lead, sections)
 
 
 def _answers(evidence: Evidence, by_group: dict[str, pd.DataFrame]) -> list[str]:

@@ -17,6 +17,9 @@ _HOME = {
     "pinball_by_time_of_day": "skill",
     "training_curves": "training",
     "scale_against_realised": "scale",
+    "importance_by_feature": "inside",
+    "variables_inside": "inside",
+    "attention_over_time": "inside",
 }
 
 __all__ = sorted(_HOME)

@@ -1,0 +1,59 @@
+"""The report's section on what the network uses."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from nqcast.evaluation import figures, page
+
+HEADING = "What does the network use"
+
+_IMPORTANCE = (
+    "Rise of the loss when one feature's whole window is another anchor's from the same part of the session; filled "
+    "points have a session-bootstrap interval that excludes zero."
+)
+_VARIABLES = (
+    "Left: gate values of the variable blocks, how much of what the other features say a feature lets in. Middle: "
+    "weight of each feature in the vector from which all horizons are forecast. Right: which feature (row) looks at "
+    "which (column)."
+)
+_TIME = (
+    "Weight of past bars by their age, over what equal weights would give: in the pool over time, and traced back "
+    "through the time blocks (attention rollout), which mix patches before they are pooled."
+)
+_MEANS = (
+    "Read permutation importance first. It is measured on the loss, and says what the network adds with a feature to "
+    "what the hour tells; the scale beneath keeps its own inputs, so a feature that SeasonalHAR has used up may show "
+    "nothing here. Features that say the same thing stand in for each other and look small. Small figures are normal: "
+    "the network corrects a good scale."
+)
+_MEANS_NOT = (
+    "Gates and attention are amounts of mixing, not effects: a large weight on what does not matter changes no "
+    "forecast. They have no horizon, because one vector serves all five. Nothing here says what moves the market."
+)
+
+
+def explained(explanation: Mapping[str, Any], horizons: Sequence[str]) -> list[str]:
+    """Fragments of the section; empty where the network was not looked into (`evaluate.explain_anchors=0`)."""
+    anchors = explanation["anchors"]
+    if not anchors["count"]:
+        return []
+    where = f"{anchors['count']:,} validation anchors, evenly from {anchors['first'][:10]} to {anchors['last'][:10]}"
+    importance = explanation["importance"]
+    order = sorted(importance, key=lambda name: -importance[name]["mean"]["rise"])
+    rises = {h: [100 * importance[name][h]["rise"] for name in order] for h in (*horizons, "mean")}
+    variables = figures.variables_inside(
+        explanation["gates"], explanation["variable_pool"], explanation["variable_attention"]
+    )
+    return [
+        page.paragraph(f"Looked at on {where}; the test split is not touched."),
+        page.paragraph(_MEANS),
+        page.picture(figures.importance_by_feature(importance, horizons), _IMPORTANCE),
+        page.table(pd.DataFrame(rises, index=order), "Rise of the loss when a feature is permuted, %", 3),
+        page.paragraph(_MEANS_NOT),
+        page.picture(variables, _VARIABLES),
+        page.picture(figures.attention_over_time(explanation["time"]), _TIME),
+    ]
