@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from kedro.io import DatasetError
+from kedro.io import DatasetError, Version
 
 from nqcast.datasets import CheckpointDataset, VerifiedFigureDataset, VerifiedJSONDataset, VerifiedParquetDataset
 
@@ -216,3 +216,30 @@ def test_the_same_frame_gives_the_same_bytes(tmp_path: Path, artifact: Callable)
     for name in ("a", "b"):
         VerifiedParquetDataset(filepath=str(tmp_path / f"{name}.parquet")).save(frame)
     assert (tmp_path / "a.parquet").read_bytes() == (tmp_path / "b.parquet").read_bytes()
+
+
+@pytest.mark.parametrize("versioned", [True, False])
+def test_frames_one_by_one_give_the_file_of_all_of_them_whole_or_not_at_all(versioned: bool, tmp_path: Path) -> None:
+    def dataset(save: str) -> VerifiedParquetDataset:
+        version = Version(None, save) if versioned else None
+        return VerifiedParquetDataset(filepath=str(tmp_path / "frames.parquet"), version=version)
+
+    ts = pd.date_range("2016-01-04", periods=50, freq="5min", tz="UTC", unit="ns")
+    whole = pd.DataFrame({"ts": ts, "horizon": pd.array(["15m", "4h"] * 25, dtype="string"), "q05": np.arange(50) / 7})
+    dataset("2026-01-01").save([whole.iloc[:20], whole.iloc[20:]])
+    found = dataset("2026-01-01")
+    pd.testing.assert_frame_equal(found.load(), whole, check_exact=True)
+
+    def broken() -> Iterator[pd.DataFrame]:
+        yield whole.iloc[:20]
+        raise ValueError("the source dried up")
+
+    before = sorted(tmp_path.rglob("*"))
+    for stream, message in ((broken(), "dried up"), ([], "at least one frame"), ([whole, ts], "among them")):
+        with pytest.raises(DatasetError, match=message):
+            dataset("2026-01-02").save(stream)
+    with pytest.raises(DatasetError, match="the same columns"):
+        dataset("2026-01-02").save([whole, whole.drop(columns="q05")])
+    with pytest.raises(DatasetError, match="an iterable of them, found"):
+        dataset("2026-01-02").save(3.5)
+    assert sorted(tmp_path.rglob("*")) == before

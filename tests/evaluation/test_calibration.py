@@ -139,3 +139,34 @@ def test_online_offsets_go_on_from_one_stretch_to_the_next_and_time_must_rise() 
     assert (online.offset_HQ[:, -1] < narrowed[:, -1]).all()
     with pytest.raises(ValueError, match="in time order"):
         online.run(ts[::-1], quantiles, targets, scale)
+
+
+def anchor_by_anchor(
+    online: OnlineCalibration, ts: np.ndarray, q: np.ndarray, y: np.ndarray, s: np.ndarray
+) -> np.ndarray:
+    """The online calibration as its definition reads, one outcome after the other."""
+    issued, tau = np.empty_like(q), np.asarray(online.levels)
+    for h, minutes in enumerate(online.minutes):
+        done, step = 0, online.rate * 5 / minutes
+        for t in range(len(ts)):
+            while done < t and ts[done] + np.timedelta64(minutes, "m") <= ts[t]:
+                if np.isfinite(y[done, h]):
+                    online.offset_HQ[h] += step * (tau - (y[done, h] <= issued[done, h]))
+                done += 1
+            issued[t, h] = in_order(q[t, h] + online.offset_HQ[h] * s[t, h], online.levels)
+    return issued
+
+
+def test_online_offsets_by_blocks_are_those_of_outcome_after_outcome_to_the_bit() -> None:
+    rng = np.random.default_rng(3)
+    ts = np.datetime64("2016-01-04", "ns") + np.cumsum(rng.choice([5, 5, 5, 10, 400], size=700)).astype(
+        "timedelta64[m]"
+    )
+    scale = np.exp(rng.normal(size=(700, 2)))
+    quantiles = scale[..., None] * np.array([-1.2, 0.0, 1.2])
+    targets = np.where(rng.random((700, 2)) < 0.1, np.nan, scale * rng.normal(size=(700, 2)))
+    runs = [OnlineCalibration((0.1, 0.5, 0.9), (15, 240), rate=0.1) for _ in range(2)]
+    expected = anchor_by_anchor(runs[0], ts, quantiles, targets, scale)
+    np.testing.assert_array_equal(runs[1].run(ts, quantiles, targets, scale), expected)
+    np.testing.assert_array_equal(runs[1].offset_HQ, runs[0].offset_HQ)
+    assert np.abs(runs[1].offset_HQ).max() > 0.01

@@ -5,6 +5,9 @@ import pandas as pd
 
 from nqcast.data.config import BAR_MINUTES, EXCHANGE_TIMEZONE
 
+_DAY = 86_400_000_000_000  # nanoseconds
+_BAR = BAR_MINUTES * 60_000_000_000
+
 
 def exchange_time(ts: pd.Series) -> np.ndarray:
     """Local wall-clock time of UTC stamps at the exchange, as datetime64[ns] without a zone."""
@@ -17,17 +20,29 @@ def utc_nanoseconds(ts: pd.Series) -> np.ndarray:
 
 
 def add_clock(frame: pd.DataFrame) -> pd.DataFrame:
-    """`frame` with bar_in_day (0–287), day_of_week (Monday 0), day_of_month (1–31) and day_of_year (1–366).
+    """`frame` with its clock (`clock_columns` of ts)."""
+    return frame.assign(**clock_columns(frame["ts"]))
 
-    All four are read off the exchange's wall clock at the START of the bar (column ts, UTC).
+
+def clock_columns(ts: pd.Series) -> dict[str, np.ndarray]:
+    """bar_in_day (0–287), day_of_week (Monday 0), day_of_month (1–31) and day_of_year (1–366), int64.
+
+    All four are read off the exchange's wall clock at the START of the bar (`ts`, UTC). The calendar is asked once a
+    day, not once a bar.
     """
-    local = exchange_time(frame["ts"])
-    day = local.astype("datetime64[D]")
-    minute = (local - day).astype("timedelta64[m]").astype(np.int64)
-    since_epoch = day.astype(np.int64)
-    return frame.assign(
-        bar_in_day=minute // BAR_MINUTES,
-        day_of_week=(since_epoch + 3) % 7,  # 1970-01-01 was a Thursday
-        day_of_month=since_epoch - day.astype("datetime64[M]").astype("datetime64[D]").astype(np.int64) + 1,
-        day_of_year=since_epoch - day.astype("datetime64[Y]").astype("datetime64[D]").astype(np.int64) + 1,
-    )
+    local = exchange_time(ts)
+    since_epoch, nanoseconds = np.divmod(local.astype(np.int64), _DAY)
+    first, offset = int(since_epoch.min(initial=0)), since_epoch - since_epoch.min(initial=0)
+    day = np.arange(first, first + int(offset.max(initial=0)) + 1).astype("datetime64[D]")
+    return {
+        "bar_in_day": nanoseconds // _BAR,
+        "day_of_week": (since_epoch + 3) % 7,  # 1970-01-01 was a Thursday
+        "day_of_month": _days_since(day, "M")[offset],
+        "day_of_year": _days_since(day, "Y")[offset],
+    }
+
+
+def _days_since(day: np.ndarray, unit: str) -> np.ndarray:
+    """Which day of its month or year a day is, from 1."""
+    begin = day.astype(f"datetime64[{unit}]").astype("datetime64[D]")
+    return (day - begin).astype(np.int64) + 1

@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 from scipy.signal import lfilter
 
-from nqcast.data.clock import add_clock
+from nqcast.data.clock import clock_columns, utc_nanoseconds
 from nqcast.data.config import CLOCK, FEATURES, TARGETS, FeaturesConfig
-from nqcast.data.targets import add_targets
+from nqcast.data.targets import target_columns
 
 _CARRIED = ("ts", "session", "contract", "traded", "halt", "close", "raw_close", "gap_minutes", "unadjusted")
 COLUMNS = (*_CARRIED, "realized_variance", "log_range", "session_first", *CLOCK, *FEATURES, *TARGETS)
@@ -41,17 +41,16 @@ def build_features(bars: pd.DataFrame, config: FeaturesConfig | None = None) -> 
     session = bars["session"].to_numpy()
     session_first = np.ones(len(bars), dtype=bool)
     session_first[1:] = session[1:] != session[:-1]
-    columns = _feature_columns(bars, session_first, config)
-    frame = bars[list(_CARRIED)].reset_index(drop=True)
-    frame = frame.assign(
-        realized_variance=bars["realized_variance"].to_numpy(np.float64),
-        log_range=np.log(bars["high"].to_numpy(np.float64) / bars["low"].to_numpy(np.float64)),
-        session_first=session_first,
-    )
-    frame = add_clock(frame).assign(**columns)
-    frame = add_targets(frame)
+    columns: dict[str, Any] = {name: bars[name].array.copy() for name in _CARRIED}
+    columns |= {
+        "realized_variance": bars["realized_variance"].to_numpy(np.float64, copy=True),
+        "log_range": np.log(bars["high"].to_numpy(np.float64) / bars["low"].to_numpy(np.float64)),
+        "session_first": session_first,
+    }
+    columns |= clock_columns(bars["ts"]) | _feature_columns(bars, session_first, config) | target_columns(bars)
+    frame = pd.DataFrame({name: columns[name] for name in COLUMNS}, copy=False)  # each column is its own by now
     _check_finite(frame)
-    return frame[list(COLUMNS)]
+    return frame
 
 
 def check_features(frame: pd.DataFrame) -> pd.DataFrame:
@@ -73,7 +72,7 @@ def _check_stamps(ts: pd.Series, name: str) -> None:
         raise ValueError(f"{name}.ts must be stamps with the zone UTC; found dtype {ts.dtype}: localise them")
     if len(ts) == 0:
         raise ValueError(f"{name} must hold at least one row; found none: check the input file and the quarantine")
-    if not ts.is_monotonic_increasing or not ts.is_unique:
+    if ts.hasnans or not (np.diff(utc_nanoseconds(ts)) > 0).all():
         raise ValueError(f"{name}.ts must increase strictly; found repeated or earlier stamps: sort and deduplicate")
 
 
@@ -93,9 +92,8 @@ def _checked(bars: pd.DataFrame, config: FeaturesConfig) -> pd.DataFrame:
 
 
 def _check_finite(frame: pd.DataFrame) -> None:
-    finite = np.isfinite(frame[list(FEATURES)].to_numpy()).all(axis=0)
-    if not finite.all():
-        names = [name for name, good in zip(FEATURES, finite, strict=True) if not good]
+    names = [name for name in FEATURES if not np.isfinite(frame[name].to_numpy()).all()]
+    if names:
         raise ValueError(f"features must be finite on every row; found others in {names}: check the bars for NaN")
 
 

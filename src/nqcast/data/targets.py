@@ -1,5 +1,7 @@
 """Targets: the log return from a bar's close to the close Δ later by the clock, inside the same session."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
@@ -10,30 +12,50 @@ _MINUTE = 60_000_000_000  # nanoseconds
 
 
 def add_targets(frame: pd.DataFrame) -> pd.DataFrame:
-    """`frame` (ts, session, close, halt, unadjusted) with the five targets, natural log returns.
+    """`frame` (ts, session, close, halt, unadjusted) with the five targets (`target_columns`)."""
+    return frame.assign(**target_columns(frame))
+
+
+def target_columns(frame: pd.DataFrame) -> dict[str, np.ndarray]:
+    """The five targets of `frame` (ts, session, close, halt, unadjusted), natural log returns.
 
     A target is NaN where the session has no bar Δ later, where every bar of the horizon lies in a halt, and
     where the return would run across a roll that could not be adjusted. The row Δ later is found by its time stamp,
     never by counting rows.
     """
-    ts = utc_nanoseconds(frame["ts"])
-    session = frame["session"].to_numpy()
-    log_close = np.log(frame["close"].to_numpy(np.float64))
-    halted, breaks = (np.cumsum(frame[name].to_numpy(), dtype=np.int64) for name in ("halt", "unadjusted"))
-    columns = {}
-    for name, minutes in HORIZONS.items():
-        end = _row_later(ts, minutes)
-        rows = end - np.arange(len(ts))
-        defined = (ts[end] - ts == minutes * _MINUTE) & (session[end] == session)
-        defined &= (halted[end] - halted < rows) & (breaks[end] == breaks)
-        columns[f"target_{name}"] = np.where(defined, log_close[end] - log_close, np.nan)
-    return frame.assign(**columns)
+    ts, path = utc_nanoseconds(frame["ts"]), _Path(frame)
+    return {f"target_{name}": _target(ts, path, minutes) for name, minutes in HORIZONS.items()}
 
 
-def _row_later(ts: np.ndarray, minutes: int) -> np.ndarray:
-    """First row at or after `minutes` later (the last row where there is none)."""
-    guess = np.arange(len(ts)) + minutes // BAR_MINUTES
-    np.minimum(guess, len(ts) - 1, out=guess)
-    wrong = ts[guess] != ts + minutes * _MINUTE
-    guess[wrong] = np.searchsorted(ts, ts[wrong] + minutes * _MINUTE)
-    return np.minimum(guess, len(ts) - 1)
+def _target(ts: np.ndarray, path: "_Path", minutes: int) -> np.ndarray:
+    later, bars = minutes * _MINUTE, minutes // BAR_MINUTES
+    rows = max(len(ts) - bars, 0)
+    start, end = slice(0, rows), slice(len(ts) - rows, None)
+    target = np.full(len(ts), np.nan)
+    on_grid = np.zeros(len(ts), dtype=bool)
+    on_grid[start] = ts[end] - ts[start] == later  # almost everywhere a row offset is a clock offset
+    target[start] = np.where(on_grid[start], path.returns(start, end, bars), np.nan)
+    rest = np.flatnonzero(~on_grid)
+    found = np.minimum(np.searchsorted(ts, ts[rest] + later), len(ts) - 1)
+    exact = ts[found] - ts[rest] == later
+    rest, found = rest[exact], found[exact]
+    target[rest] = path.returns(rest, found, found - rest)
+    return target
+
+
+class _Path:
+    """What lies between two rows of a frame: the return, a change of session, halts and unadjusted rolls."""
+
+    def __init__(self, frame: pd.DataFrame) -> None:
+        self.session = frame["session"].to_numpy()
+        self.log_close = np.log(frame["close"].to_numpy(np.float64))
+        self.halted, self.breaks = (
+            np.cumsum(frame[name].to_numpy(), dtype=np.int32) for name in ("halt", "unadjusted")
+        )
+
+    def returns(self, start: Any, end: Any, bars: Any) -> np.ndarray:
+        """Log returns from rows `start` to rows `end` (slices or indices), `bars` apart; NaN where undefined."""
+        defined = self.session[end] == self.session[start]
+        defined &= self.halted[end] - self.halted[start] < bars
+        defined &= self.breaks[end] == self.breaks[start]
+        return np.where(defined, self.log_close[end] - self.log_close[start], np.nan)

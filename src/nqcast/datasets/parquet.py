@@ -2,6 +2,8 @@
 
 import io
 import math
+import warnings
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
@@ -10,12 +12,17 @@ from kedro.io import DatasetError, Version
 from kedro_datasets._typing import TablePreview
 
 from nqcast.datasets.base import VerifiedFileDataset
+from nqcast.datasets.verified import write_folder
 
 Compression = Literal["zstd", "snappy", "gzip"]
 
 
 class VerifiedParquetDataset(VerifiedFileDataset[pd.DataFrame]):
-    """A pandas DataFrame as parquet; dtypes, time zones, index and missing values come back as they were."""
+    """A pandas DataFrame as parquet; dtypes, time zones, index and missing values come back as they were.
+
+    save() also takes an iterable of frames with the same columns: each becomes a row group, and with versions no more
+    than one of them is held at a time. Their indices are not kept.
+    """
 
     def __init__(
         self,
@@ -35,13 +42,20 @@ class VerifiedParquetDataset(VerifiedFileDataset[pd.DataFrame]):
         super().__init__(filepath=filepath, version=version, metadata=metadata)
         self._compression = compression
 
+    def _write(self, path: Path, data: pd.DataFrame) -> None:
+        if self._version and not isinstance(data, pd.DataFrame):
+            row_groups = _checked_frames(data)
+            content = {path.name: lambda file: write_row_groups(file, row_groups, self._compression)}
+            write_folder(path.parent, content, self._manifest(path).name)
+        else:
+            super()._write(path, data)
+
     def _encode(self, data: pd.DataFrame) -> bytes:
-        if not isinstance(data, pd.DataFrame):
-            raise DatasetError(
-                f"expected a pandas DataFrame, found {type(data).__name__}: return a frame from the node"
-            )
         buffer = io.BytesIO()
-        data.to_parquet(buffer, engine="pyarrow", compression=self._compression)
+        if isinstance(data, pd.DataFrame):
+            data.to_parquet(buffer, engine="pyarrow", compression=self._compression)
+        else:
+            write_row_groups(buffer, _checked_frames(data), self._compression)
         return buffer.getvalue()
 
     def _decode(self, content: bytes) -> pd.DataFrame:
@@ -53,6 +67,40 @@ class VerifiedParquetDataset(VerifiedFileDataset[pd.DataFrame]):
         if content is None:
             return None
         return table_preview(first_rows(io.BytesIO(content), nrows))
+
+
+def _checked_frames(data: Any) -> Iterable[pd.DataFrame]:
+    if isinstance(data, str | bytes | dict) or not isinstance(data, Iterable):
+        raise DatasetError(
+            f"expected a pandas DataFrame or an iterable of them, found {type(data).__name__}: return one from the node"
+        )
+    return data
+
+
+def write_row_groups(file: BinaryIO, frames: Iterable[pd.DataFrame], compression: Compression | None) -> None:
+    """Write frames of equal columns as the row groups of one parquet file; DatasetError when there is none."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    writer = None
+    try:
+        for frame in frames:
+            if not isinstance(frame, pd.DataFrame):
+                raise DatasetError(f"expected frames, found {type(frame).__name__} among them: stream DataFrames")
+            with warnings.catch_warnings():  # pandas does the same in to_parquet: pyarrow still reads Series.values
+                warnings.filterwarnings("ignore", "Series.values", DeprecationWarning)
+                table = pa.Table.from_pandas(frame, preserve_index=False)
+            writer = writer or pq.ParquetWriter(file, table.schema, compression=compression or "none")
+            if not table.schema.equals(writer.schema):
+                raise DatasetError(f"expected frames of one kind, found {writer.schema.names} with the types "
+                                   f"{writer.schema.types} and then {table.schema.names} with {table.schema.types}: "
+                                   "give every frame the same columns")  # fmt: skip
+            writer.write_table(table, row_group_size=max(len(table), 1))
+        if writer is None:
+            raise DatasetError("expected at least one frame, found an empty stream: forecast at least one anchor")
+    finally:
+        if writer is not None:
+            writer.close()
 
 
 def first_rows(source: Path | BinaryIO, nrows: int) -> pd.DataFrame:

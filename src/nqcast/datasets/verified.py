@@ -10,13 +10,17 @@ import re
 import secrets
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import BinaryIO, cast
 
 from nqcast.storage import require_free_space, storage_errors
 
 _LINE = re.compile(r"^(?P<digest>[0-9a-f]{64})  (?P<name>[^/\0]+)$")
 _STALE_SECONDS = 3600.0
+
+Content = bytes | Callable[[BinaryIO], None]
+"""What a file holds, or a function that writes it piece by piece, from front to back."""
 
 
 class VerificationError(ValueError):
@@ -61,7 +65,7 @@ def replace_verified_file(path: Path, content: bytes, manifest: Path) -> None:
     replace_file(manifest, new_line.encode())
 
 
-def write_folder(folder: Path, files: Mapping[str, bytes], manifest: str) -> None:
+def write_folder(folder: Path, files: Mapping[str, Content], manifest: str) -> None:
     """Create `folder` with `files` (relative path to content) and their manifest; it appears whole or not at all.
 
     The manifest lies beside the files: `manifest` may hold a sub-folder, which is then the files' one too.
@@ -70,8 +74,7 @@ def write_folder(folder: Path, files: Mapping[str, bytes], manifest: str) -> Non
         StorageError: `folder` exists and is not empty, or the disk is full or cannot be written; nothing is left
             behind.
     """
-    size = sum(map(len, files.values()))
-    lines = [_line(content, Path(name).name) for name, content in sorted(files.items())]
+    size = sum(len(content) for content in files.values() if isinstance(content, bytes))
     with storage_errors(folder, size):
         folder.parent.mkdir(parents=True, exist_ok=True)
         remove_stale_temporaries(folder.parent)
@@ -79,11 +82,9 @@ def write_folder(folder: Path, files: Mapping[str, bytes], manifest: str) -> Non
         temporary = _temporary(folder)
         try:
             temporary.mkdir()
-            for name, content in {**files, manifest: "".join(lines).encode()}.items():
-                target = temporary / name
-                target.parent.mkdir(parents=True, exist_ok=True)
-                _write_through(target, content)
-                sync_folder(target.parent)
+            digests = {name: _write_below(temporary, name, content) for name, content in files.items()}
+            lines = [f"{digest}  {Path(name).name}\n" for name, digest in sorted(digests.items())]
+            _write_below(temporary, manifest, "".join(lines).encode())
             sync_folder(temporary)
             temporary.rename(folder)
         except BaseException:
@@ -139,11 +140,46 @@ def _temporary(path: Path) -> Path:
     return path.with_name(f".{path.name[:80]}.{secrets.token_hex(6)}.tmp")
 
 
-def _write_through(path: Path, content: bytes) -> None:
+def _write_below(root: Path, name: str, content: Content) -> str:
+    target = root / name
+    target.parent.mkdir(parents=True, exist_ok=True)
+    digest = _write_through(target, content)
+    sync_folder(target.parent)
+    return digest
+
+
+def _write_through(path: Path, content: Content) -> str:
+    """Write a new file to the disk; returns the SHA-256 of what was written."""
     with path.open("xb") as file:
-        file.write(content)
+        hashed = _Hashed(file)
+        if isinstance(content, bytes):
+            hashed.write(content)
+        else:
+            content(cast(BinaryIO, hashed))
         file.flush()
         os.fsync(file.fileno())
+    return hashed.digest.hexdigest()
+
+
+class _Hashed:
+    """A file that is written from front to back, and the hash of what went into it."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, self.digest, self.closed = file, hashlib.sha256(), False
+
+    def write(self, content: bytes) -> int:
+        self.digest.update(content)
+        return self._file.write(content)
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def flush(self) -> None:
+        self._file.flush()
+
+    def close(self) -> None:
+        """The writer has ended; the file itself is closed by whoever opened it."""
+        self.closed = True
 
 
 def _line(content: bytes, name: str) -> str:

@@ -7,7 +7,7 @@ the conformal ones cost more: at long horizons those hold the drift of two month
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,7 @@ from nqcast.evaluation import metrics
 from nqcast.evaluation.calibration import ConformalCalibration, OnlineCalibration
 from nqcast.evaluation.config import EvaluateConfig
 from nqcast.evaluation.coverage import render_coverage
-from nqcast.evaluation.forecasts import Forecasts, as_arrays
+from nqcast.evaluation.forecasts import Forecasts, FrameStream, as_arrays
 from nqcast.evaluation.metrics import Floats, level_name
 
 RAW, CONFORMAL, ONLINE = "model", "model_conformal", "model_online"
@@ -92,15 +92,26 @@ def calibrated_frame(
     predictions: pd.DataFrame, state: dict[str, Any], checkpoint: str, levels: Sequence[float]
 ) -> pd.DataFrame:
     """The predictions frame again, once per calibration: `forecast` says which (model_conformal, model_online)."""
+    return pd.concat(calibrated_frames(predictions, state, checkpoint, levels), ignore_index=True)
+
+
+def calibrated_frames(
+    predictions: pd.DataFrame, state: dict[str, Any], checkpoint: str, levels: Sequence[float], rows: int = 100_000
+) -> FrameStream:
+    """The rows of `calibrated_frame`, at most `rows` at a time; an unfitting calibration is refused at once."""
     anchors = as_arrays(predictions, levels, tuple(HORIZONS))
-    ordered = in_anchor_order(predictions)
-    names = [level_name(tau) for tau in levels]
-    frames = []
-    for row, quantiles in calibrated_quantiles(anchors, state, checkpoint, levels).items():
-        frame = ordered.copy()
-        frame[names] = quantiles.reshape(-1, len(names))
-        frames.append(frame.assign(forecast=pd.array([row] * len(frame), dtype="string")))
-    return pd.concat(frames, ignore_index=True)
+    by_name = calibrated_quantiles(anchors, state, checkpoint, levels)
+    ordered, names = in_anchor_order(predictions), [level_name(tau) for tau in levels]
+
+    def frames() -> Iterator[pd.DataFrame]:
+        for name, quantiles_NHQ in by_name.items():
+            values = quantiles_NHQ.reshape(-1, len(names))
+            for start in range(0, len(ordered), rows):
+                frame = ordered.iloc[start : start + rows].copy()
+                frame[names] = values[start : start + rows]
+                yield frame.assign(forecast=pd.array([name], dtype="string").take(np.zeros(len(frame), dtype=int)))
+
+    return FrameStream(frames)
 
 
 def quantiles_by_row(frame: pd.DataFrame, levels: Sequence[float]) -> dict[str, Floats]:
@@ -113,4 +124,6 @@ def in_anchor_order(predictions: pd.DataFrame) -> pd.DataFrame:
     """Rows by time and then by horizon, as `forecasts.as_arrays` reads them."""
     order = predictions["horizon"].map({name: h for h, name in enumerate(HORIZONS)}).astype(int)
     rows = np.lexsort([order.to_numpy(), utc_nanoseconds(predictions["ts"])])
+    if (np.diff(rows) == 1).all():
+        return predictions.reset_index(drop=True)
     return predictions.iloc[rows].reset_index(drop=True)

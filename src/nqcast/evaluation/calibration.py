@@ -155,14 +155,25 @@ class OnlineCalibration:
     def _run_horizon(
         self, h: int, known_N: NDArray[np.int64], quantiles_NQ: Floats, targets_N: Floats, scale_N: Floats
     ) -> Floats:
-        """One horizon; ``known_N`` is how many of the first anchors have an outcome when each forecast is made."""
+        """One horizon; ``known_N`` is how many of the first anchors have an outcome when each forecast is made.
+
+        Block by block: the anchors whose known outcomes were all issued before the first of them, which are a horizon
+        long. Offsets are added up in the order of the outcomes, so that blocks change no bit.
+        """
         tau, issued_NQ = np.asarray(self.levels), np.empty_like(quantiles_NQ)
         step = self.rate * BAR_MINUTES / max(self.minutes[h], BAR_MINUTES)
-        done = 0
-        for t in range(len(targets_N)):
-            for past in range(done, min(int(known_N[t]), t)):
-                if np.isfinite(targets_N[past]):
-                    self.offset_HQ[h] += step * (tau - (targets_N[past] <= issued_NQ[past]))
-            done = max(done, min(int(known_N[t]), t))
-            issued_NQ[t] = in_order(quantiles_NQ[t] + self.offset_HQ[h] * scale_N[t], self.levels)
+        known_N = np.minimum(known_N, np.arange(len(targets_N)))
+        start = done = 0
+        while start < len(targets_N):
+            stop = int(np.searchsorted(known_N, start, side="right"))
+            past = slice(done, int(known_N[stop - 1]))
+            moves = step * (tau - (targets_N[past, None] <= issued_NQ[past]))
+            moves[~np.isfinite(targets_N[past])] = 0.0
+            path = np.add.accumulate(np.concatenate([self.offset_HQ[h][None], moves]))
+            offset_NQ = path[known_N[start:stop] - done]
+            issued_NQ[start:stop] = in_order(
+                quantiles_NQ[start:stop] + offset_NQ * scale_N[start:stop, None], self.levels
+            )
+            self.offset_HQ[h] = path[-1]
+            start, done = stop, int(known_N[stop - 1])
         return issued_NQ

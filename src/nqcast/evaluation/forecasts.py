@@ -5,7 +5,7 @@ Columns: ts, session, horizon, target, q05 … q95, scale; targets, quantiles an
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +15,19 @@ from numpy.typing import ArrayLike, NDArray
 from nqcast.evaluation.metrics import Floats, level_name
 
 Positions = NDArray[np.int64]
+
+
+class FrameStream:
+    """One table as frames that are made while they are read; every reading makes them anew.
+
+    Not an iterator: Kedro would save each of those frames as an artifact of its own.
+    """
+
+    def __init__(self, make: Callable[[], Iterator[pd.DataFrame]]) -> None:
+        self._make = make
+
+    def __iter__(self) -> Iterator[pd.DataFrame]:
+        return self._make()
 
 
 @dataclass(frozen=True)
@@ -33,7 +46,8 @@ class Forecasts:
 
 def targets_at(features: pd.DataFrame, positions: Positions, horizons: Sequence[str]) -> Floats:
     """Targets (N, H) of the anchors in log-return units, NaN where undefined."""
-    return features.loc[:, [f"target_{name}" for name in horizons]].to_numpy(dtype=float)[positions]
+    columns = [features[f"target_{name}"].to_numpy(dtype=float)[positions] for name in horizons]
+    return np.stack(columns, axis=1)
 
 
 def predictions_frame(
@@ -52,9 +66,10 @@ def predictions_frame(
             f"expected quantiles {expected} and scale {expected[:2]}, found {quantiles.shape} and {scale.shape}: "
             "forecast the anchors that are asked for, each once"
         )
-    anchors = features.loc[features.index[positions], ["ts", "session"]]
-    frame = anchors.loc[anchors.index.repeat(len(horizons))].reset_index(drop=True)
-    frame["horizon"] = pd.array(list(horizons) * len(positions), dtype="string")
+    rows = np.repeat(positions, len(horizons))
+    frame = pd.DataFrame({name: features[name].array.take(rows) for name in ("ts", "session")})
+    names = pd.array(list(horizons), dtype="string")
+    frame["horizon"] = names.take(np.tile(np.arange(len(horizons)), len(positions)))
     frame["target"] = targets_at(features, positions, horizons).ravel()
     for i, tau in enumerate(levels):
         frame[level_name(tau)] = quantiles[:, :, i].ravel()
@@ -75,9 +90,12 @@ def as_arrays(predictions: pd.DataFrame, levels: Sequence[float], horizons: Sequ
             f"expected horizons {list(horizons)}, found {sorted(predictions['horizon'].unique())}: "
             "score with the horizons that were forecast"
         )
-    frame = predictions.assign(_h=column.astype(int)).sort_values(["ts", "_h"], kind="stable", ignore_index=True)
-    n, h = len(frame) // len(horizons), len(horizons)
-    complete = len(frame) == n * h and (frame["_h"].to_numpy() == np.tile(np.arange(h), n)).all()
+    n, h = len(predictions) // len(horizons), len(horizons)
+    frame, place = predictions, column.to_numpy(dtype=np.int64)
+    if not (predictions["ts"].is_monotonic_increasing and _in_turn(place, h)):  # a copy only where it is needed
+        frame = predictions.assign(_h=place).sort_values(["ts", "_h"], kind="stable", ignore_index=True)
+        place = frame["_h"].to_numpy(dtype=np.int64)
+    complete = _in_turn(place, h)
     if not complete or frame["ts"].iloc[::h].duplicated().any():
         raise ValueError(
             f"expected each anchor once per horizon, found {len(frame)} rows for {n} anchors: forecast again"
@@ -90,3 +108,9 @@ def as_arrays(predictions: pd.DataFrame, levels: Sequence[float], horizons: Sequ
         quantiles=frame[names].to_numpy(dtype=float).reshape(n, h, len(levels)),
         scale=frame["scale"].to_numpy(dtype=float).reshape(n, h),
     )
+
+
+def _in_turn(place: NDArray[np.integer], n_horizons: int) -> bool:
+    """Whether the rows' horizons are 0, 1, … H − 1, anchor after anchor."""
+    n, rest = divmod(len(place), n_horizons)
+    return rest == 0 and bool((place == np.tile(np.arange(n_horizons), n)).all())

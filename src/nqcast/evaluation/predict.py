@@ -1,8 +1,12 @@
-"""Forecasts of a checkpoint at any anchors; the only module of this package that knows the model."""
+"""Forecasts of a checkpoint at any anchors; the only module of this package that knows the model.
+
+Shapes: N anchors · H horizons · Q levels; quantiles and scale in log-return units.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -14,13 +18,16 @@ from nqcast.data.config import FEATURES
 from nqcast.data.scale import Scale, scale_from_state
 from nqcast.data.windows import WindowTable
 from nqcast.evaluation.config import EvaluateConfig
-from nqcast.evaluation.forecasts import Positions, predictions_frame
+from nqcast.evaluation.forecasts import FrameStream, Positions, predictions_frame
 from nqcast.evaluation.metrics import Floats
 from nqcast.model import MIGT_TVDT
 from nqcast.model.config import ModelConfig
 from nqcast.training.precision import pick_device
 
 Checkpoint = dict[str, Any]
+
+CHUNK_ANCHORS = 16_384
+"""Anchors that a stream of forecasts holds at a time: 4.6 MB of quantiles."""
 
 
 def load_model(checkpoint: Checkpoint) -> MIGT_TVDT:
@@ -47,18 +54,16 @@ def predict(
 ) -> tuple[Floats, Floats]:
     """Quantiles (N, H, Q) and scale (N, H), both in log-return units, at row ``positions`` of ``features``.
 
-    Streams in batches of ``config.batch_size``; memory beyond one batch is the feature table and the result. A
-    forecast uses its bar and earlier ones. ValueError when the checkpoint was trained on other features.
+    Memory beyond one chunk of anchors is the feature table and the result. A forecast uses its bar and earlier ones.
+    ValueError when the checkpoint was trained on other features.
     """
-    config = config or EvaluateConfig()
-    _check_features(checkpoint, features)
-    model, scale, device = load_model(checkpoint), load_scale(checkpoint), pick_device(config.device)
-    scale_NH = scale.transform(features)
-    unit = None
-    if scale.config.rolling_quantiles:
-        unit = scale.rolling_quantiles(features, scale_NH, np.arange(len(features)))
-    table = WindowTable(features, scale_NH, device, model.config.context, unit)
-    return _forward(model.to(device), table, positions, config.batch_size), scale_NH[positions]
+    predictor = predictor_of(checkpoint, features, config)
+    quantiles_NHQ = np.empty((len(positions), predictor.model.config.n_horizons, len(predictor.model.config.quantiles)))
+    start = 0
+    for part in predictor.stream(positions):
+        quantiles_NHQ[start : start + len(part.positions)] = part.quantiles_NHQ
+        start += len(part.positions)
+    return quantiles_NHQ, predictor.scale_NH[positions]
 
 
 def predict_frame(
@@ -70,22 +75,97 @@ def predict_frame(
     return predictions_frame(features, positions, quantiles, scale, metadata["quantiles"], metadata["horizons"])
 
 
-@torch.inference_mode()
-def _forward(model: MIGT_TVDT, table: WindowTable, positions: Positions, batch_size: int) -> Floats:
-    shape = (len(positions), model.config.n_horizons, len(model.config.quantiles))
-    quantiles_NHQ = np.empty(shape)
-    starts = range(0, len(positions), batch_size)
-    for start in tqdm(starts, desc="forecasts", unit="batch", disable=None, leave=False, delay=2):
-        batch = table.gather(positions[start : start + batch_size])
-        output = model(
-            batch["features"],
-            batch.get("attention_mask"),
-            batch["temporal_info"],
-            batch["scale"],
-            batch.get("unit_quantiles"),
-        )
-        quantiles_NHQ[start : start + batch_size] = output["quantiles"].double().cpu().numpy()
-    return quantiles_NHQ
+def predict_stream(
+    checkpoint: Checkpoint,
+    features: pd.DataFrame,
+    positions: Positions,
+    config: EvaluateConfig | None = None,
+    chunk: int = CHUNK_ANCHORS,
+) -> FrameStream:
+    """The rows of `predict_frame` as frames of ``chunk`` anchors; a wrong checkpoint is refused here, not later.
+
+    Scale and model are made once. Beyond the feature table only one chunk is held, however many anchors there are.
+    """
+    predictor, metadata = predictor_of(checkpoint, features, config), checkpoint["metadata"]
+    return FrameStream(lambda: predictor.frames(positions, metadata["quantiles"], metadata["horizons"], chunk))
+
+
+def predictor_of(checkpoint: Checkpoint, features: pd.DataFrame, config: EvaluateConfig | None = None) -> Predictor:
+    """A checkpoint over one feature table; ValueError when it was trained on other features."""
+    config = config or EvaluateConfig()
+    _check_features(checkpoint, features)
+    model = load_model(checkpoint).to(pick_device(config.device))
+    return Predictor(model, load_scale(checkpoint), features, config.batch_size)
+
+
+class Forecast(NamedTuple):
+    """Forecasts at some anchors: rows of the features (N,), quantiles (N, H, Q), scale (N, H)."""
+
+    positions: Positions
+    quantiles_NHQ: Floats
+    scale_NH: Floats
+
+
+class Predictor:
+    """A model and its scale over one feature table: all that does not depend on the anchors is made once.
+
+    Args:
+        model: in evaluation mode, on the device that forecasts.
+        scale: fitted.
+        features: the feature table.
+        batch_size: anchors per forward pass.
+    """
+
+    def __init__(self, model: MIGT_TVDT, scale: Scale, features: pd.DataFrame, batch_size: int) -> None:
+        self.model, self.scale, self.features, self.batch_size = model, scale, features, batch_size
+        self.scale_NH = scale.transform(features)
+        device = next(model.parameters()).device
+        self.table = WindowTable(features, self.scale_NH, device, model.config.context)
+
+    def stream(self, positions: Positions, chunk: int = CHUNK_ANCHORS) -> Iterator[Forecast]:
+        """Forecasts at ``positions`` in their order, ``chunk`` anchors at a time."""
+        units = self._unit_quantiles(positions)
+        with tqdm(total=len(positions), desc="forecasts", unit="anchor", disable=None, leave=False, delay=2) as bar:
+            for start in range(0, len(positions), chunk):
+                part = positions[start : start + chunk]
+                unit_NHQ = None if units is None else units.table_SHQ[units.session_N[start : start + chunk]]
+                yield Forecast(part, self._forward(part, unit_NHQ), self.scale_NH[part])
+                bar.update(len(part))
+
+    def frames(
+        self, positions: Positions, levels: list[float], horizons: list[str], chunk: int = CHUNK_ANCHORS
+    ) -> Iterator[pd.DataFrame]:
+        """The same as predictions frames."""
+        for part in self.stream(positions, chunk):
+            yield predictions_frame(self.features, *part, levels, horizons)
+
+    @torch.inference_mode()
+    def _forward(self, positions: Positions, unit_NHQ: Floats | None) -> Floats:
+        """Quantiles (N, H, Q); results stay on the device until the last batch, so that a GPU is waited for once."""
+        full, found = bool((positions >= self.table.context - 1).all()), []
+        for start in range(0, len(positions), self.batch_size):
+            rows = slice(start, start + self.batch_size)
+            batch: dict[str, Any] = self.table.gather(positions[rows], full=full)
+            unit = None if unit_NHQ is None else torch.from_numpy(unit_NHQ[rows]).float().to(self.table.device)
+            mask = batch.get("attention_mask")
+            output = self.model(batch["features"], mask, batch["temporal_info"], batch["scale"], unit)
+            found.append(output["quantiles"])
+        return torch.cat(found).cpu().double().numpy()
+
+    def _unit_quantiles(self, positions: Positions) -> _BySession | None:
+        """Rolling quantiles of the anchors' sessions, of which all anchors of a session share one table."""
+        if not self.scale.config.rolling_quantiles:
+            return None
+        session = np.cumsum(self.features["session_first"].to_numpy(bool))[positions]
+        _, first, index = np.unique(session, return_index=True, return_inverse=True)
+        return _BySession(self.scale.rolling_quantiles(self.features, self.scale_NH, positions[first]), index)
+
+
+class _BySession(NamedTuple):
+    """Unit quantiles of S sessions (S, H, Q), and which of them each anchor takes (N,)."""
+
+    table_SHQ: Floats
+    session_N: Positions
 
 
 def _part(checkpoint: Checkpoint, prefix: str) -> dict[str, NDArray[Any]]:

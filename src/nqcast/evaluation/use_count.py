@@ -7,13 +7,11 @@ import hashlib
 import json
 from typing import Any
 
-import pandas as pd
-
 from nqcast.evaluation.config import EvaluateConfig
 
 
-def use_record(checkpoint: dict[str, Any], predictions: pd.DataFrame, config: EvaluateConfig) -> dict[str, Any]:
-    """Time (UTC), a hash of everything that shaped the forecasts, and what was scored."""
+def use_record(checkpoint: dict[str, Any], anchors: int, config: EvaluateConfig) -> dict[str, Any]:
+    """Time (UTC), a hash of everything that shaped the forecasts, and how many anchors are scored."""
     metadata = checkpoint["metadata"]
     shaped = {key: metadata[key] for key in ("fingerprint", "model", "train", "scale", "quantiles")}
     text = json.dumps({**shaped, "evaluate": config.model_dump(mode="json")}, sort_keys=True, default=str)
@@ -22,5 +20,5 @@ def use_record(checkpoint: dict[str, Any], predictions: pd.DataFrame, config: Ev
         "configuration": hashlib.sha256(text.encode()).hexdigest()[:16],
         "checkpoint": metadata["fingerprint"],
         "data": metadata["data"]["fingerprint"],
-        "anchors": int(predictions["ts"].nunique()),
+        "anchors": anchors,
     }

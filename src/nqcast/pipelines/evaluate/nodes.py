@@ -15,19 +15,25 @@ def predict_test(
     features: pd.DataFrame,
     splits: pd.DataFrame,
     config: EvaluateConfig,
-) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Any]]:
-    """Forecasts at every test anchor, raw and calibrated, and the record that the test split was used."""
+) -> tuple[Any, dict[str, Any]]:
+    """Forecasts at every test anchor, made while they are written, and the record that the test split was used."""
     from nqcast.data.splits import positions
-    from nqcast.evaluation.calibrated import calibrated_frame
     from nqcast.evaluation.calibration import ConformalCalibration
-    from nqcast.evaluation.predict import predict_frame
+    from nqcast.evaluation.predict import predict_stream
     from nqcast.evaluation.use_count import use_record
 
-    fingerprint, levels = checkpoint["metadata"]["fingerprint"], tuple(checkpoint["metadata"]["quantiles"])
+    fingerprint, anchors = checkpoint["metadata"]["fingerprint"], positions(splits, "test")
     ConformalCalibration.from_state(calibration, fingerprint)  # refuse a mismatched pair before the forecasts are made
-    predictions = predict_frame(checkpoint, features, positions(splits, "test"), config)
-    calibrated = calibrated_frame(predictions, calibration, fingerprint, levels)
-    return predictions, calibrated, use_record(checkpoint, predictions, config)
+    stream = predict_stream(checkpoint, features, anchors, config)
+    return stream, use_record(checkpoint, len(anchors), config)
+
+
+def calibrate_test(predictions: pd.DataFrame, calibration: dict[str, Any], checkpoint: dict[str, Any]) -> Any:
+    """The same forecasts calibrated, offline and online, as a stream of frames."""
+    from nqcast.evaluation.calibrated import calibrated_frames
+
+    metadata = checkpoint["metadata"]
+    return calibrated_frames(predictions, calibration, metadata["fingerprint"], tuple(metadata["quantiles"]))
 
 
 def score(
@@ -66,6 +72,16 @@ def draw_fan_chart(predictions: pd.DataFrame, features: pd.DataFrame, config: Ev
     return fan_chart(predictions, features, config)
 
 
+def explain_network(
+    checkpoint: dict[str, Any], features: pd.DataFrame, splits: pd.DataFrame, config: EvaluateConfig
+) -> dict[str, Any]:
+    """What the network uses, at validation anchors; `evaluate.explain_anchors=0` leaves it out."""
+    from nqcast.data.splits import positions
+    from nqcast.evaluation.explain import explain
+
+    return explain(checkpoint, features, positions(splits, "validation"), config)
+
+
 def write_report(
     predictions: pd.DataFrame,
     calibrated_predictions: pd.DataFrame,
@@ -74,6 +90,7 @@ def write_report(
     checkpoint: dict[str, Any],
     history: list[dict[str, Any]],
     test_uses: list[dict[str, Any]],
+    explanation: dict[str, Any],
     config: EvaluateConfig,
 ) -> str:
     """One self-contained page: better than the baselines, by how much, how sure, calibrated, and when it fails."""
@@ -84,5 +101,5 @@ def write_report(
     train, metadata = positions(splits, "train"), checkpoint["metadata"]
     uses = len(test_uses)
     return render_report(
-        Evidence(predictions, features, train, metadata, history, uses, config, calibrated_predictions)
+        Evidence(predictions, features, train, metadata, history, uses, config, calibrated_predictions, explanation)
     )

@@ -1,4 +1,4 @@
-"""checkpoint, calibration, features → predictions (raw and calibrated), scores, fan_chart, report."""
+"""checkpoint, calibration, features → predictions (raw and calibrated), scores, fan_chart, explanation, report."""
 
 from kedro.pipeline import Node, Pipeline
 
@@ -12,8 +12,14 @@ def create_pipeline() -> Pipeline:
             Node(
                 nodes.predict_test,
                 inputs=["checkpoint", "calibration", "features", "splits", "params:evaluate"],
-                outputs=["predictions", "calibrated_predictions", "test_uses"],
+                outputs=["predictions", "test_uses"],
                 name="predict_test",
+            ),
+            Node(
+                nodes.calibrate_test,
+                inputs=["predictions", "calibration", "checkpoint"],
+                outputs="calibrated_predictions",
+                name="calibrate_test",
             ),
             Node(
                 nodes.score,
@@ -31,10 +37,16 @@ def create_pipeline() -> Pipeline:
                 name="draw_fan_chart",
             ),
             Node(
+                nodes.explain_network,
+                inputs=["checkpoint", "features", "splits", "params:evaluate"],
+                outputs="explanation",
+                name="explain_network",
+            ),
+            Node(
                 nodes.write_report,
                 inputs=[
                     *("predictions", "calibrated_predictions", "features", "splits", "checkpoint"),
-                    *("history", "test_uses", "params:evaluate"),
+                    *("history", "test_uses", "explanation", "params:evaluate"),
                 ],
                 outputs="report",
                 name="write_report",
