@@ -132,7 +132,7 @@ def test_an_infinite_loss_behind_a_finite_gradient_is_skipped() -> None:
     before = copy.deepcopy(model.state_dict())
     made = stepper(model, torch.optim.SGD(model.parameters(), lr=0.1))
     inner = made._loss_sum
-    made._loss_sum = lambda piece: inner(piece) + torch.tensor(float("inf"))
+    made._loss_sum = lambda *piece: inner(*piece) + torch.tensor(float("inf"))
     result = made([batch], 0)
     assert result.grad_norm < float("inf") and not result.applied
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())

@@ -1,6 +1,6 @@
 """Loaders: batches of windows whose order is a function of seed and epoch alone."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import torch
@@ -55,6 +55,11 @@ class WindowLoader:
 
     def batches(self, start: int = 0) -> Iterator[Batch]:
         """Batches of this epoch from number `start` on, as a resumed run needs them."""
+        return self.numbered(range(start, len(self)))
+
+    def numbered(self, numbers: Iterable[int]) -> Iterator[Batch]:
+        """Batches of this epoch with these numbers, as one of several ranks needs them; no other one is gathered."""
         order_N = torch.from_numpy(self.order()).to(self.table.device)
-        for position_B in order_N.split(self.batch_size)[start:]:
-            yield self.table.gather(position_B, full=self._full)
+        parts = order_N.split(self.batch_size)
+        for number in numbers:
+            yield self.table.gather(parts[number], full=self._full)

@@ -7,7 +7,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 # Fields that may differ between a run and its continuation: they do not change what a step computes.
 FREE_ON_RESUME = frozenset(
-    {"epochs", "patience", "resume", "log_every", "top_k", "every_minutes", "device", "on_out_of_memory"}
+    {"epochs", "patience", "resume", "log_every", "top_k", "every_minutes", "device", "on_out_of_memory", "compile"}
+    | {"devices", "hosts", "rendezvous", "max_restarts", "hang_minutes"}
 )
 
 
@@ -58,6 +59,26 @@ class TrainConfig(BaseModel):
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
         default="auto", description="Arithmetic of the forward pass; auto = bf16 where the GPU has it, fp32 otherwise."
     )
+    compile: Literal["none", "default", "reduce-overhead"] = Field(
+        default="none",
+        description="torch.compile for each block; reduce-overhead also replays CUDA graphs. Needs a C++ compiler.",
+    )
+    devices: int | Literal["auto"] = Field(
+        default=1,
+        description="Processes that share each step on this host, one per GPU; auto = all GPUs, 1 on the CPU (count).",
+    )
+    hosts: int = Field(default=1, ge=1, description="Hosts with that many processes each (count).")
+    rendezvous: str = Field(
+        default="", description="host:port where several hosts meet; one host needs none and opens no port."
+    )
+    max_restarts: int = Field(
+        default=3, ge=0, description="How often a run whose process died goes on from its last checkpoint (count)."
+    )
+    hang_minutes: float = Field(
+        default=10.0,
+        gt=0,
+        description="Several processes: silence of one, after which the run ends with its stack (minutes).",
+    )
     seed: int = Field(default=0, ge=0, description="Seed of weights, order and dropout.")
     deterministic: bool = Field(
         default=False, description="Take only kernels that give the same bits every time; slower on a GPU."
@@ -78,6 +99,17 @@ class TrainConfig(BaseModel):
         min_length=1,
         description="Name of the forecast that the untrained model returns (seasonal_har, …).",
     )
+
+    @model_validator(mode="after")
+    def _check_devices(self) -> "TrainConfig":
+        if self.devices != "auto" and self.devices < 1:
+            raise ValueError(f"expected devices of at least 1, or auto, found {self.devices}; choose one")
+        if self.hosts > 1 and ":" not in self.rendezvous:
+            raise ValueError(
+                f"expected rendezvous=host:port for {self.hosts} hosts, found {self.rendezvous!r}; name the first host "
+                "and a free port there"
+            )
+        return self
 
     @model_validator(mode="after")
     def _check_levels(self) -> "TrainConfig":

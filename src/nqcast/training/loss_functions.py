@@ -5,6 +5,7 @@ Shapes: B batch · H horizons · Q levels. A target that is NaN is undefined and
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
@@ -162,7 +163,7 @@ class MetricSums:
         dtype = self.count_H.dtype
         defined = torch.isfinite(targets)
         q_hat, y = predictions.to(dtype), targets.to(dtype)
-        loss_BHQ = pinball_elements(q_hat, y, torch.tensor(levels, dtype=dtype, device=q_hat.device))
+        loss_BHQ = pinball_elements(q_hat, y, _levels_on(tuple(levels), dtype, q_hat.device))
         unit_BHQ = loss_BHQ if scale_BH is None else loss_BHQ / scale_BH.to(dtype)[..., None]
         self.count_H += defined.sum(0)
         self.rows_H += targets.shape[0]
@@ -177,9 +178,25 @@ class MetricSums:
                 self.inside_HI[:, i] += ((y >= low) & (y <= high) & defined).sum(0)
                 self.width_HI[:, i] += torch.where(defined, high - low, 0.0).sum(0)
 
+    def packed(self) -> Tensor:
+        """All sums as one vector."""
+        return torch.cat([getattr(self, field.name).flatten() for field in fields(self)])
+
+    def unpacked(self, vector: Tensor) -> "MetricSums":
+        """Sums of these shapes from such a vector."""
+        parts = vector.split([getattr(self, field.name).numel() for field in fields(self)])
+        pairs = zip(fields(self), parts, strict=True)
+        return MetricSums(**{field.name: part.view_as(getattr(self, field.name)) for field, part in pairs})
+
     def to_cpu(self) -> "MetricSums":
         """The same sums on the CPU: one transfer per epoch."""
         return MetricSums(**{field.name: getattr(self, field.name).cpu() for field in fields(self)})
+
+
+@lru_cache(maxsize=8)
+def _levels_on(levels: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """The levels on the device, copied there once and not with every batch."""
+    return torch.tensor(levels, dtype=dtype, device=device)
 
 
 def metric_values(sums: MetricSums, levels: Sequence[float], horizons: Sequence[str]) -> dict[str, float]:

@@ -26,11 +26,14 @@ def json_ready(value: Any) -> Any:
 class MetricsLog:
     """Appends lines; a resumed run cuts off what a lost continuation had written, so no step appears twice."""
 
-    def __init__(self, directory: Path) -> None:
-        self.path = directory / METRICS_NAME
+    def __init__(self, directory: Path, writes: bool = True) -> None:
+        """Without `writes`, as in all ranks but one, nothing is written."""
+        self.path, self.writes = directory / METRICS_NAME, writes
 
     def append(self, values: Mapping[str, Any], durable: bool = False) -> None:
         """Write one line; `durable` waits until it is on disk."""
+        if not self.writes:
+            return
         line = json.dumps(json_ready(values), allow_nan=False) + "\n"
         with storage_errors(self.path, len(line)), self.path.open("a", encoding="utf-8") as file:
             file.write(line)
@@ -44,7 +47,7 @@ class MetricsLog:
 
     def truncate(self, size: int) -> None:
         """Keep the first `size` bytes (all of them where fewer exist)."""
-        if self.size() > size:
+        if self.writes and self.size() > size:
             with self.path.open("r+b") as file:
                 file.truncate(size)
                 file.flush()

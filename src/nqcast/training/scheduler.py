@@ -3,6 +3,7 @@
 import math
 from typing import Any
 
+from torch import Tensor
 from torch.optim import Optimizer
 
 
@@ -41,6 +42,21 @@ class _CountedScheduler:
         """Count one micro-batch."""
         self.batches += 1
         self._write()
+
+    def go_to(self, batches: int) -> None:
+        """Set the count of micro-batches, where it was kept elsewhere."""
+        self.batches = batches
+        self._write()
+
+    def rates_at(self, batches: Tensor) -> list[Tensor]:
+        """Rate of each parameter group for a count that lives on a device (float64 scalar): nothing waits for it."""
+        warm = ((batches + 1.0) / max(self.warmup_steps, 1)).clamp(max=1.0)
+        before = (batches < self.warmup_steps).to(batches.dtype)
+        return [(before * warm * base + (1.0 - before) * self._warm_rate(base)).float() for base in self.base_rates]
+
+    def _warm_rate(self, base: float) -> float:
+        """Rate after warm-up, in the present epoch."""
+        return base
 
     def step(self) -> None:
         """Count one epoch; epochs that end during warm-up do not move the cosine."""
@@ -89,4 +105,7 @@ class WarmupCosineScheduler(_CountedScheduler):
         """Rate for a base rate at the present counters (per step)."""
         if self.batches < self.warmup_steps:
             return super().rate(base)
+        return self._warm_rate(base)
+
+    def _warm_rate(self, base: float) -> float:
         return cosine_rate(base, self.position, self.t_0, self.t_mult, self.eta_min)

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 from nqcast.training import memory
 from nqcast.training.loss_functions import CombinedQuantileLoss
 from nqcast.training.precision import Precision
+from nqcast.training.team import Portion, Team
 
 Batch = dict[str, Any]
 
@@ -33,12 +34,12 @@ def forecast(model: nn.Module, batch: Batch) -> Tensor:
 
 @dataclass(frozen=True)
 class StepResult:
-    """What a step did: summed loss and count of defined targets (device scalars), gradient norm, whether applied."""
+    """What a step did, as device scalars: summed loss, count of defined targets, gradient norm, whether applied."""
 
     loss_sum: Tensor
     count: Tensor
-    grad_norm: float
-    applied: bool
+    grad_norm: Tensor
+    applied: Tensor
 
 
 class Stepper:
@@ -46,6 +47,9 @@ class Stepper:
 
     `splits` is the number of pieces in which a micro-batch passes through the model: 1 until memory runs out and
     `halve` allows more. The gradient is the same, dropout's masks are others.
+
+    `team` is the ranks that share a group. With `rates`, which gives the rate of each parameter group as a device
+    scalar, a step is skipped or applied on the device and the host waits for nothing; the optimiser must be fused.
     """
 
     def __init__(
@@ -57,91 +61,129 @@ class Stepper:
         clip_norm: float,
         seed: int,
         halve: bool = False,
+        team: Team | None = None,
+        rates: Callable[[], list[Tensor]] | None = None,
     ) -> None:
-        self.halve, self.splits = halve, 1
+        self.halve, self.splits, self.rates = halve, 1, rates
+        self.team = team or Team()
+        self.network = self.team.network(model)
         self.model, self.optimizer, self.loss = model, optimizer, loss
         self.precision, self.scaler = precision, precision.scaler()
         self.clip_norm, self.seed = clip_norm, seed
         self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
 
-    def __call__(self, group: Sequence[Batch], first_index: int) -> StepResult:
+    def __call__(self, batches: Sequence[Batch], first_index: int, portion: Portion | None = None) -> StepResult:
         """Step on the mean loss over all defined targets of the group.
 
         The denominator is known from the targets before any forward pass, so unequal masks and a short last group
         weigh every target alike. `first_index` numbers the group's first micro-batch in the run; dropout depends on
-        the seed and this number only.
+        the seed and the micro-batch's number only. `batches` are the units of `portion`, this rank's part of the
+        group; without one they are the whole group.
         """
-        count = torch.stack([torch.isfinite(batch["targets"]).sum() for batch in group]).sum()
-        while (loss_sum := self._accumulate(group, first_index, count)) is None:
+        own = portion or self.team.portion(len(batches), len(batches))
+        count = self.team.total(self._defined(batches))
+        while (losses := self._accumulate(batches, own, first_index, count, self.team)) is None:
             self.splits *= 2
             log.warning("out of memory: micro-batches go through the model in %d pieces from here on", self.splits)
+        loss_sum = self.team.finish(self.parameters, losses, own.n_units)
         self.scaler.unscale_(self.optimizer)
-        grad_norm = float(nn.utils.clip_grad_norm_(self.parameters, self.clip_norm))
+        grad_norm = nn.utils.clip_grad_norm_(self.parameters, self.clip_norm)
         # A pinball gradient is bounded: an infinite loss can hide behind a finite one.
-        applied = grad_norm < float("inf") and bool(torch.isfinite(loss_sum))  # both False for NaN too
-        if applied:
+        applied = torch.isfinite(grad_norm) & torch.isfinite(loss_sum)
+        if self.rates is not None:
+            self._update_on_device(applied, self.rates())
+        elif bool(applied):
             self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
         return StepResult(loss_sum, count, grad_norm, applied)
 
+    def _defined(self, batches: Sequence[Batch]) -> Tensor:
+        """Number of defined targets."""
+        counts = [torch.isfinite(batch["targets"]).sum() for batch in batches]
+        return torch.stack(counts).sum() if counts else torch.zeros((), dtype=torch.int64, device=self._device)
+
+    @property
+    def _device(self) -> torch.device:
+        return self.precision.device
+
+    def _update_on_device(self, applied: Tensor, rates: list[Tensor]) -> None:
+        """The fused optimiser leaves weights, moments and its own count alone where `found_inf` is 1."""
+        optimizer: Any = self.optimizer
+        before = [group["lr"] for group in optimizer.param_groups]
+        for group, rate in zip(optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate
+        optimizer.grad_scale, optimizer.found_inf = None, (~applied).float()
+        optimizer.step()
+        del optimizer.grad_scale, optimizer.found_inf
+        for group, rate in zip(optimizer.param_groups, before, strict=True):
+            group["lr"] = rate
+
     def rehearse(self, batch: Batch) -> float:
         """Seconds that a micro-batch takes, forward and backward, the second time; no weight or state changes."""
-        count = torch.isfinite(batch["targets"]).sum()
-        seconds = 0.0
+        alone, seconds = Team(), 0.0
         for _ in range(2):
             started = time.perf_counter()
-            self._accumulate([batch], 0, count)
+            self._accumulate([batch], alone.portion(1, 1), 0, self._defined([batch]), alone)
             self.optimizer.zero_grad(set_to_none=True)
             if self.precision.device.type == "cuda":
                 torch.cuda.synchronize()
             seconds = time.perf_counter() - started
         return seconds
 
-    def _accumulate(self, group: Sequence[Batch], first_index: int, count: Tensor) -> Tensor | None:
-        """Back-propagate the group; its summed loss, or None where memory ran out and smaller pieces may fit.
+    def _accumulate(
+        self, batches: Sequence[Batch], own: Portion, first_index: int, count: Tensor, team: Team
+    ) -> dict[int, Tensor] | None:
+        """Back-propagate the units; {unit: summed loss}, or None where memory ran out and smaller pieces may fit.
 
         Raises memory.OutOfMemoryError where they may not be tried, or are single windows already.
         """
-        loss_sum = torch.zeros((), dtype=_sum_dtype(self.precision.device), device=self.precision.device)
+        network = self.network if team is self.team else self.model
+        losses: dict[int, Tensor] = {}
         try:
-            for i, batch in enumerate(group):
-                with self._dropout(first_index + i):
-                    for part in memory.parts(batch, self.splits):
-                        micro_loss = self._loss_sum(part)
-                        self.scaler.scale(micro_loss / count.clamp(min=1)).backward()
-                        loss_sum += micro_loss.detach()
-            return loss_sum
+            for share, batch in zip(own.shares, batches, strict=True):
+                losses[share.unit] = torch.zeros((), dtype=_sum_dtype(self._device), device=self._device)
+                pieces = memory.parts(batch, self.splits)
+                with self._dropout(first_index + share.micro, share.piece):
+                    for i, part in enumerate(pieces):
+                        with team.backward(share is own.shares[-1] and i == len(pieces) - 1):
+                            micro_loss = self._loss_sum(part, network)
+                            scaled = self.scaler.scale(micro_loss / count.clamp(min=1))
+                            (scaled if team.loss_factor == 1 else scaled * team.loss_factor).backward()
+                        losses[share.unit] += micro_loss.detach()
+                team.unit_done(self.parameters, share)
+            return losses
         except RuntimeError as error:
             if not memory.is_out_of_memory(error):
                 raise
         # Outside of the handler, whose error holds the graph.
+        team.reset()
         self.optimizer.zero_grad(set_to_none=True)
-        if self.precision.device.type == "cuda":
+        if self._device.type == "cuda":
             torch.cuda.empty_cache()
-        if not self.halve or self.splits >= max(map(memory.n_windows, group)):
-            raise memory.OutOfMemoryError(memory.explanation(self.model, group[0], self.splits))
+        if not self.halve or self.splits >= max(map(memory.n_windows, batches)):
+            raise memory.OutOfMemoryError(memory.explanation(self.model, batches[0], self.splits))
         return None
 
-    def _loss_sum(self, batch: Batch) -> Tensor:
+    def _loss_sum(self, batch: Batch, network: nn.Module) -> Tensor:
         """Loss on y/scale, summed over the micro-batch's defined targets, in float32."""
         with self.precision.autocast():
-            q_hat_BHQ = forecast(self.model, batch)
+            q_hat_BHQ = forecast(network, batch)
         q_hat_BHQ, targets_BH = q_hat_BHQ.float(), batch["targets"].float()
         if batch.get("scale") is not None:
             scale_BH = batch["scale"].float()
             q_hat_BHQ, targets_BH = q_hat_BHQ / scale_BH[..., None], targets_BH / scale_BH
         return self.loss.elements(q_hat_BHQ, targets_BH)["total"].sum()
 
-    def _dropout(self, index: int) -> "_SeededDropout":
-        return _SeededDropout(self.seed, index, self.precision.device)
+    def _dropout(self, index: int, piece: int) -> "_SeededDropout":
+        return _SeededDropout(self.seed, index, piece, self._device)
 
 
 class _SeededDropout:
-    """Within this context torch's generators start from (seed, index); afterwards they are as before."""
+    """Within this context torch's generators start from (seed, index, piece); afterwards they are as before."""
 
-    def __init__(self, seed: int, index: int, device: torch.device) -> None:
-        self.seed = (seed * 1_000_003 + index * 7_919 + 12_345) % 2**63
+    def __init__(self, seed: int, index: int, piece: int, device: torch.device) -> None:
+        self.seed = (seed * 1_000_003 + index * 7_919 + 12_345 + piece * 32_416_190_071) % 2**63
         self.fork = torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
 
     def __enter__(self) -> None:

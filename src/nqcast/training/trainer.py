@@ -1,9 +1,9 @@
 """The training loop: steps, epochs, validation, checkpoints, exact resume."""
 
-import itertools
 import logging
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from nqcast.stopping import RunEndedError
 from nqcast.training.checkpoint import Checkpoint, CheckpointError, CheckpointStore, checkpoint_name, read_checkpoint
+from nqcast.training.compilation import compile_regions
 from nqcast.training.config import FREE_ON_RESUME, TrainConfig
 from nqcast.training.early_stopping import EarlyStopping
 from nqcast.training.loss_functions import CombinedQuantileLoss, metric_values
@@ -21,7 +22,9 @@ from nqcast.training.optimizer import build_optimizer
 from nqcast.training.precision import describe, pick_device, pick_precision, to_device
 from nqcast.training.run_directory import DirectoryLock
 from nqcast.training.scheduler import WarmupCosineScheduler
-from nqcast.training.step import Batch, Stepper, StepResult
+from nqcast.training.step import Stepper, StepResult
+from nqcast.training.tally import Counts, Tally
+from nqcast.training.team import Team, share_out
 from nqcast.training.training_state import (
     Progress,
     differing_keys,
@@ -52,6 +55,7 @@ class Trainer:
         output_dir: run directory: metrics.jsonl, checkpoint_epoch_XXXX, checkpoint_latest, checkpoint_best.
         device: torch device; "auto" takes cuda, then mps, then cpu. None takes config.device.
         logger: anything with log(dict, step=…), such as the wandb module; gets one call per epoch.
+        team: the ranks that share each step; None means this process alone.
 
     Attributes:
         history: one dict per epoch; the first is the untrained model's.
@@ -69,8 +73,9 @@ class Trainer:
         output_dir: Path | str,
         device: str | torch.device | None = None,
         logger: Any = None,
+        team: Team | None = None,
     ) -> None:
-        self.config = config
+        self.config, self.team = config, team or Team()
         self.device = pick_device(config.device if device is None else device)
         self.precision = pick_precision(config.precision, self.device)
         self.model = model.to(self.device)
@@ -87,9 +92,14 @@ class Trainer:
         self.early_stopping = EarlyStopping(config.patience, config.min_delta)
         loss = CombinedQuantileLoss(config.quantiles, config.crossing_weight, config.sharpness_weight).to(self.device)
         halve = config.on_out_of_memory == "halve"
-        self.stepper = Stepper(self.model, self.optimizer, loss, self.precision, config.clip_norm, config.seed, halve)
+        self.tally = Tally(self.device)
+        self.deferred = self.device.type == "cuda"  # counts are read at log points only: nothing else waits for the GPU
+        rates = (lambda: self.scheduler.rates_at(self.tally.batches)) if self.deferred else None
+        step = (self.model, self.optimizer, loss, self.precision, config.clip_norm, config.seed)
+        compile_regions(self.model, config.compile, self.device)
+        self.stepper = Stepper(*step, halve, self.team, rates)
         self.store = CheckpointStore(self.output_dir, config.top_k)
-        self.metrics_log = MetricsLog(self.output_dir)
+        self.metrics_log = MetricsLog(self.output_dir, self.team.writes)
         self._stop_requested = False
         self._saved_at = time.monotonic()
 
@@ -119,14 +129,16 @@ class Trainer:
             RunDirectoryBusyError: another process works there.
             TrainingFailedError: config.max_skipped steps in a row had no finite gradient.
         """
-        with DirectoryLock(self.output_dir):
-            self.store.clean()
+        with DirectoryLock(self.output_dir) if self.team.writes else nullcontext():
+            never = (resume or self.config.resume) == "never"
+            if self.team.writes:
+                self.store.clean()
+                if never:
+                    self._move_aside()
+            self.team.barrier()  # the others read what the one that writes has put in order
             self._saved_at = time.monotonic()
-            came_from = ""
-            if (resume or self.config.resume) == "never":
-                self._move_aside()
-            elif self.status == "new":
-                came_from = self._resume()
+            came_from = "" if never or self.status != "new" else self._resume()
+            self._load_tally()
             self.status = "running"
             log.info(self._outlook())
             if came_from:
@@ -166,14 +178,14 @@ class Trainer:
         if hasattr(self.train_loader, "set_epoch"):
             self.train_loader.set_epoch(epoch)
         self.model.train()
-        n_batches = len(self.train_loader)
-        batches = _batches_from(self.train_loader, p.batch)
-        with tqdm(total=n_batches, initial=p.batch, desc=f"epoch {epoch}", disable=None, delay=2, leave=False) as bar:
-            while group := list(itertools.islice(batches, self.config.accumulation)):
-                result = self.stepper([to_device(batch, self.device) for batch in group], p.micro_batches)
-                self._count(result, len(group))
-                bar.update(len(group))
-                if self._stop_requested:
+        looks = {"total": len(self.train_loader), "initial": p.batch, "delay": 2, "leave": False}
+        with tqdm(desc=f"epoch {epoch}", disable=None if self.team.writes else True, **looks) as bar:
+            for portion, batches in share_out(self.train_loader, p.batch, self.config.accumulation, self.team):
+                result = self.stepper([to_device(batch, self.device) for batch in batches], p.micro_batches, portion)
+                self._count(result, portion.n_micro)
+                bar.update(portion.n_micro)
+                self.team.alive()
+                if self.team.any(self._stop_requested):
                     return False
                 self._save_by_time()
         return True
@@ -184,30 +196,39 @@ class Trainer:
         p.batch += n_micro
         p.micro_batches += n_micro
         p.step += 1
-        if result.applied:
-            p.skipped_in_row = 0
-            p.loss_sum += float(result.loss_sum)
-            p.loss_count += float(result.count)
-            for _ in range(n_micro):
-                self.scheduler.step_batch()
-        else:
-            p.skipped += 1
-            p.skipped_in_row += 1
-            log.warning("step %d skipped: loss %s, gradient norm %s", p.step, float(result.loss_sum), result.grad_norm)
-            if p.skipped_in_row >= self.config.max_skipped:
-                raise TrainingFailedError(
-                    f"expected finite losses, found {p.skipped_in_row} steps in a row without; the last good "
-                    f"checkpoint is {self.best_checkpoint}; lower train.learning_rate or check the features"
-                )
-        if p.step % self.config.log_every == 0:
-            rate = self.scheduler.get_last_lr()[0]
+        self.tally.add(result, n_micro)
+        log_point = p.step % self.config.log_every == 0
+        if log_point or not self.deferred:
+            self._read_tally()
+        if log_point:
+            rate, norm = self.scheduler.get_last_lr()[0], float(result.grad_norm)
             count = max(float(result.count), 1.0)
-            line = {"step_loss": float(result.loss_sum) / count, "learning_rate": rate, "grad_norm": result.grad_norm}
+            line = {"step_loss": float(result.loss_sum) / count, "learning_rate": rate, "grad_norm": norm}
             self.metrics_log.append({"step": p.step, "epoch": p.epoch + 1, **line})
+
+    def _load_tally(self) -> None:
+        p = self.progress
+        counts = (p.loss_sum, p.loss_count, self.scheduler.batches, p.skipped, p.skipped_in_row, 0)
+        self.tally.load(Counts(*counts))
+
+    def _read_tally(self) -> None:
+        """Bring progress and schedule up to date; raises TrainingFailedError after too many skipped steps in a row."""
+        p, counts = self.progress, self.tally.read()
+        if counts.skipped > p.skipped:
+            log.warning("%d skipped by step %d: no finite loss and gradient", counts.skipped - p.skipped, p.step)
+        p.loss_sum, p.loss_count = counts.loss_sum, counts.loss_count
+        p.skipped, p.skipped_in_row = counts.skipped, counts.skipped_in_row
+        self.scheduler.go_to(counts.batches)
+        if counts.longest_row >= self.config.max_skipped:
+            raise TrainingFailedError(
+                f"expected finite losses, found {counts.longest_row} steps in a row without; the last good "
+                f"checkpoint is {self.best_checkpoint}; lower train.learning_rate or check the features"
+            )
 
     def _finish_epoch(self) -> bool:
         """Validate, record, then scheduler, early stopping, checkpoint; False when a stop was requested."""
         p, started = self.progress, time.perf_counter()
+        self._read_tally()
         values = self._validate()
         if values is None:
             self.status = "stopped"
@@ -221,6 +242,7 @@ class Trainer:
         record |= values
         self.early_stopping.step(values["val_loss"])
         p.batch, p.loss_sum, p.loss_count = 0, 0.0, 0.0
+        self._load_tally()
         self.history.append(json_ready(record))
         self.metrics_log.append({**record, "validation_seconds": time.perf_counter() - started}, durable=True)
         self._save(values["val_loss"])
@@ -232,9 +254,8 @@ class Trainer:
     def _validate(self) -> dict[str, float] | None:
         """Validation metrics of the present weights, with skills; None when a stop was requested."""
         levels, horizons = self.config.quantiles, self.config.horizons
-        sums = validation_sums(
-            *(self.model, self.val_loader, self.precision, levels), lambda: self._stop_requested, self.stepper.splits
-        )
+        inputs = (self.model, self.val_loader, self.precision, levels)
+        sums = validation_sums(*inputs, self._stops_validation, self.stepper.splits, self.team)
         if sums is None:
             return None
         if len(sums.count_H) != len(horizons) or sums.loss_HQ.shape[1] != len(levels):
@@ -247,12 +268,20 @@ class Trainer:
         references = {self.config.start_name: {name: start[f"loss_{name}"] for name in horizons}}
         return values | skills(values, references | self.reference_losses, horizons)
 
+    def _stops_validation(self) -> bool:
+        """Asked at every batch; several ranks validate to the end, since they would have to agree."""
+        self.team.alive()
+        return self.team.world == 1 and self._stop_requested
+
     def _save_by_time(self) -> None:
         minutes = self.config.every_minutes
         if minutes is not None and time.monotonic() - self._saved_at > 60 * minutes:
             self._save(val_loss=None)
 
     def _save(self, val_loss: float | None) -> None:
+        if not self.team.writes:
+            return
+        self._read_tally()
         p = self.progress
         tensors, groups = pack_optimizer(self.optimizer)
         state = {
@@ -297,8 +326,9 @@ class Trainer:
     def _resume(self) -> str:
         """Go on from the newest verified checkpoint of this run directory, when there is one, and say so."""
         found = self.store.newest_verified()
+        self.team.barrier()  # all have read before anything is changed
         if found is None:
-            if self.store.folders():
+            if self.store.folders() and self.team.writes:
                 self._move_aside()  # all broken, as the warnings say: their metrics are another run's
             self.metrics_log.truncate(0)  # a kill before the first checkpoint may have left epoch 0's line
             return ""
@@ -312,14 +342,16 @@ class Trainer:
                 f"{'; '.join(differences)}; set them back, choose another directory, or set train.resume=never"
             )
         self._restore(content)
-        self.store.settle(folder.name)
+        if self.team.writes:
+            self.store.settle(folder.name)
         self.metrics_log.truncate(content.state["metrics_bytes"])
         p = self.progress
         return f"resuming from {folder.name}: epoch {p.epoch}, batch {p.batch}, step {p.step}"
 
     def _model_config(self) -> Any:
         config: Any = getattr(self.model, "config", None)
-        return config.model_dump(mode="json") if hasattr(config, "model_dump") else None
+        free = set(getattr(config, "without_effect", ()))
+        return config.model_dump(mode="json", exclude=free) if hasattr(config, "model_dump") else None
 
     def _move_aside(self) -> None:
         """Move an earlier run's files into replaced_NNN, so that nothing is lost and nothing is mixed."""
@@ -331,13 +363,6 @@ class Trainer:
         for path in old:
             path.rename(aside / path.name)
         log.info("the earlier run was moved to %s", aside)
-
-
-def _batches_from(loader: Any, start: int) -> Iterator[Batch]:
-    """Batches of the epoch from number `start` on; a loader with batches(start) need not draw the earlier ones."""
-    if hasattr(loader, "batches"):
-        return iter(loader.batches(start))
-    return itertools.islice(iter(loader), start, None)
 
 
 def _epoch_line(record: Mapping[str, Any], start_name: str) -> str:
