@@ -64,6 +64,14 @@ def test_the_pipeline_writes_table_picture_and_page_and_prints_the_forecast(data
 
 
 @pytest.mark.slow
+def test_a_sweep_writes_every_anchor_of_the_file(data: Path) -> None:
+    output_of(kedro("run", "--env", "test", "--pipeline", "sweep", data=data))
+    frame = pd.read_parquet(newest(data / "07_model_output" / "sweep.parquet") / "sweep.parquet")
+    assert len(frame) == 5 * frame["ts"].nunique() > 50_000
+    assert frame["q05"].notna().all() and frame["ts"].is_monotonic_increasing
+
+
+@pytest.mark.slow
 def test_a_refusal_ends_the_run_with_its_reason(data: Path) -> None:
     output = run(data, "forecast.max_age_minutes=10", fails=True)
     assert "expected bars that end at most 10 minutes ago" in output

@@ -2,7 +2,7 @@
 
 from kedro.pipeline import Pipeline
 
-from nqcast.pipelines import ablation, evaluate, features, forecast, ingest, train, walk_forward
+from nqcast.pipelines import ablation, evaluate, features, forecast, ingest, sweep, train, walk_forward
 
 
 def register_pipelines() -> dict[str, Pipeline]:
@@ -16,6 +16,7 @@ def register_pipelines() -> dict[str, Pipeline]:
         "train": train.create_pipeline(),
         "evaluate": evaluate.create_pipeline(),
         "forecast": forecast.create_pipeline(),
+        "sweep": sweep.create_pipeline(),
         "walk_forward": walk_forward.create_pipeline(),
         "ablation": ablation.create_pipeline(),
     }

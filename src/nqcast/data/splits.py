@@ -16,9 +16,14 @@ from nqcast.data.config import CONTEXT, HORIZON_BARS, SPLITS, TARGETS, SplitConf
 
 def anchor_mask(features: pd.DataFrame, config: SplitConfig) -> np.ndarray:
     """Rows at which a forecast is made: traded, outside the halt, a full window and warm-up before, a target after."""
+    return anchor_rows(features, config.context, config.warmup_bars)
+
+
+def anchor_rows(features: pd.DataFrame, context: int, warmup_bars: int) -> np.ndarray:
+    """The same for a window of `context` bars and `warmup_bars` before the first anchor; bool (N,)."""
     row = np.arange(len(features))
     mask = features["traded"].to_numpy(bool) & ~features["halt"].to_numpy(bool)
-    mask &= (row >= config.context - 1) & (row >= config.warmup_bars)
+    mask &= (row >= context - 1) & (row >= warmup_bars)
     return mask & (label_end(features) > row)
 
 

@@ -14,10 +14,12 @@ from nqcast.data.config import FEATURES, HORIZONS, FeaturesConfig
 from nqcast.data.features import build_features
 from nqcast.data.windows import WindowTable
 from nqcast.evaluation.calibration import ConformalCalibration
+from nqcast.evaluation.forecasts import FrameStream
 from nqcast.evaluation.metrics import Floats
 from nqcast.evaluation.predict import load_model, load_scale
 from nqcast.forecast.config import ForecastConfig
 from nqcast.forecast.freshness import BAR, Anchor, check_window, choose_anchor, known_bars
+from nqcast.forecast.sweep import sweep
 from nqcast.market.calendar import sessions_around
 from nqcast.market.config import IngestConfig
 from nqcast.market.ingest import build_bars
@@ -102,12 +104,12 @@ class Forecaster:
 
     def issue(self, bars: Bars) -> Issued:
         """The forecast with what it was made from; arguments and errors are those of `forecast`."""
-        grid, context = self._grid(bars), self.model.config.context
+        grid, context = self.grid(bars), self.model.config.context
         first, last = grid["ts"].iloc[max(len(grid) - context, 0)], grid["ts"].iloc[-1]
         sessions = sessions_around(first, last, self.ingest.session_closes)
         anchor = choose_anchor(grid, self.config, sessions)
         check_window(grid.iloc[: anchor.row + 1].tail(context), self.config, sessions)
-        table = build_features(grid, FeaturesConfig(volume=self._volume, tick=self.ingest.tick))
+        table = self.features(grid)
         past = table.iloc[: anchor.row + 1]
         frame = self._frame(self.quantiles(past), past.iloc[-1], anchor)
         recent = past[["ts", "raw_close", "traded"]].tail(self.config.history_bars).reset_index(drop=True)
@@ -136,7 +138,29 @@ class Forecaster:
             quantiles_1HQ = self.calibration.apply(quantiles_1HQ, scale_NH[-1:])
         return quantiles_1HQ[0]
 
-    def _grid(self, bars: Bars) -> pd.DataFrame:
+    def sweep(self, bars: Bars) -> FrameStream:
+        """Forecasts at every bar of a history at which one could have been made, as a stream of frames.
+
+        Args:
+            bars: as for `forecast`; those after `as_of`, where it is given, are left out.
+
+        Returns:
+            Frames with the columns of the predictions: ts (start of the bar, UTC), session, horizon, target (the log
+            return that came; NaN where the session closes first), q05 … q95 (calibrated, where the forecaster is) and
+            scale, in log-return units. Join them with pandas.concat, or write them one by one: memory beyond the
+            feature table does not grow with the anchors.
+
+        Raises:
+            ForecastRefusedError: no bar has a full window, min_bars before it and a target after it.
+            ValueError: the frame is not one of bars.
+        """
+        return sweep(self, self.features(self.grid(bars)))
+
+    def features(self, grid: pd.DataFrame) -> pd.DataFrame:
+        """The feature table of five-minute bars, made as it was for the training."""
+        return build_features(grid, FeaturesConfig(volume=self._volume, tick=self.ingest.tick))
+
+    def grid(self, bars: Bars) -> pd.DataFrame:
         """Five-minute bars of all that is known when the forecast is made."""
         raw = as_raw_bars(bars) if isinstance(bars, pd.DataFrame) else read_bars(bars)
         checked = check_raw_bars(raw, self.ingest)
