@@ -33,7 +33,10 @@ def test_registering_the_pipelines_loads_neither_torch_nor_mlflow() -> None:
     assert done.stdout.strip() == "[]", done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("package", ["market", "data", "model", "training", "evaluation", "experiment", "tracking"])
+@pytest.mark.parametrize(
+    "package",
+    ["market", "data", "model", "training", "evaluation", "experiment", "backtest", "tracking"],
+)
 def test_configurations_are_cheap_to_import(package: str) -> None:
     done = run_python(
         f"import sys; import nqcast.{package}.config;"

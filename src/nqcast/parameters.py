@@ -9,12 +9,14 @@ from typing import Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from nqcast.backtest.config import BacktestConfig
 from nqcast.data.config import LEVELS, FeaturesConfig, ScaleConfig, SplitConfig
 from nqcast.evaluation.config import EvaluateConfig
 from nqcast.experiment.config import AblationConfig, WalkForwardConfig
 from nqcast.forecast.config import ForecastConfig
 from nqcast.market.config import IngestConfig
 from nqcast.model.config import ModelConfig
+from nqcast.symbols.config import PartitionsConfig
 from nqcast.tracking.config import TrackingConfig
 from nqcast.training.config import TrainConfig
 
@@ -36,6 +38,7 @@ class Parameters(BaseModel):
     )
     ingest: IngestConfig = IngestConfig()
     features: FeaturesConfig = FeaturesConfig()
+    partitions: PartitionsConfig = PartitionsConfig()
     split: SplitConfig = SplitConfig()
     scale: ScaleConfig = ScaleConfig()
     model: ModelConfig = ModelConfig()
@@ -44,6 +47,7 @@ class Parameters(BaseModel):
     forecast: ForecastConfig = ForecastConfig()
     walk_forward: WalkForwardConfig = WalkForwardConfig()
     ablation: AblationConfig = AblationConfig()
+    backtest: BacktestConfig = BacktestConfig()
     tracking: TrackingConfig = TrackingConfig()
 
     @field_validator("quantiles")

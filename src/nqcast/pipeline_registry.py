@@ -2,7 +2,7 @@
 
 from kedro.pipeline import Pipeline
 
-from nqcast.pipelines import ablation, evaluate, features, forecast, ingest, sweep, train, walk_forward
+from nqcast.pipelines import ablation, backtest, evaluate, features, features_many, forecast, ingest, sweep, train, walk_forward
 
 
 def register_pipelines() -> dict[str, Pipeline]:
@@ -13,12 +13,15 @@ def register_pipelines() -> dict[str, Pipeline]:
     pipelines = {
         "ingest": ingest.create_pipeline(),
         "features": features.create_pipeline(),
+        "features_many": features_many.create_pipeline(),
         "train": train.create_pipeline(),
         "evaluate": evaluate.create_pipeline(),
         "forecast": forecast.create_pipeline(),
         "sweep": sweep.create_pipeline(),
         "walk_forward": walk_forward.create_pipeline(),
         "ablation": ablation.create_pipeline(),
+        "backtest": backtest.create_pipeline(),
+        "backtest_walk_forward": backtest.create_walk_forward_pipeline(),
     }
     pipelines["__default__"] = pipelines["ingest"] + pipelines["features"] + pipelines["train"] + pipelines["evaluate"]
     return pipelines

@@ -1,0 +1,49 @@
+"""What trading on the forecasts would have earned, after costs, and how sure that is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from nqcast.backtest.config import BacktestConfig
+from nqcast.data.config import FeaturesConfig
+from nqcast.evaluation.config import EvaluateConfig
+
+
+def trade_test(
+    predictions: pd.DataFrame,
+    features: pd.DataFrame,
+    checkpoint: dict[str, Any],
+    config: BacktestConfig,
+    evaluate: EvaluateConfig,
+    of_features: FeaturesConfig,
+) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Any], dict[str, Any]]:
+    """Trades, profits by session, results whose text ends the run, and the record that the test split was used."""
+    from nqcast.backtest.run import backtest
+    from nqcast.evaluation.use_count import use_record
+
+    done = backtest(predictions, features, config, evaluate, of_features.tick)
+    record = use_record(checkpoint, int(predictions["ts"].nunique()), evaluate)
+    return done.trades, done.sessions, done.results, {**record, "backtest": config.model_dump(mode="json")}
+
+
+def trade_walk_forward(
+    predictions: pd.DataFrame,
+    features: pd.DataFrame,
+    config: BacktestConfig,
+    evaluate: EvaluateConfig,
+    of_features: FeaturesConfig,
+) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Any]]:
+    """The same on all out-of-sample forecasts of a walk-forward; the test split as such is not scored."""
+    from nqcast.backtest.run import backtest
+
+    done = backtest(predictions, features, config, evaluate, of_features.tick)
+    return done.trades, done.sessions, done.results
+
+
+def draw_equity(sessions: pd.DataFrame, results: dict[str, Any]) -> Any:
+    """Equity beside its controls (a matplotlib Figure, imported only here)."""
+    from nqcast.backtest.figure import draw_equity
+
+    return draw_equity(sessions, results)
