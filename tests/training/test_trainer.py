@@ -303,13 +303,6 @@ def test_create_trainer_sets_the_base_from_the_data_module(tmp_path: Path, confi
     assert len(trainer.train_loader) == 4
 
 
-def test_asking_for_wandb_without_it_says_so(tmp_path: Path, config: TrainConfig, monkeypatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "wandb", None)
-    module = type("Module", (), {"train_loader": [], "val_loader": []})()
-    with pytest.raises(ValueError, match="wandb"):
-        create_trainer(TinyModel(), config, module, tmp_path, use_wandb=True)
-
-
 def test_a_run_killed_between_its_first_line_and_its_first_checkpoint_starts_with_one_line(
     make_trainer: MakeTrainer,
 ) -> None:

@@ -1,0 +1,98 @@
+"""Loggers for `Trainer(logger=…)`: anything with log(dict, step). Each library is imported when its logger is made.
+
+A wandb run has that call itself; TensorBoard has not, and MLflow's is nqcast.tracking.logger.MlflowLogger.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+
+class MissingLoggerError(ValueError):
+    """A logger was asked for whose library is not installed; the message says how to get it."""
+
+
+def numbers(values: Mapping[str, Any]) -> dict[str, float]:
+    """The numeric values, apart from the step and time that a line of metrics.jsonl carries."""
+    return {
+        str(name): float(value)
+        for name, value in values.items()
+        if isinstance(value, int | float) and not isinstance(value, bool) and name not in ("step", "time")
+    }
+
+
+def needed(module: str, library: str, wish: str) -> Any:
+    """Import `module`.
+
+    Raises:
+        MissingLoggerError: `library` is not installed, `wish` is what asked for it.
+    """
+    try:
+        found = importlib.import_module(module)
+    except ImportError as error:
+        raise _missing(library, wish) from error
+    if getattr(found, "__file__", None) is None:  # a folder of that name in the current one, such as wandb's own logs
+        raise _missing(library, wish)
+    return found
+
+
+def _missing(library: str, wish: str) -> MissingLoggerError:
+    return MissingLoggerError(
+        f"expected {library} to be installed, found it missing; pip install 'nqcast[loggers]' (or {library}) or leave "
+        f"{wish} off"
+    )
+
+
+class TensorBoardLogger:
+    """Writes numbers as TensorBoard scalars below `folder`; `tensorboard --logdir FOLDER` shows them.
+
+    Raises MissingLoggerError where tensorboard is not installed.
+    """
+
+    def __init__(self, folder: Path | str) -> None:
+        needed("tensorboard", "tensorboard", "the TensorBoard logger")
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._writer = SummaryWriter(str(folder), flush_secs=10)
+
+    def log(self, values: Mapping[str, Any], step: int, seconds: float | None = None) -> None:
+        """One scalar per number; text and None are left out. `seconds` is the time of the event, by default now."""
+        for name, value in numbers(values).items():
+            self._writer.add_scalar(name, value, step, walltime=seconds)
+        self._writer.flush()
+
+    def close(self) -> None:
+        """Finish the event file."""
+        self._writer.close()
+
+    def __enter__(self) -> TensorBoardLogger:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class Loggers:
+    """Several loggers as one."""
+
+    def __init__(self, loggers: Iterable[Any]) -> None:
+        self._loggers = tuple(loggers)
+
+    def log(self, values: Mapping[str, Any], step: int) -> None:
+        """Pass `values` on to each, in order."""
+        for logger in self._loggers:
+            logger.log(values, step=step)
+
+
+def start_wandb(config: Mapping[str, Any]) -> Any:
+    """A new wandb run in the project nqcast; WANDB_MODE=offline keeps it on this machine.
+
+    Raises MissingLoggerError where wandb is not installed.
+    """
+    return needed("wandb", "wandb", "use_wandb").init(project="nqcast", config=dict(config))
