@@ -67,7 +67,7 @@ def test_a_whole_partition_is_never_replaced(dataset: VerifiedPartitionsDataset)
 def test_something_else_is_refused_before_anything_is_written(
     dataset: VerifiedPartitionsDataset, tmp_path: Path
 ) -> None:
-    with pytest.raises(DatasetError, match="expected frame, checkpoint and record"):
+    with pytest.raises(DatasetError, match="expected frame, record and perhaps checkpoint"):
         dataset.save({"fold_1": {"frame": partition(1)["frame"]}})
     with pytest.raises(DatasetError, match="expected partitions by name"):
         dataset.save([partition(1)])

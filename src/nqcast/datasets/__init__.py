@@ -19,6 +19,7 @@ _MODULE_OF = {
     "RunDirectoryDataset": "run_directory",
     "AppendOnlyLogDataset": "append_only",
     "VerifiedPartitionsDataset": "partitions",
+    "SymbolFilesDataset": "symbols",
 }
 
 __all__ = list(_MODULE_OF)

@@ -1,4 +1,4 @@
-"""Partitions that are written one at a time: a frame, a checkpoint and a record in one folder, whole or not at all."""
+"""Partitions that are written one at a time: a frame, a record and perhaps a checkpoint in one folder, whole or not."""
 
 import io
 import json
@@ -26,10 +26,11 @@ Partition = dict[str, Any]
 
 
 class VerifiedPartitionsDataset(AbstractDataset):
-    """`{name: {"frame": DataFrame, "checkpoint": {"tensors", "metadata"}, "record": dict}}` as `<filepath>/<name>/`.
+    """`{name: {"frame": DataFrame, "record": dict, "checkpoint": {"tensors", "metadata"}}}` as `<filepath>/<name>/`.
 
-    save() adds partitions, each in one rename; a node that yields saves as it goes. load() maps the name of every
-    whole partition to a function that reads it; broken ones are named in a warning and left out.
+    The checkpoint may be left out, and the frame may come as the bytes of a parquet file. save() adds partitions, each
+    in one rename; a node that yields saves as it goes. load() maps the name of every whole partition to a function that
+    reads it; broken ones are named in a warning and left out.
     """
 
     def __init__(self, *, filepath: str, metadata: dict[str, Any] | None = None) -> None:
@@ -90,25 +91,46 @@ class VerifiedPartitionsDataset(AbstractDataset):
 
 
 def _encode(partition: Partition, name: str) -> dict[str, bytes]:
-    if not isinstance(partition, dict) or set(partition) != {"frame", "checkpoint", "record"}:
-        raise DatasetError(f"expected frame, checkpoint and record in partition {name}, found {sorted(partition)}")
+    if not isinstance(partition, dict) or set(partition) - {"checkpoint"} != {"frame", "record"}:
+        raise DatasetError(
+            f"expected frame, record and perhaps checkpoint in partition {name}, found {sorted(partition)}"
+        )
+    files = {FRAME: _parquet(partition["frame"]), RECORD: _json(partition["record"], RECORD)}
+    if "checkpoint" in partition:
+        checkpoint = partition["checkpoint"]
+        files[TENSORS] = bytes_from_tensors(checkpoint["tensors"])
+        files[CHECKPOINT] = _json(checkpoint["metadata"], CHECKPOINT)
+    return files
+
+
+def _parquet(frame: pd.DataFrame | bytes) -> bytes:
+    if isinstance(frame, bytes):
+        return frame
     buffer = io.BytesIO()
-    partition["frame"].to_parquet(buffer, engine="pyarrow", compression="zstd")
-    checkpoint = partition["checkpoint"]
-    documents = {CHECKPOINT: checkpoint["metadata"], RECORD: partition["record"]}
-    texts = {file: json.dumps(plain(content, file), indent=2).encode() for file, content in documents.items()}
-    return {FRAME: buffer.getvalue(), TENSORS: bytes_from_tensors(checkpoint["tensors"]), **texts}
+    frame.to_parquet(buffer, engine="pyarrow", compression="zstd")
+    return buffer.getvalue()
+
+
+def _json(content: Any, file: str) -> bytes:
+    return json.dumps(plain(content, file), indent=2).encode()
 
 
 def _bytes_of(folder: Path) -> dict[str, bytes]:
-    return {name: read_verified(folder / name, folder / MANIFEST) for name in (FRAME, TENSORS, CHECKPOINT, RECORD)}
+    """Verified content of the files that the manifest names; frame and record always."""
+    manifest = folder / MANIFEST
+    listed = manifest.read_text(encoding="utf-8", errors="replace") if manifest.is_file() else ""
+    names = (FRAME, RECORD, *(name for name in (TENSORS, CHECKPOINT) if name in listed))
+    return {name: read_verified(folder / name, manifest) for name in names}
 
 
 def _reader(folder: Path) -> Callable[[], Partition]:
     def read() -> Partition:
         content = _bytes_of(folder)
-        checkpoint = {"tensors": tensors_from_bytes(content[TENSORS]), "metadata": json.loads(content[CHECKPOINT])}
         frame = pd.read_parquet(io.BytesIO(content[FRAME]), engine="pyarrow")
-        return {"frame": frame, "checkpoint": checkpoint, "record": json.loads(content[RECORD])}
+        partition: Partition = {"frame": frame, "record": json.loads(content[RECORD])}
+        if TENSORS in content:
+            tensors = tensors_from_bytes(content[TENSORS])
+            partition["checkpoint"] = {"tensors": tensors, "metadata": json.loads(content[CHECKPOINT])}
+        return partition
 
     return read

@@ -1,0 +1,75 @@
+"""One symbol: from its file to its feature table, by the functions that serve a single market."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nqcast import __version__
+from nqcast.data.config import FeaturesConfig
+from nqcast.data.features import build_features
+from nqcast.market.config import IngestConfig
+from nqcast.market.ingest import build_bars
+from nqcast.market.vendor import read_bars
+
+
+@dataclass(frozen=True)
+class SymbolTask:
+    """What one worker is asked for; small, so that it travels. `fingerprint` tells file and settings apart."""
+
+    symbol: str
+    path: str
+    fingerprint: str
+    ingest: IngestConfig
+    features: FeaturesConfig
+
+    @property
+    def partition(self) -> str:
+        """Name of the result: the same file with the same settings gives the same name."""
+        return f"{self.symbol}-{self.fingerprint}"
+
+
+@dataclass(frozen=True)
+class SymbolFeatures:
+    """A feature table as the bytes of a parquet file (encoded where it was made, half the size), and its record."""
+
+    frame: bytes
+    record: dict[str, Any]
+
+
+def tasks_of(files: Mapping[str, Path], ingest: IngestConfig, features: FeaturesConfig) -> list[SymbolTask]:
+    """One task per symbol, in the order of their names; reads every file once to tell its content."""
+    ingest = ingest.model_copy(update={"volume": ingest.volume and features.volume})
+    return [
+        SymbolTask(symbol, str(path), fingerprint_of(path, ingest, features), ingest, features)
+        for symbol, path in sorted(files.items())
+    ]
+
+
+def fingerprint_of(path: Path, ingest: IngestConfig, features: FeaturesConfig) -> str:
+    """First 16 hexadecimal digits of the SHA-256 of the file's content, the settings and this version."""
+    with path.open("rb") as file:
+        content = hashlib.file_digest(file, "sha256").hexdigest()
+    settings = [__version__, ingest.model_dump(mode="json"), features.model_dump(mode="json")]
+    return hashlib.sha256(json.dumps([content, *settings], sort_keys=True).encode()).hexdigest()[:16]
+
+
+def build_symbol(task: SymbolTask) -> SymbolFeatures:
+    """Read, check, aggregate and compute; ValueError where the file is refused, as for a single market."""
+    started = time.perf_counter()
+    ingested = build_bars(read_bars(task.path), task.ingest)
+    table, report = build_features(ingested.bars, task.features), ingested.report
+    buffer = io.BytesIO()
+    table.to_parquet(buffer, engine="pyarrow", compression="zstd")
+    record = {
+        **{"symbol": task.symbol, "fingerprint": task.fingerprint, "file": Path(task.path).name},
+        **{name: report[name] for name in ("rows_in", "bars", "quarantined", "rolls", "first_bar", "last_bar")},
+        **{"doubts": len(report["doubts"]), "seconds": round(time.perf_counter() - started, 3)},
+    }
+    return SymbolFeatures(buffer.getvalue(), record)
