@@ -7,7 +7,7 @@ STAMP  := $(VENV)/.installed
 PYTEST := OMP_NUM_THREADS=1 MPLBACKEND=Agg $(BIN)/python -m pytest -n 2 --dist loadfile
 ARGS   ?=
 
-.PHONY: help setup demo test check lint lock mlflow viz-build replay-metrics prove-no-leak soak clean
+.PHONY: help setup demo test check lint lock mlflow docs viz-build replay-metrics prove-no-leak soak clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -43,7 +43,10 @@ lock: $(STAMP)  ## resolve requirements/lock.txt anew
 		--override requirements/overrides.txt --custom-compile-command "make lock" -q -o requirements/lock.txt
 
 mlflow: $(STAMP)  ## look at the tracked runs, on loopback
-	$(BIN)/mlflow ui --host 127.0.0.1 --backend-store-uri sqlite:///$(or $(NQCAST_DATA),data)/09_tracking/mlflow.db
+	$(BIN)/mlflow ui --host 127.0.0.1 --backend-store-uri sqlite:///$(or $(NQCAST_DATA),data)/09_tracking/mlflow.db $(ARGS)
+
+docs: $(STAMP)  ## the site of the documentation in build/site, without network
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build -q --strict $(ARGS)
 
 viz-build: $(STAMP)  ## the pipelines and data as static pages in build/, for any web server
 	$(BIN)/kedro viz build --include-previews $(ARGS)
