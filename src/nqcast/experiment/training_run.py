@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,10 +25,12 @@ from nqcast.model import MIGT_TVDT
 from nqcast.model.config import ModelConfig
 from nqcast.stopping import finishing, leave_if_asked
 from nqcast.training import create_trainer
-from nqcast.training.checkpoint import model_arrays
+from nqcast.training.checkpoint import CheckpointStore, model_arrays
 from nqcast.training.config import FREE_ON_RESUME, TrainConfig
+from nqcast.training.launch import processes_here
 from nqcast.training.precision import deterministic_kernels, pick_device
 from nqcast.training.run_card import TrainingInterruptedError, carded, refuse_other_unfinished
+from nqcast.training.team import Team
 
 logger = logging.getLogger(__name__)
 
@@ -58,7 +61,7 @@ class TrainingRun:
             "data": self.data_card["fingerprint"],
             "splits": [counts, bounds],
             "scale": self.scale["scalars"],
-            "model": self.model.model_dump(mode="json"),
+            "model": self.model.model_dump(mode="json", exclude=set(ModelConfig.without_effect)),
             "train": self.config.model_dump(mode="json", exclude=set(FREE_ON_RESUME)),
         }
         if self.warm_start is not None:
@@ -79,19 +82,34 @@ class TrainingRun:
     def _train(self, root: Path, directory: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         if self.config.resume == "auto":
             refuse_other_unfinished(root, directory, self.content)
-        module = self._data_module()
-        trainer = create_trainer(self._start(), self.config, module, directory)
+        processes = processes_here(self.config)
+        if processes * self.config.hosts > 1:
+            from nqcast.experiment.launched import train_launched
+
+            history = train_launched(self, directory, processes)
+        else:
+            history = self.train_here(directory)
+        best = CheckpointStore(directory, self.config.top_k).best_verified()
+        if best is None:
+            raise RuntimeError(f"training left no whole checkpoint in {directory}: see the log above for its reason")
+        return self._artifact(best), history
+
+    def train_here(self, directory: Path, team: Team | None = None) -> list[dict[str, Any]]:
+        """Train in `directory`, in this process, alone or as one rank of a team; returns the history.
+
+        Raises RunStopped or TrainingInterruptedError like `train`.
+        """
+        team = team or Team()
+        trainer = create_trainer(self._start(), self.config, self._data_module(), directory, team=team)
         trainer.reference_losses["constants"] = self._constant_losses()
         logger.info("run directory %s; %s", directory, trainer.model.summary())
-        with finishing(trainer.request_stop), carded(directory, self.content):
+        card = carded(directory, self.content) if team.writes else nullcontext()
+        with finishing(trainer.request_stop), card:
             history = trainer.train()
             leave_if_asked()
             if trainer.status == "stopped":
                 raise TrainingInterruptedError(f"training in {directory} was asked to stop; the same run goes on there")
-        best = trainer.best_checkpoint
-        if best is None:
-            raise RuntimeError(f"training left no whole checkpoint in {directory}: see the log above for its reason")
-        return self._artifact(best), history
+        return history
 
     def _start(self) -> MIGT_TVDT:
         """The network before its first step; base quantiles and feature moments are set from the anchors afterwards."""

@@ -7,6 +7,7 @@ from torch import nn
 
 from nqcast.training.config import TrainConfig
 from nqcast.training.loggers import Loggers, start_wandb
+from nqcast.training.team import Team
 from nqcast.training.trainer import Trainer
 
 
@@ -17,12 +18,14 @@ def create_trainer(
     output_dir: Path | str,
     use_wandb: bool = False,
     logger: Any = None,
+    team: Team | None = None,
 ) -> Trainer:
     """Trainer over a data module's loaders, with the model's base set from its training anchors.
 
     Args:
         use_wandb: start a run of Weights & Biases and log to it (`wandb.finish()` ends it).
         logger: anything with log(dict, step=…), beside wandb where both are given.
+        team: the ranks that share each step; None means this process alone.
 
     Raises:
         ValueError: use_wandb is set and wandb is not installed.
@@ -35,4 +38,5 @@ def create_trainer(
     set_base: Any = getattr(model, "set_base", None)
     if set_base is not None:
         set_base(data_module.unit_quantiles_HQ, data_module.feature_mean_F, data_module.feature_std_F)
-    return Trainer(model, config, data_module.train_loader, data_module.val_loader, output_dir, config.device, logger)
+    loaders = data_module.train_loader, data_module.val_loader
+    return Trainer(model, config, *loaders, output_dir, config.device, logger, team)

@@ -88,6 +88,12 @@ def _read(card: Path) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
+def status_of(directory: Path) -> str | None:
+    """What the directory's card says of its run; None without one."""
+    status = _read(directory / CARD).get("status") if (directory / CARD).exists() else None
+    return None if status is None else str(status)
+
+
 def _touched(card: Path) -> int:
     """Latest change of a run's card or metrics, in nanoseconds."""
     return max(path.stat().st_mtime_ns for path in (card, card.with_name(METRICS_NAME)) if path.exists())

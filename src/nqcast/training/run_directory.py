@@ -2,11 +2,16 @@
 
 import fcntl
 import json
+import logging
 import os
 import socket
 from pathlib import Path
 from types import TracebackType
 from typing import IO
+
+from nqcast.training.metrics_log import METRICS_NAME
+
+logger = logging.getLogger(__name__)
 
 LOCK_NAME = ".lock"
 
@@ -61,6 +66,18 @@ class DirectoryLock:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.release()
+
+
+def move_aside(directory: Path) -> None:
+    """Move an earlier run's files into replaced_NNN, so that nothing is lost and nothing is mixed."""
+    old = [*directory.glob("checkpoint_*"), *directory.glob(METRICS_NAME)]
+    if not old:
+        return
+    aside = directory / f"replaced_{len(list(directory.glob('replaced_*'))) + 1:03d}"
+    aside.mkdir()
+    for path in old:
+        path.rename(aside / path.name)
+    logger.info("the earlier run was moved to %s", aside)
 
 
 def _read_holder(file: IO[str]) -> dict[str, object]:

@@ -45,6 +45,7 @@ class Team:
     """The team of one: nothing to share, nothing to send. `distributed` has the teams of several ranks."""
 
     rank, world = 0, 1
+    may_retry = True  # whether a rank may compute its part of a group again
     loss_factor = 1  # by which the backward pass is multiplied, where the sum over ranks is divided again
 
     @property

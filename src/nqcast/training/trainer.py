@@ -17,10 +17,10 @@ from nqcast.training.compilation import compile_regions
 from nqcast.training.config import FREE_ON_RESUME, TrainConfig
 from nqcast.training.early_stopping import EarlyStopping
 from nqcast.training.loss_functions import CombinedQuantileLoss, metric_values
-from nqcast.training.metrics_log import METRICS_NAME, MetricsLog, json_ready
+from nqcast.training.metrics_log import MetricsLog, json_ready
 from nqcast.training.optimizer import build_optimizer
 from nqcast.training.precision import describe, pick_device, pick_precision, to_device
-from nqcast.training.run_directory import DirectoryLock
+from nqcast.training.run_directory import DirectoryLock, move_aside
 from nqcast.training.scheduler import WarmupCosineScheduler
 from nqcast.training.step import Stepper, StepResult
 from nqcast.training.tally import Counts, Tally
@@ -91,7 +91,7 @@ class Trainer:
         )
         self.early_stopping = EarlyStopping(config.patience, config.min_delta)
         loss = CombinedQuantileLoss(config.quantiles, config.crossing_weight, config.sharpness_weight).to(self.device)
-        halve = config.on_out_of_memory == "halve"
+        halve = config.on_out_of_memory == "halve" and self.team.may_retry
         self.tally = Tally(self.device)
         self.deferred = self.device.type == "cuda"  # counts are read at log points only: nothing else waits for the GPU
         rates = (lambda: self.scheduler.rates_at(self.tally.batches)) if self.deferred else None
@@ -134,7 +134,7 @@ class Trainer:
             if self.team.writes:
                 self.store.clean()
                 if never:
-                    self._move_aside()
+                    move_aside(self.output_dir)
             self.team.barrier()  # the others read what the one that writes has put in order
             self._saved_at = time.monotonic()
             came_from = "" if never or self.status != "new" else self._resume()
@@ -156,7 +156,7 @@ class Trainer:
             return text
         self.model.train()
         seconds = self.stepper.rehearse(to_device(next(iter(self.val_loader)), self.device))
-        return f"{text}, about {seconds * len(self.train_loader):.0f} s of training per epoch"
+        return f"{text}, about {seconds * len(self.train_loader) / self.team.world:.0f} s of training per epoch"
 
     def _run_epochs(self) -> None:
         while not self._ended():
@@ -329,7 +329,7 @@ class Trainer:
         self.team.barrier()  # all have read before anything is changed
         if found is None:
             if self.store.folders() and self.team.writes:
-                self._move_aside()  # all broken, as the warnings say: their metrics are another run's
+                move_aside(self.output_dir)  # all broken, as the warnings say: their metrics are another run's
             self.metrics_log.truncate(0)  # a kill before the first checkpoint may have left epoch 0's line
             return ""
         folder, content = found
@@ -352,17 +352,6 @@ class Trainer:
         config: Any = getattr(self.model, "config", None)
         free = set(getattr(config, "without_effect", ()))
         return config.model_dump(mode="json", exclude=free) if hasattr(config, "model_dump") else None
-
-    def _move_aside(self) -> None:
-        """Move an earlier run's files into replaced_NNN, so that nothing is lost and nothing is mixed."""
-        old = [*self.output_dir.glob("checkpoint_*"), *self.output_dir.glob(METRICS_NAME)]
-        if not old:
-            return
-        aside = self.output_dir / f"replaced_{len(list(self.output_dir.glob('replaced_*'))) + 1:03d}"
-        aside.mkdir()
-        for path in old:
-            path.rename(aside / path.name)
-        log.info("the earlier run was moved to %s", aside)
 
 
 def _epoch_line(record: Mapping[str, Any], start_name: str) -> str:
