@@ -139,8 +139,9 @@ def test_a_state_without_its_arrays_is_refused(fitted):
         scale_from_state(arrays, scalars)
 
 
-def test_rolling_quantiles_take_the_sessions_before_and_nothing_of_today(features, train):
-    scale = SeasonalHAR(ScaleConfig(rolling_sessions=5)).fit(features, train)
+@pytest.mark.parametrize("weight", [1.0, 0.25])
+def test_rolling_quantiles_take_the_sessions_before_and_nothing_of_today(features, train, weight):
+    scale = SeasonalHAR(ScaleConfig(rolling_sessions=5, rolling_weight=weight)).fit(features, train)
     scale_NH = scale.transform(features)
     position = 4000
     session = features["session"]
@@ -150,8 +151,22 @@ def test_rolling_quantiles_take_the_sessions_before_and_nothing_of_today(feature
     table = scale.rolling_quantiles(features, scale_NH, np.array([3, position]))
     unit = (features[list(TARGETS)] / scale_NH)[before]
     expected = np.stack([np.quantile(unit[name].dropna(), LEVELS) for name in TARGETS])
-    np.testing.assert_allclose(table[1], expected, rtol=1e-12)
+    np.testing.assert_allclose(table[1], weight * expected + (1 - weight) * scale.unit_quantiles_HQ, rtol=1e-12)
     np.testing.assert_array_equal(table[0], scale.unit_quantiles_HQ)  # too few sessions before
+
+
+def test_the_volatility_state_is_what_the_scale_is_made_of_in_deviations_of_the_train_anchors(features, train, fitted):
+    scale_NH, state_NK = fitted.describe(features)
+    np.testing.assert_array_equal(scale_NH, fitted.transform(features))
+    raw_NK = np.concatenate([np.log(scale_NH), fitted._predictors(features)[:, 1:]], axis=1)
+    z_NK = (raw_NK - raw_NK[train].mean(axis=0)) / raw_NK[train].std(axis=0)
+    np.testing.assert_allclose(state_NK, np.clip(z_NK, -5.0, 5.0), atol=1e-9)
+    cut = 5000
+    np.testing.assert_array_equal(fitted.describe(features.iloc[: cut + 1]).state_NK, state_NK[: cut + 1])
+
+
+def test_a_constant_scale_knows_nothing_of_volatility(features, train):
+    assert make_scale(ScaleConfig(kind="constant")).fit(features, train).describe(features).state_NK.shape[1] == 0
 
 
 def test_too_few_anchors_and_an_unfitted_scale_are_refused(features, train):

@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 
 from nqcast.data.config import HORIZONS, TARGETS
-from nqcast.data.targets import add_targets
+from nqcast.data.targets import add_targets, realized_volatility
 
 
 def by_lookup(bars: pd.DataFrame, minutes: int) -> np.ndarray:
@@ -59,3 +59,17 @@ def test_returns_across_an_unadjusted_roll_have_no_target(bars):
         across = np.arange(roll - minutes // 5, roll)
         assert table[name][across].isna().all()
         pd.testing.assert_series_equal(table[name].drop(across), plain[name].drop(across))
+
+
+def test_realized_volatility_is_that_of_the_bars_a_target_spans(make_bars):
+    bars = make_bars(pd.bdate_range("2016-03-10", "2016-03-14"))  # a weekend and the change to summer time inside
+    variance = np.random.default_rng(0).gamma(2.0, 1e-7, len(bars))
+    table = add_targets(bars.assign(realized_variance=variance))
+    at = dict(zip(bars["ts"], variance, strict=True))
+    found = realized_volatility(table)
+    for (name, minutes), column in zip(HORIZONS.items(), found.T, strict=True):
+        spans = [[ts + pd.Timedelta(minutes=m) for m in range(5, minutes + 1, 5)] for ts in bars["ts"]]
+        expected = np.array([np.sqrt(sum(at.get(ts, 0.0) for ts in span)) for span in spans])
+        defined = table[f"target_{name}"].notna().to_numpy()
+        np.testing.assert_allclose(column[defined], expected[defined], rtol=1e-6)
+        assert np.isnan(column[~defined]).all()

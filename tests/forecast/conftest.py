@@ -44,7 +44,7 @@ def random_checkpoint(features: pd.DataFrame, scale_config: ScaleConfig) -> dict
     train = positions(make_splits(features, SplitConfig(warmup_bars=600)), "train")
     scale = make_scale(scale_config, LEVELS).fit(features, train)
     arrays, scalars = scale.state()
-    config = ModelConfig(size="test")
+    config = ModelConfig(size="test", n_volatility=scale.n_state)
     model = MIGT_TVDT(config)
     rows = features.loc[features["traded"], list(FEATURES)].to_numpy()
     model.set_base(scale.unit_quantiles_HQ, rows.mean(axis=0), rows.std(axis=0))

@@ -30,12 +30,12 @@ def test_the_program_gives_the_forecast_of_a_real_window(
     exported: Path, plain_checkpoint: dict[str, Any], features: pd.DataFrame
 ) -> None:
     forecaster = Forecaster(plain_checkpoint)
-    scale_NH = forecaster.scale.transform(features)
+    scale_NH, volatility_NK = forecaster.scale.describe(features)
     rows = np.array([len(features) - 1, len(features) - 700])
-    batch: Any = WindowTable(features, scale_NH).gather(rows)
+    batch: Any = WindowTable(features, scale_NH, volatility_NK=volatility_NK).gather(rows)
     clock = torch.stack([batch["temporal_info"][name] for name in CLOCK], dim=-1)
     base = torch.from_numpy(forecaster.scale.unit_quantiles_HQ).float().expand(2, -1, -1)
-    ours = torch.export.load(exported).module()(batch["features"], clock, batch["scale"], base)
+    ours = torch.export.load(exported).module()(batch["features"], clock, batch["scale"], base, batch["volatility"])
     for i, row in enumerate(rows):
         expected = forecaster.quantiles(features.iloc[: row + 1])
         error = np.abs(ours[i].detach().numpy() - expected) / scale_NH[row][:, None]
@@ -45,11 +45,11 @@ def test_the_program_gives_the_forecast_of_a_real_window(
 def test_it_runs_without_the_package(exported: Path, plain_checkpoint: dict[str, Any], tmp_path: Path) -> None:
     network = ExportedNetwork(Forecaster(plain_checkpoint).model)
     inputs = window_inputs(network.model, 5, seed=9)
-    for name, tensor in zip("abcd", inputs, strict=True):
+    for name, tensor in zip("abcde", inputs, strict=True):
         np.save(tmp_path / f"{name}.npy", tensor.numpy())
     code = (
         "import sys, numpy, torch; folder, file = sys.argv[1:];"
-        "inputs = [torch.from_numpy(numpy.load(f'{folder}/{n}.npy')) for n in 'abcd'];"
+        "inputs = [torch.from_numpy(numpy.load(f'{folder}/{n}.npy')) for n in 'abcde'];"
         "out = torch.export.load(file).module()(*inputs).detach().numpy(); numpy.save(f'{folder}/out.npy', out);"
         "assert 'nqcast' not in sys.modules"
     )

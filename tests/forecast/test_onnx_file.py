@@ -16,7 +16,7 @@ from nqcast.data.config import CLOCK, FEATURES, HORIZONS, LEVELS
 from nqcast.data.windows import WindowTable
 from nqcast.forecast.export import ExportedNetwork, main, window_inputs
 from nqcast.forecast.forecaster import Forecaster
-from nqcast.forecast.onnx_file import INPUTS, export_onnx, onnx_difference
+from nqcast.forecast.onnx_file import export_onnx, onnx_difference
 
 pytestmark = pytest.mark.slow  # the export takes ten seconds
 
@@ -32,7 +32,8 @@ def run(path: Path, inputs: Any) -> np.ndarray:
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    return session.run(None, {name: tensor.numpy() for name, tensor in zip(INPUTS, inputs, strict=True)})[0]
+    names = [given.name for given in session.get_inputs()]
+    return session.run(None, {name: tensor.numpy() for name, tensor in zip(names, inputs, strict=True)})[0]
 
 
 @pytest.mark.parametrize("size", [1, 2, 17])
@@ -40,24 +41,25 @@ def test_any_batch_gives_the_eager_quantiles_and_doubles_with_the_scale(
     exported: Path, plain_checkpoint: dict[str, Any], size: int
 ) -> None:
     network = ExportedNetwork(Forecaster(plain_checkpoint).model)
-    features, clock, scale, base = window_inputs(network.model, size, seed=11 + size)
+    features, clock, scale, *others = window_inputs(network.model, size, seed=11 + size)
     with torch.no_grad():
-        expected = network(features, clock, scale, base).numpy()
-    ours = run(exported, (features, clock, scale, base))
+        expected = network(features, clock, scale, *others).numpy()
+    ours = run(exported, (features, clock, scale, *others))
     unit = np.maximum(scale.numpy()[:, :, None], np.abs(expected))
     assert (np.abs(ours - expected) / unit).max() < 1e-5
-    np.testing.assert_allclose(run(exported, (features, clock, 2 * scale, base)), 2 * ours, rtol=1e-5, atol=1e-9)
+    np.testing.assert_allclose(run(exported, (features, clock, 2 * scale, *others)), 2 * ours, rtol=1e-5, atol=1e-9)
 
 
 def test_a_real_window_gives_the_forecast(
     exported: Path, plain_checkpoint: dict[str, Any], features: pd.DataFrame
 ) -> None:
     forecaster = Forecaster(plain_checkpoint)
-    scale_NH = forecaster.scale.transform(features)
-    batch: Any = WindowTable(features, scale_NH).gather(np.array([len(features) - 1]))
+    scale_NH, volatility_NK = forecaster.scale.describe(features)
+    table = WindowTable(features, scale_NH, volatility_NK=volatility_NK)
+    batch: Any = table.gather(np.array([len(features) - 1]))
     clock = torch.stack([batch["temporal_info"][name] for name in CLOCK], dim=-1)
     base = torch.from_numpy(forecaster.scale.unit_quantiles_HQ).float()[None]
-    ours = run(exported, (batch["features"], clock, batch["scale"], base))[0]
+    ours = run(exported, (batch["features"], clock, batch["scale"], base, batch["volatility"]))[0]
     expected = forecaster.quantiles(features)
     unit = np.maximum(scale_NH[-1][:, None], np.abs(expected))
     assert (np.abs(ours - expected) / unit).max() < 1e-5

@@ -58,9 +58,9 @@ def test_time_of_day_is_cyclic_and_slots_are_told_apart(clock: Callable) -> None
 
 def test_recent_means_are_those_of_the_newest_valid_bars() -> None:
     torch.manual_seed(0)
-    recent, x = RecentBars(2, (1, 3), 4), torch.randn(1, 10, 2)
+    recent, x = RecentBars(2, (1, 3), 0, 4), torch.randn(1, 10, 2)
     valid = torch.ones(1, 10, dtype=torch.bool)
     valid[:, :8] = False
     x[:, :8] = 0.0
     expected = recent.layer(torch.cat([x[:, -1], x[:, -2:].mean(1)], -1))
-    torch.testing.assert_close(recent(x, valid), expected)
+    torch.testing.assert_close(recent(x, valid, None), expected)

@@ -31,6 +31,28 @@ def test_unit_quantiles_of_a_batch_replace_the_base(small: ModelConfig, batch: d
     torch.testing.assert_close(quantiles, own, rtol=0, atol=1e-6)
 
 
+def test_the_predictors_of_the_scale_reach_the_forecast_and_none_is_their_mean(small: ModelConfig, batch: dict) -> None:
+    torch.manual_seed(0)
+    model = MIGT_TVDT(small.model_copy(update={"n_volatility": 3})).eval()
+    with torch.no_grad():
+        model.head.delta.weight.normal_(std=0.5)
+    states = (torch.zeros(6, 3), torch.ones(6, 3))
+    at_mean, moved = (model(batch["features"], volatility_BK=state)["quantiles"] for state in states)
+    torch.testing.assert_close(model(batch["features"])["quantiles"], at_mean, rtol=0, atol=0)
+    assert not torch.isclose(moved, at_mean).any()
+
+
+def test_the_log_spread_is_by_how_much_the_band_is_wider_than_the_base(small: ModelConfig, batch: dict) -> None:
+    torch.manual_seed(0)
+    model = MIGT_TVDT(small.model_copy(update={"gap_limit": 0.0})).eval()
+    with torch.no_grad():
+        model.head.delta.weight.normal_(std=0.5)
+    output = model(batch["features"])
+    band = output["quantiles"][..., -1] - output["quantiles"][..., 0]
+    base = model.head.base_HQ[:, -1] - model.head.base_HQ[:, 0]
+    torch.testing.assert_close(output["log_spread"], torch.log(band / base), rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("garbage", [0.0, 1e6, float("nan")])
 def test_pads_never_reach_a_forecast(model: MIGT_TVDT, batch: dict, garbage: float) -> None:
     mask = torch.ones(6, 48, dtype=torch.bool)

@@ -7,7 +7,7 @@ from scipy.stats import norm
 from sklearn.metrics import mean_pinball_loss
 
 from nqcast.training import CombinedQuantileLoss, MetricSums, PinballLoss, metric_values
-from nqcast.training.loss_functions import interval_columns, level_name
+from nqcast.training.loss_functions import interval_columns, level_name, realized_loss
 
 LEVELS = (0.05, 0.10, 0.25, 0.50, 0.75, 0.90, 0.95)
 HORIZONS = ("15m", "30m", "60m", "2h", "4h")
@@ -135,3 +135,23 @@ def test_level_names_are_rounded_and_intervals_found_by_level() -> None:
     assert [level_name(level) for level in (0.29, 0.57, 0.95, 0.05)] == ["q29", "q57", "q95", "q05"]
     assert interval_columns((0.01, 0.1, 0.25, 0.5, 0.75, 0.9)) == {"80": (1, 5), "50": (2, 4)}
     assert interval_columns((0.1, 0.5, 0.9)) == {"80": (0, 2)}
+
+
+def test_the_spread_that_minimises_the_realized_loss_is_the_mean_realized_volatility() -> None:
+    generator = torch.Generator().manual_seed(0)
+    v = torch.rand(4000, 1, generator=generator, dtype=torch.float64).add(0.2).square()
+    log_spread = torch.zeros(1, dtype=torch.float64, requires_grad=True)
+    for _ in range(50):  # Newton: the second derivative is the mean of v / s
+        loss = realized_loss(log_spread.expand_as(v), v).mean()
+        (slope,) = torch.autograd.grad(loss, log_spread)
+        with torch.no_grad():
+            log_spread -= slope / (v / log_spread.exp()).mean()
+    assert abs(float(log_spread.detach().exp()) - float(v.mean())) < 1e-9
+
+
+def test_undefined_realized_volatility_gives_neither_loss_nor_gradient() -> None:
+    log_spread = torch.zeros(2, 1, requires_grad=True)
+    loss = realized_loss(log_spread, torch.tensor([[float("nan")], [2.0]]))
+    loss.sum().backward()
+    assert loss[0] == 0 and log_spread.grad is not None
+    assert log_spread.grad.flatten().tolist() == [0.0, -1.0]

@@ -55,6 +55,40 @@ def test_the_step_is_the_gradient_of_the_mean_loss_on_unit_scale() -> None:
         torch.testing.assert_close(one, other - 0.1 * other.grad, rtol=1e-4, atol=1e-6)
 
 
+class WideModel(TinyModel):
+    """A tiny model that also says how wide it is."""
+
+    def forward(self, *args, **kwargs) -> dict:
+        output = super().forward(*args, **kwargs)
+        return output | {"log_spread": self.body(args[0][:, 0])[:, :2]}
+
+
+def test_realized_volatility_adds_its_weighted_loss_to_the_gradient_and_not_to_the_report() -> None:
+    torch.manual_seed(0)
+    model = WideModel(dropout=0.0)
+    batch = next(iter(TinyLoader(32, 32, None)))
+    batch["realized"] = torch.rand(32, 2) + 0.5  # also where no target is defined: not to be learnt from
+    twin, plain = copy.deepcopy(model), copy.deepcopy(model)
+    descent, loss = torch.optim.SGD(model.parameters(), lr=0.1), CombinedQuantileLoss(LEVELS)
+    result = Stepper(model, descent, loss, CPU, 1e9, 0, realized_weight=3.0)([batch], 0)
+    assert result.loss_sum == stepper(plain, torch.optim.SGD(plain.parameters(), lr=0.1))([batch], 0).loss_sum
+    output, defined = twin(batch["features"], None, None, batch["scale"]), torch.isfinite(batch["targets"])
+    error = (batch["targets"] / batch["scale"])[..., None] - output["quantiles"] / batch["scale"][..., None]
+    tau = torch.tensor(LEVELS)
+    pinball = torch.maximum(tau * error, (tau - 1) * error).mean(-1)
+    width = output["log_spread"] + batch["realized"] / output["log_spread"].exp()
+    (pinball + 3.0 * width)[defined].mean().backward()
+    for one, other in zip(model.parameters(), twin.parameters(), strict=True):
+        torch.testing.assert_close(one, other - 0.1 * other.grad, rtol=1e-4, atol=1e-6)
+
+
+def test_realized_volatility_that_is_missing_is_asked_for() -> None:
+    model = TinyModel()
+    descent, loss = torch.optim.SGD(model.parameters(), lr=0.1), CombinedQuantileLoss(LEVELS)
+    with pytest.raises(ValueError, match="realized_weight=0"):
+        Stepper(model, descent, loss, CPU, 1e9, 0, realized_weight=1.0)([next(iter(TinyLoader(32, 32, None)))], 0)
+
+
 def test_the_gradient_is_clipped_by_its_global_norm() -> None:
     torch.manual_seed(0)
     model = TinyModel(dropout=0.0)
@@ -132,7 +166,7 @@ def test_an_infinite_loss_behind_a_finite_gradient_is_skipped() -> None:
     before = copy.deepcopy(model.state_dict())
     made = stepper(model, torch.optim.SGD(model.parameters(), lr=0.1))
     inner = made._loss_sum
-    made._loss_sum = lambda *piece: inner(*piece) + torch.tensor(float("inf"))
+    made._loss_sum = lambda *piece: tuple(loss + torch.tensor(float("inf")) for loss in inner(*piece))
     result = made([batch], 0)
     assert result.grad_norm < float("inf") and not result.applied
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())

@@ -117,6 +117,9 @@ class ScaleConfig(BaseModel):
     floor: float = Field(default=1e-5, gt=0, description="Smallest scale, as a return.")
     rolling_quantiles: bool = Field(default=False, description="Take the unit quantiles from the latest sessions.")
     rolling_sessions: int = Field(default=80, ge=1, description="Sessions in the rolling table of unit quantiles.")
+    rolling_weight: float = Field(
+        default=0.5, ge=0, le=1, description="Share of the rolling table; the rest is that of all train anchors."
+    )
 
 
 class LoaderConfig(BaseModel):
@@ -128,5 +131,8 @@ class LoaderConfig(BaseModel):
     seed: int = Field(default=0, ge=0, description="Seed of the order of the training windows.")
     windows_per_epoch: int | None = Field(
         default=None, ge=1, description="Training anchors drawn at random per epoch (None: all of them)."
+    )
+    volatility: bool = Field(
+        default=False, description="Also hand out the scale's own predictors, for a model that takes them."
     )
     device: str = Field(default="cpu", description="Where the table lives: any torch device.")

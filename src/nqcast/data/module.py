@@ -12,6 +12,7 @@ from nqcast.data.features import check_features
 from nqcast.data.loader import WindowLoader
 from nqcast.data.scale import Scale, make_scale
 from nqcast.data.splits import check_no_overlap, make_splits, positions
+from nqcast.data.targets import realized_volatility
 from nqcast.data.windows import WindowTable
 
 
@@ -74,7 +75,7 @@ class NQDataModule:
         self.features = check_features(frame)
         self.splits = self._split()
         self.scale = self._fit_scale()
-        self.scale_NH = self.scale.transform(self.features)
+        self.scale_NH, self.volatility_NK = self.scale.describe(self.features)
         self.unit_quantiles_HQ = self.scale.unit_quantiles_HQ
         self.feature_mean_F, self.feature_std_F = self._moments()
         self._build_loaders()
@@ -116,12 +117,19 @@ class NQDataModule:
             return self.unit_quantiles_HQ
         return self.scale.rolling_quantiles(self.features, self.scale_NH, np.arange(len(self.features)))
 
+    def _realized(self, train: np.ndarray) -> np.ndarray:
+        """Realized volatility over each horizon (N, H), in scales, its mean over the train anchors 1."""
+        ratio_NH = realized_volatility(self.features) / self.scale_NH
+        return ratio_NH / np.nanmean(ratio_NH[train], axis=0)
+
     def _build_loaders(self) -> None:
         config = self.loader_config
-        self.table = WindowTable(
-            self.features, self.scale_NH, config.device, self.loader_config.context, self._unit_quantiles()
-        )
         anchors = {name: positions(self.splits, name) for name in ("train", "validation", "test")}
+        self.table = WindowTable(
+            *(self.features, self.scale_NH, config.device, self.loader_config.context, self._unit_quantiles()),
+            volatility_NK=self.volatility_NK if config.volatility else None,
+            realized_NH=self._realized(anchors["train"]),
+        )
         self.train_loader = WindowLoader(
             self.table, anchors["train"], self.batch_size, config.seed, config.windows_per_epoch
         )

@@ -7,7 +7,7 @@ and `ConstantScale` see train anchors only; `transform` of a row uses the rows u
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import pandas as pd
@@ -18,6 +18,14 @@ from nqcast.data.seasonal import diurnal_profile, horizon_variance
 
 _SOURCES = {"realized": "realized_variance", "range": "log_range", "return": "log_return"}
 _MARGIN = 2.0  # how far the log scale may leave the range seen in training
+_CLIP = 5.0  # how far the network sees the volatility state leave its training mean, in deviations
+
+
+class Volatility(NamedTuple):
+    """What a scale knows of every row: s (N, H) in return units, and its own predictors in training units (N, K)."""
+
+    scale_NH: np.ndarray
+    state_NK: np.ndarray
 
 
 def make_scale(config: ScaleConfig | None = None, levels: Sequence[float] = LEVELS) -> "Scale":
@@ -47,8 +55,20 @@ class Scale(ABC):
         """Fit on the train anchors (rows of `features`) and nothing else; returns self."""
 
     @abstractmethod
+    def describe(self, features: pd.DataFrame) -> Volatility:
+        """Scale (N, H), above 0 and finite, and volatility state (N, K) of every row; a row uses the rows up to it.
+
+        The state is what the scale is made of, standardised by the train anchors: log scales and log averages.
+        """
+
+    @property
+    def n_state(self) -> int:
+        """Columns K of the volatility state; 0 before the fit."""
+        return 0
+
     def transform(self, features: pd.DataFrame) -> np.ndarray:
         """Scale (N, H) of every row, above 0 and finite; a row uses the rows up to it."""
+        return self.describe(features).scale_NH
 
     def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """Arrays and JSON-able scalars from which `scale_from_state` builds the same scale."""
@@ -72,7 +92,7 @@ class Scale(ABC):
             raise ValueError(f"{type(self).__name__} must be fitted before it is used; it is not: call fit first")
 
     def rolling_quantiles(self, features: pd.DataFrame, scale_NH: np.ndarray, positions: np.ndarray) -> np.ndarray:
-        """Unit quantiles (N, H, Q) of the `rolling_sessions` sessions before that of each position.
+        """Unit quantiles (N, H, Q): train's mixed with those of the `rolling_sessions` sessions before each position.
 
         Labels stay inside their session, so all of these had ended when the session began. The train quantiles stand
         in where fewer sessions lie before.
@@ -87,7 +107,8 @@ class Scale(ABC):
         for row, current in enumerate(wanted):
             if current >= self.config.rolling_sessions:
                 window = unit_NH[first_row[current - self.config.rolling_sessions] : first_row[current]]
-                table[row] = np.nanquantile(window, self.levels, axis=0).T
+                rolling_HQ, weight = np.nanquantile(window, self.levels, axis=0).T, self.config.rolling_weight
+                table[row] = weight * rolling_HQ + (1.0 - weight) * self.unit_quantiles_HQ
         return table[index]
 
 
@@ -117,16 +138,16 @@ class ConstantScale(Scale):
         self._fit_quantiles(y_NH, self.scale_H)
         return self
 
-    def transform(self, features: pd.DataFrame) -> np.ndarray:
-        """The same (H,) scales on every row: (N, H), in return units."""
+    def describe(self, features: pd.DataFrame) -> Volatility:
+        """The same (H,) scales on every row: (N, H), in return units; nothing is known of the volatility, (N, 0)."""
         self._require_fit()
-        return np.tile(self.scale_H, (len(features), 1))
+        return Volatility(np.tile(self.scale_H, (len(features), 1)), np.empty((len(features), 0)))
 
 
 class SeasonalHAR(Scale):
     """Time of day times a heterogeneous autoregression of deseasonalised variance, per horizon."""
 
-    _arrays = ("unit_quantiles_HQ", "profiles_PS", "beta_KH", "centre_K", "bounds_2H")
+    _arrays = ("unit_quantiles_HQ", "profiles_PS", "beta_KH", "centre_K", "bounds_2H", "state_moments_2K")
 
     def fit(self, features: pd.DataFrame, train_positions: np.ndarray) -> Self:
         """Fit profiles, coefficients and quantiles; nothing after the last train anchor is read.
@@ -149,17 +170,29 @@ class SeasonalHAR(Scale):
         self.beta_KH = np.stack(fits, axis=1)
         exponent_NH = self._exponent(x_NK)
         self.bounds_2H = np.stack([exponent_NH.min(axis=0) - _MARGIN, exponent_NH.max(axis=0) + _MARGIN])
-        self._fit_quantiles(y_NH, self._scale(history)[train])
+        scale_NH = self._scale(log_seasonal_NH, x_NK)
+        state_NK = _state(scale_NH, x_NK)
+        deviation_K = state_NK.std(axis=0)
+        self.state_moments_2K = np.stack([state_NK.mean(axis=0), np.where(deviation_K > 0, deviation_K, 1.0)])
+        self._fit_quantiles(y_NH, scale_NH)
         return self
 
-    def transform(self, features: pd.DataFrame) -> np.ndarray:
-        """Scale (N, H) in return units, above 0 and finite on every row; a row uses the rows up to it."""
-        self._require_fit()
-        return self._scale(features)
+    @property
+    def n_state(self) -> int:
+        """Columns K of the volatility state; 0 before the fit."""
+        return self.state_moments_2K.shape[1] if hasattr(self, "state_moments_2K") else 0
 
-    def _scale(self, features: pd.DataFrame) -> np.ndarray:
-        exponent_NH = np.clip(self._exponent(self._predictors(features)), self.bounds_2H[0], self.bounds_2H[1])
-        return np.maximum(np.exp(self._log_seasonal(features) + exponent_NH), self.config.floor)
+    def describe(self, features: pd.DataFrame) -> Volatility:
+        """Scale (N, H), and its log beside the half-logs of the averages (N, K) in deviations from the train mean."""
+        self._require_fit()
+        x_NK = self._predictors(features)
+        scale_NH = self._scale(self._log_seasonal(features), x_NK)
+        mean_K, deviation_K = self.state_moments_2K
+        return Volatility(scale_NH, np.clip((_state(scale_NH, x_NK) - mean_K) / deviation_K, -_CLIP, _CLIP))
+
+    def _scale(self, log_seasonal_NH: np.ndarray, x_NK: np.ndarray) -> np.ndarray:
+        exponent_NH = np.clip(self._exponent(x_NK), self.bounds_2H[0], self.bounds_2H[1])
+        return np.maximum(np.exp(log_seasonal_NH + exponent_NH), self.config.floor)
 
     def _fit_profiles(self, history: pd.DataFrame) -> None:
         active = ~history["halt"].to_numpy(bool)
@@ -201,6 +234,11 @@ class SeasonalHAR(Scale):
         for k, beta_H in enumerate(self.beta_KH):
             exponent_NH += (x_NK[:, k, None] - self.centre_K[k]) * beta_H
         return exponent_NH
+
+
+def _state(scale_NH: np.ndarray, x_NK: np.ndarray) -> np.ndarray:
+    """Log scales and all predictors but the intercept, (N, K)."""
+    return np.concatenate([np.log(scale_NH), x_NK[:, 1:]], axis=1)
 
 
 def _variance(features: pd.DataFrame, source: str) -> np.ndarray:

@@ -43,6 +43,21 @@ def _target(ts: np.ndarray, path: "_Path", minutes: int) -> np.ndarray:
     return target
 
 
+def realized_volatility(frame: pd.DataFrame) -> np.ndarray:
+    """Root of the realized variance over each target's own horizon (N, H), in return units; NaN where it is NaN.
+
+    A label, as the targets are: it knows the bars after the row.
+    """
+    ts = utc_nanoseconds(frame["ts"])
+    variance = np.concatenate([[0.0], np.cumsum(frame["realized_variance"].to_numpy(np.float64))])
+    columns = []
+    for name, minutes in HORIZONS.items():
+        end = np.minimum(np.searchsorted(ts, ts + minutes * _MINUTE), len(ts) - 1)
+        later = np.sqrt(np.maximum(variance[end + 1] - variance[1:], 0.0))
+        columns.append(np.where(np.isfinite(frame[f"target_{name}"].to_numpy()), later, np.nan))
+    return np.stack(columns, axis=1)
+
+
 class _Path:
     """What lies between two rows of a frame: the return, a change of session, halts and unadjusted rolls."""
 

@@ -22,6 +22,8 @@ class WindowTable:
         device: where the tensors live.
         context: bars per window.
         unit_quantiles: quantiles of y/scale, (H, Q) or one table per row (N, H, Q); None leaves them out.
+        volatility_NK: the scale's own predictors of every row; None leaves `volatility` out of the batches.
+        realized_NH: realized volatility over each target's horizon, in scales; None leaves `realized` out.
     """
 
     def __init__(
@@ -31,6 +33,8 @@ class WindowTable:
         device: str | torch.device = "cpu",
         context: int = CONTEXT,
         unit_quantiles: np.ndarray | None = None,
+        volatility_NK: np.ndarray | None = None,
+        realized_NH: np.ndarray | None = None,
     ) -> None:
         self.context, self.n_rows, self.device = context, len(features), torch.device(device)
         self.features_NF = self._tensor(features[list(FEATURES)].to_numpy(np.float32))
@@ -38,6 +42,8 @@ class WindowTable:
         self.clock = {name: self._tensor(features[name].to_numpy(np.int64)) for name in CLOCK}
         self.scale_NH = None if scale_NH is None else self._tensor(self._checked_scale(scale_NH))
         self.unit_quantiles = None if unit_quantiles is None else self._tensor(unit_quantiles.astype(np.float32))
+        per_row = {"volatility": volatility_NK, "realized": realized_NH}
+        self.per_row = {k: self._tensor(v.astype(np.float32)) for k, v in per_row.items() if v is not None}
 
     def gather(self, positions: np.ndarray | Tensor, full: bool | None = None) -> Batch:
         """Batch of the windows that end at `positions` (B,), rows of the table.
@@ -46,8 +52,9 @@ class WindowTable:
 
         Returns:
             features (B, T, F); targets (B, H) in return units with NaN where undefined; temporal_info, four (B, T)
-            int64; scale (B, H) and unit_quantiles (H, Q) or (B, H, Q) where the table has them; attention_mask (B, T),
-            True on real bars, only when a window reaches before the data begin (its pads are 0).
+            int64; scale (B, H), unit_quantiles (H, Q) or (B, H, Q), volatility (B, K) and realized (B, H) where the
+            table has them; attention_mask (B, T), True on real bars, only when a window reaches before the data begin
+            (its pads are 0).
 
         Raises:
             IndexError: a position outside the table.
@@ -67,6 +74,7 @@ class WindowTable:
         if self.unit_quantiles is not None:
             per_row = self.unit_quantiles.dim() == 3
             batch["unit_quantiles"] = self.unit_quantiles[position_B] if per_row else self.unit_quantiles
+        batch |= {name: column.index_select(0, position_B) for name, column in self.per_row.items()}
         return batch
 
     def _full(self, table: Tensor, position_B: Tensor) -> Tensor:

@@ -113,7 +113,7 @@ def _with_column(own_BTF: Tensor, donor_BTF: Tensor, f: int) -> Tensor:
 def _loss(
     model: nn.Module, batch: dict[str, Any], features_BTF: Tensor, targets_BH: Floats, levels: tuple[float, ...]
 ) -> Floats:
-    others = (batch.get(name) for name in ("attention_mask", "temporal_info", "scale", "unit_quantiles"))
+    others = (batch.get(name) for name in ("attention_mask", "temporal_info", "scale", "unit_quantiles", "volatility"))
     quantiles_BHQ = model(features_BTF, *others)["quantiles"].double().cpu().numpy()
     return metrics.anchor_loss(quantiles_BHQ, targets_BH, levels)
 

@@ -118,9 +118,9 @@ class Predictor:
 
     def __init__(self, model: MIGT_TVDT, scale: Scale, features: pd.DataFrame, batch_size: int) -> None:
         self.model, self.scale, self.features, self.batch_size = model, scale, features, batch_size
-        self.scale_NH = scale.transform(features)
+        self.scale_NH, volatility_NK = scale.describe(features)
         device = next(model.parameters()).device
-        self.table = WindowTable(features, self.scale_NH, device, model.config.context)
+        self.table = WindowTable(features, self.scale_NH, device, model.config.context, volatility_NK=volatility_NK)
 
     def stream(self, positions: Positions, chunk: int = CHUNK_ANCHORS) -> Iterator[Forecast]:
         """Forecasts at ``positions`` in their order, ``chunk`` anchors at a time."""
@@ -148,7 +148,8 @@ class Predictor:
             batch: dict[str, Any] = self.table.gather(positions[rows], full=full)
             unit = None if unit_NHQ is None else torch.from_numpy(unit_NHQ[rows]).float().to(self.table.device)
             mask = batch.get("attention_mask")
-            output = self.model(batch["features"], mask, batch["temporal_info"], batch["scale"], unit)
+            known = (batch["temporal_info"], batch["scale"], unit, batch["volatility"])
+            output = self.model(batch["features"], mask, *known)
             found.append(output["quantiles"])
         return torch.cat(found).cpu().double().numpy()
 

@@ -100,7 +100,7 @@ def random_checkpoint(world: World, rolling: bool, seed: int) -> Checkpoint:
     train = positions(world.splits, "train")
     scale = make_scale(ScaleConfig(rolling_quantiles=rolling, rolling_sessions=5), LEVELS).fit(world.features, train)
     arrays, scalars = scale.state()
-    config = ModelConfig(size="test")
+    config = ModelConfig(size="test", n_volatility=scale.n_state)
     model = MIGT_TVDT(config)
     rows = world.features.loc[world.features["traded"], list(FEATURES)].to_numpy()
     model.set_base(scale.unit_quantiles_HQ, rows.mean(axis=0), rows.std(axis=0))

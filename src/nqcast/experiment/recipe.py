@@ -25,11 +25,22 @@ def scale_state(
 
 
 def agreed(
-    model: ModelConfig, train: TrainConfig, levels: tuple[float, ...], scale_kind: str
+    model: ModelConfig, train: TrainConfig, levels: tuple[float, ...], scale: dict[str, Any]
 ) -> tuple[ModelConfig, TrainConfig]:
-    """Both configurations with the levels, horizons and start of the run: one source for what two of them hold."""
-    own = {**model.model_dump(), "quantiles": levels, "n_horizons": len(HORIZONS)}
-    loop = {"quantiles": levels, "horizons": tuple(HORIZONS), "start_name": scale_kind}
+    """Both configurations with the levels, horizons, scale and start of the run: one source for what two of them hold.
+
+    Raises:
+        ValueError: model.n_volatility asks for more or fewer predictors than the fitted scale has.
+    """
+    known = scale["arrays"]["state_moments_2K"].shape[1] if "state_moments_2K" in scale["arrays"] else 0
+    if model.n_volatility not in (None, 0, known):
+        raise ValueError(
+            f"expected model.n_volatility of 0 or {known}, which this scale has, found {model.n_volatility}; "
+            "leave it out"
+        )
+    wanted = known if model.n_volatility is None else model.n_volatility
+    own = {**model.model_dump(), "quantiles": levels, "n_horizons": len(HORIZONS), "n_volatility": wanted}
+    loop = {"quantiles": levels, "horizons": tuple(HORIZONS), "start_name": scale["scalars"]["config"]["kind"]}
     return ModelConfig(**own), TrainConfig(**{**train.model_dump(), **loop})
 
 
@@ -52,7 +63,7 @@ class Recipe:
     ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         """Fit the scale, train below `root`; returns the checkpoint artifact and the history, one dict per epoch."""
         state = scale_state(features, splits, self.scale, self.quantiles)
-        configs = agreed(self.model, self.train, self.quantiles, self.scale.kind)
+        configs = agreed(self.model, self.train, self.quantiles, state)
         return TrainingRun(features, splits, state, data_card, *configs, warm_start).train(root)
 
     def dump(self) -> dict[str, Any]:

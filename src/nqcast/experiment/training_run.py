@@ -128,6 +128,7 @@ class TrainingRun:
             context=self.model.context,
             seed=self.config.seed,
             windows_per_epoch=self.config.windows_per_epoch,
+            volatility=bool(self.model.n_volatility),
             device=str(pick_device(self.config.device)),
         )
         scale = scale_from_state(self.scale["arrays"], self.scale["scalars"])

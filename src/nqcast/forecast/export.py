@@ -1,6 +1,7 @@
 """The network of a checkpoint as one file: `python -m nqcast.forecast.export CHECKPOINT FILE.pt2`, or FILE.onnx.
 
-The program takes what a window is made of (features, clock, scale, unit quantiles) and returns quantiles in log-return
+The program takes what a window is made of (features, clock, scale, unit quantiles, and the scale's own predictors where
+the network was trained with them) and returns quantiles in log-return
 units, for any batch size, without this package. The scale itself comes from thousands of bars and stays outside.
 """
 
@@ -34,10 +35,23 @@ class ExportedNetwork(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, features_BTF: Tensor, clock_BTC: Tensor, scale_BH: Tensor, unit_quantiles_BHQ: Tensor) -> Tensor:
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Names of the inputs in their order."""
+        names = ("features", "clock", "scale", "unit_quantiles")
+        return (*names, "volatility") if self.model.config.n_volatility else names
+
+    def forward(
+        self,
+        features_BTF: Tensor,
+        clock_BTC: Tensor,
+        scale_BH: Tensor,
+        unit_quantiles_BHQ: Tensor,
+        volatility_BK: Tensor | None = None,
+    ) -> Tensor:
         """Quantiles (B, H, Q) in return units; `clock_BTC` holds the four integer clocks in the order of CLOCK."""
         clock = {name: clock_BTC[..., i] for i, name in enumerate(CLOCK)}
-        return self.model(features_BTF, None, clock, scale_BH, unit_quantiles_BHQ)["quantiles"]
+        return self.model(features_BTF, None, clock, scale_BH, unit_quantiles_BHQ, volatility_BK)["quantiles"]
 
 
 def export_network(checkpoint: dict[str, Any], path: Path) -> float:
@@ -93,8 +107,8 @@ def _without_samples(archive: io.BytesIO, path: Path) -> None:
             target.writestr(zipfile.ZipInfo(name), content)
 
 
-def window_inputs(model: MIGT_TVDT, size: int, seed: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """A batch of random windows around the training set's moments, with clocks, scales and the stored quantiles."""
+def window_inputs(model: MIGT_TVDT, size: int, seed: int) -> tuple[Tensor, ...]:
+    """A batch of random windows around the training set's moments, with all that `ExportedNetwork.inputs` names."""
     generator = torch.Generator().manual_seed(seed)
     c = model.config
     noise_BTF = torch.randn(size, c.context, c.n_features, generator=generator)
@@ -103,7 +117,8 @@ def window_inputs(model: MIGT_TVDT, size: int, seed: int) -> tuple[Tensor, Tenso
         [torch.randint(low, high, (size, c.context), generator=generator) for low, high in _CLOCK_RANGES], dim=-1
     )
     scale_BH = 1e-3 * (0.5 + torch.rand(size, c.n_horizons, generator=generator))
-    return features_BTF, clock_BTC, scale_BH, model.head.base_HQ.expand(size, -1, -1).clone()
+    inputs = (features_BTF, clock_BTC, scale_BH, model.head.base_HQ.expand(size, -1, -1).clone())
+    return (*inputs, torch.randn(size, c.n_volatility, generator=generator)) if c.n_volatility else inputs
 
 
 _CLOCK_RANGES = ((0, 288), (0, 7), (1, 32), (1, 367))

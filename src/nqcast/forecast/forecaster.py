@@ -118,12 +118,13 @@ class Forecaster:
     def quantiles(self, features: pd.DataFrame) -> Floats:
         """Quantiles (H, Q) in log-return units at the last row of a feature table."""
         context = self.model.config.context
-        scale_NH = self.scale.transform(features)
+        scale_NH, volatility_NK = self.scale.describe(features)
         unit = None
         if self.scale.config.rolling_quantiles:
             last = np.array([len(features) - 1])
             unit = self.scale.rolling_quantiles(features, scale_NH, last)[0]
-        window = WindowTable(features.iloc[-context:], scale_NH[-context:], self._device, context, unit)
+        newest = (features.iloc[-context:], scale_NH[-context:], self._device, context, unit, volatility_NK[-context:])
+        window = WindowTable(*newest)
         batch: dict[str, Any] = window.gather(np.array([min(len(features), context) - 1]))
         with torch.inference_mode():
             output = self.model(
@@ -132,6 +133,7 @@ class Forecaster:
                 batch["temporal_info"],
                 batch["scale"],
                 batch.get("unit_quantiles"),
+                batch["volatility"],
             )
         quantiles_1HQ = output["quantiles"].double().cpu().numpy()
         if self.calibration is not None:

@@ -1,8 +1,9 @@
 """The network of a checkpoint as one ONNX file: `python -m nqcast.forecast.export CHECKPOINT FILE.onnx`.
 
 Inputs are those of the torch.export program, by name: features (batch, bars, variables), clock (batch, bars, 4; int64),
-scale (batch, horizons) and unit_quantiles (batch, horizons, levels); out come quantiles (batch, horizons, levels) in
-log-return units. What the axes mean stands in the file's metadata as JSON: features, clock, horizons, levels, context.
+scale (batch, horizons), unit_quantiles (batch, horizons, levels) and, where the network was trained with the scale's
+own predictors, volatility (batch, predictors); out come quantiles (batch, horizons, levels) in log-return units. What
+the axes mean stands in the file's metadata as JSON: features, clock, horizons, levels, context.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from nqcast.forecast.export import TOLERANCE, ExportedNetwork, window_inputs, wo
 
 log = logging.getLogger(__name__)
 
-INPUTS, OUTPUT = ("features", "clock", "scale", "unit_quantiles"), "quantiles"
+OUTPUT = "quantiles"
 _NEEDED = ("onnx", "onnxscript", "onnxruntime")
 
 
@@ -56,7 +57,7 @@ def onnx_difference(network: ExportedNetwork, content: bytes) -> float:
     session = importlib.import_module("onnxruntime").InferenceSession(content, providers=["CPUExecutionProvider"])
 
     def run(*inputs: torch.Tensor) -> torch.Tensor:
-        named = {name: tensor.numpy() for name, tensor in zip(INPUTS, inputs, strict=True)}
+        named = {name: tensor.numpy() for name, tensor in zip(network.inputs, inputs, strict=True)}
         return torch.from_numpy(session.run([OUTPUT], named)[0])
 
     return worst_gap(network, run)
@@ -72,7 +73,7 @@ def _onnx_bytes(network: ExportedNetwork, metadata: dict[str, str]) -> bytes:
             example,
             dynamo=True,
             dynamic_shapes=[{0: batch}] * len(example),
-            input_names=list(INPUTS),
+            input_names=list(network.inputs),
             output_names=[OUTPUT],
             external_data=False,
             verbose=False,

@@ -67,6 +67,12 @@ class ModelConfig(BaseModel):
         min_length=1,
         description="Spans whose means feed the direct path (bars before the anchor, each).",
     )
+    n_volatility: int | None = Field(
+        default=None,
+        ge=0,
+        description="Predictors of the scale that the direct path sees (count); none = all that the scale has, "
+        "0 = leaves them out.",
+    )
     gate: bool = Field(
         default=True, description="Variable attention passes the lite gate unit; without it, it is added as it is."
     )

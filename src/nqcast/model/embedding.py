@@ -104,18 +104,20 @@ class ClockEncoding(nn.Module):
 
 
 class RecentBars(nn.Module):
-    """Direct path from the newest bars to the heads: means of the last few bars through one small layer.
+    """Direct path to the heads: means of the last few bars and the scale's own predictors through one small layer.
 
     The means are of training-set units, not of the normalised window: fast volatility and the leverage effect live in
-    the last minutes, and pooled tokens blur them.
+    the last minutes, and pooled tokens blur them. The predictors reach further back than any window.
     """
 
-    def __init__(self, n_features: int, spans: tuple[int, ...], width: int) -> None:
+    def __init__(self, n_features: int, spans: tuple[int, ...], n_volatility: int, width: int) -> None:
         super().__init__()
-        self.spans = spans
-        self.layer = nn.Sequential(nn.Linear(n_features * len(spans), width), nn.GELU(approximate="tanh"))
+        self.spans, self.n_volatility = spans, n_volatility
+        self.layer = nn.Sequential(
+            nn.Linear(n_features * len(spans) + n_volatility, width), nn.GELU(approximate="tanh")
+        )
 
-    def forward(self, level_BTF: Tensor, valid_BT: Tensor | None) -> Tensor:
+    def forward(self, level_BTF: Tensor, valid_BT: Tensor | None, volatility_BK: Tensor | None) -> Tensor:
         means = []
         for span in self.spans:
             newest = level_BTF[:, -span:].clamp(-CLIP, CLIP)
@@ -124,4 +126,7 @@ class RecentBars(nn.Module):
             else:
                 count_B1 = valid_BT[:, -span:].sum(1, keepdim=True).clamp(min=1)
                 means.append(newest.sum(1) / count_B1)
+        if self.n_volatility:
+            at_mean_BK = level_BTF.new_zeros(len(level_BTF), self.n_volatility)
+            means.append(at_mean_BK if volatility_BK is None else volatility_BK)
         return self.layer(torch.cat(means, dim=-1))

@@ -33,8 +33,11 @@ class QuantileHead(nn.Module):
         nn.init.zeros_(self.delta.weight)
         nn.init.zeros_(self.delta.bias)
 
-    def forward(self, x_BC: Tensor, unit_quantiles: Tensor | None) -> Tensor:
-        """Quantiles of y/scale, (B, H, Q), float32; `unit_quantiles` (H, Q) or (B, H, Q) replaces the stored base."""
+    def forward(self, x_BC: Tensor, unit_quantiles: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Quantiles of y/scale (B, H, Q) and the log spread (B, H), float32.
+
+        `unit_quantiles` (H, Q) or (B, H, Q) replaces the stored base.
+        """
         base_BHQ = (self.base_HQ if unit_quantiles is None else unit_quantiles).float()
         if base_BHQ.dim() == 2:
             base_BHQ = base_BHQ[None]
@@ -45,5 +48,6 @@ class QuantileHead(nn.Module):
         gaps_BHG = base_BHQ.diff(dim=-1) * torch.exp(self.gap_limit * torch.tanh(gaps_BHG))
         below = gaps_BHG[..., : self.median_index].flip(-1).cumsum(-1).flip(-1)
         above = gaps_BHG[..., self.median_index :].cumsum(-1)
-        spread_BH1 = torch.exp(self.scale_limit * torch.tanh(log_scale_BH1 / self.scale_limit))
-        return spread_BH1 * torch.cat([middle - below, middle, middle + above], dim=-1)
+        log_spread_BH1 = self.scale_limit * torch.tanh(log_scale_BH1 / self.scale_limit)
+        unit_BHQ = torch.exp(log_spread_BH1) * torch.cat([middle - below, middle, middle + above], dim=-1)
+        return unit_BHQ, log_spread_BH1.squeeze(-1)

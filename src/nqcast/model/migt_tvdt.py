@@ -51,7 +51,8 @@ class MIGT_TVDT(nn.Module):
         self.variable_blocks = nn.ModuleList(VariableBlock(*block, gated=c.gate) for _ in range(c.n_variable_blocks))
         self.variable_norm = Norm(c.d_model)
         self.variable_pool = AttentionPool(c.d_model, c.n_heads, c.n_features, recent_first=False)
-        self.recent = RecentBars(c.n_features, c.recent_bars, c.recent_width) if c.recent_width else None
+        direct = (c.n_features, c.recent_bars, c.n_volatility or 0, c.recent_width)
+        self.recent = RecentBars(*direct) if c.recent_width else None
         limits = (c.scale_limit, c.median_limit, c.gap_limit)
         self.head = QuantileHead(c.d_model + c.recent_width, c.n_horizons, c.quantiles, limits)
 
@@ -62,6 +63,7 @@ class MIGT_TVDT(nn.Module):
         temporal_info: dict[str, Tensor] | None = None,
         scale_BH: Tensor | None = None,
         unit_quantiles: Tensor | None = None,
+        volatility_BK: Tensor | None = None,
     ) -> dict[str, Any]:
         """Forecast at the last bar of each window.
 
@@ -72,10 +74,11 @@ class MIGT_TVDT(nn.Module):
                 None leaves the clock out.
             scale_BH: positive scale in return units; None means 1.
             unit_quantiles: quantiles of y/scale, (H, Q) or (B, H, Q), instead of the stored base.
+            volatility_BK: the scale's own predictors in training deviations, K = n_volatility. None: at their mean.
 
         Returns:
-            "quantiles" (B, H, Q) float32 in return units, rising in Q; "norm_stats" the windows' "mean" and "std",
-            each (B, F), in the features' units.
+            "quantiles" (B, H, Q) float32 in return units, rising in Q; "log_spread" (B, H), by which they are wider
+            than the base, in nats; "norm_stats" the windows' "mean" and "std", each (B, F), in the features' units.
 
         Raises:
             ValueError: when the window's shape is not (B, context, n_features).
@@ -86,10 +89,11 @@ class MIGT_TVDT(nn.Module):
         summary_BD = self._summary(window, attention_mask_BT, temporal_info)
         with torch.autocast(features_BTF.device.type, enabled=False):
             if self.recent is not None:
-                summary_BD = torch.cat([summary_BD.float(), self.recent(window.level_BTF, attention_mask_BT)], dim=-1)
-            unit_BHQ = self.head(summary_BD, unit_quantiles)
+                direct_BR = self.recent(window.level_BTF, attention_mask_BT, volatility_BK)
+                summary_BD = torch.cat([summary_BD.float(), direct_BR], dim=-1)
+            unit_BHQ, log_spread_BH = self.head(summary_BD, unit_quantiles)
             quantiles_BHQ = unit_BHQ if scale_BH is None else unit_BHQ * scale_BH.float()[:, :, None]
-        return {"quantiles": quantiles_BHQ, "norm_stats": self._norm_stats(window)}
+        return {"quantiles": quantiles_BHQ, "log_spread": log_spread_BH, "norm_stats": self._norm_stats(window)}
 
     def _summary(self, window: Normalised, valid_BT: Tensor | None, clock_BT: dict[str, Tensor] | None) -> Tensor:
         """Tokens through time, then through variables, to one vector per window, (B, D)."""

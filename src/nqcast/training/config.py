@@ -42,6 +42,11 @@ class TrainConfig(BaseModel):
     sharpness_weight: float = Field(
         default=0.0, ge=0, description="Weight of the 80 % interval's width in the loss (ratio)."
     )
+    realized_weight: float = Field(
+        default=0.0,
+        ge=0,
+        description="Weight of an auxiliary loss: the spread also learns the horizon's realized volatility (ratio).",
+    )
     top_k: int = Field(default=3, ge=1, description="Checkpoints kept by val_loss, beside the latest (count).")
     every_minutes: float | None = Field(
         default=10.0,

@@ -43,6 +43,21 @@ def pinball_elements(predictions: Tensor, targets: Tensor, levels: Tensor) -> Te
     return torch.maximum(levels * error, (levels - 1.0) * error)
 
 
+def realized_loss(log_spread_BH: Tensor, realized_BH: Tensor) -> Tensor:
+    """Laplace quasi-likelihood of realized volatility, log s + v / s, elementwise (B, H); 0 where v is NaN.
+
+    The spread s that minimises its mean is the conditional mean of v: one return says little of the volatility that it
+    was drawn with, the path of its horizon says much (Andersen & Bollerslev, 1998, "Answering the skeptics").
+
+    Args:
+        log_spread_BH: log of the forecast spread, in nats.
+        realized_BH: realized volatility over the horizon, in the same units, of mean about 1.
+    """
+    defined_BH = torch.isfinite(realized_BH)
+    v_BH = torch.where(defined_BH, realized_BH, torch.zeros_like(realized_BH))
+    return torch.where(defined_BH, log_spread_BH + v_BH * torch.exp(-log_spread_BH), torch.zeros_like(log_spread_BH))
+
+
 class PinballLoss(nn.Module):
     """Mean pinball loss over levels and defined targets."""
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from nqcast.training import memory
-from nqcast.training.loss_functions import CombinedQuantileLoss
+from nqcast.training.loss_functions import CombinedQuantileLoss, realized_loss
 from nqcast.training.precision import Precision
 from nqcast.training.team import Portion, Team
 
@@ -20,16 +20,12 @@ Batch = dict[str, Any]
 log = logging.getLogger(__name__)
 
 
-def forecast(model: nn.Module, batch: Batch) -> Tensor:
-    """Quantiles (B, H, Q) in return units; the batch's optional keys are passed on when present."""
-    output = model(
-        batch["features"],
-        batch.get("attention_mask"),
-        batch.get("temporal_info"),
-        batch.get("scale"),
-        batch.get("unit_quantiles"),
-    )
-    return output["quantiles"]
+def forecast(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+    """The model's output, with "quantiles" (B, H, Q) in return units; optional keys are passed on when present."""
+    inputs = [batch.get(name) for name in ("attention_mask", "temporal_info", "scale", "unit_quantiles")]
+    if batch.get("volatility") is not None:
+        inputs.append(batch["volatility"])
+    return model(batch["features"], *inputs)
 
 
 @dataclass(frozen=True)
@@ -63,8 +59,9 @@ class Stepper:
         halve: bool = False,
         team: Team | None = None,
         rates: Callable[[], list[Tensor]] | None = None,
+        realized_weight: float = 0.0,
     ) -> None:
-        self.halve, self.splits, self.rates = halve, 1, rates
+        self.halve, self.splits, self.rates, self.realized_weight = halve, 1, rates, realized_weight
         self.team = team or Team()
         self.network = self.team.network(model)
         self.model, self.optimizer, self.loss = model, optimizer, loss
@@ -147,8 +144,8 @@ class Stepper:
                 with self._dropout(first_index + share.micro, share.piece):
                     for i, part in enumerate(pieces):
                         with team.backward(share is own.shares[-1] and i == len(pieces) - 1):
-                            micro_loss = self._loss_sum(part, network)
-                            scaled = self.scaler.scale(micro_loss / count.clamp(min=1))
+                            micro_loss, objective = self._loss_sum(part, network)
+                            scaled = self.scaler.scale(objective / count.clamp(min=1))
                             (scaled if team.loss_factor == 1 else scaled * team.loss_factor).backward()
                         losses[share.unit] += micro_loss.detach()
                 team.unit_done(self.parameters, share)
@@ -165,15 +162,24 @@ class Stepper:
             raise memory.OutOfMemoryError(memory.explanation(self.model, batches[0], self.splits))
         return None
 
-    def _loss_sum(self, batch: Batch, network: nn.Module) -> Tensor:
-        """Loss on y/scale, summed over the micro-batch's defined targets, in float32."""
+    def _loss_sum(self, batch: Batch, network: nn.Module) -> tuple[Tensor, Tensor]:
+        """Loss on y/scale, and what is minimised: both summed over the micro-batch's defined targets, in float32."""
         with self.precision.autocast():
-            q_hat_BHQ = forecast(network, batch)
-        q_hat_BHQ, targets_BH = q_hat_BHQ.float(), batch["targets"].float()
+            output = forecast(network, batch)
+        q_hat_BHQ, targets_BH = output["quantiles"].float(), batch["targets"].float()
         if batch.get("scale") is not None:
             scale_BH = batch["scale"].float()
             q_hat_BHQ, targets_BH = q_hat_BHQ / scale_BH[..., None], targets_BH / scale_BH
-        return self.loss.elements(q_hat_BHQ, targets_BH)["total"].sum()
+        loss = self.loss.elements(q_hat_BHQ, targets_BH)["total"].sum()
+        if not self.realized_weight:
+            return loss, loss
+        if "realized" not in batch or "log_spread" not in output:
+            raise ValueError(
+                "expected `realized` in the batch and `log_spread` from the model, found one without: set "
+                "train.realized_weight=0, or take NQDataModule and MIGT_TVDT"
+            )
+        realized_BH = batch["realized"].masked_fill(~torch.isfinite(targets_BH), torch.nan)
+        return loss, loss + self.realized_weight * realized_loss(output["log_spread"].float(), realized_BH).sum()
 
     def _dropout(self, index: int, piece: int) -> "_SeededDropout":
         return _SeededDropout(self.seed, index, piece, self._device)

@@ -47,7 +47,8 @@ class Trainer:
     """Trains a quantile model and keeps everything needed to go on after any interruption.
 
     Args:
-        model: module called as model(features, attention_mask, temporal_info, scale, unit_quantiles), returning
+        model: module called as model(features, attention_mask, temporal_info, scale, unit_quantiles), and with the
+            batch's volatility where there is one, returning
             {"quantiles": (B, H, Q) in return units}.
         config: settings of the run.
         train_loader: iterable of batches with `__len__`; `set_epoch(epoch)` is called when it exists.
@@ -97,7 +98,7 @@ class Trainer:
         rates = (lambda: self.scheduler.rates_at(self.tally.batches)) if self.deferred else None
         step = (self.model, self.optimizer, loss, self.precision, config.clip_norm, config.seed)
         compile_regions(self.model, config.compile, self.device)
-        self.stepper = Stepper(*step, halve, self.team, rates)
+        self.stepper = Stepper(*step, halve, self.team, rates, config.realized_weight)
         self.store = CheckpointStore(self.output_dir, config.top_k)
         self.metrics_log = MetricsLog(self.output_dir, self.team.writes)
         self._stop_requested = False

@@ -88,7 +88,7 @@ def _shared_sums(
 def _forecast(model: nn.Module, batch: Batch, precision: Precision) -> Tensor:
     try:
         with precision.autocast():
-            return forecast(model, batch)
+            return forecast(model, batch)["quantiles"]
     except RuntimeError as error:
         if not is_out_of_memory(error):
             raise

@@ -69,7 +69,7 @@ def train_model(
     from nqcast.experiment.recipe import agreed
     from nqcast.experiment.training_run import TrainingRun
 
-    configs = agreed(model, train, tuple(quantiles), scale["scalars"]["config"]["kind"])
+    configs = agreed(model, train, tuple(quantiles), scale)
     return TrainingRun(feature_table, splits, scale, data_card, *configs).train(run_directory)
 
 
