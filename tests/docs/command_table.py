@@ -1,0 +1,129 @@
+"""What runs each command of the docs; `test_commands.py` holds the docs and this table together."""
+
+from __future__ import annotations
+
+# Run by tests/docs/test_walked_pages.py, page by page and in the order of the page, in a copy of the project: the
+# command as the page has it, and as the toy environment has it (None: as it stands).
+RUN_HERE: dict[str, dict[str, str | None]] = {
+    "docs/own_bars.md": {
+        "kedro run --pipelines ingest,features --env nq --params bars=my_bars.csv": None,
+    },
+    "docs/tutorial.md": {
+        "make demo": "make -o .venv/.installed demo ARGS='--env test'",
+        "source .venv/bin/activate": None,
+        "kedro run --pipeline forecast": "kedro run --pipeline forecast --env test",
+    },
+    "docs/gpu.md": {
+        'python -c "import torch; print(torch.__version__, torch.cuda.is_available())"': None,
+    },
+    "docs/another_instrument.md": {
+        "mkdir conf/es": None,
+        "cp conf/nq/*.yml conf/es/": None,
+        "sed -i.bak 's#/nq$#/es#' conf/es/globals.yml && rm conf/es/globals.yml.bak": None,
+        "kedro run --pipelines ingest,features --env es --params bars=es.csv": None,
+    },
+}
+
+_TOY = "tests/test_run.py::test_the_whole_road_ends_in_scores_for_every_forecaster"
+_AGAIN = "tests/test_run.py::test_same_seed_same_metrics_and_train_needs_features_alone"
+_SCORING = "tests/test_run.py::test_every_scoring_of_the_test_split_is_counted"
+_VIZ = "tests/test_tools.py::test_viz_shows_the_pipelines_before_anything_has_run"
+_BARS = "tests/test_real_bars.py::test_a_csv_export_gives_the_same_features"
+_FORECAST = "tests/test_forecast_run.py::test_the_pipeline_writes_table_picture_and_page_and_prints_the_forecast"
+_FOLDS = "tests/test_experiment_runs.py::test_all_folds_join_into_one_scored_record"
+_ABLATION = "tests/test_experiment_runs.py::test_ablations_end_in_a_table_with_an_interval_for_every_variant"
+_PROOF = "tests/experiment/test_leak_proof.py::test_the_simulated_market_is_proved_in_every_half"
+_RESUME = "tests/faults/test_killing.py::test_twenty_killed_runs_go_on_to_twenty_bit_equal_ends"
+_CHAMPION = "tests/tracking/test_registry.py::test_a_served_model_answers_a_request_with_the_forecast_of_the_checkpoint"
+_HERE = "tests/docs/test_walked_pages.py::test_the_tutorial_ends_in_a_report_a_forecast_and_a_tracked_run"
+_HOOKS = "tests/docs/test_hooks.py::test_the_hooks_pass_on_a_clean_tree_and_see_what_is_wrong"
+
+# Commands that another test runs, or one like it: the same pipeline or target, other values. Several tests stand with a
+# blank between them.
+RUN_ELSEWHERE: dict[str, str] = {
+    "kedro run": _TOY,
+    "kedro run --env nq --params bars=FILE": _TOY,
+    "kedro run --env nq --params bars=my_bars.csv": _TOY,
+    "kedro run --env es --params bars=es.csv": _TOY,
+    "kedro run --from-nodes predict_test": "tests/test_run.py::test_a_run_can_start_in_the_middle",
+    "kedro run --pipelines ingest,features --env nq --params bars=FILE": _BARS,
+    "kedro run --pipelines ingest,features --env nq --params bars=my_bars.csv,features.volume=false,"
+    "ingest.max_quarantined_share=0.02": "tests/test_real_bars.py::test_a_five_minute_file_without_volume_is_taken",
+    "kedro run --pipelines ingest,features --env nq --params bars=nq.dbn.zst": (
+        "tests/test_real_bars.py::test_databento_files_go_through_ingest_and_features"
+    ),
+    "kedro run --pipeline train": _AGAIN,
+    "kedro run --pipeline train --params train.resume=never": _AGAIN,
+    "kedro run --pipeline train --params train.epochs=2,model.size=test": _AGAIN,
+    "kedro run --pipeline train --params train.epochs=6": _AGAIN,
+    "kedro run --pipeline train --params train.every_minutes=2": (
+        "tests/training/test_trainer.py::test_checkpoints_by_time_are_written_inside_an_epoch"
+    ),
+    "kedro run --pipelines train,evaluate --params train.seed=1": (
+        "tests/test_run.py::test_the_calibration_is_of_the_checkpoint_beside_it_and_of_no_other"
+    ),
+    "kedro run --pipelines features,train,evaluate": _TOY,
+    "kedro run --pipeline evaluate": _SCORING,
+    "kedro run --pipeline evaluate --params evaluate.baselines=full": (
+        f"{_SCORING} "
+        "tests/evaluation/test_baselines.py::test_garch_is_calibrated_on_a_garch_market_and_follows_its_volatility "
+        "tests/evaluation/test_baselines.py::test_lightgbm_learns_what_only_a_feature_says"
+    ),
+    "kedro run --pipeline forecast": _FORECAST,
+    "kedro run --pipeline forecast --env nq --params bars=FILE": _FORECAST,
+    "kedro run --pipeline forecast --env nq --params bars=my_bars.csv": _FORECAST,
+    "kedro run --pipeline forecast --env es --params bars=es.csv": _FORECAST,
+    "kedro run --pipeline forecast --env nq --params bars=FILE,forecast.max_age_minutes=10": (
+        "tests/test_forecast_run.py::test_a_refusal_ends_the_run_with_its_reason"
+    ),
+    "kedro run --pipeline forecast --params forecast.as_of=2020-01-15T15:00:00Z": (
+        "tests/test_forecast_run.py::test_a_refusal_ends_the_run_with_its_reason"
+    ),
+    "kedro run --pipeline sweep --env nq --params bars=FILE": (
+        "tests/test_forecast_run.py::test_a_sweep_writes_every_anchor_of_the_file"
+    ),
+    "kedro run --pipeline features_many --params bars=FOLDER": (
+        "tests/symbols/test_features_many.py::test_processes_give_the_bits_of_one_symbol_and_what_is_done_is_skipped"
+    ),
+    "kedro run --pipeline walk_forward": _FOLDS,
+    "kedro run --pipeline walk_forward --env nq --params bars=FILE": _FOLDS,
+    "kedro run --pipeline walk_forward --params walk_forward.mode=rolling,walk_forward.folds=6": _FOLDS,
+    "kedro run --pipeline ablation": _ABLATION,
+    "kedro run --pipeline ablation --params ablation.train.epochs=6": _ABLATION,
+    "kedro viz run": _VIZ,
+    "kedro jupyter lab": "tests/test_tools.py::test_a_kernel_of_kedro_jupyter_has_the_catalog_ready",
+    "make demo": _TOY,
+    "make mlflow": _HERE,
+    "make docs": "tests/docs/test_site.py::test_the_site_is_built_without_network_torch_or_warning",
+    "make replay-metrics": (
+        "tests/tracking/test_with_mlflow.py::test_what_an_outage_in_mid_run_held_back_arrives_once_by_replay"
+    ),
+    "make prove-no-leak": _PROOF,
+    "make prove-no-leak bars=FILE": _PROOF,
+    "make soak": _RESUME,
+    "python -m nqcast.forecast.export data/06_models/checkpoint network.pt2": (
+        "tests/forecast/test_export.py::test_the_command_exports_the_newest_checkpoint"
+    ),
+    "export MLFLOW_TRACKING_URI=sqlite:///data/09_tracking/mlflow.db": _CHAMPION,
+    "mlflow models serve -m models:/nqcast@champion --env-manager local --host 127.0.0.1 --port 5001": _CHAMPION,
+    "curl -H 'Content-Type: application/json' -d @request.json http://127.0.0.1:5001/invocations": _CHAMPION,
+    "python -m pytest -q tests/data/test_features.py": (
+        "tests/docs/test_extending.py::test_the_feature_of_the_page_passes_the_questions_that_all_features_are_asked"
+    ),
+    "python -m pytest -q tests/evaluation/test_baselines.py": (
+        "tests/docs/test_extending.py::test_the_baseline_of_the_page_can_be_asked_for_by_name"
+    ),
+    "python -m pytest -q tests/data/test_targets.py": "tests/data/test_targets.py",
+    "source .venv/bin/activate": _HERE,
+    "pre-commit install": _HOOKS,
+}
+
+# Blocks of Python: run here after the tutorial, or by another test.
+PYTHON_AFTER_THE_TUTORIAL = ("README.md", "docs/forecast_and_serve.md")
+PYTHON_ELSEWHERE = {
+    "docs/add_a_feature.md": (
+        "tests/docs/test_extending.py::test_the_feature_of_the_page_passes_the_questions_that_all_features_are_asked"
+    ),
+    "docs/add_a_baseline.md": "tests/docs/test_extending.py::test_the_baseline_of_the_page_can_be_asked_for_by_name",
+    "notebooks/README.md": "tests/test_tools.py::test_a_kernel_of_kedro_jupyter_has_the_catalog_ready",
+}
