@@ -106,10 +106,10 @@ def test_a_killed_rank_starts_again_from_the_last_checkpoint_and_the_end_is_the_
 def test_a_hung_rank_ends_the_run_with_its_stack_and_is_not_started_again(launched: Launch, tmp_path: Path) -> None:
     begun = time.monotonic()
     with pytest.raises(RunEndedError, match=r"silence for longer than train\.hang_minutes") as ended:
-        launched({"name": "hung", "trouble": (7, "hang")}, hang_minutes=0.05)
+        launched({"name": "hung", "trouble": (7, "hang")}, hang_minutes=0.25)
     assert "hang_here" in str(ended.value) and "stack_rank_1.txt" in str(ended.value)
     assert "hang_here" in (tmp_path / "ranks" / "stack_rank_1.txt").read_text()
-    assert time.monotonic() - begun < 60
+    assert time.monotonic() - begun < 90
     assert starts(tmp_path) == 2
 
 

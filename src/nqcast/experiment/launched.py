@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -34,4 +35,5 @@ def train_launched(run: TrainingRun, directory: Path, processes: int) -> list[di
     found = CheckpointStore(directory, run.config.top_k).newest_verified()
     if found is None:
         raise RuntimeError(f"training left no whole checkpoint in {directory}: see the log above for its reason")
+    shutil.rmtree(folder, ignore_errors=True)  # inputs and empty stack files: of no more use
     return list(found[1].state["progress"]["history"])
