@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -19,7 +20,7 @@ from tests.docs.command_table import PYTHON_AFTER_THE_TUTORIAL, RUN_HERE
 from tests.kedro_command import PROJECT, environment
 from tests.test_tools import free_port
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # a minute in all; more on a machine with other work
 
 
 @pytest.fixture(scope="module")
@@ -46,17 +47,17 @@ def at_home(copy: Path) -> dict[str, str]:
 def walked(page: str, copy: Path) -> str:
     """What a shell prints that is given the blocks of the page in order."""
     script = "\n".join(as_script(block) for block in blocks_of(PROJECT / page) if block.excuse is None)
-    done = subprocess.run(
-        ["bash", "-euc", script],
-        cwd=copy,
-        env=at_home(copy),
-        capture_output=True,
-        text=True,
-        timeout=280,
-        check=False,
-    )
-    assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
-    return done.stdout + done.stderr
+    with subprocess.Popen(
+        ["bash", "-euc", script], cwd=copy, env=at_home(copy), stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        text=True, start_new_session=True,
+    ) as shell:  # fmt: skip
+        try:
+            said = shell.communicate(timeout=800)[0]
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(shell.pid, signal.SIGKILL)  # nothing of an unfinished page goes on
+    assert shell.returncode == 0, said[-4000:]
+    return said
 
 
 def as_script(block: Block) -> str:
