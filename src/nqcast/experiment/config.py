@@ -1,12 +1,13 @@
-"""Parameters of the walk-forward and of the ablations; imports neither torch nor matplotlib."""
+"""Parameters of walk-forward, ablations and tuning; imports neither torch nor matplotlib."""
 
 from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from nqcast.data.config import ScaleConfig
+from nqcast.experiment.search_space import Space
 from nqcast.model.config import ModelConfig
 from nqcast.training.config import TrainConfig
 
@@ -77,3 +78,47 @@ class AblationConfig(BaseModel):
         if "base" in variants:
             raise ValueError("expected any name but 'base', which is the configured model: rename the variant")
         return variants
+
+
+class TuneConfig(BaseModel):
+    """What is searched, for how long, and by which number; the validation split judges, never the test split."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    trials: int = Field(default=20, ge=1, description="Trials that end, pruned ones included, failed ones not (count).")
+    seed: int = Field(default=0, ge=0, description="Seed of the draws; all trials train with train.seed.")
+    sampler: Literal["tpe", "random"] = Field(
+        default="tpe", description="tpe: tree-structured Parzen estimator after startup_trials random ones."
+    )
+    startup_trials: int = Field(default=6, ge=1, description="Random trials before estimating and pruning (count).")
+    prune: bool = Field(
+        default=True, description="End a trial after an epoch whose objective is worse than the median of the others."
+    )
+    prune_from_epoch: int = Field(default=1, ge=1, description="First epoch after which a trial may end early.")
+    objective: Literal["val_loss", "val_loss_returns"] = Field(
+        default="val_loss",
+        description="Least value over a trial's epochs that counts: loss over the scale, or in return units.",
+    )
+    try_configured: bool = Field(
+        default=True, description="The first trial is the configured values, where the space holds them."
+    )
+    most_failures: int = Field(
+        default=10, ge=0, description="Trials that may fail by themselves, such as a width that heads do not divide."
+    )
+    train: dict[str, Any] = Field(
+        default_factory=dict, description="Fields of train.* that differ in all trials, such as epochs."
+    )
+    space: Space = Field(
+        default_factory=dict,
+        description="Parameters of model.*, train.* and scale.* by name: {low, high, log, step} or {choices: [...]}.",
+    )
+
+    @model_validator(mode="after")
+    def _one_unit(self) -> TuneConfig:
+        scaled = [name for name in self.space if name.startswith("scale.")]
+        if scaled and self.objective == "val_loss":
+            raise ValueError(
+                f"expected objective val_loss_returns where {', '.join(scaled)} varies, found val_loss, which is in "
+                "units of the scale: set tune.objective=val_loss_returns"
+            )
+        return self
