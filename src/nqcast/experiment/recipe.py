@@ -60,11 +60,15 @@ class Recipe:
         data_card: dict[str, Any],
         root: Path,
         warm_start: dict[str, Any] | None = None,
+        logger: Any = None,
     ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-        """Fit the scale, train below `root`; returns the checkpoint artifact and the history, one dict per epoch."""
+        """Fit the scale, train below `root`; returns the checkpoint artifact and the history, one dict per epoch.
+
+        `logger` has log(dict, step=…), called after every epoch.
+        """
         state = scale_state(features, splits, self.scale, self.quantiles)
         configs = agreed(self.model, self.train, self.quantiles, state)
-        return TrainingRun(features, splits, state, data_card, *configs, warm_start).train(root)
+        return TrainingRun(features, splits, state, data_card, *configs, warm_start).train(root, logger)
 
     def dump(self) -> dict[str, Any]:
         """All settings as JSON-able values."""

@@ -68,8 +68,10 @@ class TrainingRun:
             content["warm_start"] = self.warm_start["metadata"]["fingerprint"]
         return content
 
-    def train(self, root: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    def train(self, root: Path, logger: Any = None) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         """Train below `root`; returns the checkpoint artifact and the history, one dict per epoch.
+
+        `logger` has log(dict, step=…), called after every epoch where one process trains; what it raises ends the run.
 
         Raises:
             OtherRunUnfinishedError: the latest run below `root` was stopped before its end and is another one.
@@ -77,9 +79,9 @@ class TrainingRun:
             TrainingInterruptedError: someone else asked the Trainer to stop.
         """
         with deterministic_kernels(self.config.deterministic):
-            return self._train(root, root / self.fingerprint)
+            return self._train(root, root / self.fingerprint, logger)
 
-    def _train(self, root: Path, directory: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    def _train(self, root: Path, directory: Path, follower: Any) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         if self.config.resume == "auto":
             refuse_other_unfinished(root, directory, self.content)
         processes = processes_here(self.config)
@@ -88,19 +90,23 @@ class TrainingRun:
 
             history = train_launched(self, directory, processes)
         else:
-            history = self.train_here(directory)
+            history = self.train_here(directory, follower=follower)
         best = CheckpointStore(directory, self.config.top_k).best_verified()
         if best is None:
             raise RuntimeError(f"training left no whole checkpoint in {directory}: see the log above for its reason")
         return self._artifact(best), history
 
-    def train_here(self, directory: Path, team: Team | None = None) -> list[dict[str, Any]]:
+    def train_here(self, directory: Path, team: Team | None = None, follower: Any = None) -> list[dict[str, Any]]:
         """Train in `directory`, in this process, alone or as one rank of a team; returns the history.
+
+        `follower` is the Trainer's logger.
 
         Raises RunStopped or TrainingInterruptedError like `train`.
         """
         team = team or Team()
-        trainer = create_trainer(self._start(), self.config, self._data_module(), directory, team=team)
+        trainer = create_trainer(
+            self._start(), self.config, self._data_module(), directory, logger=follower, team=team
+        )
         trainer.reference_losses["constants"] = self._constant_losses()
         logger.info("run directory %s; %s", directory, trainer.model.summary())
         card = carded(directory, self.content) if team.writes else nullcontext()
