@@ -12,7 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from nqcast.backtest.config import BacktestConfig
 from nqcast.data.config import LEVELS, FeaturesConfig, ScaleConfig, SplitConfig
 from nqcast.evaluation.config import EvaluateConfig
-from nqcast.experiment.config import AblationConfig, WalkForwardConfig
+from nqcast.experiment.config import AblationConfig, TuneConfig, WalkForwardConfig
+from nqcast.experiment.search_space import check_space
 from nqcast.forecast.config import ForecastConfig
 from nqcast.market.config import IngestConfig
 from nqcast.model.config import ModelConfig
@@ -47,6 +48,7 @@ class Parameters(BaseModel):
     forecast: ForecastConfig = ForecastConfig()
     walk_forward: WalkForwardConfig = WalkForwardConfig()
     ablation: AblationConfig = AblationConfig()
+    tune: TuneConfig = TuneConfig()
     backtest: BacktestConfig = BacktestConfig()
     tracking: TrackingConfig = TrackingConfig()
 
@@ -83,9 +85,11 @@ class Parameters(BaseModel):
 
     @model_validator(mode="after")
     def _changes_fit(self) -> Parameters:
-        """Fields that folds and variants change are fields of the groups that they change, and fit them."""
-        for group, changes in (("walk_forward", self.walk_forward.train), ("ablation", self.ablation.train)):
-            _changed(f"{group}.train", self.train, changes)
+        """Fields that folds, variants and trials change are fields of the groups that they change, and fit them."""
+        for group in ("walk_forward", "ablation", "tune"):
+            _changed(f"{group}.train", self.train, getattr(self, group).train)
+        configs = {"scale": self.scale, "model": self.model, "train": self.train}
+        check_space(self.tune.space, configs, self.split.context)
         for name, variant in self.ablation.variants.items():
             where = f"ablation.variants.{name}"
             _changed(f"{where}.scale", self.scale, variant.scale)

@@ -2,7 +2,7 @@
 
 from kedro.pipeline import Pipeline
 
-from nqcast.pipelines import ablation, backtest, evaluate, features, features_many, forecast, ingest, sweep, train, walk_forward
+from nqcast.pipelines import ablation, backtest, evaluate, features, features_many, forecast, ingest, sweep, train, tune, walk_forward
 
 
 def register_pipelines() -> dict[str, Pipeline]:
@@ -20,6 +20,7 @@ def register_pipelines() -> dict[str, Pipeline]:
         "sweep": sweep.create_pipeline(),
         "walk_forward": walk_forward.create_pipeline(),
         "ablation": ablation.create_pipeline(),
+        "tune": tune.create_pipeline(),
         "backtest": backtest.create_pipeline(),
         "backtest_walk_forward": backtest.create_walk_forward_pipeline(),
     }
