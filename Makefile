@@ -48,6 +48,9 @@ mlflow: $(STAMP)  ## look at the tracked runs, on loopback
 docs: $(STAMP)  ## the site of the documentation in build/site, without network
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build -q --strict $(ARGS)
 
+bench: $(STAMP)  ## measure speed and memory, each figure beside something of the same run; ARGS=--quick: ten minutes
+	$(BIN)/python -m benchmarks $(ARGS)
+
 viz-build: $(STAMP)  ## the pipelines and data as static pages in build/, for any web server
 	$(BIN)/kedro viz build --include-previews $(ARGS)
 
