@@ -14,7 +14,7 @@ from kedro.io import DataCatalog, DatasetError
 from rich.console import Console
 
 from nqcast.parameters import check_parameters
-from nqcast.stopping import RunEndedError
+from nqcast.stopping import RunAlarmed, RunEndedError
 from nqcast.storage import StorageError
 
 
@@ -63,6 +63,35 @@ class SummaryHook:
         width = max(len(name) for name, _ in rows) + 2
         lines = [f"  {name:<{width}}{_relative(path, Path(run_params['project_path']))}" for name, path in rows]
         console.print("\n".join(["what this run wrote:", *lines]), markup=False, highlight=False, soft_wrap=True)
+
+
+class AlarmHook:
+    """Gives a complete run the exit status that its result asks for.
+
+    An entry that is saved with an `exit_status` other than 0 wants to be noticed by whoever started the run: a
+    scheduler reads no tables. Everything is written, shown and tracked first.
+    """
+
+    def __init__(self) -> None:
+        self._status = 0
+
+    @hook_impl
+    def before_pipeline_run(self) -> None:
+        """Start without an alarm: one process may run several sessions."""
+        self._status = 0
+
+    @hook_impl
+    def after_dataset_saved(self, data: Any) -> None:
+        """Remember the gravest status that was saved."""
+        status = data.get("exit_status") if isinstance(data, dict) else None
+        if isinstance(status, int):
+            self._status = max(self._status, status)
+
+    @hook_impl(trylast=True)
+    def after_pipeline_run(self) -> None:
+        """Raise RunAlarmed once the run is over and its summary printed."""
+        if self._status:
+            raise RunAlarmed(self._status)
 
 
 def show_bad_input_in_one_line() -> None:

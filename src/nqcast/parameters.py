@@ -17,6 +17,7 @@ from nqcast.experiment.search_space import check_space
 from nqcast.forecast.config import ForecastConfig
 from nqcast.market.config import IngestConfig
 from nqcast.model.config import ModelConfig
+from nqcast.monitoring.config import MonitorConfig
 from nqcast.symbols.config import PartitionsConfig
 from nqcast.tracking.config import TrackingConfig
 from nqcast.training.config import TrainConfig
@@ -50,6 +51,7 @@ class Parameters(BaseModel):
     ablation: AblationConfig = AblationConfig()
     tune: TuneConfig = TuneConfig()
     backtest: BacktestConfig = BacktestConfig()
+    monitor: MonitorConfig = MonitorConfig()
     tracking: TrackingConfig = TrackingConfig()
 
     @field_validator("quantiles")

@@ -2,7 +2,20 @@
 
 from kedro.pipeline import Pipeline
 
-from nqcast.pipelines import ablation, backtest, evaluate, features, features_many, forecast, ingest, sweep, train, tune, walk_forward
+from nqcast.pipelines import (
+    ablation,
+    backtest,
+    evaluate,
+    features,
+    features_many,
+    forecast,
+    ingest,
+    monitor,
+    sweep,
+    train,
+    tune,
+    walk_forward,
+)
 
 
 def register_pipelines() -> dict[str, Pipeline]:
@@ -23,6 +36,7 @@ def register_pipelines() -> dict[str, Pipeline]:
         "tune": tune.create_pipeline(),
         "backtest": backtest.create_pipeline(),
         "backtest_walk_forward": backtest.create_walk_forward_pipeline(),
+        "monitor": monitor.create_pipeline(),
     }
     pipelines["__default__"] = pipelines["ingest"] + pipelines["features"] + pipelines["train"] + pipelines["evaluate"]
     return pipelines

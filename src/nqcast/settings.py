@@ -3,7 +3,7 @@
 from omegaconf.resolvers import oc
 
 from nqcast.config_guard import GuardedConfigLoader
-from nqcast.hooks import ParameterHook, SummaryHook
+from nqcast.hooks import AlarmHook, ParameterHook, SummaryHook
 from nqcast.parameters import with_defaults
 from nqcast.progress_hook import ProgressHook
 from nqcast.signal_hook import SignalHook
@@ -17,6 +17,7 @@ HOOKS = (
     _TRACKING,
     ProgressHook(),
     SummaryHook(),
+    AlarmHook(),
     SignalHook(close=_TRACKING.close_as_killed),
     StorageHook(),
 )

@@ -17,6 +17,14 @@ class RunStopped(SystemExit):
         self.number = number
 
 
+LIMIT_CROSSED = 3
+"""Exit status of a run that is complete and whose result is an alarm, such as a control limit that was crossed."""
+
+
+class RunAlarmed(SystemExit):
+    """The run is complete, everything is written, and its result wants attention."""
+
+
 class RunEndedError(RuntimeError):
     """A run cannot go on for a reason that its message explains; nothing in the program is broken."""
 

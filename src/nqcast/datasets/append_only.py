@@ -20,7 +20,7 @@ Record = dict[str, Any]
 
 
 class AppendOnlyLogDataset(AbstractDataset):
-    """save(record) appends one durable line; load() gives all records, oldest first, [] before the first."""
+    """save(record) appends one durable line, an empty record none; load() gives all, oldest first, [] before any."""
 
     def __init__(self, *, filepath: str, metadata: dict[str, Any] | None = None) -> None:
         """
@@ -35,7 +35,8 @@ class AppendOnlyLogDataset(AbstractDataset):
         return read_records(Path(self._filepath))
 
     def save(self, data: Record) -> None:
-        append_record(Path(self._filepath), data)
+        if data != {}:
+            append_record(Path(self._filepath), data)
 
     def preview(self) -> JSONPreview:
         """The last twenty records for kedro-viz."""

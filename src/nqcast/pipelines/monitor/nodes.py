@@ -1,0 +1,49 @@
+"""The newest bars and outcomes against training. Bars and features of the newest file stay in memory."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from nqcast.data.config import FeaturesConfig, SplitConfig
+from nqcast.evaluation.config import EvaluateConfig
+from nqcast.market.config import IngestConfig
+from nqcast.monitoring.config import MonitorConfig
+
+
+def read_newest(raw_bars: pd.DataFrame, ingest: IngestConfig, of_features: FeaturesConfig) -> pd.DataFrame:
+    """Features of the newest bars, made as `ingest` and `features` make them, and written nowhere."""
+    from nqcast.data.features import build_features
+    from nqcast.market.ingest import build_bars
+
+    checked = ingest.model_copy(update={"volume": ingest.volume and of_features.volume})
+    return build_features(build_bars(raw_bars, checked).bars, of_features)
+
+
+def compare_with_training(
+    newest: pd.DataFrame,
+    features: pd.DataFrame,
+    splits: pd.DataFrame,
+    checkpoint: dict[str, Any],
+    calibration: dict[str, Any],
+    split: SplitConfig,
+    config: MonitorConfig,
+    evaluate: EvaluateConfig,
+) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Any], dict[str, Any]]:
+    """Checks, rolling figures, the report (exit_status ends the run), and a record where test anchors were scored."""
+    from nqcast.evaluation.use_count import use_record
+    from nqcast.monitoring.compare import Trained, monitor
+
+    done = monitor(newest, Trained(features, splits, checkpoint, calibration), split, config, evaluate)
+    test = splits.loc[splits["split"] == "test", "ts"]
+    scored = int(newest["ts"].iloc[done.positions].isin(test).sum())
+    record = {**use_record(checkpoint, scored, evaluate), "monitor": True} if scored else {}
+    return done.checks, done.rolling, done.report, record
+
+
+def draw_monitor(checks: pd.DataFrame, rolling: pd.DataFrame) -> Any:
+    """Drift, coverage and skill with their limits (a matplotlib Figure, imported only here)."""
+    from nqcast.monitoring.figure import draw_monitor
+
+    return draw_monitor(checks, rolling)
