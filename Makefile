@@ -7,7 +7,7 @@ STAMP  := $(VENV)/.installed
 PYTEST := OMP_NUM_THREADS=1 MPLBACKEND=Agg $(BIN)/python -m pytest -n 2 --dist loadfile
 ARGS   ?=
 
-.PHONY: help setup demo test check lint lock mlflow docs viz-build replay-metrics prove-no-leak soak clean
+.PHONY: help setup demo test check lint lock mlflow docs bench viz-build replay-metrics prove-no-leak soak clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
