@@ -46,7 +46,8 @@ def make_trainer(case: dict, directory: Path, team: object = None, poison: objec
     torch.manual_seed(11)
     config = TrainConfig(**case["train"])
     loaders = TinyLoader(140, 16, config.seed, poison), TinyLoader(70, 16, None)
-    return Trainer(TinyModel(case.get("dropout", 0.2)), config, *loaders, directory, "cpu", None, team)
+    device = getattr(team, "device", "cpu")
+    return Trainer(TinyModel(case.get("dropout", 0.2)), config, *loaders, directory, device, None, team)
 
 
 def main() -> int:
