@@ -32,6 +32,7 @@ _BARS = "tests/test_real_bars.py::test_a_csv_export_gives_the_same_features"
 _FORECAST = "tests/test_forecast_run.py::test_the_pipeline_writes_table_picture_and_page_and_prints_the_forecast"
 _FOLDS = "tests/test_experiment_runs.py::test_all_folds_join_into_one_scored_record"
 _ABLATION = "tests/test_experiment_runs.py::test_ablations_end_in_a_table_with_an_interval_for_every_variant"
+_TUNE = "tests/test_tuning_run.py::test_the_same_command_goes_on_and_a_cut_trial_is_replaced"
 _PROOF = "tests/experiment/test_leak_proof.py::test_the_simulated_market_is_proved_in_every_half"
 _RESUME = "tests/faults/test_killing.py::test_twenty_killed_runs_go_on_to_twenty_bit_equal_ends"
 _CHAMPION = "tests/tracking/test_registry.py::test_a_served_model_answers_a_request_with_the_forecast_of_the_checkpoint"
@@ -90,6 +91,11 @@ RUN_ELSEWHERE: dict[str, str] = {
     "kedro run --pipeline walk_forward --params walk_forward.mode=rolling,walk_forward.folds=6": _FOLDS,
     "kedro run --pipeline ablation": _ABLATION,
     "kedro run --pipeline ablation --params ablation.train.epochs=6": _ABLATION,
+    "kedro run --pipeline tune --params tune.trials=5": _TUNE,
+    "kedro run --pipeline tune --params tune.trials=20": _TUNE,
+    "kedro run --pipeline train --config data/06_models/tuned_parameters.yml": (
+        "tests/test_tuning_run.py::test_train_takes_the_best_parameters_from_their_file"
+    ),
     "kedro viz run": _VIZ,
     "kedro jupyter lab": "tests/test_tools.py::test_a_kernel_of_kedro_jupyter_has_the_catalog_ready",
     "make demo": _TOY,
@@ -103,6 +109,12 @@ RUN_ELSEWHERE: dict[str, str] = {
     "make soak": _RESUME,
     "python -m nqcast.forecast.export data/06_models/checkpoint network.pt2": (
         "tests/forecast/test_export.py::test_the_command_exports_the_newest_checkpoint"
+    ),
+    "python -m nqcast.forecast.export data/06_models/checkpoint network.onnx": (
+        "tests/forecast/test_onnx_file.py::test_the_ending_of_the_file_chooses_the_format"
+    ),
+    "python -m nqcast.forecast.export data/06_models/checkpoint network.onnx": (
+        "tests/forecast/test_onnx_file.py::test_the_ending_of_the_file_chooses_the_format"
     ),
     "export MLFLOW_TRACKING_URI=sqlite:///data/09_tracking/mlflow.db": _CHAMPION,
     "mlflow models serve -m models:/nqcast@champion --env-manager local --host 127.0.0.1 --port 5001": _CHAMPION,

@@ -121,7 +121,8 @@ def unknown_parts(command: str) -> list[str]:
         return []
     from kedro.framework.cli.project import project_group
 
-    options = project_group.commands["run"].make_context("run", words[2:]).params
+    line = re.sub(r"--config \S+", "", " ".join(words[2:]))  # a file that a run writes
+    options = project_group.commands["run"].make_context("run", line.split()).params
     wanted = [*(options["pipelines"] or ()), *filter(None, [options["pipeline"]])]
     unknown = [name for name in wanted if name not in register_pipelines()]
     nodes = {node.name for pipeline in register_pipelines().values() for node in pipeline.nodes}
