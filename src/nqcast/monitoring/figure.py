@@ -34,6 +34,7 @@ def draw_monitor(checks: pd.DataFrame, rolling: pd.DataFrame) -> Figure:
     _drift_panel(figure.add_subplot(grid[:, 0]), checks[checks["family"] == "feature drift"])
     upper = figure.add_subplot(grid[0, 1])
     _skill_panel(upper, checks, rolling)
+    upper.tick_params(axis="x", labelbottom=False)
     _coverage_panel(figure.add_subplot(grid[1, 1], sharex=upper), checks, rolling)
     return figure
 
