@@ -45,16 +45,21 @@ def budget() -> float:
     return float(os.environ.get("NQCAST_BENCH_SECONDS", "1.0" if quick() else "3.0"))
 
 
+def clock() -> float:
+    """Seconds of wall time, or of this process's work (NQCAST_BENCH_CLOCK=cpu: one thread on a busy machine)."""
+    return time.process_time() if os.environ.get("NQCAST_BENCH_CLOCK") == "cpu" else time.perf_counter()
+
+
 def seconds_per_call(call: Callable[[], Any], least: int = 3, warm: int = 1) -> float:
-    """Median wall time of a call (seconds), over as many as fit into the budget and `least` at least."""
+    """Median time of a call (seconds, `clock`), over as many as fit into the budget and `least` at least."""
     for _ in range(warm):
         call()
     times: list[float] = []
-    started = time.perf_counter()
-    while len(times) < least or time.perf_counter() - started < budget():
-        begun = time.perf_counter()
+    started = clock()
+    while len(times) < least or clock() - started < budget():
+        begun = clock()
         call()
-        times.append(time.perf_counter() - begun)
+        times.append(clock() - begun)
     return statistics.median(times)
 
 
