@@ -27,6 +27,7 @@ RUN_HERE: dict[str, dict[str, str | None]] = {
 _TOY = "tests/test_run.py::test_the_whole_road_ends_in_scores_for_every_forecaster"
 _AGAIN = "tests/test_run.py::test_same_seed_same_metrics_and_train_needs_features_alone"
 _SCORING = "tests/test_run.py::test_every_scoring_of_the_test_split_is_counted"
+_BACKTEST = "tests/test_run.py::test_a_backtest_trades_the_test_split_and_counts_as_a_use_of_it"
 _VIZ = "tests/test_tools.py::test_viz_shows_the_pipelines_before_anything_has_run"
 _BARS = "tests/test_real_bars.py::test_a_csv_export_gives_the_same_features"
 _FORECAST = "tests/test_forecast_run.py::test_the_pipeline_writes_table_picture_and_page_and_prints_the_forecast"
@@ -86,6 +87,19 @@ RUN_ELSEWHERE: dict[str, str] = {
     "kedro run --pipeline features_many --params bars=FOLDER": (
         "tests/symbols/test_features_many.py::test_processes_give_the_bits_of_one_symbol_and_what_is_done_is_skipped"
     ),
+    "kedro run --pipeline evaluate --params evaluate.explain_anchors=2000": _SCORING,
+    "kedro run --pipeline evaluate --params evaluate.explain_anchors=0": (
+        f"{_SCORING} tests/evaluation/test_explain.py::test_looking_can_be_switched_off"
+    ),
+    "kedro run --pipeline backtest": _BACKTEST,
+    "kedro run --pipeline backtest --env nq --params bars=FILE": _BACKTEST,
+    "kedro run --pipeline backtest --params backtest.positions=netted,backtest.slippage_ticks=2": _BACKTEST,
+    "kedro run --pipeline backtest_walk_forward": (
+        "tests/test_experiment_runs.py::test_the_record_of_all_folds_can_be_traded"
+    ),
+    "kedro run --pipeline monitor --env nq --params bars=FILE": (
+        "tests/test_monitor_run.py::test_bars_of_the_same_law_pass_and_nothing_that_training_left_is_touched"
+    ),
     "kedro run --pipeline walk_forward": _FOLDS,
     "kedro run --pipeline walk_forward --env nq --params bars=FILE": _FOLDS,
     "kedro run --pipeline walk_forward --params walk_forward.mode=rolling,walk_forward.folds=6": _FOLDS,
@@ -113,9 +127,6 @@ RUN_ELSEWHERE: dict[str, str] = {
     "python -m nqcast.forecast.export data/06_models/checkpoint network.onnx": (
         "tests/forecast/test_onnx_file.py::test_the_ending_of_the_file_chooses_the_format"
     ),
-    "python -m nqcast.forecast.export data/06_models/checkpoint network.onnx": (
-        "tests/forecast/test_onnx_file.py::test_the_ending_of_the_file_chooses_the_format"
-    ),
     "export MLFLOW_TRACKING_URI=sqlite:///data/09_tracking/mlflow.db": _CHAMPION,
     "mlflow models serve -m models:/nqcast@champion --env-manager local --host 127.0.0.1 --port 5001": _CHAMPION,
     "curl -H 'Content-Type: application/json' -d @request.json http://127.0.0.1:5001/invocations": _CHAMPION,
@@ -136,6 +147,7 @@ PYTHON_ELSEWHERE = {
     "docs/add_a_feature.md": (
         "tests/docs/test_extending.py::test_the_feature_of_the_page_passes_the_questions_that_all_features_are_asked"
     ),
+    "docs/explain.md": "tests/evaluation/test_explain.py::test_a_checkpoint_is_explained_at_a_bounded_sample",
     "docs/add_a_baseline.md": "tests/docs/test_extending.py::test_the_baseline_of_the_page_can_be_asked_for_by_name",
     "notebooks/README.md": "tests/test_tools.py::test_a_kernel_of_kedro_jupyter_has_the_catalog_ready",
 }

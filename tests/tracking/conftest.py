@@ -153,7 +153,7 @@ class Context:
 
 @pytest.fixture
 def tracked_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
-    """tracked_run(uri, train, params) runs train(run_directory) as a Kedro pipeline under the hook."""
+    """tracked_run(uri, train, params, reads) runs train(run_directory) as a Kedro pipeline under the hook."""
     import yaml
     from kedro.framework.hooks.manager import _create_hook_manager
     from kedro.io import DataCatalog
@@ -167,6 +167,11 @@ def tracked_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[...
     monkeypatch.delenv("NQCAST_DATA", raising=False)
     entries = f"""
     run_directory: {{type: nqcast.datasets.RunDirectoryDataset, filepath: "{project}/runs", min_free_gb: 0}}
+    trials:
+      type: nqcast.datasets.RunDirectoryDataset
+      filepath: "{project}/trials"
+      min_free_gb: 0
+      metadata: {{nqcast: {{mlflow: nested_runs}}}}
     scores:
       type: nqcast.datasets.VerifiedJSONDataset
       filepath: "{project}/scores.json"
@@ -174,7 +179,12 @@ def tracked_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[...
       metadata: {{nqcast: {{mlflow: [metrics, artifact]}}}}
     """
 
-    def run(uri: str | None, train: Callable[[Path], dict], params: dict[str, Any] | None = None) -> Path:
+    def run(
+        uri: str | None,
+        train: Callable[[Path], dict],
+        params: dict[str, Any] | None = None,
+        reads: str = "run_directory",
+    ) -> Path:
         for name in ("MLFLOW_HTTP_REQUEST_TIMEOUT", "MLFLOW_HTTP_REQUEST_MAX_RETRIES"):
             monkeypatch.delenv(name, raising=False)
         if uri is None:
@@ -186,7 +196,7 @@ def tracked_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[...
         manager = _create_hook_manager()
         manager.register(hook)
         catalog = DataCatalog.from_config(yaml.safe_load(entries))
-        steps = pipeline([node(train, "run_directory", "scores")])
+        steps = pipeline([node(train, reads, "scores")])
         facts = {"run_params": {"run_id": "2026-01-01T00.00.00.000Z", "pipeline_names": ["train"]}, "catalog": catalog}
         manager.hook.before_pipeline_run(pipeline=steps, **facts)
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 import os
 import subprocess
@@ -13,7 +14,13 @@ import pytest
 from pydantic import ValidationError
 
 from nqcast.tracking.config import TrackingConfig
-from nqcast.tracking.provenance import fingerprint_tags, git_tags, run_tags
+from nqcast.tracking.provenance import (
+    fingerprint_tags,
+    git_tags,
+    recipe_fingerprint,
+    run_tags,
+    walk_forward_loss,
+)
 from nqcast.tracking.store import destination
 
 
@@ -82,6 +89,32 @@ def test_fingerprints_are_taken_from_a_checkpoint_only() -> None:
     checkpoint = {"tensors": {}, "metadata": {"fingerprint": "abc", "data_fingerprint": "def", "epoch": 3}}
     assert fingerprint_tags(checkpoint) == {"fingerprint": "abc", "data_fingerprint": "def"}
     assert fingerprint_tags([1, 2]) == fingerprint_tags({"metadata": "x"}) == {}
+
+
+def test_a_recipe_is_named_by_what_it_computes_and_not_by_where_or_on_which_bars() -> None:
+    parameters: dict = {"train": {"learning_rate": 1e-3, "device": "cpu", "epochs": 3}, "model": {"size": "test"}}
+    name = recipe_fingerprint(parameters)
+    assert recipe_fingerprint({**parameters, "split": {"train": 0.5}, "bars": "x.csv"}) == name
+    assert recipe_fingerprint({**parameters, "train": {**parameters["train"], "device": "cuda"}}) == name
+    assert recipe_fingerprint({**parameters, "train": {**parameters["train"], "epochs": 4}}) != name
+    assert recipe_fingerprint({**parameters, "model": {"size": "full"}}) != name
+
+
+def test_folds_that_fit_other_constants_are_other_anchors() -> None:
+    def scores(constants: float) -> dict:
+        table = {"model": {"mean": {"mean_pinball": 2e-4}}, "constants": {"mean": {"mean_pinball": constants}}}
+        return {"anchors": "9 anchors", "table": table}
+
+    assert walk_forward_loss(scores(3e-4)) == (2e-4, "9 anchors; constants 0.0003")
+    assert walk_forward_loss(scores(3e-4))[1] != walk_forward_loss(scores(4e-4))[1]
+
+
+def test_tensorboard_that_is_missing_ends_the_run_before_it_begins(
+    tracked_run: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=r"pip install 'nqcast\[loggers\]'.*tracking\.tensorboard=false"):
+        tracked_run("http://127.0.0.1:9", lambda root: {"skill": 1.0}, {"tracking": {"tensorboard": True}})
 
 
 def test_an_unknown_or_bad_setting_is_refused() -> None:

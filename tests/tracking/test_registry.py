@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -11,7 +12,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from importlib.metadata import PackageNotFoundError, packages_distributions, requires
+from importlib.metadata import PackageNotFoundError, distributions, requires
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +71,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> tuple[MlflowStore, str]:
 def served(forecaster: Path, store: tuple[MlflowStore, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The URL of `mlflow models serve -m models:/nqcast@champion`, a process of its own."""
     log, port = tmp_path_factory.mktemp("serve") / "log", free_port()
-    registry.register_forecaster(store[0]._client, store[1], forecaster, "nqcast", "if_better", "served")
+    registry.register_forecaster(store[0]._client, store[1], forecaster, "nqcast", "validation", "served")
     command = [
         *(sys.executable, "-m", "mlflow", "models", "serve", "-m", "models:/nqcast@champion"),
         *("--env-manager", "local", "--host", "127.0.0.1", "--port", str(port)),
@@ -145,23 +146,69 @@ def test_the_model_brings_signature_example_requirements_and_no_pickle(forecaste
     assert (forecast.groupby("horizon")["price_quantile"].diff().dropna() >= 0).all()
 
 
-def test_its_requirements_cover_every_distribution_that_a_forecast_imports(forecaster: Path, tmp_path: Path) -> None:
-    registry.save_served_model(forecaster, tmp_path / "model")
+@pytest.fixture(scope="module")
+def model(forecaster: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("saved") / "model"
+    registry.save_served_model(forecaster, path)
+    return path
+
+
+def test_it_forecasts_in_an_environment_that_holds_its_own_requirements_and_nothing_else(
+    model: Path, forecaster: Path, tmp_path: Path
+) -> None:
+    """Another virtual environment: the packages that installing requirements.txt brings are linked in, no others."""
+    lines = (model / "requirements.txt").read_text().split()
+    python = environment_with(closure({line.partition("==")[0] for line in lines}), tmp_path / "environment")
     code = (
-        "import sys, mlflow; model = mlflow.pyfunc.load_model(sys.argv[1]);"
-        "from mlflow.models import Model;"
-        "model.predict(Model.load(sys.argv[1]).load_input_example(sys.argv[1]));"
-        "import nqcast; print(nqcast.__file__, *{name.partition('.')[0] for name in sys.modules}, sep='\\n')"
+        "import sys, importlib.util as u, mlflow; model = mlflow.pyfunc.load_model(sys.argv[1]);"
+        "from mlflow.models import Model; example = Model.load(sys.argv[1]).load_input_example(sys.argv[1]);"
+        "model.predict(example)['price_quantile'].to_json(sys.argv[2]);"
+        "import nqcast; assert nqcast.__file__.startswith(sys.argv[1]), nqcast.__file__;"
+        "assert not [n for n in ('pytest', 'optuna', 'databento', 'lightgbm', 'kedro_viz') if u.find_spec(n)]"
     )
-    command = [sys.executable, "-W", "ignore", "-c", code, str(tmp_path / "model")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True, cwd=tmp_path)
-    package, *imported = done.stdout.split()
-    assert package.startswith(str(tmp_path / "model" / "code"))
-    named = {line.partition("==")[0] for line in (tmp_path / "model" / "requirements.txt").read_text().split()}
-    owners = packages_distributions()
-    loaded = {owner.lower().replace("_", "-") for name in imported for owner in owners.get(name, [])}
-    optional = {"orjson", "hypothesis", "sortedcontainers"}  # taken by MLflow and pandera where they are installed
-    assert loaded - closure(named) - optional - {"nqcast"} == set()
+    command = [str(python), "-I", "-W", "ignore", "-c", code, str(model), str(tmp_path / "answer.json")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr[-3000:]
+    answer = list(json.loads((tmp_path / "answer.json").read_text()).values())
+    expected = nqcast.load(forecaster).forecast(registry.example_bars())["price_quantile"]
+    np.testing.assert_allclose(answer, expected, rtol=1e-9)
+
+
+def test_its_requirements_are_the_versions_of_the_lock(model: Path, project_root: Path) -> None:
+    locked = re.findall(r"^([a-z0-9.-]+)==([^ ;\\]+)", (project_root / "requirements" / "lock.txt").read_text(), re.M)
+    for line in (model / "requirements.txt").read_text().split():
+        name, _, pinned = line.partition("==")
+        if name != "torch":  # installed first, by name
+            assert (name, pinned) in locked, line
+
+
+def environment_with(names: set[str], folder: Path) -> Path:
+    """A virtual environment with links to the installed distributions `names`; gives its python."""
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True, timeout=60)
+    [site] = folder.glob("lib/python*/site-packages")
+    everywhere: dict[str, set[str]] = {}
+    for one in distributions():
+        name = one.metadata["Name"].lower().replace("_", "-")
+        for file in one.files or []:
+            for depth in range(1, len(file.parts) + 1):
+                everywhere.setdefault("/".join(file.parts[:depth]), set()).add(name)
+    source = Path(np.__file__).parents[1]
+    tops = {path.split("/")[0] for path, owners in everywhere.items() if owners & names}
+    waiting = sorted(tops - {"..", "__pycache__"})
+    children: dict[str, set[str]] = {}
+    for path in everywhere:
+        children.setdefault(path.rpartition("/")[0], set()).add(path)
+    while waiting:
+        path = waiting.pop()
+        owners = everywhere[path]
+        if not owners & names or path.endswith((".pth", "__pycache__")):
+            continue
+        if owners <= names or not (source / path).is_dir():
+            (site / path).parent.mkdir(parents=True, exist_ok=True)
+            (site / path).symlink_to(source / path)
+        else:  # shared with a distribution that does not belong here
+            waiting += sorted(children[path])
+    return folder / "bin" / "python"
 
 
 def closure(names: set[str]) -> set[str]:
@@ -202,12 +249,44 @@ def test_the_champion_is_chosen_on_common_validation_anchors_alone(
         return {name: str(value) for name, value in client.get_registered_model("rivals").aliases.items()}
 
     assert aliases_after(1, 4e-4, "never") == {"challenger": "1"}
-    assert aliases_after(2, 5e-4, "if_better") == {"champion": "2", "challenger": "1"}
-    assert aliases_after(3, 6e-4, "if_better") == {"champion": "2", "challenger": "3"}
-    assert aliases_after(4, 3e-4, "if_better") == {"champion": "4", "challenger": "3"}
-    assert aliases_after(5, 1e-4, "if_better", "other data") == {"champion": "4", "challenger": "5"}
-    assert aliases_after(6, None, "if_better") == {"champion": "4", "challenger": "6"}
+    assert aliases_after(2, 5e-4, "validation") == {"champion": "2", "challenger": "1"}
+    assert aliases_after(3, 6e-4, "validation") == {"champion": "2", "challenger": "3"}
+    assert aliases_after(4, 3e-4, "validation") == {"champion": "4", "challenger": "3"}
+    assert aliases_after(5, 1e-4, "validation", "other data") == {"champion": "4", "challenger": "5"}
+    assert aliases_after(6, None, "validation") == {"champion": "4", "challenger": "6"}
     assert aliases_after(7, 9e-4, "always", "other data") == {"champion": "7", "challenger": "6"}
+
+
+def test_the_walk_forward_promotes_the_recipe_that_loses_less_on_the_same_folds(
+    store: tuple[MlflowStore, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry, "save_served_model", lambda source, target: target.mkdir())
+    client, run = store[0]._client, store[1]
+
+    def aliases() -> dict[str, str]:
+        return {name: str(value) for name, value in client.get_registered_model("folds").aliases.items()}
+
+    def trained(number: int, recipe: str, loss: float) -> dict[str, str]:
+        folder = write_forecaster(tmp_path / str(number), loss)
+        key = str(number)
+        registry.register_forecaster(client, run, folder, "folds", "walk_forward", key, recipe)
+        return aliases()
+
+    def walked(recipe: str, loss: float, anchors: str = "folds") -> dict[str, str]:
+        line = {"kind": "walk_forward", "name": "folds", "promote": "walk_forward", "recipe": recipe}
+        store[0].send(run, [{**line, "loss": loss, "anchors": anchors}], tmp_path)
+        return aliases()
+
+    assert trained(1, "a", 5e-4) == {"champion": "1"}
+    assert trained(2, "b", 1e-4) == {"champion": "1", "challenger": "2"}  # less on validation does not count
+    assert walked("b", 2e-4) == {"champion": "1", "challenger": "2"}  # nothing to compare with yet
+    assert walked("a", 3e-4, "other folds") == {"champion": "1", "challenger": "2"}
+    assert walked("a", 3e-4) == {"champion": "1", "challenger": "2"}
+    assert walked("b", 2e-4) == {"champion": "2"}
+    assert trained(3, "b", 9e-4) == {"champion": "3"}  # the same recipe, fitted anew
+    assert walked("c", 1e-4) == {"champion": "3"}  # no version of that recipe yet
+    assert trained(4, "c", 9e-4) == {"champion": "4"}
+    assert trained(5, "d", 1e-5) == {"champion": "4", "challenger": "5"}
 
 
 def test_a_repeated_delivery_makes_no_second_version(
@@ -215,7 +294,7 @@ def test_a_repeated_delivery_makes_no_second_version(
 ) -> None:
     monkeypatch.setattr(registry, "save_served_model", lambda source, target: target.mkdir())
     folder = write_forecaster(tmp_path / "one", 1e-4)
-    line = {"kind": "model", "file": "one", "name": "repeated", "promote": "if_better"}
+    line = {"kind": "model", "file": "one", "name": "repeated", "promote": "validation"}
     for _ in range(2):
         store[0].send(store[1], [line], folder.parent)
     assert len(store[0]._client.search_model_versions("name = 'repeated'")) == 1

@@ -36,6 +36,12 @@ class FakeStore:
         self._maybe_fail()
         return key
 
+    def ensure_child(self, parent: str, start: dict[str, Any], key: str) -> str:
+        assert parent in self.runs
+        self.ensure_run(start, key)
+        self.runs[key]["parent"] = parent
+        return key
+
     def send(self, run_id: str, lines: list[dict[str, Any]], files: Path) -> None:
         self._maybe_fail()
         for line in lines:
@@ -89,6 +95,42 @@ def test_every_line_arrives_once_though_the_store_fails_at_random_before_and_aft
         assert {m[1] for m in store.runs[key]["metrics"]} == set(range(50))
         assert store.runs[key]["tags"] == faultless.runs[key]["tags"]
         assert set(store.runs[key]["ends"]) == {"FINISHED"}
+
+
+def fill_nested(spool: Spool) -> None:
+    """Two runs inside the run; the second one's own end never comes."""
+    spool.append("start", name="n", experiment="e", tags={}, time=1)
+    for child in ("a", "b"):
+        spool.append("start", child=child, name=child, tags={}, time=2)
+        spool.append("params", child=child, values={"lr": child})
+    for step in range(30):
+        spool.append("metrics", child="ab"[step % 2], step=step, time=step, values={"loss": 1.0})
+        spool.append("metrics", step=step, time=step, values={"memory": 2.0})
+    spool.append("end", child="a", status="FINISHED", time=3)
+    spool.append("end", status="KILLED", time=4)
+
+
+def test_nested_runs_get_their_own_lines_and_end_with_their_parent_at_the_latest(tmp_path: Path) -> None:
+    for seed in range(10):
+        spool, store = Spool.create(tmp_path, f"run {seed}"), FakeStore(np.random.default_rng(seed))
+        fill_nested(spool)
+        for _ in range(500):
+            delivery = Delivery(Spool(spool.folder), "uri")  # as after a restart: only the files are left
+            try:
+                delivery.send_news(store)
+            except OutageError:
+                continue
+            break
+        key = spool.folder.name
+        assert delivery.sent_all
+        assert set(store.runs) == {key, f"{key}/a", f"{key}/b"}
+        for number, child in enumerate("ab"):
+            run = store.runs[f"{key}/{child}"]
+            assert (run["parent"], run["params"]) == (key, {"lr": child})
+            assert sorted(m[1] for m in run["metrics"]) == list(range(number, 30, 2))
+        assert {m[0] for m in store.runs[key]["metrics"]} == {"memory"}
+        assert set(store.runs[f"{key}/a"]["ends"]) == {"FINISHED"}
+        assert set(store.runs[f"{key}/b"]["ends"]) == set(store.runs[key]["ends"]) == {"KILLED"}
 
 
 def test_metrics_go_in_few_requests_and_in_their_order(tmp_path: Path) -> None:

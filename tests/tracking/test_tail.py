@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from nqcast.tracking.spool import Spool
-from nqcast.tracking.tail import MetricsTail, numbers
+from nqcast.tracking.tail import MetricsTail
+from nqcast.training.loggers import numbers
 
 
 @pytest.fixture

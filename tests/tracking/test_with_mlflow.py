@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from nqcast.experiment.trial_card import CARD, TrialCard
 from nqcast.tracking.replay import main, replay
 
 pytestmark = [
@@ -220,6 +221,71 @@ def test_a_killed_run_is_killed_in_the_store_too(sent: signal.Signals, server: A
     runs = runs_of(server.uri, sent.name)
     assert [run.info.status for run in runs] == ["KILLED"]
     assert history(server.uri, runs[0].info.run_id) == expected(range(1))
+
+
+def test_memory_and_load_arrive_under_the_names_of_the_system_metrics_page(
+    server: Any, tracked_run: Callable[..., Path]
+) -> None:
+    def train(root: Path) -> dict:
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline and len(samples()) < 2:
+            time.sleep(0.2)
+        return {}
+
+    def samples() -> list[Any]:
+        runs = runs_of(server.uri, "system")
+        return [
+            metric
+            for run in runs
+            for metric in client_of(server.uri).get_metric_history(run.info.run_id, "system/process_memory_megabytes")
+        ]
+
+    tracked_run(server.uri, train, {"tracking": {"experiment": "system", "system_interval": 0.5}})
+    [run] = runs_of(server.uri, "system")
+    assert [metric.step for metric in samples()][:2] == [0, 1]
+    found = {name.removeprefix("system/"): value for name, value in run.data.metrics.items()}
+    assert 10 < found["process_memory_megabytes"] <= found["process_peak_memory_megabytes"] * 1.1
+    assert 0 <= found["cpu_utilization_percentage"] <= 100
+    assert 0 < found["system_memory_usage_percentage"] < 100
+
+
+def write_trial(root: Path, number: int, steps: range) -> TrialCard:
+    folder = root / "tune_x" / f"trial_{number:04d}"
+    card = TrialCard(folder / CARD, "tune_x", number, {"train.learning_rate": 0.001})
+    card.begin()
+    write_metrics(folder, steps)
+    return card
+
+
+def test_nested_runs_arrive_while_they_live_and_stand_below_their_parent(
+    server: Any, tracked_run: Callable[..., Path]
+) -> None:
+    def nested() -> dict[str, Any]:
+        runs = runs_of(server.uri, "nested")
+        return {run.info.run_name: run for run in runs if "mlflow.parentRunId" in run.data.tags}
+
+    def arrived(name: str) -> bool:
+        return name in nested() and "val_loss" in nested()[name].data.metrics
+
+    def tune(root: Path) -> dict:
+        write_trial(root, 0, range(3)).end("complete", {"val_loss": 0.25})
+        write_trial(root, 1, range(2))
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline and not arrived("trial_0001"):
+            time.sleep(0.2)
+        assert nested()["trial_0001"].info.status == "RUNNING"
+        return {}
+
+    tracked_run(server.uri, tune, {"tracking": {"experiment": "nested"}}, "trials")
+    [parent] = [run for run in runs_of(server.uri, "nested") if "mlflow.parentRunId" not in run.data.tags]
+    found = nested()
+    assert {run.data.tags["mlflow.parentRunId"] for run in found.values()} == {parent.info.run_id}
+    assert sorted(found) == ["trial_0000", "trial_0001"]
+    assert {run.info.status for run in found.values()} == {"FINISHED"}
+    assert found["trial_0000"].data.params == {"train.learning_rate": "0.001"}
+    assert found["trial_0000"].data.metrics["best_val_loss"] == 0.25
+    assert history(server.uri, found["trial_0000"].info.run_id) == expected(range(3))
+    assert "val_loss" not in parent.data.metrics
 
 
 def test_without_a_uri_runs_go_to_a_sqlite_file_in_the_data_folder(tracked_run: Callable[..., Path]) -> None:

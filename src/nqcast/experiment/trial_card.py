@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+CARD = "trial.json"
 RUNNING, FINISHED, FAILED = "RUNNING", "FINISHED", "FAILED"
 
 

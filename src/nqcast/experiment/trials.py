@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from nqcast.experiment.config import TuneConfig
 from nqcast.experiment.search_space import as_choice, from_choice
-from nqcast.experiment.trial_card import TrialCard
+from nqcast.experiment.trial_card import CARD, TrialCard
 from nqcast.stopping import leave_if_asked
 from nqcast.training.trainer import TrainingFailedError
 
@@ -99,7 +99,7 @@ class Trials:
         parameters, folder = self._parameters(trial.params), self._trial_folder(trial.number)
         follower = EpochFollower(trial, self._optuna.TrialPruned, self._config)
         self._take_over(trial, folder, follower)
-        card = TrialCard(folder / "trial.json", self._study.study_name, trial.number, parameters)
+        card = TrialCard(folder / CARD, self._study.study_name, trial.number, parameters)
         card.begin()
         try:
             history = train(recipe_of(parameters), folder, follower)
@@ -143,6 +143,7 @@ class Trials:
         if old is None:
             return
         if self._trial_folder(old).is_dir() and not folder.exists():
+            (self._trial_folder(old) / CARD).unlink(missing_ok=True)
             self._trial_folder(old).rename(folder)
         for epoch, value in self._all()[old].intermediate_values.items():
             follower.report(epoch, value)

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-Promote = Literal["never", "if_better", "always"]
+Promote = Literal["never", "validation", "walk_forward", "always"]
 
 
 class TrackingConfig(BaseModel):
@@ -28,6 +28,16 @@ class TrackingConfig(BaseModel):
     )
     registered_model: str = Field(default="nqcast", min_length=1, description="Name in MLflow's model registry.")
     promote: Promote = Field(
-        default="if_better",
-        description="Whether the new version becomes the champion; if_better: on the same validation anchors.",
+        default="validation",
+        description="When a version becomes the champion: its loss is lower on the same validation anchors, or its "
+        "recipe's on the same out-of-sample anchors of the walk-forward; the test split has no say.",
+    )
+    system_metrics: bool = Field(
+        default=True, description="Also send memory and load of this process and of the machine."
+    )
+    system_interval: float = Field(
+        default=10.0, gt=0, le=3600, description="Pause between two samples of the system metrics, in seconds."
+    )
+    tensorboard: bool = Field(
+        default=False, description="Also write the metrics for TensorBoard, below 09_tracking/tensorboard."
     )

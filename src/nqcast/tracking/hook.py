@@ -17,10 +17,18 @@ from kedro.io import CatalogProtocol
 import nqcast
 from nqcast.tracking.config import TrackingConfig
 from nqcast.tracking.flatten import flatten_metrics, flatten_parameters, redact, shorten
-from nqcast.tracking.provenance import data_tags, fingerprint_tags, run_tags
+from nqcast.tracking.provenance import (
+    RECIPE_TAG,
+    data_tags,
+    fingerprint_tags,
+    recipe_fingerprint,
+    run_tags,
+    walk_forward_loss,
+)
 from nqcast.tracking.session import TrackingSession
 from nqcast.tracking.spool import Spool
 from nqcast.tracking.store import destination
+from nqcast.tracking.tensorboard import TensorBoardRuns
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +39,8 @@ class TrackingHook:
     """Tracks every `kedro run`: parameters, tags, live metrics, chosen catalog entries, and how it ended.
 
     A catalog entry is sent at its save when its metadata say so: `metadata: {nqcast: {mlflow: metrics}}`, `artifact`,
-    `model` (a calibration: it is registered together with the checkpoint), or a list of them.
+    `model` (a calibration: it is registered together with the checkpoint), `walk_forward` (scores that may promote a
+    registered model), or a list of them. `nested_runs` follows the runs below a directory as runs inside this one.
     """
 
     def __init__(self, complete: Callable[[dict[str, Any]], dict[str, Any]] | None = None) -> None:
@@ -41,6 +50,7 @@ class TrackingHook:
         self._catalog: CatalogProtocol | None = None
         self._session: TrackingSession | None = None
         self._registers = False
+        self._recipe = ""
         self._restore_signal: Callable[[], None] | None = None
 
     @hook_impl
@@ -58,16 +68,19 @@ class TrackingHook:
         if not config.enabled:
             return
         folder = self._data_folder() / FOLDER
-        tags = run_tags(run_params, nqcast.__version__)
+        boards = TensorBoardRuns(folder / "tensorboard") if config.tensorboard else None
+        complete = self._complete(parameters) if self._complete else parameters
+        self._recipe = recipe_fingerprint(complete)
+        tags = {**run_tags(run_params, nqcast.__version__), RECIPE_TAG: self._recipe}
         try:
             spool = Spool.create(folder / "spool", tags.get("kedro.session_id", "run"))
         except OSError as error:
             log.warning("tracking: no spool can be made in %s, the run goes on untracked: %s", folder, error)
             return
         self._catalog, self._registers = catalog, config.register_model
-        self._session = TrackingSession(spool, destination(folder, config.uri), config, self._project())
+        self._session = TrackingSession(spool, destination(folder, config.uri), config, self._project(), boards)
         self._session.start(f"{tags['kedro.pipeline']} {tags.get('kedro.session_id', '')}", config.experiment, tags)
-        self._session.params(flatten_parameters(self._complete(parameters) if self._complete else parameters))
+        self._session.params(flatten_parameters(complete))
         self._restore_signal = _exit_on_sigterm()
         atexit.register(self._finish, "KILLED")
 
@@ -78,6 +91,8 @@ class TrackingHook:
             return
         if isinstance(data, Path) and dataset_name == "run_directory":
             self._session.watch(data)
+        if isinstance(data, Path) and "nested_runs" in self._wishes(dataset_name):
+            self._session.watch_nested(data)
         self._session.tags(data_tags(dataset_name, self._facts(dataset_name, saved=False)))
 
     @hook_impl
@@ -94,7 +109,9 @@ class TrackingHook:
             self._session.artifact(Path(facts["path"]))
         checkpoint = self._facts("checkpoint", saved=False) if "model" in wishes and self._registers else {}
         if "path" in checkpoint and "path" in facts:
-            self._session.model(Path(checkpoint["path"]), Path(facts["path"]))
+            self._session.model(Path(checkpoint["path"]), Path(facts["path"]), self._recipe)
+        if "walk_forward" in wishes and self._registers:
+            self._session.walk_forward(self._recipe, *walk_forward_loss(data))
 
     @hook_impl
     def after_pipeline_run(self) -> None:

@@ -1,13 +1,19 @@
 """What made a run: code, session and data."""
 
+import hashlib
+import json
 import logging
 import subprocess
 from pathlib import Path
 from typing import Any
 
 from nqcast.tracking.flatten import redact, shorten
+from nqcast.training.config import FREE_ON_RESUME
 
 log = logging.getLogger(__name__)
+
+RECIPE_TAG = "nqcast.recipe"
+_WITHOUT_EFFECT = FREE_ON_RESUME - {"epochs", "patience"}
 
 
 def git_tags(project: Path) -> dict[str, str]:
@@ -47,6 +53,24 @@ def fingerprint_tags(data: Any) -> dict[str, str]:
         return {}
     named = {name: value for name, value in metadata.items() if "fingerprint" in name and isinstance(value, str)}
     return {name: shorten(value) for name, value in named.items()}
+
+
+def recipe_fingerprint(parameters: dict[str, Any]) -> str:
+    """Name of what makes a forecaster from bars, whatever the bars: features, scale, model, training and levels."""
+    train = {name: value for name, value in (parameters.get("train") or {}).items() if name not in _WITHOUT_EFFECT}
+    parts = {name: parameters.get(name) for name in ("features", "scale", "model", "quantiles")}
+    text = json.dumps({**parts, "train": train}, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def walk_forward_loss(scores: dict[str, Any]) -> tuple[float, str]:
+    """The model's mean pinball loss over all folds, and what it was measured on; equal names are equal anchors.
+
+    The constants' loss is part of the name: folds cut otherwise fit other constants.
+    """
+    table = scores["table"]
+    anchors = f"{scores['anchors']}; constants {table['constants']['mean']['mean_pinball']:.12g}"
+    return float(table["model"]["mean"]["mean_pinball"]), anchors
 
 
 def _git(project: Path, *arguments: str) -> str | None:

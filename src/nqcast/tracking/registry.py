@@ -16,11 +16,13 @@ from typing import Any
 import pandas as pd
 
 from nqcast.tracking.config import Promote
+from nqcast.tracking.provenance import RECIPE_TAG
 
 log = logging.getLogger(__name__)
 
 CHAMPION, CHALLENGER = "champion", "challenger"
 LOSS_TAG, ANCHORS_TAG, SOURCE_TAG = "nqcast.validation_loss", "nqcast.validation_anchors", "nqcast.spool"
+WALK_FORWARD_TAG = "nqcast.walk_forward."  # + recipe, on the registered model: {"loss", "anchors"}
 _REQUIRED = (
     *("mlflow", "torch", "numpy", "pandas", "pyarrow", "scipy", "pydantic", "pandera", "pandas-market-calendars"),
     *("safetensors", "tqdm", "kedro", "kedro-datasets"),
@@ -71,7 +73,9 @@ def example_bars() -> pd.DataFrame:
     return bars.assign(ts=bars["ts"].dt.strftime("%Y-%m-%dT%H:%M:%SZ"))
 
 
-def register_forecaster(client: Any, run_id: str, forecaster: Path, name: str, promote: Promote, key: str) -> str:
+def register_forecaster(
+    client: Any, run_id: str, forecaster: Path, name: str, promote: Promote, key: str, recipe: str = ""
+) -> str:
     """Log the model in its run, make it a version of `name` and set the aliases; returns the version.
 
     May be repeated: the version that carries `key` as its tag is taken instead of a second one.
@@ -85,7 +89,7 @@ def register_forecaster(client: Any, run_id: str, forecaster: Path, name: str, p
             client.log_artifacts(run_id, str(Path(folder) / "model"), artifact_path="model")
         _ensure_registered(client, name)
         source = f"{client.get_run(run_id).info.artifact_uri}/model"
-        tags = {SOURCE_TAG: key, **validation_tags(forecaster)}
+        tags = {SOURCE_TAG: key, RECIPE_TAG: recipe, **validation_tags(forecaster)}
         number = str(client.create_model_version(name, source, run_id, tags=tags).version)
     set_aliases(client, name, number, promote)
     return number
@@ -106,13 +110,14 @@ def validation_tags(forecaster: Path) -> dict[str, str]:
 def set_aliases(client: Any, name: str, number: str, promote: Promote) -> None:
     """Make a version the champion or the challenger.
 
-    `if_better`: the champion when there is none, or when its validation loss is lower on the same anchors; losses on
-    other anchors cannot be compared. The test split has no say.
+    It becomes the champion when there is none. `validation`: or when its validation loss is lower on the same anchors.
+    `walk_forward`: or when its recipe's out-of-sample loss over the folds is lower on the same anchors, or when its
+    recipe is the champion's own, fitted anew. Losses on other anchors cannot be compared. The test split has no say.
     """
     champion = _champion(client, name)
     if champion is not None and str(champion.version) == number:
         return
-    if promote == "always" or (promote == "if_better" and _beats(client.get_model_version(name, number), champion)):
+    if _promoted(client, name, number, champion, promote):
         client.set_registered_model_alias(name, CHAMPION, number)
         if str(client.get_registered_model(name).aliases.get(CHALLENGER)) == number:
             client.delete_registered_model_alias(name, CHALLENGER)
@@ -122,9 +127,39 @@ def set_aliases(client: Any, name: str, number: str, promote: Promote) -> None:
     log.info("tracking: version %s of %s is the challenger", number, name)
 
 
-def _beats(version_: Any, champion: Any) -> bool:
-    if champion is None:
+def note_walk_forward(client: Any, name: str, recipe: str, record: dict[str, Any], promote: Promote) -> None:
+    """Keep a recipe's walk-forward loss at the registered model, and ask again whether its newest version leads."""
+    _ensure_registered(client, name)
+    client.set_registered_model_tag(name, f"{WALK_FORWARD_TAG}{recipe}", json.dumps(record))
+    versions = client.search_model_versions(f"name = '{name}' and tags.`{RECIPE_TAG}` = '{recipe}'")
+    if versions and promote == "walk_forward":
+        set_aliases(client, name, str(max(int(version_.version) for version_ in versions)), promote)
+
+
+def _promoted(client: Any, name: str, number: str, champion: Any, promote: Promote) -> bool:
+    if promote in ("always", "never") or champion is None:
+        return promote != "never"
+    version_ = client.get_model_version(name, number)
+    if promote == "walk_forward":
+        return _beats_out_of_sample(version_, champion, client.get_registered_model(name).tags)
+    return _beats(version_, champion)
+
+
+def _beats_out_of_sample(version_: Any, champion: Any, tags: dict[str, str]) -> bool:
+    recipes = version_.tags.get(RECIPE_TAG), champion.tags.get(RECIPE_TAG)
+    if recipes[0] and recipes[0] == recipes[1]:
         return True
+    ours, theirs = (json.loads(tags.get(f"{WALK_FORWARD_TAG}{recipe}", "null")) for recipe in recipes)
+    if ours is None or theirs is None or ours["anchors"] != theirs["anchors"]:
+        log.info(
+            "tracking: no walk-forward of both this version's and the champion's recipe on the same anchors; "
+            "`kedro run --pipeline walk_forward` with the parameters of each makes them"
+        )
+        return False
+    return float(ours["loss"]) < float(theirs["loss"])
+
+
+def _beats(version_: Any, champion: Any) -> bool:
     ours, theirs = version_.tags, champion.tags
     if LOSS_TAG not in ours or LOSS_TAG not in theirs or ours.get(ANCHORS_TAG) != theirs.get(ANCHORS_TAG):
         log.info("tracking: no common validation anchors with the champion; tracking.promote=always would replace it")

@@ -45,7 +45,7 @@ def _replay_one(spool: Spool, uri: str | None, request_timeout: float) -> None:
     if not lines:
         spool.remove()
         return
-    if lines[-1]["kind"] != "end":
+    if lines[-1]["kind"] != "end" or "child" in lines[-1]:
         spool.append("end", status="KILLED", time=int(1000 * spool.news.stat().st_mtime))
     place = _destination(lines[0], uri)
     delivery = Delivery(spool, place.shown)

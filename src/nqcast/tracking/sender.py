@@ -21,6 +21,8 @@ class Store(Protocol):
 
     def ensure_run(self, start: dict[str, Any], key: str) -> str: ...
 
+    def ensure_child(self, parent: str, start: dict[str, Any], key: str) -> str: ...
+
     def send(self, run_id: str, lines: list[dict[str, Any]], files: Any) -> None: ...
 
 
@@ -41,7 +43,7 @@ class Delivery:
         group: list[dict[str, Any]] = []
         end = self._state.offset
         for line, offset in self._spool.read(self._state.offset):
-            if group and (line["kind"] != group[0]["kind"] or _size(group) >= _BATCH_VALUES):
+            if group and (_address(line) != _address(group[0]) or _size(group) >= _BATCH_VALUES):
                 self._send_group(store, group, end)
                 group = []
             group.append(line)
@@ -53,16 +55,32 @@ class Delivery:
         return sum(1 for _ in self._spool.read(self._state.offset))
 
     def _send_group(self, store: Store, group: list[dict[str, Any]], end: int) -> None:
-        if group[0]["kind"] == "start":
+        kind, child = _address(group[0])
+        if kind == "start" and child is None:
             self._state.run_id = store.ensure_run(group[0], self._spool.folder.name)
         elif self._state.run_id is None:
             raise ValueError(f"{self._spool.news}: expected a start line first, found {group[0]['kind']}")
-        else:
+        elif child is None:
+            if kind == "end":  # what a nested run's own end did not reach
+                for run_id in self._state.children.values():
+                    self._send_refusable(store, run_id, group)
             self._send_refusable(store, self._state.run_id, group)
+        else:
+            self._send_child(store, self._state.run_id, kind, child, group)
         self.last_answer = time.monotonic()
         self._state.offset = end
         self._spool.save_state(self._state)
-        self.sent_all = group[-1]["kind"] == "end"
+        self.sent_all = kind == "end" and child is None
+
+    def _send_child(self, store: Store, parent: str, kind: str, child: str, group: list[dict[str, Any]]) -> None:
+        if kind == "start":
+            self._state.children[child] = store.ensure_child(parent, group[0], f"{self._spool.folder.name}/{child}")
+        elif child not in self._state.children:
+            log.warning("tracking: a %s line of the nested run %s, which is not open, is left out", kind, child)
+        else:
+            self._send_refusable(store, self._state.children[child], group)
+            if kind == "end":
+                del self._state.children[child]
 
     def _send_refusable(self, store: Store, run_id: str, group: list[dict[str, Any]]) -> None:
         """Leave out the lines that the store refuses for good, by name, and no others."""
@@ -114,6 +132,11 @@ class Sender(threading.Thread):
         self.last_error = redact(f"{type(error).__name__}: {error}").splitlines()[0][:300]
         level = logging.WARNING if first else logging.DEBUG
         log.log(level, "tracking: the store does not answer, the run goes on and its news wait: %s", self.last_error)
+
+
+def _address(line: dict[str, Any]) -> tuple[str, str | None]:
+    """Kind of a line and the nested run that it is of; lines of one address travel together."""
+    return line["kind"], line.get("child")
 
 
 def _size(group: list[dict[str, Any]]) -> int:

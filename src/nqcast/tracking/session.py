@@ -11,6 +11,7 @@ from nqcast.tracking.sender import Sender
 from nqcast.tracking.spool import Spool
 from nqcast.tracking.store import Destination, MlflowStore
 from nqcast.tracking.tail import MetricsTail
+from nqcast.tracking.tensorboard import TensorBoardRuns
 
 log = logging.getLogger(__name__)
 
@@ -21,12 +22,25 @@ _LOCAL_WAIT = 60.0
 class TrackingSession:
     """Writes a run's news to its spool at once; two threads carry them on. Nothing here raises into the run."""
 
-    def __init__(self, spool: Spool, place: Destination, config: TrackingConfig, project: Path) -> None:
+    def __init__(
+        self,
+        spool: Spool,
+        place: Destination,
+        config: TrackingConfig,
+        project: Path,
+        tensorboard: TensorBoardRuns | None = None,
+    ) -> None:
         self._spool = spool
         self._place = place
         self._config = config
         self._broken = False
-        self._tail = MetricsTail(spool, config.poll_interval, first=lambda: self.tags(git_tags(project)))
+        self._tail = MetricsTail(
+            spool,
+            config.poll_interval,
+            first=lambda: self.tags(git_tags(project)),
+            system_interval=config.system_interval if config.system_metrics else None,
+            tensorboard=tensorboard,
+        )
         self._sender = Sender(
             spool, place.shown, lambda: MlflowStore(place, config.request_timeout), config.poll_interval
         )
@@ -58,19 +72,30 @@ class TrackingSession:
             return
         self._record("artifact", file=name)
 
-    def model(self, checkpoint: Path, calibration: Path) -> None:
-        """Keep a checkpoint folder with its calibration, and have them registered as a model."""
+    def model(self, checkpoint: Path, calibration: Path, recipe: str) -> None:
+        """Keep a checkpoint folder with its calibration, and have them registered as a model made by `recipe`."""
         try:
             name = self._spool.keep_file(checkpoint)
             self._spool.keep_beside(name, [calibration, calibration.with_name(f"{calibration.name}.sha256")])
         except OSError as error:
             log.warning("tracking: %s could not be kept as a model: %s", checkpoint, error)
             return
-        self._record("model", file=name, name=self._config.registered_model, promote=self._config.promote)
+        c = self._config
+        self._record("model", file=name, name=c.registered_model, promote=c.promote, recipe=recipe)
+
+    def walk_forward(self, recipe: str, loss: float, anchors: str) -> None:
+        """Note a recipe's out-of-sample loss over the folds; it may make another version the champion."""
+        c = self._config
+        fields = {"recipe": recipe, "loss": loss, "anchors": anchors}
+        self._record("walk_forward", name=c.registered_model, promote=c.promote, **fields)
 
     def watch(self, root: Path) -> None:
         """Follow the Trainer's metrics below `root`."""
         self._tail.watch(root)
+
+    def watch_nested(self, root: Path) -> None:
+        """Follow the runs inside this one below `root`, each with its parameters, metrics and end."""
+        self._tail.watch_nested(root)
 
     def close(self, status: str) -> None:
         """End the run (FINISHED, FAILED or KILLED) and wait a little for the store; the rest waits for a replay."""

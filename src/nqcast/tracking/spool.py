@@ -1,6 +1,6 @@
 """A run's news on local disk: one folder per run, one JSON object a line, and how far it has been sent.
 
-    spool/<run>/news.jsonl   start, params, tags, metrics, artifact and end, in order
+    spool/<run>/news.jsonl   start, params, tags, metrics, artifact and end, in order; a nested run's with `child`
     spool/<run>/files/       artifacts as they were when they were reported
     spool/<run>/state.json   what the store has acknowledged
     spool/<run>/lock         held while the run or its sender lives
@@ -17,7 +17,7 @@ import secrets
 import shutil
 import threading
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +26,15 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class SentState:
-    """What the store has acknowledged: lines up to the byte `offset`, of the run `run_id` in the store `uri`."""
+    """What the store has acknowledged: lines up to the byte `offset`, of the run `run_id` in the store `uri`.
+
+    children: run ids of the nested runs that have not ended, by key.
+    """
 
     offset: int = 0
     run_id: str | None = None
     uri: str | None = None
+    children: dict[str, str] = field(default_factory=dict)
 
 
 class Spool:

@@ -68,6 +68,16 @@ class MlflowStore:
         )
         return str(run.info.run_id)
 
+    def ensure_child(self, parent: str, start: dict[str, Any], key: str) -> str:
+        """The run inside the run `parent` that carries `key` as its tag, made where there is none."""
+        experiment = self._client.get_run(parent).info.experiment_id
+        found = self._client.search_runs([experiment], f"tags.`{RUN_TAG}` = '{key}'", max_results=1)
+        if found:
+            return str(found[0].info.run_id)
+        tags = {**start["tags"], RUN_TAG: key, "mlflow.parentRunId": parent}
+        run = self._client.create_run(experiment, start_time=start["time"], tags=tags, run_name=start["name"])
+        return str(run.info.run_id)
+
     def send(self, run_id: str, lines: list[dict[str, Any]], files: Path) -> None:
         """Send lines of one kind.
 
@@ -139,7 +149,15 @@ class MlflowStore:
             folder = files / line["file"]
             if not folder.exists():
                 raise RefusedError(f"the kept model {folder} is gone")
-            register_forecaster(self._client, run_id, folder, line["name"], line["promote"], f"{run_id}/{line['file']}")
+            key, recipe = f"{run_id}/{line['file']}", line.get("recipe", "")
+            register_forecaster(self._client, run_id, folder, line["name"], line["promote"], key, recipe)
+
+    def _send_walk_forward(self, run_id: str, lines: list[dict[str, Any]], _: Path) -> None:
+        from nqcast.tracking.registry import note_walk_forward
+
+        for line in lines:
+            record = {"loss": line["loss"], "anchors": line["anchors"]}
+            note_walk_forward(self._client, line["name"], line["recipe"], record, line["promote"])
 
     def _send_end(self, run_id: str, lines: list[dict[str, Any]], _: Path) -> None:
         self._client.set_terminated(run_id, status=lines[-1]["status"], end_time=lines[-1]["time"])
