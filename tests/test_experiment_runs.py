@@ -35,6 +35,17 @@ def test_all_folds_join_into_one_scored_record(toy: tuple[Path, str]) -> None:
     assert set(frame["fold"]) == {"fold_01", "fold_02", "fold_03"}
 
 
+@pytest.mark.slow
+def test_the_record_of_all_folds_can_be_traded(toy: tuple[Path, str]) -> None:
+    data, _ = toy
+    chosen = ("--pipeline", "backtest_walk_forward", "--params", "backtest.forecast=model_online")
+    output = output_of(kedro("run", "--env", "test", *chosen, data=data))
+    assert "Backtest of model online" in output
+    results = json.loads((data / "08_reporting" / "walk_forward_backtest.json").read_text())
+    assert results["sessions"]["count"] == 15
+    assert not (data / "08_reporting" / "test_uses.jsonl").exists()
+
+
 def test_a_second_run_makes_only_the_fold_that_is_missing(toy: tuple[Path, str]) -> None:
     data, _ = toy
     report = data / "08_reporting" / "walk_forward_scores.json"

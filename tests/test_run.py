@@ -79,6 +79,34 @@ def test_every_scoring_of_the_test_split_is_counted(toy: tuple[Path, str]) -> No
     assert len(log.read_text().splitlines()) == before + 1
 
 
+def test_the_report_says_what_the_network_uses(toy: tuple[Path, str]) -> None:
+    data, output = toy
+    assert "another anchor's window of one feature" in output
+    assert "What does the network use" in (data / "08_reporting" / "report.html").read_text()
+    explanation = json.loads((data / "08_reporting" / "explanation.json").read_text())
+    splits = pd.read_parquet(next(newest(data / "05_model_input" / "splits.parquet").glob("*.parquet")))
+    validation = splits.loc[splits["split"] == "validation", "ts"]
+    assert explanation["anchors"]["first"] == str(validation.iloc[0])
+    assert explanation["anchors"]["last"] == str(validation.iloc[-1])
+
+
+def test_a_backtest_trades_the_test_split_and_counts_as_a_use_of_it(toy: tuple[Path, str]) -> None:
+    data, _ = toy
+    log = data / "08_reporting" / "test_uses.jsonl"
+    before = len(log.read_text().splitlines())
+    chosen = ("--pipeline", "backtest", "--params", "backtest.positions=netted")
+    output = output_of(kedro("run", "--env", "test", *chosen, data=data))
+    assert "positions netted, filled at the next bar's open" in output
+    results = json.loads((data / "08_reporting" / "backtest.json").read_text())
+    assert set(results["books"]) == {"15m", "30m", "60m", "2h", "4h", "all"}
+    trades = pd.read_parquet(next(newest(data / "07_model_output" / "backtest_trades.parquet").glob("*.parquet")))
+    assert (trades["entry_bar"] > trades["anchor"]).all()
+    records = log.read_text().splitlines()
+    assert len(records) == before + 1
+    assert json.loads(records[-1])["backtest"]["positions"] == "netted"
+    assert (data / "08_reporting" / "backtest.png").read_bytes().startswith(b"\x89PNG")
+
+
 def test_same_seed_same_metrics_and_train_needs_features_alone(toy: tuple[Path, str]) -> None:
     data, _ = toy
     report = data / "08_reporting" / "validation_metrics.json"

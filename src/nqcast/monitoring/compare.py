@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from nqcast.data.config import FEATURES, HORIZONS, SplitConfig
 from nqcast.data.fingerprint import fingerprint
 from nqcast.data.splits import anchor_mask, check_no_overlap, positions
 from nqcast.evaluation.baselines import make_baselines
+from nqcast.evaluation.baselines.base import Baseline
 from nqcast.evaluation.calibration import ConformalCalibration
 from nqcast.evaluation.config import EvaluateConfig
 from nqcast.evaluation.forecasts import Positions, targets_at
@@ -50,6 +52,13 @@ class Trained:
                 "name their version with --load-versions features:VERSION (and splits:VERSION), or train again"
             )
         check_no_overlap(self.features, self.splits, self.checkpoint["metadata"]["model"]["context"])
+
+    @cached_property
+    def references(self) -> dict[str, Baseline]:
+        """What skill is measured against, fitted on the train anchors."""
+        metadata, train = self.checkpoint["metadata"], positions(self.splits, "train")
+        unfitted = make_baselines(REFERENCES, tuple(metadata["quantiles"]), tuple(HORIZONS))
+        return {name: one.fit(self.features, train) for name, one in unfitted.items()}
 
     @property
     def last_session(self) -> pd.Timestamp:
@@ -138,9 +147,7 @@ def _outcomes(features: pd.DataFrame, anchors: Positions, trained: Trained, eval
     conformal = ConformalCalibration.from_state(trained.calibration, metadata["fingerprint"])
     logger.info("forecasts at %d anchors", len(anchors))
     quantiles, scale = predict(trained.checkpoint, features, anchors, evaluate)
-    train = positions(trained.splits, "train")
-    baselines = make_baselines(REFERENCES, levels, horizons, evaluate.seed)
-    references = {name: one.fit(trained.features, train).predict(features, anchors) for name, one in baselines.items()}
+    references = {name: one.predict(features, anchors) for name, one in trained.references.items()}
     targets = targets_at(features, anchors, horizons)
     session = features["session"].iloc[anchors]
     return Outcomes.of(session, targets, conformal.apply(quantiles, scale), references, levels)
