@@ -29,6 +29,7 @@ def model(small: ModelConfig) -> MIGT_TVDT:
     built = MIGT_TVDT(small).eval()
     with torch.no_grad():
         built.head.delta.weight.normal_(std=0.5)
+        built.token_gain.fill_(1.0)
     return built
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from nqcast.model.embedding import ClockEncoding, PatchEmbedding, RecentBars, WindowNorm
+from nqcast.model.embedding import CYCLES, ClockEncoding, PatchEmbedding, RecentBars, WindowNorm
 
 
 def test_normalisation_equals_numpy_over_the_valid_rows() -> None:
@@ -48,7 +48,7 @@ def test_each_patch_is_a_linear_map_of_its_own_bars_and_variable() -> None:
 
 def test_time_of_day_is_cyclic_and_slots_are_told_apart(clock: Callable) -> None:
     torch.manual_seed(0)
-    encode, base = ClockEncoding(16, 8, 4), clock(1, 288)
+    encode, base = ClockEncoding(16, 8, 4, tuple(CYCLES)), clock(1, 288)
     base = {name: values[:, :1].repeat(1, 288) for name, values in base.items()}
     encoded = encode({**base, "bar_in_day": torch.arange(288)[None]})[0]
     steps = (encoded - encoded.roll(1, 0)).norm(dim=-1)

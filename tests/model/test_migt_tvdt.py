@@ -80,6 +80,7 @@ def test_the_volatility_of_a_window_reaches_the_forecast(small: ModelConfig, mod
     without_recent = MIGT_TVDT(small.model_copy(update={"recent_width": 0})).eval()
     with torch.no_grad():
         without_recent.head.delta.weight.normal_(std=0.5)
+        without_recent.token_gain.fill_(1.0)
     louder = {**batch, "features": 2.0 * batch["features"]}
     for each in (model, without_recent):
         change = forecast(each, louder) / forecast(each, batch) - 1.0
@@ -95,6 +96,7 @@ def test_without_window_statistics_the_level_of_a_window_is_lost(small: ModelCon
         ).eval()
         with torch.no_grad():
             each.head.delta.weight.normal_(std=0.5, generator=torch.Generator().manual_seed(2))
+            each.token_gain.fill_(1.0)
         changes.append(float((forecast(each, louder) / forecast(each, batch) - 1.0).abs().amax()))
     assert changes[0] > 0.01
     assert changes[1] < 1e-4
@@ -166,3 +168,23 @@ def test_the_full_size_at_patch_1_takes_a_step_on_the_cpu(clock: Callable) -> No
     torch.optim.AdamW(model.parameters(), fused=True).step()
     assert not torch.equal(model.head.delta.weight, before)
     assert all(torch.isfinite(p).all() for p in model.parameters())
+
+
+def test_an_untrained_models_tokens_are_shut_out_and_can_be_let_in(small: ModelConfig, batch: dict) -> None:
+    """A gain of 0 on weights of 0 would stay there for ever: the gain's own gradient must not be 0."""
+    model = MIGT_TVDT(small, seed=0)
+    output = model(batch["features"], None, batch["clock"], batch["scale"])["quantiles"]
+    (output / batch["scale"][..., None]).square().sum().backward()
+    assert float(model.token_gain.detach()) == 0.0
+    assert model.token_gain.grad is not None and abs(float(model.token_gain.grad)) > 1e-6
+
+
+def test_calendar_cycles_left_out_cannot_move_a_forecast(small: ModelConfig, batch: dict) -> None:
+    torch.manual_seed(0)
+    model = MIGT_TVDT(small.model_copy(update={"calendar": ("day_of_week",)})).eval()
+    with torch.no_grad():
+        model.token_gain.fill_(1.0)
+    moved = {name: {**batch["clock"], name: 1 + (batch["clock"][name] + 2) % 6} for name in batch["clock"]}
+    before = forecast(model, batch)
+    unmoved = {name for name, clock in moved.items() if torch.equal(forecast(model, {**batch, "clock": clock}), before)}
+    assert unmoved == {"day_of_month", "day_of_year"}

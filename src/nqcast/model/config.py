@@ -8,15 +8,15 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 PRESETS: dict[str, dict[str, Any]] = {
     "laptop": {
         "patch_length": 12, "d_model": 32, "n_heads": 2, "n_time_blocks": 1, "n_variable_blocks": 1,
-        "d_ff": 64, "dropout": 0.1, "recent_width": 32,
+        "d_ff": 64, "dropout": 0.1, "recent_width": 32, "calendar": ("day_of_week",),
     },
     "full": {
         "patch_length": 1, "d_model": 256, "n_heads": 8, "n_time_blocks": 4, "n_variable_blocks": 2,
-        "d_ff": 1024, "dropout": 0.1, "recent_width": 64,
+        "d_ff": 1024, "dropout": 0.1, "recent_width": 64, "calendar": ("day_of_week", "day_of_month", "day_of_year"),
     },
     "test": {
         "patch_length": 24, "d_model": 16, "n_heads": 2, "n_time_blocks": 1, "n_variable_blocks": 1,
-        "d_ff": 32, "dropout": 0.1, "recent_width": 16,
+        "d_ff": 32, "dropout": 0.1, "recent_width": 16, "calendar": ("day_of_week",),
     },
 }  # fmt: skip
 _LAPTOP = PRESETS["laptop"]
@@ -82,6 +82,10 @@ class ModelConfig(BaseModel):
     )
     day_harmonics: int = Field(
         default=8, ge=1, description="Sine and cosine pairs that encode the time of day (count)."
+    )
+    calendar: tuple[Literal["day_of_week", "day_of_month", "day_of_year"], ...] = Field(
+        default=_LAPTOP["calendar"],
+        description="Calendar cycles that the clock encodes; within a few years of bars the longer two name a period.",
     )
     calendar_waves: int = Field(default=4, ge=1, description="Time2Vec waves per calendar cycle (count).")
     norm_eps: float = Field(

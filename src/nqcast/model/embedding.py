@@ -79,26 +79,29 @@ class PatchEmbedding(nn.Module):
 
 
 class ClockEncoding(nn.Module):
-    """Where a patch's last bar stands: time of day by harmonics, weekday, day of month and of year by Time2Vec.
+    """Where a patch's last bar stands: time of day by harmonics, the calendar by Time2Vec.
 
     Time2Vec (Kazemi et al., 2019): one linear and several sine features of t, here of t in turns of its own cycle.
     """
 
     frequency_K: Tensor
 
-    def __init__(self, width: int, day_harmonics: int, calendar_waves: int) -> None:
+    def __init__(self, width: int, day_harmonics: int, calendar_waves: int, calendar: tuple[str, ...]) -> None:
         super().__init__()
+        self.cycles = {name: CYCLES[name] for name in calendar}
         turns = torch.arange(1, day_harmonics + 1, dtype=torch.float32)
         self.register_buffer("frequency_K", 2 * math.pi * turns / BARS_PER_DAY, persistent=False)
         waves = torch.arange(1, calendar_waves + 1, dtype=torch.float32)
-        self.omega_CW = nn.Parameter((2 * math.pi * waves).repeat(len(CYCLES), 1))
-        self.phase_CW = nn.Parameter(torch.zeros(len(CYCLES), calendar_waves))
-        self.project = nn.Linear(2 * day_harmonics + len(CYCLES) * (calendar_waves + 1), width)
+        self.omega_CW = nn.Parameter((2 * math.pi * waves).repeat(len(calendar), 1))
+        self.phase_CW = nn.Parameter(torch.zeros(len(calendar), calendar_waves))
+        self.project = nn.Linear(2 * day_harmonics + len(calendar) * (calendar_waves + 1), width)
 
     def forward(self, clock_BP: dict[str, Tensor]) -> Tensor:
         """Encode integer clocks (`bar_in_day` 0–287 and the three calendar counts) into (B, P, D)."""
         angle_BPK = clock_BP["bar_in_day"].float()[..., None] * self.frequency_K
-        turns_BPC = torch.stack([clock_BP[name].float() / cycle for name, cycle in CYCLES.items()], dim=-1)
+        if not self.cycles:
+            return self.project(torch.cat([angle_BPK.sin(), angle_BPK.cos()], dim=-1))
+        turns_BPC = torch.stack([clock_BP[name].float() / cycle for name, cycle in self.cycles.items()], dim=-1)
         waves_BPCW = torch.sin(turns_BPC[..., None] * self.omega_CW + self.phase_CW)
         return self.project(torch.cat([angle_BPK.sin(), angle_BPK.cos(), turns_BPC, waves_BPCW.flatten(2)], dim=-1))
 

@@ -15,7 +15,8 @@ class QuantileHead(nn.Module):
         median      m'   = m + L_m · w · tanh(d_m)               L_m = median_limit
         gap         g_j' = g_j · exp(L_g · tanh(d_j))            L_g = gap_limit
         quantiles        = s · (m' ± running sums of g')
-    Gaps stay positive, so levels cannot cross. The last layer starts at zero, so an untrained head returns the base.
+    Gaps stay positive, so levels cannot cross. The last layer starts at zero, so
+    an untrained head returns the base.
     """
 
     base_HQ: Tensor

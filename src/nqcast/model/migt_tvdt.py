@@ -42,7 +42,7 @@ class MIGT_TVDT(nn.Module):
         block = (c.d_model, c.n_heads, c.d_ff, c.dropout, c.attention)
         self.norm = WindowNorm(c.n_features, c.norm_eps)
         self.patches = PatchEmbedding(c.n_features, c.patch_length, c.d_model)
-        self.clock = ClockEncoding(c.d_model, c.day_harmonics, c.calendar_waves)
+        self.clock = ClockEncoding(c.d_model, c.day_harmonics, c.calendar_waves, c.calendar)
         self.age_PD = nn.Parameter(0.1 * torch.randn(c.n_patches, c.d_model))
         self.time_blocks = nn.ModuleList(TimeBlock(*block) for _ in range(c.n_time_blocks))
         self.time_norm = Norm(c.d_model)
@@ -51,10 +51,15 @@ class MIGT_TVDT(nn.Module):
         self.variable_blocks = nn.ModuleList(VariableBlock(*block, gated=c.gate) for _ in range(c.n_variable_blocks))
         self.variable_norm = Norm(c.d_model)
         self.variable_pool = AttentionPool(c.d_model, c.n_heads, c.n_features, recent_first=False)
+        # From 0 (Bachlechner et al., 2020, ReZero): what the tokens say enters as it proves its worth. Untrained
+        # attention over 24 variables is noise, and on a year of bars it costs more than it can give.
+        self.token_gain = nn.Parameter(torch.zeros(()))
         direct = (c.n_features, c.recent_bars, c.n_volatility or 0, c.recent_width)
         self.recent = RecentBars(*direct) if c.recent_width else None
         limits = (c.scale_limit, c.median_limit, c.gap_limit)
         self.head = QuantileHead(c.d_model + c.recent_width, c.n_horizons, c.quantiles, limits)
+        with torch.no_grad():  # weights and gain both 0 would never learn
+            self.head.delta.weight[:, : c.d_model].normal_(std=c.d_model**-0.5)
 
     def forward(
         self,
@@ -86,7 +91,7 @@ class MIGT_TVDT(nn.Module):
         self._check_shape(features_BTF)
         with torch.autocast(features_BTF.device.type, enabled=False):
             window = self.norm(features_BTF, attention_mask_BT)
-        summary_BD = self._summary(window, attention_mask_BT, temporal_info)
+        summary_BD = self.token_gain * self._summary(window, attention_mask_BT, temporal_info)
         with torch.autocast(features_BTF.device.type, enabled=False):
             if self.recent is not None:
                 direct_BR = self.recent(window.level_BTF, attention_mask_BT, volatility_BK)
