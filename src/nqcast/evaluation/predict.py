@@ -1,4 +1,4 @@
-"""Forecasts of a checkpoint at any anchors; the only module of this package that knows the model.
+"""Forecasts of a checkpoint at any anchors; beside `explain` the only module that knows the model.
 
 Shapes: N anchors · H horizons · Q levels; quantiles and scale in log-return units.
 """
