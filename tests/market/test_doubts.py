@@ -60,7 +60,7 @@ def test_moves_of_the_market_are_not_taken_for_another_contract(fortnight: pd.Da
             fortnight, planted(fortnight, "2016-09-14 03:00", "2016-10-01 00:00"), thin=1
         ),
     }[change]
-    assert len(build_bars(raw, CONFIG).quarantine) == 0
+    assert len(build_bars(raw, IngestConfig(doubtful="warn")).quarantine) == 0
 
 
 def test_stale_bars_are_quarantined_from_the_thirtieth_repetition_on(week: pd.DataFrame) -> None:

@@ -44,14 +44,17 @@ class IngestConfig(BaseModel):
         0.001, gt=0, description="Least jump to another contract's level and back, in log return, that is looked for."
     )
     level_jump_multiple: float = Field(
-        10.0, gt=0, description="Least such jump, as a multiple of the day's median absolute return."
+        8.0,
+        gt=0,
+        description="Such a jump as a multiple of the median absolute return of its hour and day; down to half of it "
+        "where trade is all the thinner.",
     )
     level_stretch_bars: int = Field(
         10, ge=2, description="Fewest bars between the two jumps that make another contract's stretch."
     )
     level_stretch_days: float = Field(8.0, gt=0, description="Longest such stretch (days).")
     thin_share: float = Field(
-        0.1, gt=0, le=1, description="Volume of such a stretch, as a share of what is usual at its hours, below which "
+        0.25, gt=0, le=1, description="Volume of such a stretch, as a share of what is usual at its hours, below which "
         "its rows are quarantined.",
     )  # fmt: skip
     volume_unit_multiple: float = Field(

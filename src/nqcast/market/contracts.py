@@ -28,6 +28,8 @@ class Contracts:
     code: np.ndarray
     names: tuple[str, ...]
     known: bool
+    expiry: tuple[int, ...] | None = None
+    """Expiry month of each name (12 * year + month - 1); None where the text does not say."""
 
 
 def is_outright(name: str) -> bool:
@@ -84,7 +86,8 @@ def identify_contracts(contract: pd.Series | None, ts: pd.Series) -> Contracts:
     names = [str(texts[pair_text[np.argmax(expiry_code == k)]]) for k in range(len(expiries))]
     if len(set(names)) < len(names):  # NQH1 of 2011 and NQH1 of 2021 in one file
         names = [f"{name}@{expiry // 12}" for name, expiry in zip(names, expiries, strict=True)]
-    return Contracts(expiry_code[pair_code].astype(np.int64), tuple(names), known=True)
+    months = tuple(int(month) for month in expiries)
+    return Contracts(expiry_code[pair_code].astype(np.int64), tuple(names), known=True, expiry=months)
 
 
 def _distinct(key_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -1,4 +1,4 @@
-"""What looks wrong although every row is a valid bar: repeated bars, another contract's prices, end stamps, units.
+"""What looks wrong although every row is a valid bar: repeated bars, another contract's prices, thin trade, units.
 
 Nothing here is proof, so each doubt has a policy: rows are quarantined, the run stops, or the report says so.
 """
@@ -12,31 +12,38 @@ import pandas as pd
 
 from nqcast.market.calendar import nanoseconds
 from nqcast.market.config import EXCHANGE_ZONE, IngestConfig
+from nqcast.market.contracts import Contracts
+from nqcast.market.other_contract import Activity, other_contract
 from nqcast.market.schema import MINUTE_NS, PRICES
 
 STALE = "stale: repeats the bar before"
 OTHER_CONTRACT = "another contract's prices: a level apart, thinly traded"
+DEFERRED = "deferred contract: not yet the front"
+BEYOND_LIMITS = "price beyond the exchange's limits"
 
-_DAY_NS = 1440 * MINUTE_NS
-_MOST_CANDIDATES = 2000
-_NEXT_CANDIDATES = 40
+FRONT_DAYS = 120
+"""Days before its expiry from which on a quarterly contract can be the front: a quarter of 98 and three weeks."""
+
+_LIMIT = 0.25  # of a change of log price; trading halts at moves of 20 %
+_PAUSE_NS = 10 * 1440 * MINUTE_NS
 
 Doubt = dict[str, Any]
 
 
-def suspect_rows(sound: pd.DataFrame, code: np.ndarray, spacing: int, config: IngestConfig) -> pd.Series:
-    """Reason to doubt each row (N,), text; None for the others.
+def suspect_rows(
+    joined: pd.DataFrame, sessions: pd.DataFrame, contracts: Contracts, config: IngestConfig
+) -> np.ndarray:
+    """Reason to doubt each row of the joined series (N,), text; None for the others.
 
-    sound: believed bars sorted by ts, then contract code (N,); spacing in minutes.
+    joined: the front contract's bars, adjusted, sorted by ts, with session_position and code.
     """
-    reason = np.full(len(sound), None, dtype=object)
-    for contract in np.unique(code):
-        rows = np.flatnonzero(code == contract)
-        bars = sound.iloc[rows]
-        reason[rows[stale(bars, config.stale_bars)]] = STALE
-        if "volume" in bars:
-            reason[rows[other_contract(bars, spacing, config)]] = OTHER_CONTRACT
-    return pd.Series(reason, index=sound.index)
+    reason = np.full(len(joined), None, dtype=object)
+    if "volume" in joined:
+        reason[other_contract(joined, Activity(joined, sessions), config)] = OTHER_CONTRACT
+    reason[stale(joined, config.stale_bars)] = STALE
+    reason[beyond_limits(joined)] = BEYOND_LIMITS
+    reason[deferred(joined, contracts)] = DEFERRED
+    return reason
 
 
 def stale(bars: pd.DataFrame, least: int) -> np.ndarray:
@@ -45,77 +52,116 @@ def stale(bars: pd.DataFrame, least: int) -> np.ndarray:
     Without volume four times as many are needed: a quiet night repeats prices by itself. The first repetitions stay,
     so that no bar is judged by later ones.
     """
-    names = [*PRICES, *(("volume",) if "volume" in bars else ())]
-    values = bars[names].to_numpy()
     same = np.zeros(len(bars), dtype=bool)
-    same[1:] = (values[1:] == values[:-1]).all(axis=1)
+    same[1:] = True
+    for name in (*PRICES, *(("volume",) if "volume" in bars else ())):
+        column = bars[name].to_numpy()
+        same[1:] &= column[1:] == column[:-1]
     row = np.arange(len(bars))
     repeated = row - np.maximum.accumulate(np.where(same, 0, row))
     return repeated >= least * (1 if "volume" in bars else 4)
 
 
-def other_contract(bars: pd.DataFrame, spacing: int, config: IngestConfig) -> np.ndarray:
-    """True (N,) inside stretches that begin with a jump, end with its reverse and trade thinly in between.
+def beyond_limits(joined: pd.DataFrame) -> np.ndarray:
+    """True (N,) between a move of the close beyond the limits and its way back, and where a bar's own range is as wide.
 
-    A jump is a change of the log close beyond `level_jump_multiple` times the median absolute change of its day and
-    beyond `level_jump`; thin is below `thin_share` of the volume before and after, each against what is usual at these
-    times of day. News jumps too, but not thinly.
+    A move that does not come back is no bad print: `price_units` doubts it.
     """
-    stamp, log_close = nanoseconds(bars["ts"]), np.log(bars["close"].to_numpy())
-    change = np.diff(log_close, prepend=log_close[:1])
-    typical = _median_of_day(np.abs(change), stamp)
-    jumps = np.flatnonzero(np.abs(change) > np.maximum(config.level_jump_multiple * typical, config.level_jump))
-    found = np.zeros(len(bars), dtype=bool)
-    if len(jumps) > _MOST_CANDIDATES:
-        return found
-    activity = _Activity(bars, stamp)
-    for k, first in enumerate(jumps):
-        nearest = jumps[k + 1 : k + 1 + _NEXT_CANDIDATES]
-        short = stamp[nearest] - stamp[first] <= config.level_stretch_days * _DAY_NS
-        noise = np.maximum(0.1 * abs(change[first]), 6 * typical[first])
-        is_back = np.abs(change[first] + change[nearest]) < noise
-        for after in nearest[short & is_back & (nearest - first >= config.level_stretch_bars)].tolist():
-            if activity.is_thin(int(first), after, config.thin_share):
-                found[first:after] = True
-                break
-    return found
+    away = _away(joined)
+    back = np.flatnonzero(~away)
+    away[back[-1] + 1 if len(back) else 0 :] = False
+    wide = np.log(joined["high"].to_numpy() / joined["low"].to_numpy()) > _LIMIT
+    return away | wide
 
 
-class _Activity:
-    """Volume of stretches of rows against what is usual at their times of day."""
-
-    def __init__(self, bars: pd.DataFrame, stamp: np.ndarray) -> None:
-        self._traded = np.cumsum(np.append(0.0, bars["volume"]))
-        self._usual = np.cumsum(np.append(0.0, _usual_volume(bars, stamp)))
-
-    def is_thin(self, first: int, after: int, share: float) -> bool:
-        """Whether rows [first, after) trade less than `share` of the rows on either side, as many and at least 500."""
-        n = max(after - first, 500)
-        sides = self._ratio(max(first - n, 0), first), self._ratio(after, min(after + n, len(self._usual) - 1))
-        return self._ratio(first, after) < share * min(sides)
-
-    def _ratio(self, start: int, stop: int) -> float:
-        usual = self._usual[stop] - self._usual[start]
-        return float((self._traded[stop] - self._traded[start]) / usual) if usual > 0 else np.inf
+def price_units(joined: pd.DataFrame) -> list[Doubt]:
+    """A doubt where prices move beyond the limits and stay there: another unit, or another product."""
+    away = _away(joined)
+    if not len(away) or not away[-1]:
+        return []
+    row = int(np.flatnonzero(~away)[-1]) + 1 if not away.all() else 0
+    before, after = joined["close"].iloc[max(row - 1, 0)], joined["close"].iloc[row]
+    text = f"from {joined['ts'].iloc[row]} on prices are {after / before:.3g} times those before"
+    return [as_doubt("price unit", int(away[row:].sum()), text)]
 
 
-def end_stamps(ts: pd.Series, sessions: pd.DataFrame, spacing: int) -> Doubt | None:
-    """Stamps that mark the END of a bar: sessions have a bar at their close and none at their open."""
-    stamp = np.unique(nanoseconds(ts))
-    opens, closes = nanoseconds(sessions["open"]), nanoseconds(sessions["close"])
-    inside = np.searchsorted(stamp, closes) - np.searchsorted(stamp, opens) > 0
-    if not inside.any():
-        return None
-    edges = (opens, closes, closes + spacing * MINUTE_NS)
-    at_open, at_close, later = (int(np.isin(edge[inside], stamp).sum()) for edge in edges)
-    if at_close <= 0.5 * inside.sum() or max(at_open, later) >= 0.5 * inside.sum():  # later: another zone's stamps
-        return None
-    return _doubt(
-        "time stamps of bar ends",
-        at_close,
-        f"{at_close} of {int(inside.sum())} sessions have a bar stamped at their close, {at_open} one at their open: "
-        f"the stamps mark the END of a bar; set ingest.stamps=end (a stamp is then moved {spacing} min back)",
-    )
+def _away(joined: pd.DataFrame) -> np.ndarray:
+    """True (N,) where moves that no exchange allows have carried the close off; days without bars allow anything."""
+    if not len(joined):
+        return np.zeros(0, dtype=bool)
+    change = np.diff(np.log(joined["close"].to_numpy()), prepend=np.nan)
+    change[0] = 0.0
+    soon = np.diff(nanoseconds(joined["ts"]), prepend=0) < _PAUSE_NS
+    return np.abs(np.cumsum(np.where((np.abs(change) > _LIMIT) & soon, change, 0.0))) > 0.5 * _LIMIT
+
+
+def deferred(joined: pd.DataFrame, contracts: Contracts) -> np.ndarray:
+    """True (N,) on bars of a contract that expires too late to be the front of its day."""
+    if contracts.expiry is None or not len(joined):
+        return np.zeros(len(joined), dtype=bool)
+    month = np.array(contracts.expiry)
+    first = pd.to_datetime({"year": month // 12, "month": month % 12 + 1, "day": 1})
+    third_friday = (first + pd.to_timedelta((4 - first.dt.day_of_week) % 7 + 14, unit="D")).to_numpy()
+    days = third_friday[joined["code"].to_numpy()] - joined["session"].to_numpy()
+    return days > np.timedelta64(FRONT_DAYS, "D")
+
+
+def wholly_deferred(reason: np.ndarray, joined: pd.DataFrame, names: tuple[str, ...]) -> list[Doubt]:
+    """A doubt where at least half of the series is a deferred contract's: the front is not in the file."""
+    rows = joined[reason == DEFERRED]
+    if len(rows) < 0.5 * len(joined) or not len(rows):
+        return []
+    found = sorted({names[code] for code in rows["code"].unique()})
+    first, last = rows["session"].iloc[0].date(), rows["session"].iloc[-1].date()
+    text = f"the bars of {', '.join(found)} from {first} to {last} are those of a contract that was not the front"
+    return [as_doubt("deferred contract", len(rows), f"{text}: bring the front contracts of these days")]
+
+
+def thin_market(bars: pd.DataFrame) -> list[Doubt]:
+    """A doubt where between 08:30 and 15:00 exchange time half the sessions trade in under 9 of 10 five-minute bars.
+
+    The front contract trades in all of them; a deferred one, whose name the file may not tell, does not.
+    """
+    local = pd.DatetimeIndex(bars["ts"]).tz_convert(EXCHANGE_ZONE)
+    minute = np.asarray(local.hour * 60 + local.minute)
+    core = (minute >= 510) & (minute < 900) & ~bars["halt"].to_numpy()
+    share = bars.loc[core, "traded"].groupby(bars.loc[core, "session"]).mean()
+    if not len(share) or (typical := float(share.median())) >= 0.9:
+        return []
+    text = f"in the middle session only {typical:.0%} of the five-minute bars from 08:30 to 15:00 exchange time traded"
+    return [as_doubt("thin market", int((share < 0.9).sum()), f"{text}: a deferred contract, or part of the rows?")]
+
+
+def thin_stretches(
+    joined: pd.DataFrame, sessions: pd.DataFrame, ledger: list[dict[str, Any]], known: bool
+) -> tuple[list[Doubt], list[Doubt]]:
+    """Doubts about regular sessions that trade hardly anything of what is usual: those to stop for, and the others.
+
+    Thin is under .15 of the usual volume in a session, or under .05 in four traded hours. Where a contract changes,
+    trade moves on before the file does: sessions around a roll of the ledger are left out, and where contracts are
+    unknown those in the weeks of rolls are the others.
+    """
+    if "volume" not in joined:
+        return [], []
+    activity = Activity(joined, sessions)
+    position, volume = activity.thin()
+    length = (sessions["close"] - sessions["open"]).iloc[position]
+    regular = (length > pd.Timedelta(hours=22)).to_numpy()
+    days = sessions["session"].iloc[position[regular]]
+    volume = volume[regular]
+    rolls = pd.to_datetime([entry["session"] for entry in ledger if entry["rule"] != "jump"])
+    away = np.array([all(abs((day - roll).days) > 4 for roll in rolls) for day in days], dtype=bool)
+    near = ((days.dt.month % 3 == 0) & days.dt.day.between(5, 21)).to_numpy() & (not known)
+    stop, report = away & ~near, away & near
+    return _thin(days[stop], volume[stop], ""), _thin(days[report], volume[report], ", in the weeks of a roll,")
+
+
+def _thin(days: pd.Series, volume: np.ndarray, where: str) -> list[Doubt]:
+    if not len(days):
+        return []
+    listed = ", ".join(f"{day.date()} ({share:.1%})" for day, share in zip(days[:5], volume, strict=False))
+    text = f"{len(days)} sessions{where} trade hardly anything of the volume usual at their hours: {listed}"
+    return [as_doubt("thin stretch", len(days), f"{text}: another contract's bars, or part of the feed?")]
 
 
 def volume_units(joined: pd.DataFrame, multiple: float) -> list[Doubt]:
@@ -132,7 +178,7 @@ def volume_units(joined: pd.DataFrame, multiple: float) -> list[Doubt]:
             steps = np.abs(np.diff(np.log(np.maximum(total[i - 1 : i + 5], 1))))
             day = per_session.index[i + int(np.argmax(steps))].date()
             doubts.append(
-                _doubt("volume unit", 1, f"from {day} on the sessions trade {ratio:.3g} times as much as before")
+                as_doubt("volume unit", 1, f"from {day} on the sessions trade {ratio:.3g} times as much as before")
             )
             last = i
     return doubts
@@ -144,7 +190,7 @@ def unadjusted_rolls(jumps: list[dict[str, Any]]) -> list[Doubt]:
     if not near:
         return []
     listed = ", ".join(f"{jump['session']} ({jump['spread_points']:+g} points)" for jump in near[:5])
-    return [_doubt("unadjusted roll", len(near), f"opening jumps in the weeks of a roll: {listed}; see roll_ledger")]
+    return [as_doubt("unadjusted roll", len(near), f"opening jumps in the weeks of a roll: {listed}; see roll_ledger")]
 
 
 def off_tick(bars: pd.DataFrame, tick: float) -> int:
@@ -158,21 +204,9 @@ def off_tick_doubt(count: int, total: int, config: IngestConfig) -> list[Doubt]:
     if count <= config.max_off_tick_share * total:
         return []
     text = f"{count} of {total} rows hold a price that is no multiple of {config.tick:g}: adjusted prices, or a unit?"
-    return [_doubt("off tick", count, text)]
+    return [as_doubt("off tick", count, text)]
 
 
-def _doubt(check: str, count: int, detail: str) -> Doubt:
+def as_doubt(check: str, count: int, detail: str) -> Doubt:
+    """What is doubted, in how many places, and the words for it."""
     return {"check": check, "count": count, "detail": detail}
-
-
-def _median_of_day(value: np.ndarray, stamp: np.ndarray) -> np.ndarray:
-    """For each row the median of its UTC day; zeros are left out, as quiet bars say nothing of the noise."""
-    day = stamp // _DAY_NS
-    series = pd.Series(np.where(value > 0, value, np.nan))
-    return series.groupby(day).transform("median").fillna(0.0).to_numpy()
-
-
-def _usual_volume(bars: pd.DataFrame, stamp: np.ndarray) -> np.ndarray:
-    """For each row the median volume of its five minutes of the day in exchange time."""
-    slot = (pd.DatetimeIndex(bars["ts"]).tz_convert(EXCHANGE_ZONE).tz_localize(None).asi8 % _DAY_NS) // (5 * MINUTE_NS)
-    return bars["volume"].groupby(slot).transform("median").to_numpy()

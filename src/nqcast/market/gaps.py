@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from nqcast.market.calendar import nanoseconds
+from nqcast.market.calendar import REGULAR_CLOSE_1615
 from nqcast.market.config import BAR_MINUTES, EXCHANGE_ZONE
-from nqcast.market.schema import MINUTE_NS
 
 HOLIDAY, EARLY_CLOSE, HALT, OUTAGE, UNKNOWN = "holiday", "early close", "halt", "outage", "unknown"
 
@@ -41,8 +40,8 @@ def explained(bars: pd.DataFrame, span: pd.DataFrame, stretches: list[Stretch], 
     span: sessions from the first to the last bar; stretches: silent ones inside sessions (session, start, end,
     minutes); absent: sessions of the calendar without a bar.
     """
-    usual = _silence_by_slot(bars)
-    found = [{**stretch, **_why(stretch, usual)} for stretch in stretches]
+    reasons = _reasons(stretches, bars)
+    found = [{**stretch, **reason} for stretch, reason in zip(stretches, reasons, strict=True)]
     found += [_whole_session(day, span) for day in absent]
     found += [*_holidays(span), *_early_closes(span), *_halts(span)]
     return sorted(found, key=lambda stretch: stretch["start"])
@@ -53,23 +52,31 @@ def summary(stretches: list[Stretch]) -> dict[str, int]:
     return dict(Counter(str(stretch["explanation"]) for stretch in stretches))
 
 
-def _why(stretch: Stretch, usual: pd.Series) -> dict[str, str]:
-    start, end = pd.Timestamp(stretch["start"]), pd.Timestamp(stretch["end"])
-    if _overlaps(start, end, CIRCUIT_BREAKERS):
-        return {"explanation": HALT, "detail": "market-wide circuit breaker"}
-    if _overlaps(start, end, KNOWN_OUTAGES):
-        return {"explanation": OUTAGE, "detail": "of the exchange"}
-    slots = _slot(pd.Series(pd.date_range(start, end, freq=f"{BAR_MINUTES}min", inclusive="left")))
-    likelihood = float(np.exp(np.log(usual.reindex(slots).fillna(1.0).clip(lower=1e-3)).sum()))
-    if likelihood < IMPROBABLE:
-        return {"explanation": OUTAGE, "detail": "of the source: no market is silent for so long at these hours"}
-    return {"explanation": UNKNOWN, "detail": "a quiet market, or rows that are missing"}
+def _reasons(stretches: list[Stretch], bars: pd.DataFrame) -> list[dict[str, str]]:
+    """Explanation and detail of each silent stretch inside a session."""
+    if not stretches:
+        return []
+    start, end = (pd.DatetimeIndex([stretch[edge] for stretch in stretches]) for edge in ("start", "end"))
+    improbable = _log_likelihood(start, end, bars) < np.log(IMPROBABLE)
+    breaker, outage = (_overlaps(start, end, spans) for spans in (CIRCUIT_BREAKERS, KNOWN_OUTAGES))
+    reasons = [
+        {"explanation": HALT, "detail": "market-wide circuit breaker"},
+        {"explanation": OUTAGE, "detail": "of the exchange"},
+        {"explanation": OUTAGE, "detail": "of the source: no market is silent for so long at these hours"},
+        {"explanation": UNKNOWN, "detail": "a quiet market, or rows that are missing"},
+    ]
+    return [reasons[k] for k in np.select([breaker, outage, improbable], [0, 1, 2], 3)]
 
 
-def _silence_by_slot(bars: pd.DataFrame) -> pd.Series:
-    """Share of grid bars without a trade, by five-minute slot of the day in exchange time."""
+def _log_likelihood(start: pd.DatetimeIndex, end: pd.DatetimeIndex, bars: pd.DataFrame) -> np.ndarray:
+    """Log of the chance of each silence (S,), were the usual silences of its five-minute slots independent."""
+    day = 1440 // BAR_MINUTES
     open_bars = bars[~bars["halt"]]
-    return (~open_bars["traded"]).groupby(_slot(open_bars["ts"])).mean()
+    usual = (~open_bars["traded"]).groupby(_slot(open_bars["ts"])).mean().reindex(range(day)).fillna(1.0)
+    summed = np.append(0.0, np.cumsum(np.tile(np.log(usual.clip(lower=1e-3).to_numpy()), 2)))
+    first = _slot(pd.Series(start))
+    whole, rest = np.divmod(((end - start) // pd.Timedelta(minutes=BAR_MINUTES)).to_numpy(), day)
+    return whole * summed[day] + summed[first + rest] - summed[first]
 
 
 def _slot(ts: pd.Series) -> np.ndarray:
@@ -77,8 +84,10 @@ def _slot(ts: pd.Series) -> np.ndarray:
     return np.asarray(local.hour * 60 + local.minute) // BAR_MINUTES
 
 
-def _overlaps(start: pd.Timestamp, end: pd.Timestamp, spans: tuple[tuple[str, str], ...]) -> bool:
-    return any(start < pd.Timestamp(last, tz="UTC") and end > pd.Timestamp(first, tz="UTC") for first, last in spans)
+def _overlaps(start: pd.DatetimeIndex, end: pd.DatetimeIndex, spans: tuple[tuple[str, str], ...]) -> np.ndarray:
+    """Which stretches (S,) meet one of the spans."""
+    edges = [(pd.Timestamp(first, tz="UTC"), pd.Timestamp(last, tz="UTC")) for first, last in spans]
+    return np.any([(start < last) & (end > first) for first, last in edges], axis=0)
 
 
 def _whole_session(day: str, span: pd.DataFrame) -> Stretch:
@@ -97,13 +106,14 @@ def _holidays(span: pd.DataFrame) -> list[Stretch]:
 
 
 def _early_closes(span: pd.DataFrame) -> list[Stretch]:
-    """Sessions that close before 15:30 exchange time, up to a regular close at 16:00."""
-    local = span["close"].dt.tz_convert(EXCHANGE_ZONE)
-    early = span[local.dt.hour * 60 + local.dt.minute < 15 * 60 + 30]
-    regular = (early["session"] + pd.Timedelta(hours=16)).dt.tz_localize(EXCHANGE_ZONE).dt.tz_convert("UTC")
+    """Sessions that close before the regular close of their time: 15:15 exchange time until 2012-11-18, then 16:00."""
+    regular_hour = np.where(span["session"] < pd.Timestamp(REGULAR_CLOSE_1615[0]), 15.25, 16.0)
+    regular = span["session"] + pd.to_timedelta(regular_hour, unit="h")
+    regular = regular.dt.tz_localize(EXCHANGE_ZONE).dt.tz_convert("UTC")
+    early = (span["close"] < regular).to_numpy()
     return [
         _stretch(str(day.date()), close, end, EARLY_CLOSE, "by the calendar")
-        for day, close, end in zip(early["session"], early["close"], regular, strict=True)
+        for day, close, end in zip(span["session"][early], span["close"][early], regular[early], strict=True)
     ]
 
 
@@ -118,6 +128,6 @@ def _halts(span: pd.DataFrame) -> list[Stretch]:
 
 
 def _stretch(session: str, start: pd.Timestamp, end: pd.Timestamp, explanation: str, detail: str) -> Stretch:
-    minutes = int((nanoseconds(pd.Series([end])) - nanoseconds(pd.Series([start])))[0] // MINUTE_NS)
+    minutes = int((end - start) / pd.Timedelta(minutes=1))
     fields = {"session": session, "start": str(start), "end": str(end), "minutes": minutes}
     return {**fields, "explanation": explanation, "detail": detail}

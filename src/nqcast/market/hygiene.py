@@ -6,24 +6,31 @@ import numpy as np
 import pandas as pd
 
 from nqcast.market.calendar import nanoseconds
-from nqcast.market.contracts import is_outright
+from nqcast.market.contracts import is_outright, parse_expiry
 from nqcast.market.schema import MINUTE_NS, PRICES
 
 SPREAD = "calendar spread, not a contract"
+COMBINATION = "a symbol that names no contract, in a file of contracts"
+NO_FAULT = (SPREAD, COMBINATION)
+"""Reasons that are no fault of the file."""
 OUT_OF_SESSION = "out of session"
+FIRST_STAMP = pd.Timestamp("1990-01-01", tz="UTC")
+"""No electronic market of index futures is older."""
 
 
 def faults(raw: pd.DataFrame, spacing: int, zero_volume: str = "drop") -> pd.Series:
     """Reason to quarantine each row (N,), text; None for a sound one. The first reason that applies is given."""
-    price = raw[list(PRICES)].to_numpy()
-    open_, high, low, close = price.T
+    open_, high, low, close = (raw[name].to_numpy() for name in PRICES)
+    lowest = np.minimum(np.minimum(open_, high), np.minimum(low, close))
+    finite = np.isfinite(open_) & np.isfinite(high) & np.isfinite(low) & np.isfinite(close)
     rules = {
         "time stamp missing, ambiguous or impossible in its zone": raw["ts"].isna().to_numpy(),
+        f"time stamp before {FIRST_STAMP.year}": (raw["ts"] < FIRST_STAMP).to_numpy(),
         "time stamp between the bars of its spacing": off_grid(raw["ts"], spacing),
         "contract missing": missing_contract(raw),
-        SPREAD: spreads(raw),
-        "price missing or not finite": ~np.isfinite(price).all(axis=1),
-        "price zero or negative": (price <= 0).any(axis=1),
+        **_no_contracts(raw),
+        "price missing or not finite": ~finite,
+        "price zero or negative": lowest <= 0,
         "high below low": high < low,
         "open or close outside the range": (np.maximum(open_, close) > high) | (np.minimum(open_, close) < low),
     }
@@ -66,12 +73,15 @@ def missing_contract(raw: pd.DataFrame) -> np.ndarray:
     return (raw["contract"].isna() | (raw["contract"] == "")).to_numpy()
 
 
-def spreads(raw: pd.DataFrame) -> np.ndarray:
-    """True (N,) where the contract text names a calendar spread."""
+def _no_contracts(raw: pd.DataFrame) -> dict[str, np.ndarray]:
+    """Rows (N,) of calendar spreads, and of other combinations: text without an expiry where most rows name one."""
     if "contract" not in raw:
-        return np.zeros(len(raw), dtype=bool)
+        return {}
     code, texts = pd.factorize(raw["contract"])
-    return np.array([not is_outright(str(text)) for text in texts] + [False])[code]
+    spread = np.array([not is_outright(str(text)) for text in texts] + [False])[code]
+    named = np.array([parse_expiry(str(text), 2000, 1) is not None for text in texts] + [True])[code]
+    odd = ~named & ~spread & (raw["contract"] != "").to_numpy()
+    return {SPREAD: spread, COMBINATION: odd & (2 * named.sum() > len(raw))}
 
 
 def without_duplicates(bars: pd.DataFrame, code: np.ndarray) -> np.ndarray:

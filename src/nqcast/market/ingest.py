@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from nqcast.market import calendar, doubts, hygiene
+from nqcast.market import calendar, doubts, hygiene, stamps
 from nqcast.market.aggregate import aggregate
 from nqcast.market.config import IngestConfig
 from nqcast.market.contracts import Contracts, identify_contracts
@@ -37,25 +37,28 @@ def build_bars(raw: pd.DataFrame, config: IngestConfig) -> Ingested:
     rejected rows above the configured one.
     """
     checked = check_raw_bars(raw, config)
+    _stop_or_warn(exchanged := stamps.exchanged_days(raw["ts"]), config)
     spacing = infer_spacing(checked["ts"])
     if config.stamps == "end":
         checked["ts"] -= pd.Timedelta(minutes=spacing)
     reason = hygiene.faults(checked, spacing, config.zero_volume)
     fillers = hygiene.fillers(checked) & reason.isna().to_numpy() & (config.zero_volume == "drop")
     sound, contracts, counts = _sorted_unique(checked[reason.isna() & ~fillers])
-    found = _whole_file_doubts(sound, spacing, config)
-    sound, sessions, questions = _with_sessions(sound, spacing, config)
-    suspect = doubts.suspect_rows(sound, contracts.code, spacing, config)
-    suspect[sound["session_position"].to_numpy() == calendar.OUTSIDE] = hygiene.OUT_OF_SESSION
-    rejected = suspect.notna().to_numpy()
-    quarantine = _quarantine(checked, reason, suspect[rejected])
-    _check_enough(quarantine, len(checked) - int(fillers.sum()), int((~rejected).sum()), config)
-    inside = sound[~rejected].reset_index(drop=True)
-    joined, ledger = join_contracts(inside, contracts, config, contracts.code[~rejected])
-    _stop_or_warn(units := doubts.volume_units(joined, config.volume_unit_multiple), config)
+    if not len(sound):
+        raise ValueError(f"expected bars, found none that can be believed: {_listed(reason)}")
+    sound, sessions, questions, ended = _with_sessions(sound, spacing, config)
+    outside = sound["session_position"].to_numpy() == calendar.OUTSIDE
+    reason[sound.index[outside]] = hygiene.OUT_OF_SESSION
+    inside = sound[~outside]
+    joined, ledger = join_contracts(inside, contracts, config, contracts.code[~outside])
+    joined, judged = _without_suspects(joined, sessions, contracts, reason, config)
+    rejected = reason.notna().to_numpy()
+    quarantine = checked[rejected].assign(reason=reason[rejected].astype("str")).reset_index(drop=True)
+    _check_enough(reason, len(checked) - int(fillers.sum()), len(joined), config)
     bars = aggregate(joined, sessions, contracts.names)
+    found = [*exchanged, *ended, *judged, *_series_doubts(joined, bars, sessions, ledger, contracts, config)]
     off_tick = doubts.off_tick(inside, config.tick)
-    found += units + doubts.off_tick_doubt(off_tick, len(inside), config)
+    found += doubts.off_tick_doubt(off_tick, len(inside), config)
     found += doubts.unadjusted_rolls([entry for entry in ledger if entry["rule"] == "jump"])
     report = {
         **{"rows_in": len(raw), "rows_used": len(joined), "spacing_minutes": spacing},
@@ -99,19 +102,18 @@ def _sorted_unique(sound: pd.DataFrame) -> tuple[pd.DataFrame, Contracts, dict[s
     ordered, code = ordered.iloc[order], contracts.code[order]
     keep = hygiene.without_duplicates(ordered, code)
     counts = {"rows_out_of_order": disorder, "duplicates_dropped": int((~keep).sum())}
-    return ordered[keep], Contracts(code[keep], contracts.names, contracts.known), counts
+    return ordered[keep], replace(contracts, code=code[keep]), counts
 
 
 def _with_sessions(
     sound: pd.DataFrame, spacing: int, config: IngestConfig
-) -> tuple[pd.DataFrame, pd.DataFrame, list[dict[str, Any]]]:
-    """Bars with session_position and session, the sessions, and the questions to the calendar.
+) -> tuple[pd.DataFrame, pd.DataFrame, list[dict[str, Any]], list[doubts.Doubt]]:
+    """Bars with session_position and session, the sessions, questions to the calendar, doubts about the stamps.
 
     A long run outside the calendar is real trading until someone says otherwise: it is kept, and asked about.
     """
-    if not len(sound):
-        raise ValueError("expected bars, found none that can be believed: every row was rejected, see the reasons")
     sessions = calendar.sessions_around(sound["ts"].iloc[0], sound["ts"].iloc[-1], config.session_closes)
+    _stop_or_warn(ended := stamps.end_stamps(sound["ts"], sessions, spacing), config)
     position = calendar.assign_sessions(sound["ts"], sessions)
     runs = calendar.runs_outside(sound["ts"], position, spacing, config.question_minutes)
     if len(runs):
@@ -125,7 +127,7 @@ def _with_sessions(
         {"start": start.isoformat(), "end": end.isoformat(), "minutes": int(minutes)}
         for start, end, minutes in zip(runs["start"], runs["end"], runs["minutes"], strict=True)
     ]
-    return sound.assign(session_position=position, session=day), sessions, questions
+    return sound.assign(session_position=position, session=day), sessions, questions, ended
 
 
 def _ask(runs: pd.DataFrame, asked: int, total: int, config: IngestConfig) -> None:
@@ -142,14 +144,37 @@ def _ask(runs: pd.DataFrame, asked: int, total: int, config: IngestConfig) -> No
     logger.warning("a question to the calendar: %s; kept. Set session_closes if the calendar is wrong", message)
 
 
-def _whole_file_doubts(sound: pd.DataFrame, spacing: int, config: IngestConfig) -> list[doubts.Doubt]:
-    if not len(sound):
-        return []
-    sessions = calendar.sessions_around(sound["ts"].iloc[0], sound["ts"].iloc[-1], config.session_closes)
-    doubt = doubts.end_stamps(sound["ts"], sessions, spacing)
-    found = [doubt] if doubt else []
+def _without_suspects(
+    joined: pd.DataFrame, sessions: pd.DataFrame, contracts: Contracts, reason: pd.Series, config: IngestConfig
+) -> tuple[pd.DataFrame, list[doubts.Doubt]]:
+    """The joined series without the rows that look wrong in it, whose reasons are noted; doubts about what is left.
+
+    A change of contract whose factor is unknown stays marked at the first row that is kept.
+    """
+    suspect = doubts.suspect_rows(joined, sessions, contracts, config)
+    rejected = pd.notna(suspect)
+    _stop_or_warn(found := doubts.wholly_deferred(suspect, joined, contracts.names), config)
+    if found:  # taken as it is
+        rejected &= suspect != doubts.DEFERRED
+    reason[joined.index[rejected]] = suspect[rejected]
+    changes = np.cumsum(joined["unadjusted"].to_numpy())[~rejected]
+    return joined[~rejected].assign(unadjusted=np.diff(changes, prepend=0) > 0), found
+
+
+def _series_doubts(
+    joined: pd.DataFrame,
+    bars: pd.DataFrame,
+    sessions: pd.DataFrame,
+    ledger: list[dict[str, Any]],
+    contracts: Contracts,
+    config: IngestConfig,
+) -> list[doubts.Doubt]:
+    """Doubts about the joined series as a whole: its unit of volume, and whether it is the front's."""
+    thin, near_rolls = doubts.thin_stretches(joined, sessions, ledger, contracts.known)
+    units = [*doubts.volume_units(joined, config.volume_unit_multiple), *doubts.price_units(joined)]
+    found = [*units, *doubts.thin_market(bars), *thin]
     _stop_or_warn(found, config)
-    return found
+    return found + near_rolls
 
 
 def _stop_or_warn(found: list[doubts.Doubt], config: IngestConfig) -> None:
@@ -160,21 +185,17 @@ def _stop_or_warn(found: list[doubts.Doubt], config: IngestConfig) -> None:
         logger.warning("%s; taken as it is", message)
 
 
-def _quarantine(checked: pd.DataFrame, reason: pd.Series, rejected_later: pd.Series) -> pd.DataFrame:
-    """Rejected rows in order of the file: the raw columns and the reason."""
-    reasons = reason.copy()
-    reasons[rejected_later.index] = rejected_later
-    rejected = reasons.notna()
-    return checked[rejected].assign(reason=reasons[rejected].astype("str")).reset_index(drop=True)
-
-
-def _check_enough(quarantine: pd.DataFrame, total: int, usable: int, config: IngestConfig) -> None:
-    faulty = quarantine["reason"][quarantine["reason"] != hygiene.SPREAD]
+def _check_enough(reason: pd.Series, total: int, usable: int, config: IngestConfig) -> None:
+    """Raise ValueError where too many rows are rejected, or too few left."""
+    faulty = reason[~reason.isin([*hygiene.NO_FAULT, doubts.DEFERRED])].dropna()
     if len(faulty) > config.max_quarantined_share * total:
-        listed = ", ".join(f"{reason}: {n}" for reason, n in faulty.value_counts().items())
         raise ValueError(
             f"expected at most {config.max_quarantined_share:.1%} of the rows to be rejected, found {len(faulty)} of "
-            f"{total} ({listed}): repair the file, or raise max_quarantined_share"
+            f"{total} ({_listed(faulty)}): repair the file, or raise max_quarantined_share"
         )
     if usable < config.min_rows:
         raise ValueError(f"expected at least {config.min_rows} usable bars, found {usable}: bring more bars")
+
+
+def _listed(reason: pd.Series) -> str:
+    return ", ".join(f"{text}: {n} rows" for text, n in reason.value_counts().items())

@@ -81,8 +81,8 @@ def join_contracts(
 ) -> tuple[pd.DataFrame, list[dict[str, Any]]]:
     """The continuous series and its roll ledger.
 
-    bars: sorted source bars with session_position. Returns their front rows with prices adjusted, and the columns code,
-    raw_close, unadjusted (the first bar after a change whose factor is unknown).
+    bars: sorted source bars with session_position. Returns their front rows under the same index with prices adjusted,
+    and the columns code, raw_close, unadjusted (the first bar after a change whose factor is unknown).
     """
     code = contracts.code if code is None else code
     if not contracts.known:
@@ -102,7 +102,6 @@ def join_contracts(
     joined = bars.iloc[rows].assign(code=code[rows], raw_close=bars["close"].to_numpy()[rows], unadjusted=unadjusted)
     for name in PRICES:
         joined[name] = joined[name].to_numpy() * cumulative[segment]
-    joined = joined.reset_index(drop=True)
     ledger = [
         {
             **_entry(joined, int(np.flatnonzero(segment == k + 1)[0]), contracts.names, roll),
@@ -187,4 +186,4 @@ def _without_mixed_slots(joined: pd.DataFrame) -> pd.DataFrame:
     drop = np.zeros(len(joined), dtype=bool)
     for row in np.flatnonzero(joined["unadjusted"].to_numpy()):
         drop[np.searchsorted(slot, slot[row]) : row] = True
-    return joined[~drop].reset_index(drop=True) if drop.any() else joined
+    return joined[~drop] if drop.any() else joined

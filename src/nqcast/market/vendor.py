@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from nqcast.market.schema import PRICES, missing_column_error
+from nqcast.market.written_stamps import parsed_stamps
 
 _SPELLINGS = {
     "ts": ("ts", "ts_event", "timestamp", "datetime", "date_time", "date time", "time_utc", "bar_start"),
@@ -19,10 +20,9 @@ _SPELLINGS = {
     "high": ("high", "h", "high_price"),
     "low": ("low", "l", "low_price"),
     "close": ("close", "c", "last", "close_price"),
-    "volume": ("volume", "v", "vol", "total_volume"),
+    "volume": ("volume", "v", "vol", "total_volume", "tickvol", "tick_volume"),
     "contract": ("contract", "symbol", "raw_symbol", "instrument", "ticker"),
 }
-_EPOCH_NS = ((10**17, 1), (10**14, 10**3), (10**11, 10**6), (10**8, 10**9))
 _PRICE_UNITS = 1_000_000_000  # per point
 _DAY_NS = 86_400_000_000_000
 _NO_PRICE = np.iinfo(np.int64).max
@@ -71,16 +71,46 @@ def _read_parquet(file: Path) -> pd.DataFrame:
 
 
 def _read_csv(file: Path) -> pd.DataFrame:
-    text = {name for column in ("contract", "ts") for name in _SPELLINGS[column]}
     try:
-        header = pd.read_csv(file, nrows=0)
-        separator = next((mark for mark in ";\t|" if len(header.columns) == 1 and mark in header.columns[0]), ",")
-        names = header.columns[0].split(separator) if separator != "," else header.columns
-        types: Any = {name: "str" for name in names if str(name).strip().lower() in {*text, "date", "time"}}
-        frame = pd.read_csv(file, sep=separator, dtype=types)
+        head = pd.read_csv(file, nrows=100, dtype="str", sep=_separator(file))
+        _require_header(file, head.columns)
+        frame = pd.read_csv(
+            file, sep=_separator(file), dtype=_text_columns(head.columns), decimal="," if _decimal_comma(head) else "."
+        )
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError, OSError) as error:
         raise ValueError(f"expected a comma-separated text file, found {file} that is none ({error})") from error
     return as_raw_bars(frame)
+
+
+def _separator(file: Path) -> str:
+    (header,) = pd.read_csv(file, nrows=1, header=None, sep="\0", dtype="str").iloc[0]
+    return next((mark for mark in ";\t|" if mark in header), ",")
+
+
+def _require_header(file: Path, names: pd.Index) -> None:
+    if all(re.fullmatch(r"[\d\s:./,+TZ-]+", str(name)) for name in names):
+        raise ValueError(
+            f"expected a first line that names the columns, found {', '.join(map(str, names))} in {file}: "
+            "write ts,open,high,low,close,volume (and contract) above the rows, in the file's order"
+        )
+
+
+def _text_columns(names: pd.Index) -> dict[str, str]:
+    """Columns that are text however they look: contracts, and stamps such as 0930."""
+    text = {"date", "time", *_SPELLINGS["contract"], *_SPELLINGS["ts"]}
+    return {name: "str" for name in names if _plain(name) in text}
+
+
+def _decimal_comma(head: pd.DataFrame) -> bool:
+    """Whether prices are written 4781,25."""
+    prices = [name for name in head if _plain(name) in {spelling for p in PRICES for spelling in _SPELLINGS[p]}]
+    written = head[prices].stack()
+    return bool(written.str.fullmatch(r"-?\d+,\d+").any()) and not bool(written.str.contains(".", regex=False).any())
+
+
+def _plain(name: Any) -> str:
+    """A column's name without case, blanks and the <brackets> of some exports."""
+    return str(name).strip().strip("<>").lower()
 
 
 def as_raw_bars(frame: pd.DataFrame) -> pd.DataFrame:
@@ -90,7 +120,7 @@ def as_raw_bars(frame: pd.DataFrame) -> pd.DataFrame:
     """
     if isinstance(frame.index, pd.DatetimeIndex):
         frame = frame.reset_index(names=frame.index.name or "ts")
-    lower = {str(column).strip().lower(): column for column in reversed(frame.columns)}
+    lower = {_plain(column): column for column in reversed(frame.columns)}
     found = {
         name: frame[lower[spelling]]
         for name, spellings in _SPELLINGS.items()
@@ -101,7 +131,11 @@ def as_raw_bars(frame: pd.DataFrame) -> pd.DataFrame:
     for name in PRICES:
         if name not in found:
             raise missing_column_error(name, frame.columns, "rename the column of the file")
-    found["ts"] = _stamps(found["ts"])
+    found["ts"] = parsed_stamps(found["ts"])
+    if "rtype" in lower:
+        found |= {
+            name: pd.Series(_dbn_price(found[name])) for name in PRICES if pd.api.types.is_integer_dtype(found[name])
+        }
     if "contract" in found:
         found["contract"] = _contract(found["contract"], frame, lower)
     return pd.DataFrame({name: found[name].reset_index(drop=True) for name in _SPELLINGS if name in found})
@@ -118,55 +152,6 @@ def _date_and_time(frame: pd.DataFrame, lower: dict[str, Any]) -> pd.Series:
     if pd.api.types.is_datetime64_any_dtype(day):
         day = day.dt.strftime("%Y-%m-%d")
     return day.astype("str").str.strip() + " " + clock.astype("str").str.strip()
-
-
-def _stamps(ts: pd.Series) -> pd.Series:
-    """Stamps as datetime64: numbers are epochs (UTC; the unit by size), text is parsed, naive text stays naive."""
-    if pd.api.types.is_datetime64_any_dtype(ts) or not len(ts):
-        return ts
-    numeric = pd.to_numeric(ts, errors="coerce") if not pd.api.types.is_numeric_dtype(ts) else ts
-    if numeric.notna().all():
-        return _epoch(numeric.astype("int64"))
-    try:
-        return pd.to_datetime(ts, format="ISO8601", utc=not _naive_text(ts))
-    except ValueError as not_iso:
-        parsed = _slashed(ts)
-        if parsed is None:
-            raise ValueError(
-                f"expected time stamps in column {ts.name!r} in one clear format, found text such as {ts.iloc[0]!r}: "
-                "write them as 2016-09-08T00:00:00Z"
-            ) from not_iso
-        return parsed
-
-
-def _epoch(count: pd.Series) -> pd.Series:
-    """Stamps from seconds, milliseconds, microseconds or nanoseconds since 1970, told apart by their size."""
-    factor = next((factor for least, factor in _EPOCH_NS if count.iloc[0] >= least), None)
-    if factor is None:
-        raise ValueError(
-            f"expected time stamps in column {count.name!r}, found the number {count.iloc[0]}: "
-            "write them as 2016-09-08T00:00:00Z"
-        )
-    return pd.Series(pd.DatetimeIndex(count.to_numpy() * factor, tz="UTC"), name=count.name)
-
-
-def _naive_text(ts: pd.Series) -> bool:
-    """Whether the first stamp names no zone: neither Z, UTC nor an offset at its end."""
-    return re.search(r"(Z|UTC|:\d{2}(\.\d+)?\s*[+-]\d{2}(:?\d{2})?)$", str(ts.iloc[0]).strip()) is None
-
-
-def _slashed(ts: pd.Series) -> pd.Series | None:
-    """Stamps such as 09/28/2016 14:30, taken only if exactly one order of day and month fits every row."""
-    orders = (f"%{a}/%{b}/%Y" for a, b in ("md", "dm"))
-    text = ts.str.replace(r"[.-]", "/", n=2, regex=True)
-    fits = []
-    for order in orders:
-        for clock in ("%H:%M", "%H:%M:%S"):
-            try:
-                fits.append(pd.to_datetime(text, format=f"{order} {clock}"))
-            except ValueError:
-                continue
-    return fits[0] if len(fits) == 1 else None
 
 
 def _contract(contract: pd.Series, frame: pd.DataFrame, lower: dict[str, Any]) -> pd.Series:
@@ -202,7 +187,8 @@ def _read_dbn(file: Path) -> pd.DataFrame:
     )
 
 
-def _dbn_price(fixed: np.ndarray) -> np.ndarray:
+def _dbn_price(fixed: Any) -> Any:
+    """Points from the format's integers, 1e-9 each."""
     return np.where(fixed == _NO_PRICE, np.nan, fixed / _PRICE_UNITS)  # dividing gives 4781.25 exactly
 
 
