@@ -54,10 +54,9 @@ def test_a_stream_is_written_row_group_by_row_group_and_read_back_as_one_frame(
 
 
 def test_the_scale_is_computed_once_for_all_chunks(features: pd.DataFrame, monkeypatch: pytest.MonkeyPatch) -> None:
-    calls = []
-    transform = SeasonalHAR.transform
-    monkeypatch.setattr(SeasonalHAR, "transform", lambda *given: calls.append(1) or transform(*given))
-    assert len(list(predict_stream(checkpoint_of(features), features, WIDE, chunk=10))) == 7
+    checkpoint, calls, describe = checkpoint_of(features), [], SeasonalHAR.describe
+    monkeypatch.setattr(SeasonalHAR, "describe", lambda *given: calls.append(1) or describe(*given))
+    assert len(list(predict_stream(checkpoint, features, WIDE, chunk=10))) == 7
     assert calls == [1]
 
 
