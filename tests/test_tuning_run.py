@@ -12,7 +12,7 @@ import pytest
 from tests.faults.kedro_process import KedroProcess
 from tests.kedro_command import kedro, newest, output_of
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # a minute in all; more on a machine with other work
 
 
 @pytest.fixture(scope="module")
