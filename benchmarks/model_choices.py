@@ -1,0 +1,73 @@
+"""What the model's choices for a CPU are worth: attention by plain products, tanh GELU, compiled blocks, fp32; and the
+memory and time that checkpointed activations save and cost, by context length.
+
+`python -m benchmarks.model_choices`. The first row is the laptop model as it ships; every other one changes one thing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from benchmarks.material import BareStep, random_batch
+from benchmarks.measuring import PeakMemory, Row, in_own_process, main, quick, seconds_per_call
+from torch import nn
+
+from nqcast.model import MIGT_TVDT, ModelConfig
+from nqcast.training.compilation import compile_regions
+from nqcast.training.precision import Precision, pick_device
+
+BATCH = 128
+SHIPPED = "attention by products, tanh GELU, eager, fp32"
+CHOICES: dict[str, dict[str, Any]] = {
+    "fused attention kernel": {"model": {"attention": "sdpa"}},
+    "exact GELU": {"exact_gelu": True},
+    "bf16": {"precision": "bf16"},
+    "bf16, fused attention kernel": {"precision": "bf16", "model": {"attention": "sdpa"}},
+    "compiled blocks": {"compile": "default"},
+}
+
+
+def run_case(
+    model: dict[str, Any], precision: str = "fp32", compile: str = "none", exact_gelu: bool = False, batch: int = BATCH
+) -> dict[str, float]:
+    """Seconds of a training step and the rise of the resident memory in it (MB)."""
+    cpu = pick_device("cpu")
+    net = MIGT_TVDT(ModelConfig(**model), seed=0).train()
+    if exact_gelu:
+        for part in net.modules():
+            if isinstance(part, nn.GELU):
+                part.approximate = "none"
+    compile_regions(net, compile, cpu)
+    step = BareStep(net, torch.optim.AdamW(net.parameters(), fused=True), Precision(precision, cpu).autocast())
+    data = random_batch(net.config, batch)
+    with PeakMemory() as peak:
+        step(data)
+    return {"seconds": seconds_per_call(lambda: step(data), warm=2), "peak_mb": peak.mb}
+
+
+def measure() -> Iterator[Row]:
+    """Laptop size by choice, then checkpointed activations by context."""
+    shipped = in_own_process("benchmarks.model_choices", {"model": {}})
+    rate = BATCH / shipped["seconds"]
+    yield Row(SHIPPED, rate, "windows/s", 1.0, "of itself", shipped["peak_mb"])
+    for name, case in CHOICES.items():
+        found = in_own_process("benchmarks.model_choices", {"model": {}, **case})
+        faster = shipped["seconds"] / found["seconds"]
+        yield Row(name, BATCH / found["seconds"], "windows/s", faster, "of the first row", found["peak_mb"])
+    for context in (288, 576) if quick() else (288, 576, 1152):
+        model = {"context": context, "patch_length": 2, "n_time_blocks": 4}
+        plain, kept = (
+            in_own_process("benchmarks.model_choices", {"model": {**model, "activation_checkpointing": on}, "batch": 4})
+            for on in (False, True)
+        )
+        yield Row(
+            f"activation checkpointing, {context // 2} tokens × 4 blocks", kept["peak_mb"], "MB",
+            kept["peak_mb"] / plain["peak_mb"], "of the memory without", kept["peak_mb"],
+            f"{kept['seconds'] / plain['seconds']:.2f} × the time",
+        )  # fmt: skip
+
+
+if __name__ == "__main__":
+    main(measure)
