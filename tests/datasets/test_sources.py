@@ -181,3 +181,12 @@ def test_the_package_loads_no_heavy_library_until_a_dataset_is_used() -> None:
         "assert not heavy, heavy\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, "PYTHONPATH": "src"})
+
+
+def test_an_empty_record_adds_no_line(tmp_path: Path) -> None:
+    dataset = AppendOnlyLogDataset(filepath=str(tmp_path / "uses.jsonl"))
+    dataset.save({})
+    assert not (tmp_path / "uses.jsonl").exists()
+    dataset.save({"run": 1})
+    dataset.save({})
+    assert dataset.load() == [{"run": 1}]
