@@ -107,7 +107,7 @@ def test_the_tutorial_ends_in_a_report_a_forecast_and_a_tracked_run(tutorial: st
         try:
             page = answered(f"http://127.0.0.1:{port}/", server)
         finally:
-            os.killpg(server.pid, signal.SIGTERM)
+            os.killpg(server.pid, signal.SIGKILL)  # a group of its own: nothing to be asked, nothing to be lost
             server.communicate(timeout=30)
     assert "<title>MLflow" in page
 
