@@ -20,12 +20,16 @@ from nqcast import stopping
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, *((signal.SIGHUP,) if hasattr(signal, "SIGHUP") else ()))
 
+CLOSING_SECONDS = 2.0
+"""Longest wait for the tracked run to be closed when a second SIGINT ends the process."""
+
 
 class SignalHook:
     """Installs handlers in the main thread for the time of a pipeline run.
 
     The first signal lets training finish its step and write a checkpoint; anything else ends where it stands, which
-    is safe because every file is written whole or not at all. A second SIGINT ends the process at once.
+    is safe because every file is written whole or not at all. A second SIGINT ends the process at once, with
+    two seconds at most for the tracked run to be closed as KILLED.
     """
 
     def __init__(self, close: Callable[[], None] = lambda: None) -> None:
@@ -75,6 +79,7 @@ class SignalHook:
         if stopping.asked() is not None:
             if number == signal.SIGINT:
                 _say(f"\n{name} again: stopped at once. {_way_back()}\n")
+                self._close_in_time()
                 os._exit(128 + number)
             return
         if stopping.ask(number):
@@ -86,6 +91,12 @@ class SignalHook:
             self._close()
             os._exit(128 + number)
         raise stopping.RunStopped(number)
+
+    def _close_in_time(self) -> None:
+        """Close in a thread of its own: what this handler interrupted may hold a lock that closing needs."""
+        closing = threading.Thread(target=self._close, daemon=True)
+        closing.start()
+        closing.join(CLOSING_SECONDS)
 
 
 def resume_command(arguments: list[str], environment: dict[str, str]) -> str:
