@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 import yaml
 from tests.docs.code_blocks import (
@@ -121,8 +122,11 @@ def unknown_parts(command: str) -> list[str]:
         return []
     from kedro.framework.cli.project import project_group
 
-    line = re.sub(r"--config \S+", "", " ".join(words[2:]))  # a file that a run writes
-    options = project_group.commands["run"].make_context("run", line.split()).params
+    line = re.sub(r"--config( \S+)?", "", " ".join(words[2:]))  # a file that a run writes
+    try:
+        options = project_group.commands["run"].make_context("run", line.split()).params
+    except click.UsageError as error:
+        return [error.format_message()]
     wanted = [*(options["pipelines"] or ()), *filter(None, [options["pipeline"]])]
     unknown = [name for name in wanted if name not in register_pipelines()]
     nodes = {node.name for pipeline in register_pipelines().values() for node in pipeline.nodes}
@@ -155,6 +159,7 @@ def test_what_a_command_names_is_there() -> None:
         "kedro run --pipeline trian",
         "kedro run --from-nodes predict",
         "kedro run --params train.epoch=2",
+        "kedro run --pipelin train",
         "kedro run --params train.epochs=0.5",
     ],
 )
