@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import signal
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -124,6 +126,29 @@ def test_outside_of_training_a_signal_ends_the_run_where_it_stands(hook: SignalH
     assert stopped.value.code == 143
     with pytest.raises(stopping.RunStopped):
         hook.before_node_run()
+
+
+@pytest.mark.parametrize(("seconds", "closed"), [(0.0, True), (60.0, False)], ids=["store answers", "store is silent"])
+def test_a_second_interrupt_closes_the_tracked_run_or_leaves_without_it_in_time(seconds: float, closed: bool) -> None:
+    """The handler interrupts a thread that holds what closing might need; the process leaves all the same."""
+    program = f"""
+import os, signal, sys, time
+from nqcast import stopping
+from nqcast.signal_hook import SignalHook
+def close():
+    time.sleep({seconds})
+    os.write(1, b"closed")
+signal.signal(signal.SIGINT, signal.default_int_handler)
+SignalHook(close).before_pipeline_run({{"runner": None}})
+with stopping.finishing(lambda: None):
+    signal.raise_signal(signal.SIGINT)
+    signal.raise_signal(signal.SIGINT)
+"""
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 130, done.stderr
+    assert "SIGINT again: stopped at once" in done.stderr
+    assert done.stdout == ("closed" if closed else "")
 
 
 def test_what_must_be_finished_is_told_once_and_the_run_ends_with_it(hook: SignalHook) -> None:
