@@ -25,7 +25,8 @@ def tuned(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, str]:
     process.send(signal.SIGTERM)
     status, _ = process.end(timeout=120)
     assert status == 143, process.output[-3000:]
-    return data, process.output, output_of(kedro("run", "--env", "test", "--pipeline", "tune", data=data))
+    again = kedro("run", "--env", "test", "--pipeline", "tune", data=data, timeout=600)
+    return data, process.output, output_of(again)
 
 
 def test_the_same_command_goes_on_and_a_cut_trial_is_replaced(tuned: tuple[Path, str, str]) -> None:
