@@ -9,11 +9,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from tests.forecast.conftest import random_checkpoint
 
-from nqcast.data.config import FEATURES, HORIZONS, LEVELS, ScaleConfig, SplitConfig
+from nqcast.data.config import ScaleConfig
 from nqcast.data.features import build_features
-from nqcast.data.scale import make_scale
-from nqcast.data.splits import make_splits, positions
 from nqcast.data.windows import WindowTable
 from nqcast.evaluation.config import EvaluateConfig
 from nqcast.evaluation.predict import predict
@@ -21,8 +20,6 @@ from nqcast.market.config import IngestConfig
 from nqcast.market.ingest import build_bars
 from nqcast.market.simulation_config import SimulationConfig
 from nqcast.market.simulator import simulate
-from nqcast.model import MIGT_TVDT
-from nqcast.model.config import ModelConfig
 
 BATCH = EvaluateConfig(device="cpu", batch_size=64)
 
@@ -40,32 +37,12 @@ def features_of(raw: pd.DataFrame) -> pd.DataFrame:
     return build_features(build_bars(raw, IngestConfig()).bars)
 
 
-def random_checkpoint(features: pd.DataFrame, rolling: bool) -> dict[str, Any]:
-    splits = make_splits(features, SplitConfig(warmup_bars=600))
-    scale_config = ScaleConfig(rolling_quantiles=rolling, rolling_sessions=5)
-    scale = make_scale(scale_config, LEVELS).fit(features, positions(splits, "train"))
-    arrays, scalars = scale.state()
-    config = ModelConfig(size="test")
-    model = MIGT_TVDT(config)
-    rows = features.loc[features["traded"], list(FEATURES)].to_numpy()
-    model.set_base(scale.unit_quantiles_HQ, rows.mean(axis=0), rows.std(axis=0))
-    generator = torch.Generator().manual_seed(1)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.normal_(0.0, 0.3, generator=generator)
-    tensors = {f"model.{name}": tensor.numpy() for name, tensor in model.state_dict().items()}
-    metadata = {
-        **{"model": config.model_dump(mode="json"), "scale": scalars, "features": list(FEATURES)},
-        **{"quantiles": list(LEVELS), "horizons": list(HORIZONS)},
-    }
-    return {"tensors": tensors | {f"scale.{name}": array for name, array in arrays.items()}, "metadata": metadata}
-
-
 @pytest.fixture(scope="module", params=[False, True], ids=["train quantiles", "rolling quantiles"])
 def world(request: pytest.FixtureRequest) -> World:
     raw = simulate(SimulationConfig(sessions=60, seed=11))
     features = features_of(raw)
-    return World(raw, features, random_checkpoint(features, rolling=request.param))
+    checkpoint = random_checkpoint(features, ScaleConfig(rolling_quantiles=request.param, rolling_sessions=5))
+    return World(raw, features, checkpoint)
 
 
 def other_future(raw: pd.DataFrame, end: pd.Timestamp, rng: np.random.Generator) -> pd.DataFrame:

@@ -96,13 +96,21 @@ def other_future(raw: pd.DataFrame, end: pd.Timestamp, rng: np.random.Generator,
 
 
 def random_checkpoint(world: World, rolling: bool, seed: int) -> Checkpoint:
-    """A checkpoint whose every weight is drawn at random, so that its forecasts depend on all that it sees."""
-    train = positions(world.splits, "train")
-    scale = make_scale(ScaleConfig(rolling_quantiles=rolling, rolling_sessions=5), LEVELS).fit(world.features, train)
+    """A checkpoint for the world's train split (see `drawn_checkpoint`)."""
+    config = ScaleConfig(rolling_quantiles=rolling, rolling_sessions=5)
+    return drawn_checkpoint(world.features, positions(world.splits, "train"), config, seed)
+
+
+def drawn_checkpoint(features: pd.DataFrame, train: np.ndarray, scale_config: ScaleConfig, seed: int) -> Checkpoint:
+    """A checkpoint whose every weight is drawn at random, so that its forecasts depend on all that it sees.
+
+    train: anchors (N,) on which its scale is fitted.
+    """
+    scale = make_scale(scale_config, LEVELS).fit(features, train)
     arrays, scalars = scale.state()
     config = ModelConfig(size="test", n_volatility=scale.n_state)
     model = MIGT_TVDT(config)
-    rows = world.features.loc[world.features["traded"], list(FEATURES)].to_numpy()
+    rows = features.loc[features["traded"], list(FEATURES)].to_numpy()
     model.set_base(scale.unit_quantiles_HQ, rows.mean(axis=0), rows.std(axis=0))
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
