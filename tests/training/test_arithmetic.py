@@ -1,0 +1,26 @@
+"""No accuracy is given away: half precision ends where single precision does."""
+
+from pathlib import Path
+
+import pytest
+from tests.training import test_golden
+
+from nqcast.training import TrainConfig
+
+CONFIG = {
+    "epochs": 3, "batch_size": 64, "learning_rate": 2e-3, "warmup_steps": 4, "t_0": 2, "horizons": ("5m",),
+    "device": "cpu", "seed": 1,
+}  # fmt: skip
+
+
+@pytest.mark.slow
+def test_validation_losses_of_bf16_and_fp32_agree_within_a_thousandth(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(test_golden, "MODEL", test_golden.MODEL.model_copy(update={"dropout": 0.0}))
+    plain, _, _ = test_golden.train(tmp_path / "plain", 1000, 500, TrainConfig(**CONFIG))
+    found, _, _ = test_golden.train(tmp_path / "other", 1000, 500, TrainConfig(**CONFIG, precision="bf16"))
+    losses = [[record["val_loss"] for record in history] for history in (plain, found)]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-3)
+    assert losses[0] != losses[1]  # they are other numbers
+    assert losses[0][-1] < 0.999 * losses[0][0]
