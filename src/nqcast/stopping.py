@@ -21,6 +21,10 @@ LIMIT_CROSSED = 3
 """Exit status of a run that is complete and whose result is an alarm, such as a control limit that was crossed."""
 
 
+FOLD_FAILED = 4
+"""Exit status of a walk-forward that is complete but for the folds that failed; the others are scored."""
+
+
 class RunAlarmed(SystemExit):
     """The run is complete, everything is written, and its result wants attention."""
 

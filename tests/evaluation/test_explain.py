@@ -116,7 +116,7 @@ def test_the_untrained_start_uses_no_feature_and_newer_patches_come_first(featur
     found = explain(checkpoint_of(features), features, VALIDATION, config)
     assert {row[h]["rise"] for row in found["importance"].values() for h in row} == {0.0}
     for weights in found["time"]["pool"].values():  # half of the heads start sharp on the newest patch
-        assert weights[0] == max(weights)
+        assert weights[0] > 1.5 / len(weights)
 
 
 def test_looking_can_be_switched_off(features: pd.DataFrame, monkeypatch: pytest.MonkeyPatch) -> None:

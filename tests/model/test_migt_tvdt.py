@@ -188,3 +188,17 @@ def test_calendar_cycles_left_out_cannot_move_a_forecast(small: ModelConfig, bat
     before = forecast(model, batch)
     unmoved = {name for name, clock in moved.items() if torch.equal(forecast(model, {**batch, "clock": clock}), before)}
     assert unmoved == {"day_of_month", "day_of_year"}
+
+
+def test_without_tokens_the_newest_bars_alone_move_a_forecast(small: ModelConfig, batch: dict) -> None:
+    torch.manual_seed(0)
+    model = MIGT_TVDT(small.model_copy(update={"tokens": False})).eval()
+    base = model(batch["features"])["quantiles"]
+    torch.testing.assert_close(base, model.head.base_HQ.expand_as(base), rtol=0, atol=1e-6)
+    with torch.no_grad():
+        model.head.delta.weight.normal_(std=0.5)
+    before = forecast(model, batch)
+    for bar, moves in ((0, False), (35, False), (36, True), (47, True)):
+        features = batch["features"].clone()
+        features[:, bar] += 1.0
+        assert torch.equal(forecast(model, {**batch, "features": features}), before) is not moves

@@ -51,11 +51,13 @@ def explain(
     predictor = predictor_of(checkpoint, features, config)
     levels, ts = tuple(checkpoint["metadata"]["quantiles"]), features["ts"].iloc[chosen]
     logger.info("looking into the network at %d anchors, %d features each", len(chosen), len(FEATURES))
-    explanation = {
+    explanation: Explanation = {
         "anchors": {"count": len(chosen), "first": f"{ts.iloc[0]}", "last": f"{ts.iloc[-1]}"},
         "importance": _importance(predictor, chosen, levels, config),
-        **_weights(look_inside_all(predictor.model, predictor.table, chosen), predictor.model.config.patch_length),
     }
+    if predictor.model.config.tokens:
+        inside = look_inside_all(predictor.model, predictor.table, chosen)
+        explanation |= _weights(inside, predictor.model.config.patch_length)
     return {**explanation, "text": render_explanation(explanation)}
 
 

@@ -35,6 +35,8 @@ _MEANS_NOT = (
     "forecast. They have no horizon, because one vector serves all five. Nothing here says what moves the market."
 )
 
+_NO_TOKENS = "This network has no attention over the window (model.tokens=false), so there are no weights to show."
+
 
 def explained(explanation: Mapping[str, Any], horizons: Sequence[str]) -> list[str]:
     """Fragments of the section; empty where the network was not looked into (`evaluate.explain_anchors=0`)."""
@@ -45,14 +47,19 @@ def explained(explanation: Mapping[str, Any], horizons: Sequence[str]) -> list[s
     importance = explanation["importance"]
     order = sorted(importance, key=lambda name: -importance[name]["mean"]["rise"])
     rises = {h: [100 * importance[name][h]["rise"] for name in order] for h in (*horizons, "mean")}
-    variables = figures.variables_inside(
-        explanation["gates"], explanation["variable_pool"], explanation["variable_attention"]
-    )
-    return [
+    measured = [
         page.paragraph(f"Looked at on {where}; the test split is not touched."),
         page.paragraph(_MEANS),
         page.picture(figures.importance_by_feature(importance, horizons), _IMPORTANCE),
         page.table(pd.DataFrame(rises, index=order), "Rise of the loss when a feature is permuted, %", 3),
+    ]
+    if "time" not in explanation:
+        return [*measured, page.paragraph(_NO_TOKENS)]
+    variables = figures.variables_inside(
+        explanation["gates"], explanation["variable_pool"], explanation["variable_attention"]
+    )
+    return [
+        *measured,
         page.paragraph(_MEANS_NOT),
         page.picture(variables, _VARIABLES),
         page.picture(figures.attention_over_time(explanation["time"]), _TIME),

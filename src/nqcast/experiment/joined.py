@@ -13,6 +13,7 @@ from nqcast.evaluation.calibrated import RAW, quantiles_by_row
 from nqcast.evaluation.config import EvaluateConfig
 from nqcast.evaluation.forecasts import as_arrays
 from nqcast.evaluation.verdict import verdict
+from nqcast.stopping import FOLD_FAILED
 
 Partition = dict[str, Any]
 
@@ -64,7 +65,13 @@ def score_folds(
     forecasts = quantiles_by_row(frame, levels)
     anchors = as_arrays(frame[frame["forecast"] == RAW], levels, tuple(HORIZONS))
     scores = verdict(anchors, forecasts, None, levels, config)
-    return {**scores, "folds": list(folds), "text": f"{render_folds(folds)}\n\n{scores['text']}"}
+    failed = any(fold["status"] == "failed" for fold in folds)
+    return {
+        **scores,
+        "folds": list(folds),
+        "exit_status": FOLD_FAILED if failed else 0,
+        "text": f"{render_folds(folds)}\n\n{scores['text']}",
+    }
 
 
 def render_folds(folds: Sequence[dict[str, Any]]) -> str:

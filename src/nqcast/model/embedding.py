@@ -130,6 +130,7 @@ class RecentBars(nn.Module):
                 count_B1 = valid_BT[:, -span:].sum(1, keepdim=True).clamp(min=1)
                 means.append(newest.sum(1) / count_B1)
         if self.n_volatility:
-            at_mean_BK = level_BTF.new_zeros(len(level_BTF), self.n_volatility)
-            means.append(at_mean_BK if volatility_BK is None else volatility_BK)
+            if volatility_BK is None:
+                volatility_BK = level_BTF.new_zeros(level_BTF.shape[0], self.n_volatility)
+            means.append(volatility_BK)
         return self.layer(torch.cat(means, dim=-1))

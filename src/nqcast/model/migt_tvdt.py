@@ -39,8 +39,20 @@ class MIGT_TVDT(nn.Module):
 
     def _build(self) -> None:
         c = self.config
-        block = (c.d_model, c.n_heads, c.d_ff, c.dropout, c.attention)
         self.norm = WindowNorm(c.n_features, c.norm_eps)
+        if c.tokens:
+            self._build_tokens()
+        direct = (c.n_features, c.recent_bars, c.n_volatility or 0, c.recent_width)
+        self.recent = RecentBars(*direct) if c.recent_width else None
+        limits = (c.scale_limit, c.median_limit, c.gap_limit)
+        summary_width = c.d_model if c.tokens else 0
+        self.head = QuantileHead(summary_width + c.recent_width, c.n_horizons, c.quantiles, limits)
+        with torch.no_grad():  # weights and gain both 0 would never learn
+            self.head.delta.weight[:, :summary_width].normal_(std=c.d_model**-0.5)
+
+    def _build_tokens(self) -> None:
+        c = self.config
+        block = (c.d_model, c.n_heads, c.d_ff, c.dropout, c.attention)
         self.patches = PatchEmbedding(c.n_features, c.patch_length, c.d_model)
         self.clock = ClockEncoding(c.d_model, c.day_harmonics, c.calendar_waves, c.calendar)
         self.age_PD = nn.Parameter(0.1 * torch.randn(c.n_patches, c.d_model))
@@ -54,12 +66,6 @@ class MIGT_TVDT(nn.Module):
         # From 0 (Bachlechner et al., 2020, ReZero): what the tokens say enters as it proves its worth. Untrained
         # attention over 24 variables is noise, and on a year of bars it costs more than it can give.
         self.token_gain = nn.Parameter(torch.zeros(()))
-        direct = (c.n_features, c.recent_bars, c.n_volatility or 0, c.recent_width)
-        self.recent = RecentBars(*direct) if c.recent_width else None
-        limits = (c.scale_limit, c.median_limit, c.gap_limit)
-        self.head = QuantileHead(c.d_model + c.recent_width, c.n_horizons, c.quantiles, limits)
-        with torch.no_grad():  # weights and gain both 0 would never learn
-            self.head.delta.weight[:, : c.d_model].normal_(std=c.d_model**-0.5)
 
     def forward(
         self,
@@ -91,12 +97,13 @@ class MIGT_TVDT(nn.Module):
         self._check_shape(features_BTF)
         with torch.autocast(features_BTF.device.type, enabled=False):
             window = self.norm(features_BTF, attention_mask_BT)
-        summary_BD = self.token_gain * self._summary(window, attention_mask_BT, temporal_info)
+        parts = []
+        if self.config.tokens:
+            parts.append(self.token_gain * self._summary(window, attention_mask_BT, temporal_info).float())
         with torch.autocast(features_BTF.device.type, enabled=False):
             if self.recent is not None:
-                direct_BR = self.recent(window.level_BTF, attention_mask_BT, volatility_BK)
-                summary_BD = torch.cat([summary_BD.float(), direct_BR], dim=-1)
-            unit_BHQ, log_spread_BH = self.head(summary_BD, unit_quantiles)
+                parts.append(self.recent(window.level_BTF, attention_mask_BT, volatility_BK))
+            unit_BHQ, log_spread_BH = self.head(torch.cat(parts, dim=-1), unit_quantiles)
             quantiles_BHQ = unit_BHQ if scale_BH is None else unit_BHQ * scale_BH.float()[:, :, None]
         return {"quantiles": quantiles_BHQ, "log_spread": log_spread_BH, "norm_stats": self._norm_stats(window)}
 
@@ -130,7 +137,7 @@ class MIGT_TVDT(nn.Module):
 
     def regions(self) -> list[nn.Module]:
         """Parts that `torch.compile` takes one by one; equal blocks share what is compiled."""
-        return [*self.time_blocks, *self.variable_blocks]
+        return [*self.time_blocks, *self.variable_blocks] if self.config.tokens else []
 
     def _norm_stats(self, window: Normalised) -> dict[str, Tensor]:
         mean_F, std_F = self.norm.feature_mean_F, self.norm.feature_std_F
