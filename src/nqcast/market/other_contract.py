@@ -23,14 +23,15 @@ _SESSIONS_AROUND, _SESSIONS_BESIDE = 21, 10
 _EDGE_SLOTS = 12
 _MOST_BETWEEN = 400
 _EDGE_SHARE = 0.5
-_REGULAR_AROUND = 5
+_REGULAR_AROUND, _ORDINARY_BESIDE = 5, 4
 _THIN_SLOTS, _THIN_HOURS, _THIN_SESSION = 48, 0.05, 0.15
 
 
 class Activity:
     """Volume of stretches of time against what is usual at their hours, on the open five-minute slots of all sessions.
 
-    Usual is the median of the slot of the day over 21 sessions around.
+    Usual is the least of the slot's medians over 21 sessions around, 10 before and 10 after: a trade that grows for
+    good makes nothing before it thin.
     """
 
     def __init__(self, bars: pd.DataFrame, sessions: pd.DataFrame) -> None:
@@ -46,17 +47,19 @@ class Activity:
         is_open = (start >= open_) & (start < close) & ~((start >= halt_start) & (start < halt_end))
         volume = np.bincount(flat, weights=bars["volume"].to_numpy(), minlength=start.size).reshape(start.shape)
         table = pd.DataFrame(np.where(is_open, volume, np.nan))
-        usual = table.rolling(_SESSIONS_AROUND, center=True, min_periods=1).median().to_numpy()
+        around = table.rolling(_SESSIONS_AROUND, center=True, min_periods=1).median().to_numpy()
         before, after = (
             side.rolling(_SESSIONS_BESIDE, min_periods=_REGULAR_AROUND).median().shift(1)
             for side in (table, table[::-1])
         )
-        counted = (is_open & (usual > 0)).ravel()
+        beside = np.minimum(before.to_numpy(), after[::-1].to_numpy())  # NaN where either side is too short
+        usual = np.fmin(around, beside)
+        counted = (is_open & (around > 0)).ravel()
         self.at: np.ndarray = (np.cumsum(counted) - counted)[flat]
         """For each row (N,) its slot among the counted ones."""
         self.volume = volume.ravel()[counted]
         self.usual = usual.ravel()[counted]
-        self._beside = np.minimum(before.to_numpy(), after[::-1].to_numpy()).ravel()[counted]
+        self._beside = beside.ravel()[counted]
         self.session = np.repeat(position, SLOTS)[counted]
         self._cumulative = tuple(np.append(0.0, np.cumsum(column)) for column in (self.volume, self.usual))
 
@@ -69,8 +72,8 @@ class Activity:
     def thin(self) -> tuple[np.ndarray, np.ndarray]:
         """Sessions (rows of `sessions`) that trade hardly anything, and the share of the usual volume in each.
 
-        Usual is here the lesser of the medians of ten sessions before and ten after, with ordinary trade in five at
-        least on either side: what changes for good is not meant.
+        Usual is here the lesser of the medians of ten sessions before and ten after, five at least on either side. Of
+        the sessions that have both, four at least on either side are not thin: what changes for good is not meant.
         """
         traded = (self.volume > 0) & (self._beside > 0)  # a slot without a row says nothing of the size of trades
         volume, usual, session = self.volume[traded], self._beside[traded], self.session[traded]
@@ -84,7 +87,7 @@ class Activity:
             thin[row[: len(hours[0])][hours[0] < _THIN_HOURS * hours[1]]] = True
         thin |= share < _THIN_SESSION
         before = np.cumsum(~thin)
-        thin &= np.minimum(before, before[-1] - before) >= _REGULAR_AROUND
+        thin &= np.minimum(before, before[-1] - before) >= _ORDINARY_BESIDE
         return position[thin], share[thin]
 
 

@@ -104,7 +104,7 @@ def _text_columns(names: pd.Index) -> dict[str, str]:
 def _decimal_comma(head: pd.DataFrame) -> bool:
     """Whether prices are written 4781,25."""
     prices = [name for name in head if _plain(name) in {spelling for p in PRICES for spelling in _SPELLINGS[p]}]
-    written = head[prices].stack()
+    written = pd.Series(head[prices].to_numpy().ravel(), dtype="string").dropna()  # may be empty, of any type
     return bool(written.str.fullmatch(r"-?\d+,\d+").any()) and not bool(written.str.contains(".", regex=False).any())
 
 
