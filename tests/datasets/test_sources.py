@@ -159,6 +159,7 @@ def test_every_dataset_is_found_by_its_catalog_name_and_its_preview_by_kedro_viz
         "VendorBarsDataset": "source: x",
         "SimulatedMarketDataset": "config: {}",
         "TrueQuantilesDataset": "config: {}",
+        "SymbolFilesDataset": "source: x",
     }
     lines = [f"{n}: {{type: nqcast.datasets.{n}, {paths.get(n, 'filepath: x')}}}" for n in nqcast.datasets.__all__]
     catalog = DataCatalog.from_config(yaml.safe_load("\n".join(lines)))
