@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+
+from nqcast.stopping import FOLD_FAILED
 from tests.kedro_command import kedro, newest, output_of
 
 
@@ -66,7 +68,9 @@ def test_a_failing_fold_ends_in_the_report_and_not_in_the_way(toy: tuple[Path, s
     shutil.rmtree(blocked)
     shutil.rmtree(data / "07_model_output" / "walk_forward" / str(plan["partition"]))
     blocked.write_text("in the way")
-    output = output_of(kedro("run", "--env", "test", "--pipeline", "walk_forward", data=data))
+    done = kedro("run", "--env", "test", "--pipeline", "walk_forward", data=data)
+    output = output_of(done, fails=True)
+    assert done.returncode == FOLD_FAILED
     assert "2 of 3 folds scored" in output
     assert "FAILED fold_02" in output
     assert [entry["status"] for entry in log_of(data)[-3:]] == ["skipped", "failed", "skipped"]
