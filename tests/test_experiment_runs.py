@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from tests.kedro_command import kedro, newest, output_of
 
 from nqcast.stopping import FOLD_FAILED
-from tests.kedro_command import kedro, newest, output_of
 
 
 @pytest.fixture(scope="module")
