@@ -30,9 +30,9 @@ def features(market: Callable[..., pd.DataFrame]) -> pd.DataFrame:
     return frame.assign(**{name: 1 + np.arange(len(frame)) % 5 for name in CLOCK if name not in frame})
 
 
-def checkpoint_of(features: pd.DataFrame, noise: float = 0.0, **scale: object) -> dict:
+def checkpoint_of(features: pd.DataFrame, noise: float = 0.0, seed: int = 0, **scale: object) -> dict:
     """A checkpoint of the test-size model; ``noise`` moves its weights away from the start."""
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     model, fitted = MIGT_TVDT(ModelConfig(size="test")), make_scale(ScaleConfig(**scale)).fit(features, TRAIN)
     rows = features[list(FEATURES)].to_numpy()[TRAIN]
     model.set_base(fitted.unit_quantiles_HQ, rows.mean(axis=0), rows.std(axis=0))

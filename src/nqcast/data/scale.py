@@ -49,6 +49,7 @@ class Scale(ABC):
         self.config = config or ScaleConfig()
         self.levels = tuple(levels)
         self.unit_quantiles_HQ = np.empty((0, 0))
+        self.state_moments_2K = np.empty((2, 0))
 
     @abstractmethod
     def fit(self, features: pd.DataFrame, train_positions: np.ndarray) -> Self:
@@ -64,7 +65,7 @@ class Scale(ABC):
     @property
     def n_state(self) -> int:
         """Columns K of the volatility state; 0 before the fit."""
-        return 0
+        return self.state_moments_2K.shape[1]
 
     def transform(self, features: pd.DataFrame) -> np.ndarray:
         """Scale (N, H) of every row, above 0 and finite; a row uses the rows up to it."""
@@ -141,7 +142,7 @@ class ConstantScale(Scale):
     def describe(self, features: pd.DataFrame) -> Volatility:
         """The same (H,) scales on every row: (N, H), in return units; nothing is known of the volatility, (N, 0)."""
         self._require_fit()
-        return Volatility(np.tile(self.scale_H, (len(features), 1)), np.empty((len(features), 0)))
+        return Volatility(np.tile(self.scale_H, (len(features), 1)), np.empty((len(features), self.n_state)))
 
 
 class SeasonalHAR(Scale):
@@ -176,11 +177,6 @@ class SeasonalHAR(Scale):
         self.state_moments_2K = np.stack([state_NK.mean(axis=0), np.where(deviation_K > 0, deviation_K, 1.0)])
         self._fit_quantiles(y_NH, scale_NH)
         return self
-
-    @property
-    def n_state(self) -> int:
-        """Columns K of the volatility state; 0 before the fit."""
-        return self.state_moments_2K.shape[1] if hasattr(self, "state_moments_2K") else 0
 
     def describe(self, features: pd.DataFrame) -> Volatility:
         """Scale (N, H), and its log beside the half-logs of the averages (N, K) in deviations from the train mean."""

@@ -1,5 +1,8 @@
 """Windows: the last `context` rows of the feature table, gathered on the device without per-sample Python."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import torch
@@ -8,6 +11,13 @@ from torch import Tensor
 from nqcast.data.config import CLOCK, CONTEXT, FEATURES, HORIZONS, TARGETS
 
 Batch = dict[str, Tensor | dict[str, Tensor]]
+
+_OPTIONAL_INPUTS = ("attention_mask", "temporal_info", "scale", "unit_quantiles", "volatility")
+
+
+def model_inputs(batch: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What the network takes of a batch, in the order of its arguments; None for what the batch has not."""
+    return (batch["features"], *(batch.get(name) for name in _OPTIONAL_INPUTS))
 
 
 class WindowTable:

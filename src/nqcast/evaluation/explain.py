@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from nqcast.data.config import FEATURES, HORIZONS
-from nqcast.data.windows import WindowTable
+from nqcast.data.windows import WindowTable, model_inputs
 from nqcast.evaluation import metrics
 from nqcast.evaluation.config import EvaluateConfig
 from nqcast.evaluation.forecasts import Positions, targets_at
@@ -115,8 +115,8 @@ def _with_column(own_BTF: Tensor, donor_BTF: Tensor, f: int) -> Tensor:
 def _loss(
     model: nn.Module, batch: dict[str, Any], features_BTF: Tensor, targets_BH: Floats, levels: tuple[float, ...]
 ) -> Floats:
-    others = (batch.get(name) for name in ("attention_mask", "temporal_info", "scale", "unit_quantiles", "volatility"))
-    quantiles_BHQ = model(features_BTF, *others)["quantiles"].double().cpu().numpy()
+    inputs = model_inputs({**batch, "features": features_BTF})
+    quantiles_BHQ = model(*inputs)["quantiles"].double().cpu().numpy()
     return metrics.anchor_loss(quantiles_BHQ, targets_BH, levels)
 
 

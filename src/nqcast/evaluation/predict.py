@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from nqcast.data.config import FEATURES
 from nqcast.data.scale import Scale, scale_from_state
-from nqcast.data.windows import WindowTable
+from nqcast.data.windows import WindowTable, model_inputs
 from nqcast.evaluation.config import EvaluateConfig
 from nqcast.evaluation.forecasts import FrameStream, Positions, predictions_frame
 from nqcast.evaluation.metrics import Floats
@@ -146,11 +146,9 @@ class Predictor:
         for start in range(0, len(positions), self.batch_size):
             rows = slice(start, start + self.batch_size)
             batch: dict[str, Any] = self.table.gather(positions[rows], full=full)
-            unit = None if unit_NHQ is None else torch.from_numpy(unit_NHQ[rows]).float().to(self.table.device)
-            mask = batch.get("attention_mask")
-            known = (batch["temporal_info"], batch["scale"], unit, batch["volatility"])
-            output = self.model(batch["features"], mask, *known)
-            found.append(output["quantiles"])
+            if unit_NHQ is not None:
+                batch["unit_quantiles"] = torch.from_numpy(unit_NHQ[rows]).float().to(self.table.device)
+            found.append(self.model(*model_inputs(batch))["quantiles"])
         return torch.cat(found).cpu().double().numpy()
 
     def _unit_quantiles(self, positions: Positions) -> _BySession | None:

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from nqcast.data.config import HORIZONS, ScaleConfig
-from nqcast.data.scale import make_scale
+from nqcast.data.scale import make_scale, scale_from_state
 from nqcast.data.splits import positions
 from nqcast.experiment.training_run import TrainingRun
 from nqcast.model.config import ModelConfig
@@ -32,7 +32,7 @@ def agreed(
     Raises:
         ValueError: model.n_volatility asks for more or fewer predictors than the fitted scale has.
     """
-    known = scale["arrays"]["state_moments_2K"].shape[1] if "state_moments_2K" in scale["arrays"] else 0
+    known = scale_from_state(scale["arrays"], scale["scalars"]).n_state
     if model.n_volatility not in (None, 0, known):
         raise ValueError(
             f"expected model.n_volatility of 0 or {known}, which this scale has, found {model.n_volatility}; "

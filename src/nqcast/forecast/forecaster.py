@@ -12,7 +12,7 @@ import torch
 
 from nqcast.data.config import FEATURES, HORIZONS, FeaturesConfig
 from nqcast.data.features import build_features
-from nqcast.data.windows import WindowTable
+from nqcast.data.windows import WindowTable, model_inputs
 from nqcast.evaluation.calibration import ConformalCalibration
 from nqcast.evaluation.forecasts import FrameStream
 from nqcast.evaluation.metrics import Floats
@@ -127,14 +127,7 @@ class Forecaster:
         window = WindowTable(*newest)
         batch: dict[str, Any] = window.gather(np.array([min(len(features), context) - 1]))
         with torch.inference_mode():
-            output = self.model(
-                batch["features"],
-                batch.get("attention_mask"),
-                batch["temporal_info"],
-                batch["scale"],
-                batch.get("unit_quantiles"),
-                batch["volatility"],
-            )
+            output = self.model(*model_inputs(batch))
         quantiles_1HQ = output["quantiles"].double().cpu().numpy()
         if self.calibration is not None:
             quantiles_1HQ = self.calibration.apply(quantiles_1HQ, scale_NH[-1:])
