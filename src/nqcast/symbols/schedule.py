@@ -67,12 +67,10 @@ def _processes(width: int) -> Iterator[Executor]:
     try:
         yield executor
     except BaseException:
-        executor.shutdown(wait=False, cancel_futures=True)
-        ours = set(multiprocessing.active_children()) - others
-        for process in ours:
+        for process in set(multiprocessing.active_children()) - others:
             process.terminate()
-        for process in ours:
-            process.join(10)
+        # The executor's own thread reaps them: a join from here as well could find the child gone and not yet counted.
+        executor.shutdown(wait=True, cancel_futures=True)
         raise
     executor.shutdown(wait=True)
 
