@@ -1,6 +1,7 @@
 """The training loop of the laptop model: its overhead over the bare step, and the loop of the tutorials beside it.
 
-Every loop runs in a process of its own, twice in turn, and the better figure counts.
+With attention over the window, as on the embedded market, and without (`model.tokens=false`), as conf/nq has it.
+Every loop runs in a process of its own, twice in turn (once in a quick run), and the better figure counts.
 """
 
 from __future__ import annotations
@@ -13,23 +14,24 @@ from typing import Any
 import torch
 from benchmarks.ceilings import device
 from benchmarks.material import BareStep, data_module
-from benchmarks.measuring import PeakMemory, Row, budget, clock, in_own_process, main
+from benchmarks.measuring import PeakMemory, Row, budget, clock, in_own_process, main, quick
 from benchmarks.windows import BATCH, sample_loader
 
 from nqcast.model import MIGT_TVDT, ModelConfig
 from nqcast.training import create_trainer
 from nqcast.training.config import TrainConfig
 
-SESSIONS, STEPS = 40, 8
+SESSIONS = 40
+STEPS = {True: 8, False: 32}  # of an epoch, with attention over the window and without
 Rates = dict[str, float]
 
 
-def tutorial(workers: int) -> Rates:
+def tutorial(workers: int, tokens: bool = True) -> Rates:
     """Per-sample DataLoader, eager fp32, the same model, loss, clipping and AdamW; windows per second."""
-    module = data_module(SESSIONS)
-    model = MIGT_TVDT(ModelConfig(), seed=0).train()
+    module, windows = data_module(SESSIONS), BATCH * STEPS[tokens]
+    model = MIGT_TVDT(ModelConfig(tokens=tokens), seed=0).train()
     step = BareStep(model, torch.optim.AdamW(model.parameters(), lr=1e-4), torch.autocast("cpu", enabled=False))
-    loader = sample_loader(module, BATCH * STEPS, workers)
+    loader = sample_loader(module, windows, workers)
 
     def epoch() -> None:
         for batch in loader:
@@ -37,21 +39,22 @@ def tutorial(workers: int) -> Rates:
 
     with PeakMemory() as peak:
         epoch()
-        rate = BATCH * STEPS / _best(epoch)
+        rate = windows / _best(epoch)
     return {"rate": rate, "peak_mb": peak.mb}
 
 
-def ours(compile: str) -> Rates:
+def ours(compile: str, precision: str = "fp32", tokens: bool = True) -> Rates:
     """Trainer and bare step in turn, in one process, on one model: windows per second of both.
 
     The bare step has what the Trainer trains with, its batches lie ready, and nothing looks at its result.
     """
-    module = data_module(SESSIONS, BATCH, windows=BATCH * STEPS)
-    config = TrainConfig(batch_size=BATCH, accumulation=1, every_minutes=None, compile=compile)
+    windows = BATCH * STEPS[tokens]
+    module = data_module(SESSIONS, BATCH, windows)
+    config = TrainConfig(batch_size=BATCH, accumulation=1, every_minutes=None, compile=compile, precision=precision)
     with tempfile.TemporaryDirectory() as folder, PeakMemory() as peak:
-        trainer = create_trainer(MIGT_TVDT(ModelConfig(), seed=0), config, module, folder)
+        trainer = create_trainer(MIGT_TVDT(ModelConfig(tokens=tokens), seed=0), config, module, folder)
         bare = BareStep(trainer.model, trainer.optimizer, trainer.precision.autocast())
-        batches = list(trainer.train_loader)[:STEPS]
+        batches = list(trainer.train_loader)[: STEPS[tokens]]
 
         def loop() -> None:
             trainer.progress.batch = 0
@@ -70,7 +73,7 @@ def ours(compile: str) -> Rates:
                 run()
                 seconds[name].append(clock() - begun)
     overhead = statistics.median(a / b for a, b in zip(seconds["loop"], seconds["bare"], strict=True)) - 1
-    rates = {name: BATCH * STEPS / min(times) for name, times in seconds.items()}
+    rates = {name: windows / min(times) for name, times in seconds.items()}
     return {**rates, "overhead": overhead, "peak_mb": peak.mb}
 
 
@@ -89,34 +92,42 @@ def _best(run: Callable[[], None]) -> float:
     return min(times)
 
 
+TUTORIAL: list[dict[str, Any]] = [{"kind": "tutorial", "workers": workers} for workers in (0, 2)]
+OURS: list[dict[str, Any]] = [
+    {"kind": "ours", "compile": "none"},
+    {"kind": "ours", "compile": "default"},
+    {"kind": "ours", "compile": "default", "precision": "bf16"},
+]
+
+
 def measure() -> Iterator[Row]:
-    """Trainer eager and compiled against the bare step and against the loop of the tutorials."""
-    loops = [{"kind": "tutorial", "workers": 0}, {"kind": "tutorial", "workers": 2}]
-    mine = [{"kind": "ours", "compile": mode} for mode in ("none", "default")]
-    found: dict[str, Rates] = {}
-    for case in (loops + mine) * 2:
-        rates, name = in_own_process("benchmarks.loop", case), str(case)
-        key = "rate" if "rate" in rates else "loop"
-        if name not in found or rates[key] > found[name][key]:
-            found[name] = rates
-    usual = max(found[str(case)]["rate"] for case in loops)
-    for case in loops:
-        rates = found[str(case)]
-        text = f"per-sample DataLoader, {case['workers']} workers, eager fp32"
-        yield Row(text, rates["rate"], "windows/s", rates["rate"] / usual, "of the better DataLoader", rates["peak_mb"])
-    for case in mine:
-        rates, text = found[str(case)], "eager" if case["compile"] == "none" else "compiled"
-        note = f"{100 * rates['overhead']:+.1f} % over the bare step of {rates['bare']:,.0f} windows/s"
-        ratio = rates["loop"] / usual
-        yield Row(
-            f"Trainer, {text}, {device()}",
-            rates["loop"],
-            "windows/s",
-            ratio,
-            "the DataLoader loop",
-            rates["peak_mb"],
-            note,
-        )
+    """The Trainer against the bare step and against the loop of the tutorials."""
+    for tokens, ours in ((True, OURS), (False, OURS[:1])):
+        cases = [{**case, "tokens": tokens} for case in (*TUTORIAL, *ours)]
+        found: dict[str, Rates] = {}
+        for case in cases * (1 if quick() else 2):
+            rates, name = in_own_process("benchmarks.loop", case), _name(case)
+            if name not in found or _rate(rates) > _rate(found[name]):
+                found[name] = rates
+        usual = max(rates["rate"] for rates in found.values() if "rate" in rates)
+        for name, rates in found.items():
+            note = ""
+            if "loop" in rates:
+                note = f"{100 * rates['overhead']:+.1f} % over the bare step of {rates['bare']:,.0f} windows/s"
+            of = "the better DataLoader loop"
+            yield Row(name, _rate(rates), "windows/s", _rate(rates) / usual, of, rates["peak_mb"], note)
+
+
+def _rate(rates: Rates) -> float:
+    return rates["rate"] if "rate" in rates else rates["loop"]
+
+
+def _name(case: dict[str, Any]) -> str:
+    model = "" if case["tokens"] else "no attention: "
+    if case["kind"] == "tutorial":
+        return f"{model}per-sample DataLoader, {case['workers']} workers, eager fp32"
+    how = "eager" if case["compile"] == "none" else "compiled"
+    return f"{model}Trainer, {how} {case.get('precision', 'fp32')}, {device()}"
 
 
 if __name__ == "__main__":

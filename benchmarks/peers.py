@@ -1,7 +1,8 @@
-"""Training of pytorch-forecasting's Temporal Fusion Transformer of like parameter count, beside the bare step of ours.
+"""Training of the Temporal Fusion Transformers of pytorch-forecasting and neuralforecast, of like parameter count,
+beside the bare step and the Trainer's loop of ours.
 
-The peer may live in an environment of its own: NQCAST_PEERS_PYTHON names its Python (`pip install torch==2.13.0
-'pytorch-forecasting>=1.4'` there). Where it is missing the table says so. neuralforecast is not measured: it needs ray.
+The peers may live in an environment of their own: NQCAST_PEERS_PYTHON names its Python (`pip install torch==2.13.0
+pytorch-forecasting neuralforecast` there). Where one is missing the table says so.
 """
 
 from __future__ import annotations
@@ -16,14 +17,15 @@ from typing import Any
 
 from benchmarks.measuring import Row, budget, in_own_process, main
 
-TFT = Path(__file__).with_name("peer_tft.py")
+PEERS = {"pytorch-forecasting": "its own loader", "neuralforecast": "its own fit"}
 ASKED = {"context": 288, "variables": 24, "batch": 128}
 
 
-def peer(python: str, parameters: int) -> dict[str, Any]:
+def peer(python: str, library: str, parameters: int) -> dict[str, Any]:
     """Rates of the peer, or {"missing": reason}; run by the Python that has it."""
     question = json.dumps({**ASKED, "parameters": parameters, "seconds": 3 * budget()})
-    done = subprocess.run([python, str(TFT), question], capture_output=True, text=True, check=False)
+    script = Path(__file__).with_name(f"peer_{library.replace('-', '_')}.py")
+    done = subprocess.run([python, str(script), question], capture_output=True, text=True, check=False)
     if done.returncode:
         return {"missing": (done.stderr.strip().splitlines() or ["it ended without a word"])[-1]}
     return dict(json.loads(done.stdout.splitlines()[-1]))
@@ -47,18 +49,21 @@ def run_case() -> dict[str, float]:
 
 
 def measure() -> Iterator[Row]:
-    """Ours, then the peer's step alone and with its own loader."""
+    """Ours, the bare step and the Trainer, then each peer's step alone and with what it trains by."""
     ours = in_own_process("benchmarks.peers", {})
-    yield Row(f"ours, bare step, {ours['parameters']:,} parameters", ours["rate"], "windows/s", 1.0, "itself")
-    found = peer(os.environ.get("NQCAST_PEERS_PYTHON", sys.executable), int(ours["parameters"]))
-    if "missing" in found:
-        yield Row("pytorch-forecasting TFT", 0.0, "windows/s", note=f"missing: {found['missing']}")
-        return
-    for key, text in (("step", "batches at hand"), ("loop", "its own loader")):
-        name = f"TFT, {text}, {found['parameters']:,} parameters"
-        yield Row(
-            name, found[key], "windows/s", found[key] / ours["rate"], "of ours", note=f"version {found['version']}"
-        )
+    rate = ours["rate"]
+    yield Row(f"ours, bare step, {ours['parameters']:,} parameters", rate, "windows/s", 1.0, "itself")
+    loop = in_own_process("benchmarks.loop", {"kind": "ours", "compile": "none"})["loop"]
+    yield Row("ours, Trainer, eager fp32", loop, "windows/s", loop / rate, "of our bare step")
+    for library, by in PEERS.items():
+        found = peer(os.environ.get("NQCAST_PEERS_PYTHON", sys.executable), library, int(ours["parameters"]))
+        if "missing" in found:
+            yield Row(f"{library} TFT", 0.0, "windows/s", note=f"missing: {found['missing']}")
+            continue
+        for key, text in (("step", "batches at hand"), ("loop", by)):
+            name = f"{library} TFT, {text}, {found['parameters']:,} parameters"
+            note = f"version {found['version']}"
+            yield Row(name, found[key], "windows/s", found[key] / rate, "of our bare step", note=note)
 
 
 if __name__ == "__main__":

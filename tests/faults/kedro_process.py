@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -12,13 +13,22 @@ from tests.kedro_command import KEDRO, PROJECT, environment
 
 
 class KedroProcess:
-    """`kedro` with `arguments` and a data folder of its own; its output is read line by line."""
+    """`kedro` with `arguments` and a data folder of its own; its output is read line by line.
 
-    def __init__(self, *arguments: str, data: Path) -> None:
+    `held` names a place of training, "step" or "validation", in which the run announces itself and then waits.
+    """
+
+    def __init__(self, *arguments: str, data: Path, held: str = "") -> None:
         variables = {**environment(data), "PYTHONUNBUFFERED": "1"}
+        command = [sys.executable, "-m", "tests.faults.slowed_kedro", held, "4"] if held else [str(KEDRO)]
         self.output = ""
         self._process = subprocess.Popen(
-            [KEDRO, *arguments], cwd=PROJECT, env=variables, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+            [*command, *arguments],
+            cwd=PROJECT,
+            env=variables,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
         )
 
     def wait_for(self, text: str) -> None:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.faults.kedro_process import KedroProcess
-from tests.kedro_command import kedro, output_of
+from tests.kedro_command import kedro, newest, output_of
 
 from nqcast import stopping
 from nqcast.signal_hook import SignalHook, resume_command
@@ -22,78 +25,151 @@ LONG = ("--pipelines", "train", "--params", "train.epochs=300,train.patience=300
 
 @pytest.fixture(scope="module")
 def features(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data folder with features, ready for training."""
+    """A data folder with features, ready for training; nothing trains in it."""
     data = tmp_path_factory.mktemp("signals") / "data"
     output_of(kedro("run", "--env", "test", "--pipelines", "ingest,features", data=data))
     return data
 
 
+@pytest.fixture
+def data(features: Path, tmp_path: Path) -> Path:
+    """A data folder of the test's own, with features."""
+    return Path(shutil.copytree(features, tmp_path / "data"))
+
+
 def ends_of_tracked_runs(data: Path) -> list[str]:
-    with sqlite3.connect(data / "09_tracking" / "mlflow.db") as store:
+    with contextlib.closing(sqlite3.connect(data / "09_tracking" / "mlflow.db")) as store:
         return [status for (status,) in store.execute("select status from runs order by start_time")]
 
 
 @pytest.mark.slow
-def test_signals_in_training_leave_a_checkpoint_the_same_command_goes_on_from(features: Path) -> None:
+def test_signals_in_training_leave_a_checkpoint_the_same_command_goes_on_from(data: Path) -> None:
     """SIGTERM under the sequential runner, then SIGINT under the thread runner, then a changed parameter."""
-    first = KedroProcess("run", "--env", "test", *LONG, data=features)
+    first = KedroProcess("run", "--env", "test", *LONG, data=data)
     first.wait_for("epoch   1")
     first.send(signal.SIGTERM)
     status, _ = first.end()
     assert status == 143, first.output
-    command = f"NQCAST_DATA={features} kedro run --env test {' '.join(LONG)}"
+    command = f"NQCAST_DATA={data} kedro run --env test {' '.join(LONG)}"
     assert f"stopped by SIGTERM. This goes on from here: {command}" in first.output
     assert "Traceback" not in first.output
-    assert ends_of_tracked_runs(features)[-1] == "KILLED"
-    assert not (features / "08_reporting" / "validation_metrics.json").exists()
+    assert ends_of_tracked_runs(data)[-1] == "KILLED"
+    assert not (data / "08_reporting" / "validation_metrics.json").exists()
 
-    second = KedroProcess("run", "--env", "test", *LONG, "--runner", "ThreadRunner", data=features)
+    second = KedroProcess("run", "--env", "test", *LONG, "--runner", "ThreadRunner", data=data)
     second.wait_for("resuming from checkpoint_epoch_0001")
     second.wait_for("epoch   2")
     second.send(signal.SIGINT)
     status, _ = second.end()
     assert status == 130, second.output
-    assert ends_of_tracked_runs(features)[-1] == "KILLED"
-    (card,) = (features / "06_models" / "runs").glob("*/run.json")
+    assert ends_of_tracked_runs(data)[-1] == "KILLED"
+    (card,) = (data / "06_models" / "runs").glob("*/run.json")
     assert json.loads(card.read_text())["status"] == "unfinished"
 
     changed = (*LONG[:-1], f"{LONG[-1]},train.learning_rate=0.02")
-    text = output_of(kedro("run", "--env", "test", *changed, data=features), fails=True)
+    text = output_of(kedro("run", "--env", "test", *changed, data=data), fails=True)
     assert "train.learning_rate: saved 0.001, now 0.02" in text
     assert "train.resume=never" in text and "Traceback" not in text
     short = ("--pipelines", "train", "--params", "train.learning_rate=0.02,train.resume=never")
-    output_of(kedro("run", "--env", "test", *short, data=features))
+    output_of(kedro("run", "--env", "test", *short, data=data))
+
+
+# Warm-up lasts to the run's end, four steps and one validation an epoch.
+HELD = ("--pipelines", "train", "--params", "train.warmup_steps=1000,train.epochs=2,train.seed=4")
+
+
+def end_of_training(data: Path) -> dict[str, Any]:
+    """The checkpoint's files, the history and the metrics by step: what an interruption must not change."""
+    checkpoint = newest(data / "06_models" / "checkpoint")
+    (log,) = (data / "06_models" / "runs").glob("*/metrics.jsonl")
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    return {
+        "files": {path.name: path.read_bytes() for path in checkpoint.rglob("*.safetensors")},
+        "history": json.loads((data / "08_reporting" / "history.json").read_text()),
+        "lines": [{k: v for k, v in line.items() if k != "validation_seconds"} for line in lines],
+    }
+
+
+@pytest.fixture(scope="module")
+def undisturbed(features: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The end of HELD in one go."""
+    data = tmp_path_factory.mktemp("undisturbed") / "data"
+    shutil.copytree(features, data)
+    output_of(kedro("run", "--env", "test", *HELD, data=data))
+    return end_of_training(data)
 
 
 @pytest.mark.slow
-def test_a_second_interrupt_ends_the_process_at_once_and_harms_nothing(features: Path) -> None:
-    parameters = "train.seed=5,train.epochs=300,train.patience=300,train.accumulation=8,train.resume=never"
-    run = KedroProcess("run", "--env", "test", "--pipelines", "train", "--params", parameters, data=features)
-    run.wait_for("epoch   0")
+@pytest.mark.parametrize("runners", [("SequentialRunner", "ThreadRunner"), ("ThreadRunner", "SequentialRunner")])
+def test_stops_in_warm_up_and_in_validation_end_bit_equal_under_either_runner(
+    runners: tuple[str, str], data: Path, undisturbed: dict[str, Any]
+) -> None:
+    """SIGTERM in the second step of warm-up, then SIGINT in the first validation, then the same command to the end."""
+    stops = [("step", signal.SIGTERM, 143), ("validation", signal.SIGINT, 130)]
+    for runner, (place, number, code) in zip(runners, stops, strict=True):
+        run = KedroProcess("run", "--env", "test", *HELD, "--runner", runner, data=data, held=place)
+        run.wait_for(f"held in {place}")
+        run.send(number)
+        status, _ = run.end()
+        assert status == code, run.output
+        assert f"stopped by {number.name}. This goes on from here: NQCAST_DATA=" in run.output
+        assert "Traceback" not in run.output
+        assert ends_of_tracked_runs(data)[-1] == "KILLED"
+    text = output_of(kedro("run", "--env", "test", *HELD, data=data))
+    assert "resuming from checkpoint_epoch_0000_batch" in text
+    assert end_of_training(data) == undisturbed
+
+
+@pytest.mark.slow
+def test_a_second_interrupt_ends_the_process_at_once_and_harms_nothing(data: Path, undisturbed: dict[str, Any]) -> None:
+    """Both fall into one long step; the tracked run is closed all the same, and nothing but that step is lost."""
+    run = KedroProcess("run", "--env", "test", *HELD, data=data, held="step")
+    run.wait_for("held in step")
     run.send(signal.SIGINT)
     run.wait_for("finishing the step")
     run.send(signal.SIGINT)
     status, seconds = run.end()
     assert status == 130, run.output
-    assert seconds < 5
-    if "again: stopped at once" in run.output:  # else the step was over first
-        assert "train.resume=auto" in run.output
-    again = parameters.replace("train.epochs=300", "train.epochs=1").replace("train.resume=never", "train.resume=auto")
-    output_of(kedro("run", "--env", "test", "--pipelines", "train", "--params", again, data=features))
+    assert "SIGINT again: stopped at once" in run.output
+    assert seconds < 3.5  # the step alone would have been held for four
+    assert ends_of_tracked_runs(data)[-1] == "KILLED"
+    output_of(kedro("run", "--env", "test", *HELD, data=data))
+    assert end_of_training(data) == undisturbed
 
 
 @pytest.mark.slow
-def test_a_second_run_names_the_holder_and_leaves_and_a_dead_holders_lock_is_taken_over(features: Path) -> None:
+def test_a_signal_reaches_the_processes_that_share_a_run_and_it_goes_on_to_the_end_of_one_process(data: Path) -> None:
+    """SIGTERM to `kedro run` with train.devices=2; the same command then ends with the weights of one process."""
+    chosen = "train.seed=6,train.accumulation=2,train.windows_per_epoch=2048,train.patience=99,train.epochs"
+    shared = ("run", "--env", "test", "--pipelines", "train", "--params", f"train.devices=2,{chosen}=99")
+    run = KedroProcess(*shared, data=data)
+    run.wait_for("epoch   1")
+    run.send(signal.SIGTERM)
+    status, _ = run.end()
+    assert status == 143, run.output
+    assert "stopped by SIGTERM. This goes on from here: " in run.output and "Traceback" not in run.output
+    assert ends_of_tracked_runs(data)[-1] == "KILLED"
+    (log,) = (data / "06_models" / "runs").glob("*/metrics.jsonl")
+    reached = max(json.loads(line).get("epoch", 0) for line in log.read_text().splitlines())
+    alone = shutil.copytree(data, data.parent / "alone", ignore=shutil.ignore_patterns("06_models"))
+    last = str(reached + 1)
+    assert "resuming from " in output_of(kedro(*shared[:-1], f"train.devices=2,{chosen}={last}", data=data))
+    output_of(kedro(*shared[:-1], f"{chosen}={last}", data=alone))
+    assert end_of_training(data) == end_of_training(alone)
+
+
+@pytest.mark.slow
+def test_a_second_run_names_the_holder_and_leaves_and_a_dead_holders_lock_is_taken_over(data: Path) -> None:
     chosen = ("run", "--env", "test", "--pipelines", "train", "--params", "train.seed=9,train.epochs=300")
-    holder = KedroProcess(*chosen, data=features)
+    holder = KedroProcess(*chosen, data=data)
     holder.wait_for("epoch   0")
     try:
-        text = output_of(kedro(*chosen, data=features), fails=True)
+        text = output_of(kedro(*chosen, data=data), fails=True)
     finally:
         holder.send(signal.SIGKILL)
         holder.end()
     assert "found it held by process" in text and "Traceback" not in text
-    output_of(kedro(*chosen[:-1], "train.seed=9,train.epochs=1", data=features))
+    output_of(kedro(*chosen[:-1], "train.seed=9,train.epochs=1", data=data))
 
 
 @pytest.mark.slow

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from nqcast.model.blocks import AttentionPool, ResidualDropout, SelfAttention, VariableBlock
+from nqcast.model.blocks import AttentionPool, ResidualDropout, SelfAttention, TanhGelu, VariableBlock
 
 
 def attend(attention: SelfAttention, x: torch.Tensor, valid: torch.Tensor | None) -> torch.Tensor:
@@ -80,3 +80,16 @@ def test_dropout_keeps_the_mean_shares_its_mask_over_tokens_and_rests_in_evaluat
     assert torch.equal(y[:, 0], y[:, 2])
     assert abs(float(y.mean()) - 1.0) < 0.02
     assert torch.equal(dropout.eval()(x), x)
+
+
+def test_the_gelu_that_the_compiler_is_given_is_the_tanh_gelu() -> None:
+    """Traced, but run by torch's own operators: value and slope against the formula in float64."""
+    x = torch.linspace(-12, 12, 4001, requires_grad=True)
+    traced = torch.compile(TanhGelu(), backend="eager", dynamic=False)(x)
+    wide = x.detach().double().requires_grad_()
+    formula = 0.5 * wide * (1 + torch.tanh(math.sqrt(2 / math.pi) * (wide + 0.044715 * wide**3)))
+    torch.testing.assert_close(traced.double(), formula, rtol=1e-5, atol=1e-6)
+    (slope,) = torch.autograd.grad(traced.sum(), x)
+    (expected,) = torch.autograd.grad(formula.sum(), wide)
+    torch.testing.assert_close(slope.double(), expected, rtol=1e-5, atol=1e-5)
+    assert not torch.equal(traced, TanhGelu()(x))  # else it was not the compiler's branch that ran

@@ -104,9 +104,7 @@ class TrainingRun:
         Raises RunStopped or TrainingInterruptedError like `train`.
         """
         team = team or Team()
-        trainer = create_trainer(
-            self._start(), self.config, self._data_module(), directory, logger=follower, team=team
-        )
+        trainer = create_trainer(self._start(), self.config, self._data_module(), directory, logger=follower, team=team)
         trainer.reference_losses["constants"] = self._constant_losses()
         logger.info("run directory %s; %s", directory, trainer.model.summary())
         card = carded(directory, self.content) if team.writes else nullcontext()

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+TWICE_ROOT = 2.0 * math.sqrt(2.0 / math.pi)
 MASKED_SCORE = -1e9  # finite, so that a sequence without any valid token gives numbers instead of NaN
 
 
@@ -76,11 +77,27 @@ def _fused_attention(q: Tensor, k: Tensor, v: Tensor, valid_NL: Tensor | None) -
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
 
 
+class TanhGelu(nn.GELU):
+    """GELU by its tanh formula, which the compiler is given as a sigmoid: (1 + tanh u) / 2 = sigmoid(2u).
+
+    Its vectorised tanh takes three times as long as its exponential; eager mode has a fused kernel of its own.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(approximate="tanh")
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not torch.compiler.is_compiling() or self.approximate != "tanh":
+            return super().forward(x)
+        wide = x.float()
+        return (wide * torch.sigmoid(TWICE_ROOT * wide * (1.0 + 0.044715 * wide * wide))).to(x.dtype)
+
+
 class FeedForward(nn.Sequential):
     """Two linear layers around a tanh GELU (cheaper than the exact one on a CPU, equal in effect)."""
 
     def __init__(self, width: int, hidden: int) -> None:
-        super().__init__(nn.Linear(width, hidden), nn.GELU(approximate="tanh"), nn.Linear(hidden, width))
+        super().__init__(nn.Linear(width, hidden), TanhGelu(), nn.Linear(hidden, width))
 
 
 class TimeBlock(nn.Module):

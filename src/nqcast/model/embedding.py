@@ -18,9 +18,14 @@ class Normalised(NamedTuple):
     """A window in units of the training set and of itself."""
 
     level_BTF: Tensor  # features standardised by the training set's mean and deviation, pads 0
-    window_BTF: Tensor  # the same, standardised by the window's own mean and deviation, clipped, pads 0
+    centred_BTF: Tensor  # the same less the window's mean, pads 0
     mean_BF: Tensor  # the window's mean, training-set units
     log_std_BF: Tensor  # log of the window's deviation, training-set units (nats)
+
+    @property
+    def window_BTF(self) -> Tensor:
+        """Standardised by the window's own mean and deviation, clipped, pads 0; the direct path has no use for it."""
+        return (self.centred_BTF * torch.exp(-self.log_std_BF[:, None])).clamp(-CLIP, CLIP)
 
 
 class WindowNorm(nn.Module):
@@ -55,8 +60,7 @@ class WindowNorm(nn.Module):
             centred = (level - mean_B1F) * weight_BT1
             variance_B1F = centred.square().sum(1, keepdim=True) / count_B11
         log_std_B1F = 0.5 * torch.log(variance_B1F + self.eps**2)
-        window = (centred * torch.exp(-log_std_B1F)).clamp(-CLIP, CLIP)
-        return Normalised(level, window, mean_B1F[:, 0], log_std_B1F[:, 0])
+        return Normalised(level, centred, mean_B1F[:, 0], log_std_B1F[:, 0])
 
 
 class PatchEmbedding(nn.Module):
