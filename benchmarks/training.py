@@ -51,7 +51,22 @@ class ByteCounter(TorchDispatchMode):
 def run_case(size: str, patch: int, precision: str, compiled: bool, batch: int) -> dict[str, float]:
     """Seconds of a step, its operations and bytes, and the peak of the process or of the GPU."""
     torch.manual_seed(0)
-    place = pick_device(device())
+    place, ceilings = pick_device(device()), (matmul_flops(precision), copy_bytes())  # before the memory is watched
+    with PeakMemory() as peak:
+        found = _step(size, patch, precision, compiled, batch, place, ceilings)
+    mb = torch.cuda.max_memory_allocated() / 2**20 if place.type == "cuda" else peak.mb
+    return {**found, "peak_mb": mb}
+
+
+def _step(
+    size: str,
+    patch: int,
+    precision: str,
+    compiled: bool,
+    batch: int,
+    place: torch.device,
+    ceilings: tuple[float, float],
+) -> dict[str, float]:
     model = MIGT_TVDT(ModelConfig(size=size, patch_length=patch), seed=0).to(place).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
     step = BareStep(model, optimizer, Precision(precision, place).autocast())
@@ -68,13 +83,15 @@ def run_case(size: str, patch: int, precision: str, compiled: bool, batch: int) 
         step(data)
     if place.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
-    slow = flops.get_total_flops() / matmul_flops(precision) > budget()
-    with PeakMemory() as peak:
-        seconds = seconds_per_call(lambda: _waited(step(data)), least=1 if slow else 3, warm=0 if slow else 1)
-    mb = torch.cuda.max_memory_allocated() / 2**20 if place.type == "cuda" else peak.mb
-    ceilings = {"flops_share": flops.get_total_flops() / seconds / matmul_flops(precision)}
-    ceilings["bytes_share"] = traffic.bytes / seconds / copy_bytes()
-    return {"seconds": seconds, "peak_mb": mb, "gflop": flops.get_total_flops() / 1e9 / batch, **ceilings}
+    flops_per_second, bytes_per_second = ceilings
+    slow = flops.get_total_flops() / flops_per_second > budget()
+    seconds = seconds_per_call(lambda: _waited(step(data)), least=1 if slow else 3, warm=0 if slow else 1)
+    return {
+        "seconds": seconds,
+        "gflop": flops.get_total_flops() / 1e9 / batch,
+        "flops_share": flops.get_total_flops() / seconds / flops_per_second,
+        "bytes_share": traffic.bytes / seconds / bytes_per_second,
+    }
 
 
 def _waited(result: torch.Tensor) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
+import sqlite3
 from pathlib import Path
 
 import pandas as pd
@@ -75,6 +77,30 @@ def test_a_failing_fold_ends_in_the_report_and_not_in_the_way(toy: tuple[Path, s
     assert "FAILED fold_02" in output
     assert [entry["status"] for entry in log_of(data)[-3:]] == ["skipped", "failed", "skipped"]
     blocked.unlink()
+
+
+@pytest.mark.slow
+def test_the_recipe_that_loses_less_over_the_folds_becomes_the_champion(toy: tuple[Path, str]) -> None:
+    """Validation is not asked: what was registered first leads until both recipes have walked the same folds."""
+    data, _ = toy
+    good = "tracking.promote=walk_forward"
+    bad = f"{good},train.learning_rate=3.0,train.warmup_steps=0"
+
+    def aliases_after(pipeline: str, parameters: str) -> dict[str, int]:
+        output_of(kedro("run", "--env", "test", "--pipeline", pipeline, "--params", parameters, data=data))
+        with contextlib.closing(sqlite3.connect(data / "09_tracking" / "mlflow.db")) as store:
+            query = "select alias, version from registered_model_aliases where name = 'nqcast'"
+            return dict(store.execute(query).fetchall())
+
+    assert aliases_after("train", bad) == {"champion": 1}
+    assert aliases_after("train", good) == {"champion": 1, "challenger": 2}
+    assert aliases_after("walk_forward", bad) == {"champion": 1, "challenger": 2}
+    assert aliases_after("walk_forward", good) == {"champion": 2}
+    with contextlib.closing(sqlite3.connect(data / "09_tracking" / "mlflow.db")) as store:
+        query = "select value from registered_model_tags where key like 'nqcast.walk_forward.%'"
+        records = [json.loads(value) for (value,) in store.execute(query)]
+    assert len(records) == 2 and len({record["anchors"] for record in records}) == 1
+    assert not (data / "08_reporting" / "test_uses.jsonl").exists()
 
 
 @pytest.mark.slow

@@ -2,9 +2,9 @@
 
 import datetime as dt
 from itertools import pairwise
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 BAR_MINUTES = 5
 SLOTS_PER_DAY = 288  # five-minute slots of a calendar day
@@ -115,11 +115,31 @@ class ScaleConfig(BaseModel):
     )
     ridge: float = Field(default=0.02, ge=0, description="Penalty on the squared coefficients, per observation.")
     floor: float = Field(default=1e-5, gt=0, description="Smallest scale, as a return.")
+    announcements: tuple[Literal["fomc", "employment", "cpi"], ...] = Field(
+        default=(),
+        description="Scheduled announcements that the network is told of: whether each horizon holds one. A list, or "
+        "text such as fomc+employment, or none. The scale itself does not look at them.",
+    )
     rolling_quantiles: bool = Field(default=False, description="Take the unit quantiles from the latest sessions.")
     rolling_sessions: int = Field(default=80, ge=1, description="Sessions in the rolling table of unit quantiles.")
     rolling_weight: float = Field(
         default=0.5, ge=0, le=1, description="Share of the rolling table; the rest is that of all train anchors."
     )
+
+    @field_validator("announcements", mode="before")
+    @classmethod
+    def _from_text(cls, value: Any) -> Any:
+        """`--params` takes no lists, since Kedro splits at commas."""
+        return [kind for kind in value.split("+") if kind != "none"] if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "ScaleConfig":
+        if self.announcements and self.kind == "constant":
+            raise ValueError(
+                f"announcements reach the network beside the predictors of seasonal_har; found {self.announcements} "
+                "with kind=constant: leave them out"
+            )
+        return self
 
 
 class LoaderConfig(BaseModel):

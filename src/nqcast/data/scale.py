@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 import pandas as pd
 
+from nqcast.data.announcements import announcements_ahead
 from nqcast.data.config import HORIZONS, LEVELS, TARGETS, ScaleConfig
 from nqcast.data.har import fit_laplace, frozen_ewma
 from nqcast.data.seasonal import diurnal_profile, horizon_variance
@@ -59,7 +60,8 @@ class Scale(ABC):
     def describe(self, features: pd.DataFrame) -> Volatility:
         """Scale (N, H), above 0 and finite, and volatility state (N, K) of every row; a row uses the rows up to it.
 
-        The state is what the scale is made of, standardised by the train anchors: log scales and log averages.
+        The state is what the scale is made of, log scales and log averages, and what is known to come, standardised
+        by the train anchors.
         """
 
     @property
@@ -172,19 +174,22 @@ class SeasonalHAR(Scale):
         exponent_NH = self._exponent(x_NK)
         self.bounds_2H = np.stack([exponent_NH.min(axis=0) - _MARGIN, exponent_NH.max(axis=0) + _MARGIN])
         scale_NH = self._scale(log_seasonal_NH, x_NK)
-        state_NK = _state(scale_NH, x_NK)
+        state_NK = self._state(scale_NH, x_NK, features["ts"].iloc[train])
         deviation_K = state_NK.std(axis=0)
         self.state_moments_2K = np.stack([state_NK.mean(axis=0), np.where(deviation_K > 0, deviation_K, 1.0)])
         self._fit_quantiles(y_NH, scale_NH)
         return self
 
     def describe(self, features: pd.DataFrame) -> Volatility:
-        """Scale (N, H), and its log beside the half-logs of the averages (N, K) in deviations from the train mean."""
+        """Scale (N, H), and the state (N, K) in deviations from the train mean: log scales, half-logs of the averages,
+        and which horizons hold a scheduled announcement.
+        """
         self._require_fit()
         x_NK = self._predictors(features)
         scale_NH = self._scale(self._log_seasonal(features), x_NK)
         mean_K, deviation_K = self.state_moments_2K
-        return Volatility(scale_NH, np.clip((_state(scale_NH, x_NK) - mean_K) / deviation_K, -_CLIP, _CLIP))
+        state_NK = self._state(scale_NH, x_NK, features["ts"])
+        return Volatility(scale_NH, np.clip((state_NK - mean_K) / deviation_K, -_CLIP, _CLIP))
 
     def _scale(self, log_seasonal_NH: np.ndarray, x_NK: np.ndarray) -> np.ndarray:
         exponent_NH = np.clip(self._exponent(x_NK), self.bounds_2H[0], self.bounds_2H[1])
@@ -215,6 +220,11 @@ class SeasonalHAR(Scale):
                 columns.append(0.5 * np.log(average + self.config.log_offset))
         return np.stack(columns, axis=1)
 
+    def _state(self, scale_NH: np.ndarray, x_NK: np.ndarray, ts: pd.Series) -> np.ndarray:
+        """Log scales, all predictors but the intercept, and the announcements ahead, (N, K)."""
+        ahead_NA = announcements_ahead(ts, self.config.announcements)
+        return np.concatenate([np.log(scale_NH), x_NK[:, 1:], ahead_NA], axis=1)
+
     def _half_lives(self) -> dict[str, tuple[float, ...]]:
         config = self.config
         if config.predictors == "realized":
@@ -230,11 +240,6 @@ class SeasonalHAR(Scale):
         for k, beta_H in enumerate(self.beta_KH):
             exponent_NH += (x_NK[:, k, None] - self.centre_K[k]) * beta_H
         return exponent_NH
-
-
-def _state(scale_NH: np.ndarray, x_NK: np.ndarray) -> np.ndarray:
-    """Log scales and all predictors but the intercept, (N, K)."""
-    return np.concatenate([np.log(scale_NH), x_NK[:, 1:]], axis=1)
 
 
 def _variance(features: pd.DataFrame, source: str) -> np.ndarray:

@@ -1,0 +1,64 @@
+"""Announcements whose time is known long before: does a forecast's horizon hold one?
+
+`announcements.csv` lists the scheduled decisions of the Federal Open Market Committee (fomc), the Employment Situation
+(employment) and the Consumer Price Index (cpi) of the Bureau of Labor Statistics, with the time in New York. Dates are
+those of the agencies' schedules and archives (docs/announcements.md); a release that was moved stands on its new day.
+"""
+
+import logging
+from collections.abc import Sequence
+from functools import cache
+from importlib import resources
+
+import numpy as np
+import pandas as pd
+
+from nqcast.data.clock import utc_nanoseconds
+from nqcast.data.config import BAR_MINUTES, HORIZONS
+
+logger = logging.getLogger(__name__)
+
+_MINUTE = 60_000_000_000  # nanoseconds
+
+
+@cache
+def announcements() -> pd.DataFrame:
+    """All listed announcements in time order: ts (UTC), kind."""
+    with resources.files("nqcast.data").joinpath("announcements.csv").open(encoding="utf-8") as file:
+        table = pd.read_csv(file, dtype=str)
+    local = pd.to_datetime(table["date"] + " " + table["time"], format="%Y-%m-%d %H:%M")
+    ts = local.dt.tz_localize("America/New_York").dt.tz_convert("UTC")
+    return pd.DataFrame({"ts": ts, "kind": table["kind"]}).sort_values("ts", kind="stable", ignore_index=True)
+
+
+def announcements_ahead(ts: pd.Series, kinds: Sequence[str]) -> np.ndarray:
+    """1 where a horizon holds an announcement, else 0, (N, kinds · H): all horizons of the first kind, then the next.
+
+    A horizon begins with the end of the bar that starts at `ts` (UTC), that instant included, and ends before its last:
+    what is announced there moves the next bar. Bars outside of the list's years get 0 and a warning.
+    """
+    issued_N = utc_nanoseconds(ts) + BAR_MINUTES * _MINUTE
+    columns: list[np.ndarray] = []
+    for kind in kinds:
+        times_A = utc_nanoseconds(_of_kind(kind))
+        _warn_outside(issued_N, times_A, kind)
+        before_N = np.searchsorted(times_A, issued_N)
+        for minutes in HORIZONS.values():
+            columns.append(np.searchsorted(times_A, issued_N + minutes * _MINUTE) > before_N)
+    return np.stack(columns, axis=1).astype(np.float64) if columns else np.empty((len(ts), 0))
+
+
+def _of_kind(kind: str) -> pd.Series:
+    table = announcements()
+    return table.loc[table["kind"] == kind, "ts"]
+
+
+def _warn_outside(issued_N: np.ndarray, times_A: np.ndarray, kind: str) -> None:
+    outside = int(((issued_N < times_A[0]) | (issued_N > times_A[-1])).sum())
+    if outside:
+        first, last = (pd.Timestamp(int(time)).date() for time in (times_A[0], times_A[-1]))
+        logger.warning(
+            "%d bars lie outside of the listed %s announcements, %s to %s, and count as having none ahead; add rows to "
+            "nqcast/data/announcements.csv or leave scale.announcements out",
+            *(outside, kind, first, last),
+        )
