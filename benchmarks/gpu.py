@@ -33,7 +33,7 @@ from nqcast.training.loss_functions import CombinedQuantileLoss
 from nqcast.training.optimizer import build_optimizer
 from nqcast.training.precision import Precision
 from nqcast.training.scheduler import WarmupCosineScheduler
-from nqcast.training.step import Stepper, StepResult
+from nqcast.training.step import Stepper, StepResult, StepSettings
 from nqcast.training.tally import Tally
 
 GIB = 2**30
@@ -95,7 +95,7 @@ class Loop:
         self.tally = Tally(self.device)
         loss = CombinedQuantileLoss(config.quantiles).to(self.device)
         precision = Precision(case.precision, self.device)
-        step = (self.model, optimizer, loss, precision, config.clip_norm, 0)
+        step = (self.model, optimizer, loss, precision, StepSettings(config.clip_norm))
         self.stepper = Stepper(*step, rates=lambda: self.scheduler.rates_at(self.tally.batches))
         anchors = np.arange(table.context - 1, table.n_rows)
         self.loader = WindowLoader(table, anchors, batch, seed=0)

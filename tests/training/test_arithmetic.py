@@ -1,4 +1,4 @@
-"""No accuracy is given away: half precision ends where single precision does."""
+"""No accuracy is given away: half precision and compiled blocks end where eager single precision does."""
 
 from pathlib import Path
 
@@ -14,12 +14,17 @@ CONFIG = {
 
 
 @pytest.mark.slow
-def test_validation_losses_of_bf16_and_fp32_agree_within_a_thousandth(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.timeout(900)  # the compiler takes its time on a busy machine
+@pytest.mark.filterwarnings("ignore")  # the compiler's own
+@pytest.mark.parametrize(
+    "way", [{"precision": "bf16"}, {"compile": "default"}, {"precision": "bf16", "compile": "default"}]
+)
+def test_validation_losses_agree_with_eager_fp32_within_a_thousandth(
+    way: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(test_golden, "MODEL", test_golden.MODEL.model_copy(update={"dropout": 0.0}))
     plain, _, _ = test_golden.train(tmp_path / "plain", 1000, 500, TrainConfig(**CONFIG))
-    found, _, _ = test_golden.train(tmp_path / "other", 1000, 500, TrainConfig(**CONFIG, precision="bf16"))
+    found, _, _ = test_golden.train(tmp_path / "other", 1000, 500, TrainConfig(**CONFIG, **way))
     losses = [[record["val_loss"] for record in history] for history in (plain, found)]
     assert losses[1] == pytest.approx(losses[0], rel=1e-3)
     assert losses[0] != losses[1]  # they are other numbers

@@ -12,7 +12,7 @@ from nqcast.training.config import FREE_ON_RESUME
 from nqcast.training.loss_functions import CombinedQuantileLoss
 from nqcast.training.memory import OutOfMemoryError, bytes_per_window, parts
 from nqcast.training.precision import Precision
-from nqcast.training.step import Stepper
+from nqcast.training.step import Stepper, StepSettings
 
 from .conftest import LEVELS, TinyLoader, TinyModel
 
@@ -34,7 +34,7 @@ class Small(TinyModel):
 
 def stepper(model: torch.nn.Module, halve: bool) -> Stepper:
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
-    return Stepper(model, optimizer, CombinedQuantileLoss(LEVELS), CPU, 1e9, 0, halve)
+    return Stepper(model, optimizer, CombinedQuantileLoss(LEVELS), CPU, StepSettings(1e9, halve=halve))
 
 
 def test_pieces_hold_every_window_once_and_leave_what_all_windows_share() -> None:

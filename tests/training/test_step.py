@@ -7,7 +7,7 @@ import torch
 
 from nqcast.training.loss_functions import CombinedQuantileLoss
 from nqcast.training.precision import Precision
-from nqcast.training.step import Stepper
+from nqcast.training.step import Stepper, StepSettings
 
 from .conftest import LEVELS, TinyLoader, TinyModel
 
@@ -15,7 +15,7 @@ CPU = Precision("fp32", torch.device("cpu"))
 
 
 def stepper(model: torch.nn.Module, optimizer: torch.optim.Optimizer, clip: float = 1e9, seed: int = 0) -> Stepper:
-    return Stepper(model, optimizer, CombinedQuantileLoss(LEVELS), CPU, clip, seed)
+    return Stepper(model, optimizer, CombinedQuantileLoss(LEVELS), CPU, StepSettings(clip, seed))
 
 
 def join(batches: list[dict]) -> dict:
@@ -70,7 +70,7 @@ def test_realized_volatility_adds_its_weighted_loss_to_the_gradient_and_not_to_t
     batch["realized"] = torch.rand(32, 2) + 0.5  # also where no target is defined: not to be learnt from
     twin, plain = copy.deepcopy(model), copy.deepcopy(model)
     descent, loss = torch.optim.SGD(model.parameters(), lr=0.1), CombinedQuantileLoss(LEVELS)
-    result = Stepper(model, descent, loss, CPU, 1e9, 0, realized_weight=3.0)([batch], 0)
+    result = Stepper(model, descent, loss, CPU, StepSettings(1e9, realized_weight=3.0))([batch], 0)
     assert result.loss_sum == stepper(plain, torch.optim.SGD(plain.parameters(), lr=0.1))([batch], 0).loss_sum
     output, defined = twin(batch["features"], None, None, batch["scale"]), torch.isfinite(batch["targets"])
     error = (batch["targets"] / batch["scale"])[..., None] - output["quantiles"] / batch["scale"][..., None]
@@ -86,7 +86,8 @@ def test_realized_volatility_that_is_missing_is_asked_for() -> None:
     model = TinyModel()
     descent, loss = torch.optim.SGD(model.parameters(), lr=0.1), CombinedQuantileLoss(LEVELS)
     with pytest.raises(ValueError, match="realized_weight=0"):
-        Stepper(model, descent, loss, CPU, 1e9, 0, realized_weight=1.0)([next(iter(TinyLoader(32, 32, None)))], 0)
+        batch = next(iter(TinyLoader(32, 32, None)))
+        Stepper(model, descent, loss, CPU, StepSettings(1e9, realized_weight=1.0))([batch], 0)
 
 
 def test_the_gradient_is_clipped_by_its_global_norm() -> None:
@@ -150,8 +151,7 @@ def test_an_overflow_in_fp16_skips_the_step_and_halves_the_loss_scale() -> None:
         torch.optim.AdamW(model.parameters()),
         CombinedQuantileLoss(LEVELS).to(device),
         Precision("fp16", device),
-        1.0,
-        0,
+        StepSettings(1.0),
     )
     batch = {name: values.to(device) for name, values in next(iter(TinyLoader(32, 32, None))).items()}
     run.scaler.update(2.0**60)

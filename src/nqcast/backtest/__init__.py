@@ -3,8 +3,7 @@
 Names are loaded on first use, so that `nqcast.backtest.config` can be imported without matplotlib.
 """
 
-from importlib import import_module
-from typing import Any
+from nqcast.lazy import lazily
 
 _HOME = {
     "BacktestConfig": "config",
@@ -15,8 +14,4 @@ _HOME = {
 }
 __all__ = sorted(_HOME)
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+__getattr__ = lazily(__name__, _HOME)

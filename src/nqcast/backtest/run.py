@@ -63,9 +63,7 @@ def backtest(
     }
 
     def books_of(of: Mapping[str, Trades]) -> dict[str, Book]:
-        n_points = len(timeline.price_P)
-        books = {name: Book(held(one, n_points), timeline, capital, sessions) for name, one in of.items()}
-        return {**books, ALL: netted(list(books.values()))}
+        return _books(of, timeline, capital, sessions)
 
     rng = np.random.default_rng(evaluate.seed)
     resamples = stationary_bootstrap(len(sessions), evaluate.mean_block, evaluate.bootstrap_replications, rng)
@@ -126,6 +124,15 @@ def _trades(
     if config.positions == "netted":
         return all_trades(row_N, wanted / bars, bars, timeline, capital)
     return without_overlap(all_trades(row_N, wanted, bars, timeline, capital))
+
+
+def _books(
+    trades: Mapping[str, Trades], timeline: Timeline, capital: float, sessions: NDArray[np.datetime64]
+) -> dict[str, Book]:
+    """A book per horizon, and all of them netted."""
+    n_points = len(timeline.price_P)
+    books = {name: Book(held(one, n_points), timeline, capital, sessions) for name, one in trades.items()}
+    return {**books, ALL: netted(list(books.values()))}
 
 
 def _random_signs(trades: Mapping[str, Trades], rng: np.random.Generator) -> dict[str, Trades]:

@@ -3,10 +3,9 @@
 Names are imported when first asked for, so that reading a catalog loads neither pyarrow nor matplotlib.
 """
 
-from importlib import import_module
-from typing import Any
+from nqcast.lazy import lazily
 
-_MODULE_OF = {
+_HOME = {
     "VerifiedParquetDataset": "parquet",
     "VerifiedJSONDataset": "documents",
     "VerifiedTextDataset": "documents",
@@ -21,11 +20,6 @@ _MODULE_OF = {
     "VerifiedPartitionsDataset": "partitions",
     "SymbolFilesDataset": "symbols",
 }
+__all__ = sorted(_HOME)
 
-__all__ = list(_MODULE_OF)
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _MODULE_OF:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
+__getattr__ = lazily(__name__, _HOME)

@@ -3,8 +3,7 @@
 Names are loaded on first use, so that `nqcast.forecast.config` can be imported without torch.
 """
 
-from importlib import import_module
-from typing import Any
+from nqcast.lazy import lazily
 
 _HOME = {
     "ForecastConfig": "config",
@@ -16,8 +15,4 @@ _HOME = {
 }
 __all__ = sorted(_HOME)
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+__getattr__ = lazily(__name__, _HOME)

@@ -1,22 +1,15 @@
 """What a bar is: vendor files, sessions, the 5-minute grid and the joined contract series."""
 
-from __future__ import annotations
+from nqcast.lazy import lazily
 
-from importlib import import_module
-from typing import Any
-
-_EXPORTS = {
-    "IngestConfig": "nqcast.market.config",
-    "Ingested": "nqcast.market.ingest",
-    "build_bars": "nqcast.market.ingest",
-    "check_raw_bars": "nqcast.market.schema",
-    "read_bars": "nqcast.market.vendor",
-    "trading_sessions": "nqcast.market.calendar",
+_HOME = {
+    "IngestConfig": "config",
+    "Ingested": "ingest",
+    "build_bars": "ingest",
+    "check_raw_bars": "schema",
+    "read_bars": "vendor",
+    "trading_sessions": "calendar",
 }
-__all__ = sorted(_EXPORTS)
+__all__ = sorted(_HOME)
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _EXPORTS:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_EXPORTS[name]), name)
+__getattr__ = lazily(__name__, _HOME)

@@ -38,11 +38,21 @@ class StepResult:
     applied: Tensor
 
 
+@dataclass(frozen=True)
+class StepSettings:
+    """What shapes a step beside model, loss and optimiser."""
+
+    clip_norm: float  # greatest global norm of the gradient
+    seed: int = 0  # of dropout
+    halve: bool = False  # micro-batches that do not fit into memory go through the model in pieces
+    realized_weight: float = 0.0  # of the auxiliary loss by which the spread learns the realized volatility
+
+
 class Stepper:
     """Accumulate, unscale, clip, step, update, zero.
 
     `splits` is the number of pieces in which a micro-batch passes through the model: 1 until memory runs out and
-    `halve` allows more. The gradient is the same, dropout's masks are others.
+    `settings.halve` allows more. The gradient is the same, dropout's masks are others.
 
     `team` is the ranks that share a group. With `rates`, which gives the rate of each parameter group as a device
     scalar, a step is skipped or applied on the device and the host waits for nothing; the optimiser must be fused.
@@ -54,19 +64,15 @@ class Stepper:
         optimizer: Optimizer,
         loss: CombinedQuantileLoss,
         precision: Precision,
-        clip_norm: float,
-        seed: int,
-        halve: bool = False,
+        settings: StepSettings,
         team: Team | None = None,
         rates: Callable[[], list[Tensor]] | None = None,
-        realized_weight: float = 0.0,
     ) -> None:
-        self.halve, self.splits, self.rates, self.realized_weight = halve, 1, rates, realized_weight
+        self.settings, self.splits, self.rates = settings, 1, rates
         self.team = team or Team()
         self.network = self.team.network(model)
         self.model, self.optimizer, self.loss = model, optimizer, loss
         self.precision, self.scaler = precision, precision.scaler()
-        self.clip_norm, self.seed = clip_norm, seed
         self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
 
     def __call__(self, batches: Sequence[Batch], first_index: int, portion: Portion | None = None) -> StepResult:
@@ -84,7 +90,7 @@ class Stepper:
             log.warning("out of memory: micro-batches go through the model in %d pieces from here on", self.splits)
         loss_sum = self.team.finish(self.parameters, losses, own.n_units)
         self.scaler.unscale_(self.optimizer)
-        grad_norm = nn.utils.clip_grad_norm_(self.parameters, self.clip_norm)
+        grad_norm = nn.utils.clip_grad_norm_(self.parameters, self.settings.clip_norm)
         # A pinball gradient is bounded: an infinite loss can hide behind a finite one.
         applied = torch.isfinite(grad_norm) & torch.isfinite(loss_sum)
         if self.rates is not None:
@@ -158,7 +164,7 @@ class Stepper:
         self.optimizer.zero_grad(set_to_none=True)
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
-        if not self.halve or self.splits >= max(map(memory.n_windows, batches)):
+        if not self.settings.halve or self.splits >= max(map(memory.n_windows, batches)):
             raise memory.OutOfMemoryError(memory.explanation(self.model, batches[0], self.splits))
         return None
 
@@ -171,7 +177,7 @@ class Stepper:
             scale_BH = batch["scale"].float()
             q_hat_BHQ, targets_BH = q_hat_BHQ / scale_BH[..., None], targets_BH / scale_BH
         loss = self.loss.elements(q_hat_BHQ, targets_BH)["total"].sum()
-        if not self.realized_weight:
+        if not self.settings.realized_weight:
             return loss, loss
         if "realized" not in batch or "log_spread" not in output:
             raise ValueError(
@@ -179,10 +185,11 @@ class Stepper:
                 "train.realized_weight=0, or take NQDataModule and MIGT_TVDT"
             )
         realized_BH = batch["realized"].masked_fill(~torch.isfinite(targets_BH), torch.nan)
-        return loss, loss + self.realized_weight * realized_loss(output["log_spread"].float(), realized_BH).sum()
+        realized = realized_loss(output["log_spread"].float(), realized_BH).sum()
+        return loss, loss + self.settings.realized_weight * realized
 
     def _dropout(self, index: int, piece: int) -> "_SeededDropout":
-        return _SeededDropout(self.seed, index, piece, self._device)
+        return _SeededDropout(self.settings.seed, index, piece, self._device)
 
 
 class _SeededDropout:

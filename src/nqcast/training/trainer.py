@@ -22,7 +22,7 @@ from nqcast.training.optimizer import build_optimizer
 from nqcast.training.precision import describe, pick_device, pick_precision, to_device
 from nqcast.training.run_directory import DirectoryLock, move_aside
 from nqcast.training.scheduler import WarmupCosineScheduler
-from nqcast.training.step import Stepper, StepResult
+from nqcast.training.step import Stepper, StepResult, StepSettings
 from nqcast.training.tally import Counts, Tally
 from nqcast.training.team import Team, share_out
 from nqcast.training.training_state import (
@@ -96,9 +96,9 @@ class Trainer:
         self.tally = Tally(self.device)
         self.deferred = self.device.type == "cuda"  # counts are read at log points only: nothing else waits for the GPU
         rates = (lambda: self.scheduler.rates_at(self.tally.batches)) if self.deferred else None
-        step = (self.model, self.optimizer, loss, self.precision, config.clip_norm, config.seed)
+        settings = StepSettings(config.clip_norm, config.seed, halve, config.realized_weight)
         compile_regions(self.model, config.compile, self.device)
-        self.stepper = Stepper(*step, halve, self.team, rates, config.realized_weight)
+        self.stepper = Stepper(self.model, self.optimizer, loss, self.precision, settings, self.team, rates)
         self.store = CheckpointStore(self.output_dir, config.top_k)
         self.metrics_log = MetricsLog(self.output_dir, self.team.writes)
         self._stop_requested = False

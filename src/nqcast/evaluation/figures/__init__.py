@@ -3,10 +3,7 @@
 Colours are those of Okabe and Ito, told apart by the colour-blind and in grey; no figure relies on colour alone.
 """
 
-from __future__ import annotations
-
-import importlib
-from typing import Any
+from nqcast.lazy import lazily
 
 _HOME = {
     "fan_chart": "fan",
@@ -21,11 +18,6 @@ _HOME = {
     "variables_inside": "inside",
     "attention_over_time": "inside",
 }
-
 __all__ = sorted(_HOME)
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+__getattr__ = lazily(__name__, _HOME)
