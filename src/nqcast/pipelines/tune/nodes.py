@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 
@@ -11,9 +11,6 @@ from nqcast.data.config import ScaleConfig, SplitConfig
 from nqcast.experiment.config import TuneConfig
 from nqcast.model.config import ModelConfig
 from nqcast.training.config import TrainConfig
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 
 def settle_tuning(
@@ -46,7 +43,7 @@ def write_best(tuning_scores: dict[str, Any]) -> str:
     return run_config(tuning_scores)
 
 
-def draw_tuning(tuning_scores: dict[str, Any], config: TuneConfig) -> Figure:
+def draw_tuning(tuning_scores: dict[str, Any], config: TuneConfig) -> Any:
     """History and parameters in one figure."""
     from nqcast.experiment.tuning_figure import tuning_figure
 
