@@ -34,6 +34,7 @@ def render_tuning(told: Mapping[str, Any]) -> str:
     lines += [
         "",
         f"The best of {len(trials)} is the best by luck too: its {objective} here is no estimate of what comes.",
+        "To train with it (with --env where you tuned with one):",
         "kedro run --pipeline train --params " + as_params(best["parameters"]),
     ]
     return "\n".join(lines)
