@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -62,9 +63,7 @@ def backtest(
         for name, part in rows.groupby("horizon", sort=False)
     }
 
-    def books_of(of: Mapping[str, Trades]) -> dict[str, Book]:
-        return _books(of, timeline, capital, sessions)
-
+    books_of = partial(_books, timeline=timeline, capital=capital, sessions=sessions)
     rng = np.random.default_rng(evaluate.seed)
     resamples = stationary_bootstrap(len(sessions), evaluate.mean_block, evaluate.bootstrap_replications, rng)
     books, long = books_of(trades), books_of({k: t.signed(np.ones(len(t.size_K))) for k, t in trades.items()})
