@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 import sqlite3
 from pathlib import Path
 
@@ -165,3 +166,20 @@ def test_a_bad_parameter_is_named_with_its_cure_before_anything_runs(
     assert message in text
     assert "Traceback" not in text
     assert not list(tmp_path.rglob("*.parquet"))
+
+
+def test_announcements_of_the_command_line_reach_the_network_and_its_forecasts(
+    toy: tuple[Path, str], tmp_path: Path
+) -> None:
+    """Two kinds at five horizons are ten more predictors than the toy run's checkpoint has."""
+    data = Path(shutil.copytree(toy[0], tmp_path / "told"))
+    told = "scale.announcements=fomc+employment"
+    output_of(kedro("run", "--env", "test", "--pipelines", "train", "--params", told, data=data))
+    output_of(kedro("run", "--env", "test", "--pipelines", "forecast", data=data))
+    cards = [json.loads(next(newest(root / "06_models" / "checkpoint").rglob("checkpoint.json")).read_text())
+             for root in (toy[0], data)]  # fmt: skip
+    assert cards[1]["model"]["n_volatility"] == cards[0]["model"]["n_volatility"] + 10
+    assert cards[1]["scale"]["config"]["announcements"] == ["fomc", "employment"]
+    calibration = next(newest(data / "06_models" / "calibration.json").glob("calibration.json"))
+    assert json.loads(calibration.read_text())["checkpoint"] == cards[1]["fingerprint"]
+    assert json.loads((data / "08_reporting" / "forecast.json").read_text())["calibrated"]  # another's would be refused

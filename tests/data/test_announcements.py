@@ -62,8 +62,8 @@ def _next_week_of_january(day: pd.Timestamp) -> pd.Timestamp | None:
     return rule + pd.Timedelta(weeks=1) if day.month == 1 and rule.day <= 3 else None
 
 
-@pytest.mark.parametrize(("utc", "when"), [("2016-03-16 18:00", "summer"), ("2016-12-14 19:00", "winter")])
-def test_a_horizon_holds_what_comes_from_its_first_instant_on_and_before_its_last(utc: str, when: str) -> None:
+@pytest.mark.parametrize("utc", ["2016-03-16 18:00", "2016-12-14 19:00"], ids=["summer", "winter"])
+def test_a_horizon_holds_what_comes_from_its_first_instant_on_and_before_its_last(utc: str) -> None:
     """The decision comes at 13:00 exchange time, summer and winter: as the bar of that stamp begins."""
     decision = pd.Timestamp(utc, tz="UTC")
     starts = pd.Series(pd.date_range(decision - pd.Timedelta("5h"), decision + pd.Timedelta("10min"), freq="5min"))

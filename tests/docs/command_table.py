@@ -38,7 +38,7 @@ _PROOF = "tests/experiment/test_leak_proof.py::test_the_simulated_market_is_prov
 _RESUME = "tests/faults/test_killing.py::test_twenty_killed_runs_go_on_to_twenty_bit_equal_ends"
 _CHAMPION = "tests/tracking/test_registry.py::test_a_served_model_answers_a_request_with_the_forecast_of_the_checkpoint"
 _HERE = "tests/docs/test_walked_pages.py::test_the_tutorial_ends_in_a_report_a_forecast_and_a_tracked_run"
-_KINDS = "tests/data/test_announcements.py::test_text_stands_for_a_list_which_the_command_line_cannot_give"
+_KINDS = "tests/test_run.py::test_announcements_of_the_command_line_reach_the_network_and_its_forecasts"
 _HOOKS = "tests/docs/test_hooks.py::test_the_hooks_pass_on_a_clean_tree_and_see_what_is_wrong"
 
 # Commands that another test runs, or one like it: the same pipeline or target, other values. Several tests stand with a
