@@ -17,8 +17,8 @@ def test_normalisation_equals_numpy_over_the_valid_rows() -> None:
     rows = x[0, 7:].double().numpy()
     np.testing.assert_allclose(result.mean_BF[0], rows.mean(0), rtol=1e-5)
     np.testing.assert_allclose(result.log_std_BF[0], np.log(rows.std(0)), rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(result.window_BTF[0, 7:], (rows - rows.mean(0)) / rows.std(0), rtol=1e-3, atol=1e-4)
-    assert (result.window_BTF[0, :7] == 0).all()
+    np.testing.assert_allclose(result.rows_BFT[0, :, 7:].T, (rows - rows.mean(0)) / rows.std(0), rtol=1e-3, atol=1e-4)
+    assert (result.rows_BFT[0, :, :7] == 0).all()
 
 
 def test_a_variable_of_size_1e_minus_7_is_not_silenced() -> None:
@@ -26,21 +26,21 @@ def test_a_variable_of_size_1e_minus_7_is_not_silenced() -> None:
     x = torch.randn(4, 50, 1, generator=g)
     large, small = WindowNorm(1, 1e-3), WindowNorm(1, 1e-3)
     small.feature_std_F.fill_(1e-7)
-    torch.testing.assert_close(small(1e-7 * x, None).window_BTF, large(x, None).window_BTF, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(small(1e-7 * x, None).rows_BFT, large(x, None).rows_BFT, rtol=1e-4, atol=1e-5)
 
 
 def test_the_level_survives_normalisation_as_context() -> None:
     g = torch.Generator().manual_seed(0)
     x, norm = torch.randn(4, 50, 2, generator=g), WindowNorm(2, 1e-6)
     once, doubled = norm(x, None), norm(2 * x, None)
-    torch.testing.assert_close(doubled.window_BTF, once.window_BTF)
+    torch.testing.assert_close(doubled.rows_BFT, once.rows_BFT)
     torch.testing.assert_close(doubled.log_std_BF - once.log_std_BF, torch.full((4, 2), float(np.log(2))))
 
 
 def test_each_patch_is_a_linear_map_of_its_own_bars_and_variable() -> None:
     torch.manual_seed(0)
     embed, x = PatchEmbedding(3, 4, 8), torch.randn(2, 12, 3)
-    tokens = embed(x)
+    tokens = embed(x.transpose(1, 2))
     for f, b, p in [(0, 0, 0), (2, 1, 1), (1, 0, 2)]:
         expected = x[b, 4 * p : 4 * p + 4, f] @ embed.weight_FKD[f] + embed.bias_F1D[f, 0]
         torch.testing.assert_close(tokens[f, b, p], expected)

@@ -38,10 +38,14 @@ class ResidualDropout(nn.Module):
         self.probability = probability
 
     def forward(self, x_NLD: Tensor) -> Tensor:
+        mask_N1D = self.mask(x_NLD, x_NLD.shape[0])
+        return x_NLD if mask_N1D is None else x_NLD * mask_N1D
+
+    def mask(self, like: Tensor, n: int) -> Tensor | None:
+        """A mask (N, 1, D) for sequences of the kind and width of `like`; None where nothing is dropped."""
         if not self.training or self.probability == 0.0:
-            return x_NLD
-        ones = x_NLD.new_ones(x_NLD.shape[0], 1, x_NLD.shape[2])
-        return x_NLD * F.dropout(ones, self.probability)
+            return None
+        return F.dropout(like.new_ones(n, 1, like.shape[-1]), self.probability)
 
 
 class SelfAttention(nn.Module):

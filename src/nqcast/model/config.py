@@ -27,7 +27,7 @@ class ModelConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     # Fields that change how the forecast is computed, not what it is: a run may go on with others.
-    without_effect: ClassVar[frozenset[str]] = frozenset({"activation_checkpointing"})
+    without_effect: ClassVar[frozenset[str]] = frozenset({"activation_checkpointing", "kernels"})
 
     size: Literal["laptop", "full", "test"] = Field(default="laptop", description="Preset that fills the unset fields.")
     n_features: int = Field(default=24, ge=1, description="Variables per bar (count).")
@@ -110,6 +110,11 @@ class ModelConfig(BaseModel):
     attention: Literal["auto", "bmm", "sdpa"] = Field(
         default="auto",
         description="Attention kernel: explicit products, fused, or by device (bmm on CPU, sdpa elsewhere).",
+    )
+    kernels: Literal["auto", "fused", "plain"] = Field(
+        default="auto",
+        description="On a CPU: fused = normalisation and the way through time as one compiled pass each (needs g++), "
+        "plain = torch's operations, auto = fused where a compiler is there and the sizes allow it.",
     )
     activation_checkpointing: bool = Field(
         default=False,

@@ -17,15 +17,12 @@ CLIP = 8.0  # window standard deviations; a bar beyond says "very large" and no 
 class Normalised(NamedTuple):
     """A window in units of the training set and of itself."""
 
-    level_BTF: Tensor  # features standardised by the training set's mean and deviation, pads 0
-    centred_BTF: Tensor  # the same less the window's mean, pads 0
+    level_BTF: (
+        Tensor  # features standardised by the training set's mean and deviation, pads 0; the newest bars at least
+    )
     mean_BF: Tensor  # the window's mean, training-set units
     log_std_BF: Tensor  # log of the window's deviation, training-set units (nats)
-
-    @property
-    def window_BTF(self) -> Tensor:
-        """Standardised by the window's own mean and deviation, clipped, pads 0; the direct path has no use for it."""
-        return (self.centred_BTF * torch.exp(-self.log_std_BF[:, None])).clamp(-CLIP, CLIP)
+    rows_BFT: Tensor | None = None  # standardised by the window's own mean and deviation, clipped, pads 0
 
 
 class WindowNorm(nn.Module):
@@ -45,8 +42,9 @@ class WindowNorm(nn.Module):
         self.register_buffer("feature_mean_F", torch.zeros(n_features))
         self.register_buffer("feature_std_F", torch.ones(n_features))
 
-    def forward(self, features_BTF: Tensor, valid_BT: Tensor | None) -> Normalised:
-        level = (features_BTF.float() - self.feature_mean_F) / self.feature_std_F
+    def forward(self, features_BTF: Tensor, valid_BT: Tensor | None, with_window: bool = True) -> Normalised:
+        """Levels, the window's statistics and, where it is wanted, the normalised window."""
+        level = self.level(features_BTF)
         if valid_BT is None:
             mean_B1F = level.mean(1, keepdim=True)
             centred = level - mean_B1F
@@ -60,11 +58,17 @@ class WindowNorm(nn.Module):
             centred = (level - mean_B1F) * weight_BT1
             variance_B1F = centred.square().sum(1, keepdim=True) / count_B11
         log_std_B1F = 0.5 * torch.log(variance_B1F + self.eps**2)
-        return Normalised(level, centred, mean_B1F[:, 0], log_std_B1F[:, 0])
+        # the direct path has no use for the window
+        rows_BFT = (centred * torch.exp(-log_std_B1F)).clamp(-CLIP, CLIP).transpose(1, 2) if with_window else None
+        return Normalised(level, mean_B1F[:, 0], log_std_B1F[:, 0], rows_BFT)
+
+    def level(self, features_BTF: Tensor) -> Tensor:
+        """Features in training-set units."""
+        return (features_BTF.float() - self.feature_mean_F) / self.feature_std_F
 
 
 class PatchEmbedding(nn.Module):
-    """One linear map per variable from a patch of bars to a token: (B, T, F) -> (F, B, P, D).
+    """One linear map per variable from a patch of bars to a token: (B, F, T) -> (F, B, P, D).
 
     Variables come first in the result: the products are then one batched call and time attention needs no transpose.
     """
@@ -75,9 +79,9 @@ class PatchEmbedding(nn.Module):
         self.weight_FKD = nn.Parameter(torch.randn(n_features, patch_length, width) / math.sqrt(patch_length))
         self.bias_F1D = nn.Parameter(0.02 * torch.randn(n_features, 1, width))
 
-    def forward(self, window_BTF: Tensor) -> Tensor:
-        b, t, f = window_BTF.shape
-        patches_FNK = window_BTF.permute(2, 0, 1).reshape(f, -1, self.patch_length)
+    def forward(self, rows_BFT: Tensor) -> Tensor:
+        b, f, t = rows_BFT.shape
+        patches_FNK = rows_BFT.transpose(0, 1).reshape(f, -1, self.patch_length)
         tokens_FND = torch.baddbmm(self.bias_F1D, patches_FNK, self.weight_FKD)
         return tokens_FND.view(f, b, t // self.patch_length, -1)
 

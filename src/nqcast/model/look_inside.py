@@ -69,7 +69,7 @@ def look_inside(model: MIGT_TVDT, batch: dict[str, Any]) -> Inside:
     if model.training:
         raise ValueError("expected a model in evaluation mode, found it in training mode: call model.eval() first")
     seen = _Seen()
-    with _hooks(model, seen):
+    with _hooks(model, seen), _watched(model):
         model(batch["features"], batch.get("attention_mask"), batch.get("temporal_info"), batch.get("scale"))
     c, b = model.config, len(batch["features"])
     rolled_NP = seen.time_NP
@@ -133,6 +133,16 @@ def _hooks(model: MIGT_TVDT, seen: _Seen) -> Iterator[None]:
     finally:
         for handle in placed:
             handle.remove()
+
+
+@contextmanager
+def _watched(model: MIGT_TVDT) -> Iterator[None]:
+    """Fused operations would pass by the hooks."""
+    model.watched = True
+    try:
+        yield
+    finally:
+        model.watched = False
 
 
 def _proved_attention(attention: SelfAttention, inputs: tuple[Any, ...], output: Tensor) -> Tensor:

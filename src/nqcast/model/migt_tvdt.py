@@ -3,7 +3,7 @@
 Shapes: B batch · T bars · F variables · P patches · D width · H horizons · Q levels.
 """
 
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -13,7 +13,12 @@ from torch.utils.checkpoint import checkpoint
 from nqcast.model.blocks import AttentionPool, Norm, TimeBlock, VariableBlock
 from nqcast.model.config import ModelConfig
 from nqcast.model.embedding import ClockEncoding, Normalised, PatchEmbedding, RecentBars, WindowNorm
+from nqcast.model.fused.encoder import EncoderParts, fused_encoder
+from nqcast.model.fused.native_code import CannotBuildError
+from nqcast.model.fused.window_norm import fused_window_norm
 from nqcast.model.heads import QuantileHead
+
+Fused = TypeVar("Fused")
 
 
 class MIGT_TVDT(nn.Module):
@@ -30,6 +35,7 @@ class MIGT_TVDT(nn.Module):
     def __init__(self, config: ModelConfig | None = None, seed: int | None = None) -> None:
         super().__init__()
         self.config = config or ModelConfig()
+        self.watched = False  # somebody's hooks want to see every part at work
         if seed is None:
             self._build()
         else:
@@ -96,7 +102,7 @@ class MIGT_TVDT(nn.Module):
         """
         self._check_shape(features_BTF)
         with torch.autocast(features_BTF.device.type, enabled=False):
-            window = self.norm(features_BTF, attention_mask_BT)
+            window = self._normalised(features_BTF, attention_mask_BT)
         parts = []
         if self.config.tokens:
             parts.append(self.token_gain * self._summary(window, attention_mask_BT, temporal_info).float())
@@ -109,25 +115,72 @@ class MIGT_TVDT(nn.Module):
 
     def _summary(self, window: Normalised, valid_BT: Tensor | None, clock_BT: dict[str, Tensor] | None) -> Tensor:
         """Tokens through time, then through variables, to one vector per window, (B, D)."""
-        c = self.config
-        b = window.mean_BF.shape[0]
-        last = slice(c.patch_length - 1, None, c.patch_length)
-        place = self.age_PD
+        place_BPD = self.age_PD.expand(window.mean_BF.shape[0], -1, -1)
         if clock_BT is not None:
-            place = place + self.clock({name: values[:, last] for name, values in clock_BT.items()})
-        tokens_NPD = _narrow(self.patches(window.window_BTF) + place).view(-1, c.n_patches, c.d_model)
-        # a patch counts when its last bar is real; pads precede the data, so no real bar is lost
-        valid_NP = None if valid_BT is None else valid_BT[:, last].repeat(c.n_features, 1)
-        for block in self.time_blocks:
-            tokens_NPD = self._through(block, tokens_NPD, valid_NP)
-        pooled_NPD = self.time_pool(self.time_norm(tokens_NPD), valid_NP)
-        tokens_BFD = pooled_NPD.view(c.n_features, b, c.d_model).transpose(0, 1)
+            place_BPD = place_BPD + self.clock({name: values[:, self._last] for name, values in clock_BT.items()})
+        assert window.rows_BFT is not None
+        tokens_BFD = self._through_time(window.rows_BFT, place_BPD, valid_BT)
         if self.level_F2D is not None:
             level_BF2 = torch.stack([window.mean_BF, window.log_std_BF], dim=-1).clamp(-8.0, 8.0)
             tokens_BFD = tokens_BFD + _narrow(torch.einsum("bfk,fkd->bfd", level_BF2, self.level_F2D))
+        return self._through_variables(tokens_BFD)
+
+    def _through_time(self, rows_BFT: Tensor, place_BPD: Tensor, valid_BT: Tensor | None) -> Tensor:
+        """One vector per window and variable, (B, F, D), from its patches."""
+        c, b = self.config, rows_BFT.shape[0]
+        parts = EncoderParts(self.patches, list(self.time_blocks), self.time_norm, self.time_pool)
+        fusible = self._may_fuse(rows_BFT, valid_BT) and not rows_BFT.requires_grad
+        if fusible and (encoder := self._found(fused_encoder(parts))):
+            pooled_BFAD = encoder(parts, rows_BFT, place_BPD.float(), parts.dropout(c.n_features * b))
+            return self.time_pool.value(pooled_BFAD.flatten(2))
+        tokens_NPD = _narrow(self.patches(rows_BFT) + place_BPD).view(-1, c.n_patches, c.d_model)
+        # a patch counts when its last bar is real; pads precede the data, so no real bar is lost
+        valid_NP = None if valid_BT is None else valid_BT[:, self._last].repeat(c.n_features, 1)
+        for block in self.time_blocks:
+            tokens_NPD = self._through(block, tokens_NPD, valid_NP)
+        pooled_ND = self.time_pool(self.time_norm(tokens_NPD), valid_NP)
+        return pooled_ND.view(c.n_features, b, c.d_model).transpose(0, 1)
+
+    def _through_variables(self, tokens_BFD: Tensor) -> Tensor:
+        """One vector per window, (B, D)."""
+        parts = EncoderParts(None, list(self.variable_blocks), self.variable_norm, self.variable_pool)
+        if self._may_fuse(tokens_BFD) and (encoder := self._found(fused_encoder(parts))):
+            pooled_B1AD = encoder(parts, None, tokens_BFD.float(), parts.dropout(tokens_BFD.shape[0]))
+            return self.variable_pool.value(pooled_B1AD.flatten(1))
         for block in self.variable_blocks:
             tokens_BFD = self._through(block, tokens_BFD)
         return self.variable_pool(self.variable_norm(tokens_BFD))
+
+    @property
+    def _last(self) -> slice:
+        """Last bar of each patch."""
+        return slice(self.config.patch_length - 1, None, self.config.patch_length)
+
+    def _normalised(self, features_BTF: Tensor, valid_BT: Tensor | None) -> Normalised:
+        c = self.config
+        plain = features_BTF.requires_grad or features_BTF.dtype != torch.float32
+        if (
+            not plain
+            and self._may_fuse(features_BTF, valid_BT)
+            and (fused := self._found(fused_window_norm(c.n_features)))
+        ):
+            return fused(self.norm, features_BTF, max(c.recent_bars), c.tokens)
+        return self.norm(features_BTF, valid_BT, c.tokens)
+
+    def _may_fuse(self, data: Tensor, valid_BT: Tensor | None = None) -> bool:
+        """Whether fused operations take this input: real bars alone, on a CPU, and nobody who looks inside."""
+        wanted = self.config.kernels != "plain" and not self.watched and valid_BT is None
+        # a tensor of another class stands for one whose operations somebody records, as torch.export does
+        recorded = torch.compiler.is_compiling() or type(data) is not Tensor
+        single = self.norm.feature_mean_F.dtype == torch.float32
+        return wanted and not recorded and single and data.device.type == "cpu"
+
+    def _found(self, fused: Fused | CannotBuildError) -> Fused | None:
+        if not isinstance(fused, CannotBuildError):
+            return fused
+        if self.config.kernels == "fused":
+            raise ValueError(f"expected model.kernels=fused to be possible, found that {fused}; set it to auto")
+        return None
 
     def _through(self, block: nn.Module, *inputs: Tensor | None) -> Tensor:
         """A block's output; where activations are checkpointed, training keeps its inputs alone."""
