@@ -1,6 +1,8 @@
 """The training loop of the laptop model: its overhead over the bare step, and the loop of the tutorials beside it.
 
-With attention over the window, as on the embedded market, and without (`model.tokens=false`), as conf/nq has it.
+With attention over the window, as on the embedded market, and without (`model.tokens=false`), as conf/nq has it; with
+torch's operations alone (`model.kernels=plain`) and with the fused ones of nqcast.model.fused, in either loop. The
+better DataLoader loop on torch's operations, in eager fp32, is what the others are compared with.
 Every loop runs in a process of its own, twice in turn (once in a quick run), and the better figure counts.
 """
 
@@ -26,10 +28,10 @@ STEPS = {True: 8, False: 32}  # of an epoch, with attention over the window and 
 Rates = dict[str, float]
 
 
-def tutorial(workers: int, tokens: bool = True) -> Rates:
+def tutorial(workers: int, tokens: bool = True, kernels: str = "plain") -> Rates:
     """Per-sample DataLoader, eager fp32, the same model, loss, clipping and AdamW; windows per second."""
     module, windows = data_module(SESSIONS), BATCH * STEPS[tokens]
-    model = MIGT_TVDT(ModelConfig(tokens=tokens), seed=0).train()
+    model = MIGT_TVDT(ModelConfig(tokens=tokens, kernels=kernels), seed=0).train()
     step = BareStep(model, torch.optim.AdamW(model.parameters(), lr=1e-4), torch.autocast("cpu", enabled=False))
     loader = sample_loader(module, windows, workers)
 
@@ -43,16 +45,17 @@ def tutorial(workers: int, tokens: bool = True) -> Rates:
     return {"rate": rate, "peak_mb": peak.mb}
 
 
-def ours(compile: str, precision: str = "fp32", tokens: bool = True) -> Rates:
+def ours(kernels: str, compile: str = "none", precision: str = "fp32", tokens: bool = True) -> Rates:
     """Trainer and bare step in turn, in one process, on one model: windows per second of both.
 
     The bare step has what the Trainer trains with, its batches lie ready, and nothing looks at its result.
     """
     windows = BATCH * STEPS[tokens]
     module = data_module(SESSIONS, BATCH, windows)
+    model = ModelConfig(tokens=tokens, kernels=kernels)
     config = TrainConfig(batch_size=BATCH, accumulation=1, every_minutes=None, compile=compile, precision=precision)
     with tempfile.TemporaryDirectory() as folder, PeakMemory() as peak:
-        trainer = create_trainer(MIGT_TVDT(ModelConfig(tokens=tokens), seed=0), config, module, folder)
+        trainer = create_trainer(MIGT_TVDT(model, seed=0), config, module, folder)
         bare = BareStep(trainer.model, trainer.optimizer, trainer.precision.autocast())
         batches = list(trainer.train_loader)[: STEPS[tokens]]
 
@@ -92,24 +95,31 @@ def _best(run: Callable[[], None]) -> float:
     return min(times)
 
 
-TUTORIAL: list[dict[str, Any]] = [{"kind": "tutorial", "workers": workers} for workers in (0, 2)]
+TUTORIAL: list[dict[str, Any]] = [
+    {"kind": "tutorial", "workers": 0},
+    {"kind": "tutorial", "workers": 2},
+    {"kind": "tutorial", "workers": 0, "kernels": "fused"},
+]
 OURS: list[dict[str, Any]] = [
-    {"kind": "ours", "compile": "none"},
-    {"kind": "ours", "compile": "default"},
-    {"kind": "ours", "compile": "default", "precision": "bf16"},
+    {"kind": "ours", "kernels": "plain"},
+    {"kind": "ours", "kernels": "plain", "compile": "default", "precision": "bf16"},
+    {"kind": "ours", "kernels": "fused"},
+    {"kind": "ours", "kernels": "fused", "precision": "bf16"},
 ]
 
 
 def measure() -> Iterator[Row]:
     """The Trainer against the bare step and against the loop of the tutorials."""
-    for tokens, ours in ((True, OURS), (False, OURS[:1])):
+    for tokens, ours in ((True, OURS), (False, OURS[::2])):
         cases = [{**case, "tokens": tokens} for case in (*TUTORIAL, *ours)]
         found: dict[str, Rates] = {}
         for case in cases * (1 if quick() else 2):
             rates, name = in_own_process("benchmarks.loop", case), _name(case)
             if name not in found or _rate(rates) > _rate(found[name]):
                 found[name] = rates
-        usual = max(rates["rate"] for rates in found.values() if "rate" in rates)
+        usual = max(
+            found[_name(case)]["rate"] for case in cases if case["kind"] == "tutorial" and "kernels" not in case
+        )
         for name, rates in found.items():
             note = ""
             if "loop" in rates:
@@ -124,10 +134,11 @@ def _rate(rates: Rates) -> float:
 
 def _name(case: dict[str, Any]) -> str:
     model = "" if case["tokens"] else "no attention: "
+    kernels = f"{case.get('kernels', 'plain')} kernels"
     if case["kind"] == "tutorial":
-        return f"{model}per-sample DataLoader, {case['workers']} workers, eager fp32"
-    how = "eager" if case["compile"] == "none" else "compiled"
-    return f"{model}Trainer, {how} {case.get('precision', 'fp32')}, {device()}"
+        return f"{model}per-sample DataLoader, {case['workers']} workers, eager fp32, {kernels}"
+    how = "compiled" if "compile" in case else "eager"
+    return f"{model}Trainer, {how} {case.get('precision', 'fp32')}, {kernels}, {device()}"
 
 
 if __name__ == "__main__":

@@ -53,7 +53,7 @@ def measure() -> Iterator[Row]:
     ours = in_own_process("benchmarks.peers", {})
     rate = ours["rate"]
     yield Row(f"ours, bare step, {ours['parameters']:,} parameters", rate, "windows/s", 1.0, "itself")
-    loop = in_own_process("benchmarks.loop", {"kind": "ours", "compile": "none"})["loop"]
+    loop = in_own_process("benchmarks.loop", {"kind": "ours", "kernels": "auto"})["loop"]
     yield Row("ours, Trainer, eager fp32", loop, "windows/s", loop / rate, "of our bare step")
     for library, by in PEERS.items():
         found = peer(os.environ.get("NQCAST_PEERS_PYTHON", sys.executable), library, int(ours["parameters"]))

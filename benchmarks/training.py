@@ -1,7 +1,8 @@
-"""The training step by model size, patch length, precision and compilation: windows/s, memory, share of the ceilings.
+"""The training step by model size, patch length, precision and kernels: windows/s, memory, share of the ceilings.
 
-Operations are counted by torch's own counter over a forward and a backward pass; bytes are what the operations read and
-write, as if nothing stayed in a cache, so that their share of the memory copy may exceed 1.
+Operations are counted by torch's own counter over a forward and a backward pass of its plain kernels, for fused ones
+too, though these compute their forward pass twice; bytes are what the plain operations read and write, as if nothing
+stayed in a cache, so that their share of the memory copy may exceed 1.
 """
 
 from __future__ import annotations
@@ -48,12 +49,12 @@ class ByteCounter(TorchDispatchMode):
         return result
 
 
-def run_case(size: str, patch: int, precision: str, compiled: bool, batch: int) -> dict[str, float]:
+def run_case(size: str, patch: int, precision: str, way: str, batch: int) -> dict[str, float]:
     """Seconds of a step, its operations and bytes, and the peak of the process or of the GPU."""
     torch.manual_seed(0)
     place, ceilings = pick_device(device()), (matmul_flops(precision), copy_bytes())  # before the memory is watched
     with PeakMemory() as peak:
-        found = _step(size, patch, precision, compiled, batch, place, ceilings)
+        found = _step(size, patch, precision, way, batch, place, ceilings)
     mb = torch.cuda.max_memory_allocated() / 2**20 if place.type == "cuda" else peak.mb
     return {**found, "peak_mb": mb}
 
@@ -62,21 +63,27 @@ def _step(
     size: str,
     patch: int,
     precision: str,
-    compiled: bool,
+    way: str,
     batch: int,
     place: torch.device,
     ceilings: tuple[float, float],
 ) -> dict[str, float]:
-    model = MIGT_TVDT(ModelConfig(size=size, patch_length=patch), seed=0).to(place).train()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
-    step = BareStep(model, optimizer, Precision(precision, place).autocast())
+    def build(kernels: str) -> BareStep:
+        config = ModelConfig(size=size, patch_length=patch, kernels=kernels)
+        model = MIGT_TVDT(config, seed=0).to(place).train()
+        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
+        return BareStep(model, optimizer, Precision(precision, place).autocast())
+
+    counted = build("plain")
+    model: Any = counted.model
     data = random_batch(model.config, batch, place.type)
     with FlopCounterMode(display=False) as flops:
-        step.forward_backward(data)
+        counted.forward_backward(data)
     with ByteCounter() as traffic:
-        step.forward_backward(data)
+        counted.forward_backward(data)
     model.zero_grad(set_to_none=True)
-    if compiled:
+    step = build("fused") if way == "fused" else counted
+    if way == "compiled":
         from nqcast.training.compilation import compile_regions
 
         compile_regions(model, "default", place)
@@ -105,9 +112,12 @@ def cases() -> Iterator[dict[str, Any]]:
     for size in ("laptop", "full"):
         for patch in (12, 6, 1):
             for precision in ("fp32", "bf16"):
-                for compiled in (False, True):
+                for way in ("eager", "compiled", "fused"):
+                    if way == "fused" and (on_gpu or size == "full" or patch == 1):
+                        continue  # not for these
                     batch = 128 if size == "laptop" or on_gpu else max(patch, 1)
-                    case = {"size": size, "patch": patch, "precision": precision, "compiled": compiled, "batch": batch}
+                    case = {"size": size, "patch": patch, "precision": precision, "way": way, "batch": batch}
+                    compiled = way == "compiled"
                     dear = (size == "full" or patch == 1) and (compiled or precision == "bf16" or patch == 1)
                     if not (quick() and not on_gpu and (dear or (compiled and precision == "bf16"))):
                         yield case
@@ -120,7 +130,7 @@ def measure() -> Iterator[Row]:
         found = in_own_process("benchmarks.training", case)
         rate, key = case["batch"] / found["seconds"], (case["size"], case["patch"])
         plain.setdefault(key, rate)
-        name = f"{case['size']} patch {case['patch']} {case['precision']} {'compiled' if case['compiled'] else 'eager'}"
+        name = f"{case['size']} patch {case['patch']} {case['precision']} {case['way']}"
         note = (
             f"{100 * found['flops_share']:.1f} % of matmul, {100 * found['bytes_share']:.0f} % of copy, "
             f"{found['gflop']:.3g} GFLOP a window"

@@ -273,8 +273,8 @@ def test_sizes_that_are_not_for_it_are_named() -> None:
     for change, said in (
         ({"WIDTH": 16}, "multiple of 16 channels"), ({"HEADS": 1}, "even numbers of heads"),
         ({"BLOCKS": 0}, "one block"), ({"TOKENS": 25}, "even numbers"), ({"PATCH": 1}, "even numbers"),
-        ({"TOKENS": 288}, "at most 96 tokens"),
-        ({"WIDTH": 256}, "at most"), ({"HIDDEN": 40}, "d_ff a multiple of 16"),
+        ({"TOKENS": 288}, "at most 4608 tokens"),
+        ({"WIDTH": 256}, "d_model of at most 128"), ({"HIDDEN": 40}, "d_ff a multiple of 16"),
     ):  # fmt: skip
         assert said in fits._replace(**change).obstacle()
     with pytest.raises(ValueError, match="multiple of 16 channels"):

@@ -144,7 +144,7 @@ class MIGT_TVDT(nn.Module):
     def _through_variables(self, tokens_BFD: Tensor) -> Tensor:
         """One vector per window, (B, D)."""
         parts = EncoderParts(None, list(self.variable_blocks), self.variable_norm, self.variable_pool)
-        if self._may_fuse(tokens_BFD) and (encoder := self._found(fused_encoder(parts))):
+        if self._may_fuse(tokens_BFD.float()) and (encoder := self._found(fused_encoder(parts))):
             pooled_B1AD = encoder(parts, None, tokens_BFD.float(), parts.dropout(tokens_BFD.shape[0]))
             return self.variable_pool.value(pooled_B1AD.flatten(1))
         for block in self.variable_blocks:
@@ -158,21 +158,17 @@ class MIGT_TVDT(nn.Module):
 
     def _normalised(self, features_BTF: Tensor, valid_BT: Tensor | None) -> Normalised:
         c = self.config
-        plain = features_BTF.requires_grad or features_BTF.dtype != torch.float32
-        if (
-            not plain
-            and self._may_fuse(features_BTF, valid_BT)
-            and (fused := self._found(fused_window_norm(c.n_features)))
-        ):
+        fusible = self._may_fuse(features_BTF, valid_BT) and not features_BTF.requires_grad
+        if fusible and (fused := self._found(fused_window_norm(c.n_features))):
             return fused(self.norm, features_BTF, max(c.recent_bars), c.tokens)
         return self.norm(features_BTF, valid_BT, c.tokens)
 
     def _may_fuse(self, data: Tensor, valid_BT: Tensor | None = None) -> bool:
-        """Whether fused operations take this input: real bars alone, on a CPU, and nobody who looks inside."""
+        """Whether fused operations take this input: single precision, real bars alone, on a CPU, watched by nobody."""
         wanted = self.config.kernels != "plain" and not self.watched and valid_BT is None
         # a tensor of another class stands for one whose operations somebody records, as torch.export does
         recorded = torch.compiler.is_compiling() or type(data) is not Tensor
-        single = self.norm.feature_mean_F.dtype == torch.float32
+        single = data.dtype == self.norm.feature_mean_F.dtype == torch.float32
         return wanted and not recorded and single and data.device.type == "cpu"
 
     def _found(self, fused: Fused | CannotBuildError) -> Fused | None:

@@ -14,9 +14,10 @@
 // An operand is stored in units of 32 bits: one float, or a pair of bfloat16 along the summed index. "By row" pairs
 // neighbouring columns, "by pair" pairs neighbouring rows; in float32 both are the plain array.
 
+#include <omp.h>
+
 #include <cmath>
 #include <cstdint>
-#include <cstdlib>
 #include <cstring>
 #include <new>
 #include <utility>
@@ -49,10 +50,10 @@ INLINE Vector splat(float x) { return Vector{} + x; }
 constexpr int rounded_up(int n, int step) { return (n + step - 1) / step * step; }
 
 constexpr int L = TOKENS, D = WIDTH, A = HEADS, d = WIDTH / HEADS, FF = HIDDEN, K = PATCH, F = VARIABLES;
-constexpr int S = SEQUENCES, T = S * L;     // a tile: S sequences, T tokens
-constexpr int LANES = rounded_up(L, 16);  // queries of one head, in whole vectors
-constexpr int Q = rounded_up((A - 1) * L + LANES, VECTOR);  // row of scores: the heads' queries side by side
-constexpr int USED = rounded_up(A * L, VECTOR);              // part of it that holds any
+constexpr int S = SEQUENCES, T = S * L;    // a tile: S sequences, T tokens
+constexpr int LANES = rounded_up(L, 16);   // queries of one head, in whole vectors
+constexpr int USED = rounded_up(A * L, VECTOR);                  // row of scores: the heads' queries side by side,
+constexpr int Q = rounded_up((A - 1) * L + LANES, VECTOR);  // with room for the last head's whole vectors
 constexpr int GROUP = 8;  // windows whose gradients are summed first: the sum does not depend on the threads
 static_assert(D % A == 0 && d % VECTOR == 0 && FF % VECTOR == 0 && F % S == 0 && (PATCH > 0 || F == 1), "sizes");
 static_assert(L % 2 == 0 && A % 2 == 0 && K % 2 == 0, "products come by pairs of rows");
@@ -106,7 +107,8 @@ INLINE void product(const X* left, const X* right, Then then) {
         typename Arithmetic<X>::Right column[WIDE];
         UNROLL for (int w = 0; w < WIDE; ++w) column[w] = Arithmetic<X>::right(b + u * RIGHT + w * VECTOR);
         UNROLL for (int r = 0; r < R; ++r)
-          UNROLL for (int w = 0; w < WIDE; ++w) sum[r][w] = Arithmetic<X>::add(sum[r][w], a[r * ROW + u * STEP], column[w]);
+          UNROLL for (int w = 0; w < WIDE; ++w)
+            sum[r][w] = Arithmetic<X>::add(sum[r][w], a[r * ROW + u * STEP], column[w]);
       }
       UNROLL for (int r = 0; r < R; r += 2)
         UNROLL for (int w = 0; w < WIDE; ++w) then(m + r, n + w * VECTOR, sum[r][w], sum[r + 1][w]);
@@ -177,7 +179,9 @@ INLINE Vector exponential(Vector x) {
 }
 
 // Of every 2 W lanes: half from a, half from b, each the sum of the two halves there.
-template <int W> constexpr int source(int lane) { return (lane % (2 * W) < W ? 0 : VECTOR) + lane / (2 * W) * 2 * W + lane % W; }
+template <int W> constexpr int source(int lane) {
+  return (lane % (2 * W) < W ? 0 : VECTOR) + lane / (2 * W) * 2 * W + lane % W;
+}
 template <int W, int... lane> INLINE Vector folded(Vector a, Vector b, std::integer_sequence<int, lane...>) {
   return __builtin_shufflevector(a, b, source<W>(lane)...) + __builtin_shufflevector(a, b, (source<W>(lane) + W)...);
 }
@@ -258,7 +262,7 @@ struct BlockMatrices {
 struct Normalised { float hat[T * D], scale[T]; };  // (x - mean) / deviation and 1 / deviation of each token
 
 struct Kept {  // what the backward pass of a block wants
-  float x[T * D], x1[T * D], mask[2][S * D], h[T * FF], gate[T * FF], p[S][L * Q];
+  float x[T * D], x1[T * D], mask[2][S * D], h[T * FF], sigmoid[T * FF], p[S][L * Q];
   Normalised n1, n2;
   Operand<T, D> in, mixed, mid;
   Operand<T, 3 * D> qkv;
@@ -283,7 +287,8 @@ struct Work {
   float pool_right[2 * A * D], score[A * D], place[A * LANES];
 };
 
-template <class Then> INLINE void norm(const float* x, const float* weight, const float* bias, Normalised& n, Then then) {
+template <class Then>
+INLINE void norm(const float* x, const float* weight, const float* bias, Normalised& n, Then then) {
   for (int t0 = 0; t0 < T; t0 += VECTOR) {
     const int count = T - t0 < VECTOR ? T - t0 : VECTOR;
     Vector part[VECTOR] = {};
@@ -310,7 +315,9 @@ template <class Then> INLINE void norm(const float* x, const float* weight, cons
 }
 
 // then(t, j, gradient of x) from dn, the gradient of the norm's output
-template <class Then> INLINE void norm_backward(const float* dn, const float* weight, const Normalised& n, float* dweight, float* dbias, Then then) {
+template <class Then>
+INLINE void norm_backward(const float* dn, const float* weight, const Normalised& n, float* dweight, float* dbias,
+                          Then then) {
   Vector dw[D / VECTOR], db[D / VECTOR];
   UNROLL for (int j = 0; j < D / VECTOR; ++j) dw[j] = load(dweight + j * VECTOR), db[j] = load(dbias + j * VECTOR);
   for (int t0 = 0; t0 < T; t0 += VECTOR) {
@@ -368,10 +375,10 @@ static void attend(Kept& k, Work& o) {
       }
     }
     const Unit* value = k.qkv.pair + s * L / PAIR * 3 * D + 2 * D;
-    for (int a = 0; a < A; ++a)
-      product<L, d, L / PAIR, 1, Q, 3 * D>(k.weights[s].pair + a * L, value + a * d, [&](int m, int n, Vector even, Vector odd) {
-        k.mixed.put(k.mixed, s * L + m, a * d + n, even, odd);
-      });
+    for (int a = 0; a < A; ++a) {
+      auto put = [&](int m, int n, Vector even, Vector odd) { k.mixed.put(k.mixed, s * L + m, a * d + n, even, odd); };
+      product<L, d, L / PAIR, 1, Q, 3 * D>(k.weights[s].pair + a * L, value + a * d, put);
+    }
   }
 }
 
@@ -410,9 +417,9 @@ static void block_forward(const BlockWeights& b, const BlockMatrices& w, bool ma
       Vector g[2];
       UNROLL for (int i = 0; i < 2; ++i) {
         const Vector x = load(k.h + (m + i) * FF + n);
-        const Vector gate = reciprocal(1.0f + exponential(-TWICE_ROOT * x * (1.0f + CUBIC * x * x)));
-        store(k.gate + (m + i) * FF + n, gate);
-        g[i] = x * gate;
+        const Vector sigmoid = reciprocal(1.0f + exponential(-TWICE_ROOT * x * (1.0f + CUBIC * x * x)));
+        store(k.sigmoid + (m + i) * FF + n, sigmoid);
+        g[i] = x * sigmoid;
       }
       k.g.put(k.g, m, n, g[0], g[1]);
     }
@@ -471,13 +478,16 @@ static void attend_backward(Kept& k, Work& o, float* dbias) {
     for (int a = 0; a < A; ++a) {
       turn<D / PAIR>(o.dMixed.row + (s * L * D + a * d) / PAIR, o.turned);
       product<L, LANES, d / PAIR, ROW, 1, LANES>(row + (2 * D + a * d) / PAIR, o.turned, plain(o.ds + a * L, Q));
-      product<L, d, L / PAIR, Q / PAIR, 1, D>(k.weights[s].row + a * L / PAIR, dmixed + a * d, put(2 * D + a * d, 1.0f));
+      const int value = 2 * D + a * d;
+      product<L, d, L / PAIR, Q / PAIR, 1, D>(k.weights[s].row + a * L / PAIR, dmixed + a * d, put(value, 1.0f));
     }
     for (int i = 0; i < USED; i += VECTOR) {
       Vector sum{};
       for (int j = 0; j < L; ++j) sum += load(o.ds + j * Q + i) * load(p + j * Q + i);
-      for (int j = 0; j < L; j += 2)
-        o.dS.put(o.dS, j, i, (load(o.ds + j * Q + i) - sum) * load(p + j * Q + i), (load(o.ds + (j + 1) * Q + i) - sum) * load(p + (j + 1) * Q + i));
+      for (int j = 0; j < L; j += 2) {
+        const int even = j * Q + i, odd = even + Q;
+        o.dS.put(o.dS, j, i, (load(o.ds + even) - sum) * load(p + even), (load(o.ds + odd) - sum) * load(p + odd));
+      }
     }
     for (int a = 0; a < A; ++a) {
       product<L, d, L / PAIR, 1, Q, 3 * D>(o.dS.pair + a * L, pair + D + a * d, put(a * d, root));
@@ -487,7 +497,8 @@ static void attend_backward(Kept& k, Work& o, float* dbias) {
 }
 
 // o.dy: the gradient of the block's output on entry, of its input on return
-static void block_backward(const BlockWeights& b, const BlockMatrices& w, bool masked, Kept& k, Work& o, BlockGradient& g) {
+static void block_backward(const BlockWeights& b, const BlockMatrices& w, bool masked, Kept& k, Work& o,
+                           BlockGradient& g) {
   auto into_dy = [&](int t, int j, Vector dx) { store(o.dy + t * D + j, load(o.dy + t * D + j) + dx); };
   auto as_it_is = [](int, int, Vector&, Vector&) {};
   residual_backward(masked ? k.mask[1] : nullptr, o, g.down_bias, as_it_is);
@@ -495,8 +506,8 @@ static void block_backward(const BlockWeights& b, const BlockMatrices& w, bool m
   product<T, FF, D / PAIR, D / PAIR, 1, FF>(o.dD.row, w.down.backward, [&](int m, int n, Vector a, Vector c) {
     Vector dh[2] = {a, c};
     UNROLL for (int i = 0; i < 2; ++i) {
-      const Vector x = load(k.h + (m + i) * FF + n), gate = load(k.gate + (m + i) * FF + n);
-      dh[i] *= gate + x * gate * (1.0f - gate) * (TWICE_ROOT + 3 * CUBIC * TWICE_ROOT * x * x);
+      const Vector x = load(k.h + (m + i) * FF + n), sigmoid = load(k.sigmoid + (m + i) * FF + n);
+      dh[i] *= sigmoid + x * sigmoid * (1.0f - sigmoid) * (TWICE_ROOT + 3 * CUBIC * TWICE_ROOT * x * x);
     }
     store(g.up_bias + n, load(g.up_bias + n) + (dh[0] + dh[1]));
     o.dFF.put(o.dFF, m, n, dh[0], dh[1]);
@@ -584,20 +595,24 @@ static void tile_forward(const Call& c, Work& o, long b, int f) {
   const Weights& w = *c.weights;
   float* x = o.kept[0].x;
 #if PATCH
-  for (int s = 0; s < S; ++s)
-    product<L, D, K, K, 1, D>(c.rows + (b * F + f + s) * L * K, w.patch + (f + s) * K * D, [&](int m, int n, Vector even, Vector odd) {
+  for (int s = 0; s < S; ++s) {
+    const float *row = c.rows + (b * F + f + s) * L * K, *patch = w.patch + (f + s) * K * D;
+    product<L, D, K, K, 1, D>(row, patch, [&](int m, int n, Vector even, Vector odd) {
       const Vector bias = load(w.patch_bias + (f + s) * D + n);
       const float* place = c.place + (b * L + m) * D + n;
       plain(x + s * L * D, D)(m, n, even + bias + load(place), odd + bias + load(place + D));
     });
+  }
 #else
   memcpy(x, c.place + b * L * D, sizeof(float) * L * D);
 #endif
   for (int i = 0; i < BLOCKS; ++i) {
     if (c.masks)
       for (int which = 0; which < 2; ++which)
-        for (int s = 0; s < S; ++s)
-          memcpy(o.kept[i].mask[which] + s * D, c.masks + (((i * 2L + which) * F + f + s) * c.B + b) * D, sizeof(float) * D);
+        for (int s = 0; s < S; ++s) {
+          const float* mask = c.masks + (((i * 2L + which) * F + f + s) * c.B + b) * D;
+          memcpy(o.kept[i].mask[which] + s * D, mask, sizeof(float) * D);
+        }
     block_forward(w.block[i], c.matrices[i], c.masks, o.kept[i], o, i + 1 < BLOCKS ? o.kept[i + 1].x : o.y);
   }
   norm(o.y, w.norm, w.bias, o.n, plain(o.z, D));
@@ -626,73 +641,77 @@ static void tile_backward(const Call& c, Work& o, long b, int f, const float* dp
 
 // ---------------------------------------------------------------- what Python calls
 
-template <class X> static X* room(long count) { return (X*)aligned_alloc(64, (sizeof(X) * count + 63) / 64 * 64); }
+struct Scratch {  // room that Python has: the matrices, then one Work per thread, then one Gradient per group
+  BlockMatrices* matrices;
+  Work* work;
+  Gradient* sums;
 
-static BlockMatrices* matrices(const Weights& w) {
-  BlockMatrices* m = room<BlockMatrices>(BLOCKS);
-  for (int i = 0; i < BLOCKS; ++i) new (m + i) BlockMatrices(w.block[i]);
-  return m;
-}
+  static long groups(long B) { return (B + GROUP - 1) / GROUP; }
+  static long bytes(long B, int threads) {
+    return sizeof(BlockMatrices) * BLOCKS + sizeof(Work) * threads + sizeof(Gradient) * groups(B);
+  }
+  Scratch(void* room, const Weights& w, int threads) {
+    matrices = (BlockMatrices*)room;
+    work = (Work*)(matrices + BLOCKS);
+    sums = (Gradient*)(work + threads);
+    for (int i = 0; i < BLOCKS; ++i) new (matrices + i) BlockMatrices(w.block[i]);
+  }
+};
 
-static Work* work(const Weights& w) {
-  Work* o = room<Work>(1);
-  memset(o, 0, sizeof *o);
+static Work& cleared(Work& o, const Weights& w) {
+  memset(&o, 0, sizeof o);
   for (int a = 0; a < A; ++a) {
-    for (int j = 0; j < D; ++j) o->score[a * D + j] = o->pool_right[(A + a) * D + j] = w.score[j * A + a];
-    for (int t = 0; t < L; ++t) o->place[a * LANES + t] = w.place[t * A + a];
+    for (int j = 0; j < D; ++j) o.score[a * D + j] = o.pool_right[(A + a) * D + j] = w.score[j * A + a];
+    for (int t = 0; t < L; ++t) o.place[a * LANES + t] = w.place[t * A + a];
   }
   return o;
 }
 
 extern "C" long gradient_size() { return sizeof(Gradient) / sizeof(float); }
+extern "C" long scratch_bytes(long B, int threads) { return Scratch::bytes(B, threads); }
 
 // pooled: (B, F, A, D)
-extern "C" void forward(const float* rows, const float* place, const float* masks, const Weights* weights, long B, int threads,
-                        float* pooled) {
-  BlockMatrices* m = matrices(*weights);
-  const Call c{rows, place, masks, weights, m, B};
+extern "C" void forward(const float* rows, const float* place, const float* masks, const Weights* weights, long B,
+                        int threads, void* room, float* pooled) {
+  const Scratch scratch(room, *weights, threads);
+  const Call c{rows, place, masks, weights, scratch.matrices, B};
 #pragma omp parallel num_threads(threads)
   {
-    Work* o = work(*weights);
+    Work& o = cleared(scratch.work[omp_get_thread_num()], *weights);
 #pragma omp for schedule(static)
     for (long b = 0; b < B; ++b)
       for (int f = 0; f < F; f += S) {
-        tile_forward(c, *o, b, f);
+        tile_forward(c, o, b, f);
         for (int s = 0; s < S; ++s)
-          product<A, D, L, LANES, 1, D>(o->pool[s], o->z + s * L * D, plain(pooled + (b * F + f + s) * A * D, D));
+          product<A, D, L, LANES, 1, D>(o.pool[s], o.z + s * L * D, plain(pooled + (b * F + f + s) * A * D, D));
       }
-    free(o);
   }
-  free(m);
 }
 
 // gradients: gradient_size() floats in the order of `Gradient`; dplace: (B, L, D)
-extern "C" void backward(const float* rows, const float* place, const float* masks, const Weights* weights, long B, int threads,
-                         const float* dpooled, float* gradients, float* dplace) {
-  BlockMatrices* m = matrices(*weights);
-  const Call c{rows, place, masks, weights, m, B};
-  const long groups = (B + GROUP - 1) / GROUP;
-  Gradient* sums = room<Gradient>(groups);
+extern "C" void backward(const float* rows, const float* place, const float* masks, const Weights* weights, long B,
+                         int threads, void* room, const float* dpooled, float* gradients, float* dplace) {
+  const Scratch scratch(room, *weights, threads);
+  const Call c{rows, place, masks, weights, scratch.matrices, B};
+  const long groups = Scratch::groups(B);
 #pragma omp parallel num_threads(threads)
   {
-    Work* o = work(*weights);
+    Work& o = cleared(scratch.work[omp_get_thread_num()], *weights);
 #pragma omp for schedule(static)
     for (long i = 0; i < groups; ++i) {
-      memset(sums + i, 0, sizeof(Gradient));
+      memset(scratch.sums + i, 0, sizeof(Gradient));
       for (long b = i * GROUP; b < B && b < (i + 1) * GROUP; ++b) {
         float* dx = dplace + b * L * D;
         memset(dx, 0, sizeof(float) * L * D);
         for (int f = 0; f < F; f += S) {
-          tile_forward(c, *o, b, f);
-          tile_backward(c, *o, b, f, dpooled, sums[i], dx);
+          tile_forward(c, o, b, f);
+          tile_backward(c, o, b, f, dpooled, scratch.sums[i], dx);
         }
       }
     }
-    free(o);
   }
   memset(gradients, 0, sizeof(Gradient));
   for (long i = 0; i < groups; ++i)
-    for (size_t j = 0; j < sizeof(Gradient) / sizeof(float); ++j) gradients[j] += ((const float*)(sums + i))[j];
-  free(sums);
-  free(m);
+    for (size_t j = 0; j < sizeof(Gradient) / sizeof(float); ++j)
+      gradients[j] += ((const float*)(scratch.sums + i))[j];
 }

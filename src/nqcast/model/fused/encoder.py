@@ -21,14 +21,14 @@ from torch.autograd.function import once_differentiable
 
 from nqcast.model.blocks import AttentionPool, Norm, TimeBlock, VariableBlock
 from nqcast.model.embedding import PatchEmbedding
-from nqcast.model.fused.native_code import CannotBuildError, address, build
+from nqcast.model.fused.native_code import Address, CannotBuildError, build
 
 log = logging.getLogger(__name__)
 
 SOURCE = Path(__file__).with_suffix(".cpp")
 VECTOR = 16  # floats of the widest register
 TILE = 96  # tokens that go through together, about: more fall out of the second-level cache
-LONGEST, WIDEST = 96, 64  # tokens, channels: beyond, torch's products are large enough by themselves
+LARGEST, WIDEST = 4608, 128  # numbers of a sequence, channels: beyond, torch's products are large enough by themselves
 
 
 class Sizes(NamedTuple):
@@ -50,7 +50,8 @@ class Sizes(NamedTuple):
             f"heads of a multiple of {VECTOR} channels": self.WIDTH % (self.HEADS * VECTOR) == 0,
             f"d_ff a multiple of {VECTOR}": self.HIDDEN % VECTOR == 0,
             "even numbers of heads, of tokens and of bars in a patch": not (self.HEADS | self.TOKENS | self.PATCH) % 2,
-            f"at most {LONGEST} tokens and d_model {WIDEST}": self.TOKENS <= LONGEST and self.WIDTH <= WIDEST,
+            f"d_model of at most {WIDEST}": self.WIDTH <= WIDEST,
+            f"at most {LARGEST} tokens x d_model": self.TOKENS * self.WIDTH <= LARGEST,
         }
         return "; ".join(rule for rule, kept in rules.items() if not kept)
 
@@ -68,7 +69,7 @@ class Encoder:
         constants["SEQUENCES"] = _sequences(sizes)
         self.sizes = sizes
         self.library = build(SOURCE, constants | ({"BF16": 1} if bf16 else {}))
-        self.library.gradient_size.restype = ctypes.c_long
+        self.library.gradient_size.restype = self.library.scratch_bytes.restype = ctypes.c_long
 
     def __call__(self, parts: EncoderParts, rows_BFT: Tensor | None, place_BPD: Tensor, masks: Tensor | None) -> Tensor:
         """Pooled tokens (B, F, A, D), before the pool's value projection.
@@ -77,6 +78,15 @@ class Encoder:
         is the tokens, and F = 1. `masks` (blocks, 2, F * B, D) multiply the branches of attention and feed-forward.
         """
         return _Fused.apply(self, rows_BFT, place_BPD, masks, *parts.parameters())
+
+    def arguments(
+        self, rows: Tensor | None, place: Tensor, masks: Tensor | None, weights: Sequence[Tensor]
+    ) -> list[Any]:
+        """What both passes of the library take first."""
+        addresses = (ctypes.c_void_p * len(weights))(*[weight.data_ptr() for weight in weights])
+        sizes = ctypes.c_long(len(place)), ctypes.c_int(torch.get_num_threads())
+        scratch = torch.empty(self.library.scratch_bytes(*sizes), dtype=torch.uint8)
+        return [*map(Address, (rows, place, masks)), addresses, *sizes, Address(scratch)]
 
     def gradients(self, flat: Tensor) -> list[Tensor]:
         """The parameters' gradients in their order and shapes."""
@@ -163,7 +173,7 @@ class _Fused(torch.autograd.Function):
         ctx.save_for_backward(rows_BFT, place_BPD, masks, *weights)
         s = encoder.sizes
         pooled_BFAD = place_BPD.new_empty(len(place_BPD), s.VARIABLES, s.HEADS, s.WIDTH)
-        encoder.library.forward(*_arguments(rows_BFT, place_BPD, masks, weights), address(pooled_BFAD))
+        encoder.library.forward(*encoder.arguments(rows_BFT, place_BPD, masks, weights), Address(pooled_BFAD))
         return pooled_BFAD
 
     @staticmethod
@@ -172,15 +182,9 @@ class _Fused(torch.autograd.Function):
         rows_BFT, place_BPD, masks, *weights = ctx.saved_tensors
         encoder, gradient_BFAD = ctx.encoder, gradient_BFAD.contiguous()
         flat, place_gradient_BPD = place_BPD.new_empty(encoder.library.gradient_size()), torch.empty_like(place_BPD)
-        results = map(address, (gradient_BFAD, flat, place_gradient_BPD))
-        encoder.library.backward(*_arguments(rows_BFT, place_BPD, masks, weights), *results)
+        results = map(Address, (gradient_BFAD, flat, place_gradient_BPD))
+        encoder.library.backward(*encoder.arguments(rows_BFT, place_BPD, masks, weights), *results)
         return None, None, place_gradient_BPD, None, *encoder.gradients(flat)
-
-
-def _arguments(rows: Tensor | None, place: Tensor, masks: Tensor | None, weights: Sequence[Tensor]) -> list[Any]:
-    addresses = (ctypes.c_void_p * len(weights))(*[weight.data_ptr() for weight in weights])
-    sizes = ctypes.c_long(len(place)), ctypes.c_int(torch.get_num_threads())
-    return [*map(address, (rows, place, masks)), addresses, *sizes]
 
 
 def _sequences(sizes: Sizes) -> int:

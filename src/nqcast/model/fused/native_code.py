@@ -51,9 +51,12 @@ def build(source: Path, constants: Mapping[str, int]) -> ctypes.CDLL:
     return ctypes.CDLL(str(library))
 
 
-def address(tensor: Tensor | None) -> ctypes.c_void_p:
-    """Where a contiguous tensor's numbers begin; null for None."""
-    return ctypes.c_void_p(None if tensor is None else tensor.data_ptr())
+class Address:
+    """Where a contiguous tensor's numbers begin, for a call from Python, in which the tensor lives; null for None."""
+
+    def __init__(self, tensor: Tensor | None) -> None:
+        self.tensor = tensor
+        self._as_parameter_ = ctypes.c_void_p(None if tensor is None else tensor.data_ptr())
 
 
 def _compile(command: list[str], source: Path, library: Path) -> Path:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from nqcast.model.embedding import Normalised, WindowNorm
-from nqcast.model.fused.native_code import CannotBuildError, address, build
+from nqcast.model.fused.native_code import Address, CannotBuildError, build
 
 SOURCE = Path(__file__).with_suffix(".cpp")
 
@@ -34,9 +34,9 @@ class FusedWindowNorm:
         rows_BFT = features_BTF.new_empty(b, f, t) if with_window else None
         mean_BF, log_std_BF = features_BTF.new_empty(2, b, f).unbind()
         self.library.normalise(
-            *map(address, (features_BTF, norm.feature_mean_F, norm.feature_std_F)),
+            *map(Address, (features_BTF, norm.feature_mean_F, norm.feature_std_F)),
             *(ctypes.c_float(norm.eps), ctypes.c_long(b), ctypes.c_long(t), ctypes.c_int(torch.get_num_threads())),
-            *map(address, (rows_BFT, mean_BF, log_std_BF)),
+            *map(Address, (rows_BFT, mean_BF, log_std_BF)),
         )
         return Normalised(norm.level(features_BTF[:, t - newest :]), mean_BF, log_std_BF, rows_BFT)
 
