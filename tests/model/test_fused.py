@@ -152,11 +152,12 @@ def test_the_model_learns_what_it_learns_by_torchs_operations(sizes: dict[str, A
 @needs_compiler
 def test_dropout_is_that_of_torchs_operations() -> None:
     """The same masks from the same seed, on the same branches."""
-    fused, plain = awake(dropout=0.4).train(), awake("plain", dropout=0.4).train()
+    sizes = {"dropout": 0.4, "n_time_blocks": 2, "n_variable_blocks": 2}
+    fused, plain = awake(**sizes).train(), awake("plain", **sizes).train()
     inputs = windows(fused, 9)
     (expected, gradients), (found, others) = learn(plain, inputs), learn(fused, inputs)
     torch.manual_seed(5)
-    without = awake(dropout=0.0)(*inputs)["quantiles"].detach()
+    without = awake(**sizes | {"dropout": 0.0})(*inputs)["quantiles"].detach()
     assert relative(without, expected) > 1e-3
     assert relative(found, expected) < 1e-5
     for name, gradient in gradients.items():
@@ -322,6 +323,18 @@ def test_processors_with_narrower_registers_compute_the_same(
     found = stage_step(run_fused, parts, *inputs)
     assert max(relative(found[name], value) for name, value in in_double(parts, *inputs).items()) < 2e-5
     assert not bf16_encoder()  # and what they lack is not tried
+
+
+@needs_compiler
+def test_what_was_built_for_other_instructions_is_not_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a shared file system, where machines differ and the compiler's path does not."""
+    source, compiler = tmp_path / "answer.cpp", tmp_path / "compiler"
+    source.write_text('extern "C" int answer() { return ANSWER; }')
+    monkeypatch.setenv("CXX", str(compiler))
+    for macro, answer in (("ONE", 1), ("OTHER", 2)):
+        compiler.write_text(f'#!/bin/sh\nexec "{shutil.which("g++")}" "$@" -D{macro} -UANSWER -DANSWER={answer}\n')
+        compiler.chmod(0o700)
+        assert build(source, {"ANSWER": 0}).answer() == answer
 
 
 @needs_compiler

@@ -549,7 +549,6 @@ static void pool_forward(Work& o, int s) {
     dots(z, o.score + a * D, w);
     float top = -INFINITY;
     for (int t = 0; t < L; ++t) w[t] += o.place[a * LANES + t], top = w[t] > top ? w[t] : top;
-    for (int t = L; t < LANES; ++t) w[t] = -INFINITY;
     Vector sum{};
     for (int t = 0; t < LANES; t += VECTOR) { const Vector e = exponential(load(w + t) - top); store(w + t, e); }
     for (int t = L; t < LANES; ++t) w[t] = 0;
