@@ -33,7 +33,7 @@ def test_the_program_gives_the_forecast_of_a_real_window(
     scale_NH, volatility_NK = forecaster.scale.describe(features)
     rows = np.array([len(features) - 1, len(features) - 700])
     batch: Any = WindowTable(features, scale_NH, volatility_NK=volatility_NK).gather(rows)
-    clock = torch.stack([batch["temporal_info"][name] for name in CLOCK], dim=-1)
+    clock = torch.stack([batch["temporal_info"][name].long() for name in CLOCK], dim=-1)
     base = torch.from_numpy(forecaster.scale.unit_quantiles_HQ).float().expand(2, -1, -1)
     ours = torch.export.load(exported).module()(batch["features"], clock, batch["scale"], base, batch["volatility"])
     for i, row in enumerate(rows):

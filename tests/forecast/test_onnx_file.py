@@ -57,7 +57,7 @@ def test_a_real_window_gives_the_forecast(
     scale_NH, volatility_NK = forecaster.scale.describe(features)
     table = WindowTable(features, scale_NH, volatility_NK=volatility_NK)
     batch: Any = table.gather(np.array([len(features) - 1]))
-    clock = torch.stack([batch["temporal_info"][name] for name in CLOCK], dim=-1)
+    clock = torch.stack([batch["temporal_info"][name].long() for name in CLOCK], dim=-1)
     base = torch.from_numpy(forecaster.scale.unit_quantiles_HQ).float()[None]
     ours = run(exported, (batch["features"], clock, batch["scale"], base, batch["volatility"]))[0]
     expected = forecaster.quantiles(features)
