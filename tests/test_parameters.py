@@ -6,8 +6,13 @@ from typing import Any, get_type_hints
 
 import pytest
 import yaml
+from kedro.config import OmegaConfigLoader
 from tests.kedro_command import PROJECT
 
+from nqcast import settings
+from nqcast.experiment.config import TuneConfig
+from nqcast.experiment.search_space import with_fields
+from nqcast.model import MIGT_TVDT, ModelConfig
 from nqcast.parameters import ParameterError, check_parameters, with_defaults
 from nqcast.pipeline_registry import register_pipelines
 
@@ -53,6 +58,20 @@ def test_what_the_project_ships_is_valid_and_its_defaults_survive_a_second_check
     complete = with_defaults(shipped)
     assert with_defaults(complete) == complete
     assert complete["train"]["learning_rate"] == shipped["train"].get("learning_rate", 1e-4)
+
+
+def test_what_is_tuned_on_real_bars_is_part_of_the_model_there() -> None:
+    """Attention is off there, and trials that differ in its sizes alone would be one and the same."""
+    loader = OmegaConfigLoader(str(PROJECT / "conf"), env="nq", **settings.CONFIG_LOADER_ARGS)
+    complete = with_defaults(loader["parameters"])
+    space = TuneConfig(**complete["tune"]).space
+    assert {"model.recent_width", "train.learning_rate"} <= set(space)
+    model = ModelConfig(**complete["model"])
+    for name, parameter in space.items():
+        if name.startswith("model."):
+            field = name.removeprefix("model.")
+            low, high = (MIGT_TVDT(with_fields(model, {field: value})) for value in parameter.extremes[::2])
+            assert low.summary() != high.summary(), name
 
 
 def test_the_hints_of_every_node_resolve_at_run_time() -> None:

@@ -32,7 +32,8 @@ class CannotBuildError(Exception):
 def build(source: Path, constants: Mapping[str, int]) -> ctypes.CDLL:
     """The library that `source` makes with these constants (preprocessor definitions), compiled where it is not yet.
 
-    It is kept under a name made of the code, the constants, the compiler and the processor's instructions.
+    It is kept under a name made of the code with its headers, the constants, the compiler and the processor's
+    instructions.
 
     Raises:
         CannotBuildError: no g++ (or what CXX names), or it refuses the code.
@@ -43,7 +44,8 @@ def build(source: Path, constants: Mapping[str, int]) -> ctypes.CDLL:
     command = [compiler, *_FLAGS.split(), *(f"-D{name}={value}" for name, value in sorted(constants.items()))]
     # All predefined macros: version of the compiler and instructions of the processor.
     machine = _run([compiler, "-march=native", "-dM", "-E", "-x", "c++", os.devnull])
-    key = hashlib.sha256("\0".join([source.read_text(), *command, machine]).encode()).hexdigest()[:16]
+    code = [path.read_text() for path in (source, *sorted(source.parent.glob("*.h")))]
+    key = hashlib.sha256("\0".join([*code, *command, machine]).encode()).hexdigest()[:16]
     folder = Path(importlib.util.cache_from_source(str(source))).parent
     library = folder / f"{source.stem}-{key}.so"
     if not library.exists():
