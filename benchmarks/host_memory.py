@@ -18,7 +18,7 @@ def run_case(keep: bool) -> dict[str, float]:
     """Windows per second of the bare step, fp32, on torch's own threads."""
     if keep:
         keep_freed_memory()
-    model = MIGT_TVDT(ModelConfig(), seed=0).train()
+    model = MIGT_TVDT(ModelConfig(kernels="plain"), seed=0).train()
     step = BareStep(model, torch.optim.AdamW(model.parameters()), torch.autocast("cpu", enabled=False))
     data = random_batch(model.config, BATCH)
     return {"rate": BATCH / seconds_per_call(lambda: step(data), warm=3)}

@@ -11,8 +11,9 @@ _NEVER_TRIM = 2**31 - 1
 def keep_freed_memory() -> bool:
     """Let glibc keep freed blocks instead of handing them back to the kernel; False where there is no glibc.
 
-    Activations of some megabytes are otherwise mapped and unmapped in every step, and the page faults cost a third of
-    a training step and more of a forecast. No number changes; the process keeps its peak of such memory.
+    Where kernels are not fused, activations of some megabytes are otherwise mapped and unmapped in every step, and the
+    page faults cost a third of a training step and more of a forecast. No number changes; the process keeps its peak
+    of such memory.
     """
     if platform.libc_ver()[0] != "glibc":
         return False
