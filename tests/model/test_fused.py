@@ -85,7 +85,7 @@ def stage_inputs(parts: EncoderParts, n: int) -> tuple[Tensor | None, Tensor]:
 def run_fused(parts: EncoderParts, rows: Tensor | None, place: Tensor) -> Tensor:
     fused = fused_encoder(parts)
     assert not isinstance(fused, CannotBuildError), fused
-    return parts.pool.value(fused(parts, rows, place, None).flatten(2))
+    return fused(parts, rows, place)
 
 
 def run_plain(parts: EncoderParts, rows: Tensor | None, place: Tensor) -> Tensor:

@@ -1,11 +1,10 @@
 """Training by fused kernels: as accurate as by torch's operations, and as exactly repeatable."""
 
-import os
-import shutil
 from pathlib import Path
 
 import pytest
 import torch
+from tests.model.test_fused import needs_compiler
 from tests.training import test_golden
 from tests.training.test_arithmetic import CONFIG
 from tests.training.test_trainer import stop_after_steps
@@ -14,9 +13,7 @@ from nqcast.model import MIGT_TVDT, ModelConfig
 from nqcast.model.fused import encoder
 from nqcast.training import TrainConfig, Trainer
 
-pytestmark = pytest.mark.skipif(
-    shutil.which(os.environ.get("CXX", "g++")) is None, reason="needs a C++ compiler: install g++"
-)
+pytestmark = needs_compiler
 WIDE = {"d_model": 32, "d_ff": 64}  # the narrowest that the fused kernels take
 
 

@@ -113,7 +113,7 @@ class ModelConfig(BaseModel):
     )
     kernels: Literal["auto", "fused", "plain"] = Field(
         default="auto",
-        description="On a CPU: fused = normalisation and the way through time as one compiled pass each (needs g++), "
+        description="On a CPU: fused = normalisation and attention in few compiled passes (needs g++), "
         "plain = torch's operations, auto = fused where a compiler is there and the sizes allow it.",
     )
     activation_checkpointing: bool = Field(

@@ -17,9 +17,7 @@ CLIP = 8.0  # window standard deviations; a bar beyond says "very large" and no 
 class Normalised(NamedTuple):
     """A window in units of the training set and of itself."""
 
-    level_BTF: (
-        Tensor  # features standardised by the training set's mean and deviation, pads 0; the newest bars at least
-    )
+    level_BTF: Tensor  # features in training-set units, pads 0; of the newest bars at least
     mean_BF: Tensor  # the window's mean, training-set units
     log_std_BF: Tensor  # log of the window's deviation, training-set units (nats)
     rows_BFT: Tensor | None = None  # standardised by the window's own mean and deviation, clipped, pads 0

@@ -69,7 +69,7 @@ def look_inside(model: MIGT_TVDT, batch: dict[str, Any]) -> Inside:
     if model.training:
         raise ValueError("expected a model in evaluation mode, found it in training mode: call model.eval() first")
     seen = _Seen()
-    with _hooks(model, seen), _watched(model):
+    with _hooks(model, seen):
         model(batch["features"], batch.get("attention_mask"), batch.get("temporal_info"), batch.get("scale"))
     c, b = model.config, len(batch["features"])
     rolled_NP = seen.time_NP
@@ -128,21 +128,13 @@ def _hooks(model: MIGT_TVDT, seen: _Seen) -> Iterator[None]:
         placed += [part.register_forward_hook(of_attention(into)) for part in attentions]
     placed.append(model.time_pool.register_forward_hook(of_pool("time_NP")))
     placed.append(model.variable_pool.register_forward_hook(of_pool("variable_BV")))
-    try:
-        yield
-    finally:
-        for handle in placed:
-            handle.remove()
-
-
-@contextmanager
-def _watched(model: MIGT_TVDT) -> Iterator[None]:
-    """Fused operations would pass by the hooks."""
-    model.watched = True
+    model.watched = True  # fused operations would pass by the hooks
     try:
         yield
     finally:
         model.watched = False
+        for handle in placed:
+            handle.remove()
 
 
 def _proved_attention(attention: SelfAttention, inputs: tuple[Any, ...], output: Tensor) -> Tensor:

@@ -131,8 +131,7 @@ class MIGT_TVDT(nn.Module):
         parts = EncoderParts(self.patches, list(self.time_blocks), self.time_norm, self.time_pool)
         fusible = self._may_fuse(rows_BFT, valid_BT) and not rows_BFT.requires_grad
         if fusible and (encoder := self._found(fused_encoder(parts))):
-            pooled_BFAD = encoder(parts, rows_BFT, place_BPD.float(), parts.dropout(c.n_features * b))
-            return self.time_pool.value(pooled_BFAD.flatten(2))
+            return encoder(parts, rows_BFT, place_BPD)
         tokens_NPD = _narrow(self.patches(rows_BFT) + place_BPD).view(-1, c.n_patches, c.d_model)
         # a patch counts when its last bar is real; pads precede the data, so no real bar is lost
         valid_NP = None if valid_BT is None else valid_BT[:, self._last].repeat(c.n_features, 1)
@@ -144,9 +143,8 @@ class MIGT_TVDT(nn.Module):
     def _through_variables(self, tokens_BFD: Tensor) -> Tensor:
         """One vector per window, (B, D)."""
         parts = EncoderParts(None, list(self.variable_blocks), self.variable_norm, self.variable_pool)
-        if self._may_fuse(tokens_BFD.float()) and (encoder := self._found(fused_encoder(parts))):
-            pooled_B1AD = encoder(parts, None, tokens_BFD.float(), parts.dropout(tokens_BFD.shape[0]))
-            return self.variable_pool.value(pooled_B1AD.flatten(1))
+        if self._may_fuse(tokens_BFD) and (encoder := self._found(fused_encoder(parts))):
+            return encoder(parts, None, tokens_BFD)[:, 0]
         for block in self.variable_blocks:
             tokens_BFD = self._through(block, tokens_BFD)
         return self.variable_pool(self.variable_norm(tokens_BFD))
@@ -158,17 +156,21 @@ class MIGT_TVDT(nn.Module):
 
     def _normalised(self, features_BTF: Tensor, valid_BT: Tensor | None) -> Normalised:
         c = self.config
-        fusible = self._may_fuse(features_BTF, valid_BT) and not features_BTF.requires_grad
-        if fusible and (fused := self._found(fused_window_norm(c.n_features))):
+        constant = features_BTF.dtype == torch.float32 and not features_BTF.requires_grad
+        if (
+            constant
+            and self._may_fuse(features_BTF, valid_BT)
+            and (fused := self._found(fused_window_norm(c.n_features)))
+        ):
             return fused(self.norm, features_BTF, max(c.recent_bars), c.tokens)
         return self.norm(features_BTF, valid_BT, c.tokens)
 
     def _may_fuse(self, data: Tensor, valid_BT: Tensor | None = None) -> bool:
-        """Whether fused operations take this input: single precision, real bars alone, on a CPU, watched by nobody."""
+        """Whether fused operations may take this input: real bars alone, on a CPU, watched by nobody."""
         wanted = self.config.kernels != "plain" and not self.watched and valid_BT is None
         # a tensor of another class stands for one whose operations somebody records, as torch.export does
         recorded = torch.compiler.is_compiling() or type(data) is not Tensor
-        single = data.dtype == self.norm.feature_mean_F.dtype == torch.float32
+        single = self.norm.feature_mean_F.dtype == torch.float32
         return wanted and not recorded and single and data.device.type == "cpu"
 
     def _found(self, fused: Fused | CannotBuildError) -> Fused | None:

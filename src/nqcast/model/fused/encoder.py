@@ -11,6 +11,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import logging
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -71,13 +72,15 @@ class Encoder:
         self.library = build(SOURCE, constants | ({"BF16": 1} if bf16 else {}))
         self.library.gradient_size.restype = self.library.scratch_bytes.restype = ctypes.c_long
 
-    def __call__(self, parts: EncoderParts, rows_BFT: Tensor | None, place_BPD: Tensor, masks: Tensor | None) -> Tensor:
-        """Pooled tokens (B, F, A, D), before the pool's value projection.
+    def __call__(self, parts: EncoderParts, rows_BFT: Tensor | None, place_BPD: Tensor) -> Tensor:
+        """One vector per window and variable, (B, F, D), as the pool gives it.
 
         With patches, `rows_BFT` are the windows and `place_BPD` is added to the tokens of each variable; without, it
-        is the tokens, and F = 1. `masks` (blocks, 2, F * B, D) multiply the branches of attention and feed-forward.
+        is the tokens, and F = 1.
         """
-        return _Fused.apply(self, rows_BFT, place_BPD, masks, *parts.parameters())
+        masks = parts.dropout(self.sizes.VARIABLES * place_BPD.shape[0])
+        pooled_BFAD = _Fused.apply(self, rows_BFT, place_BPD.float(), masks, *parts.parameters())
+        return parts.pool.value(pooled_BFAD.flatten(2))
 
     def arguments(
         self, rows: Tensor | None, place: Tensor, masks: Tensor | None, weights: Sequence[Tensor]
@@ -88,19 +91,12 @@ class Encoder:
         scratch = torch.empty(self.library.scratch_bytes(*sizes), dtype=torch.uint8)
         return [*map(Address, (rows, place, masks)), addresses, *sizes, Address(scratch)]
 
-    def gradients(self, flat: Tensor) -> list[Tensor]:
-        """The parameters' gradients in their order and shapes."""
+    def gradients(self, flat: Tensor, weights: Sequence[Tensor]) -> list[Tensor]:
+        """Of each weight, in its shape; the library has those of the pool's scores and places turned and padded."""
         s = self.sizes
-        bias, square = (s.WIDTH,), (s.WIDTH, s.WIDTH)
-        block = [
-            *(bias, bias, (3 * s.WIDTH, s.WIDTH), (3 * s.WIDTH,), square, bias),
-            *((square, bias) if s.GATED else ()),
-            *(bias, bias, (s.HIDDEN, s.WIDTH), (s.HIDDEN,), (s.WIDTH, s.HIDDEN), bias),
-        ]
-        patches = [(s.VARIABLES, s.PATCH, s.WIDTH), (s.VARIABLES, 1, s.WIDTH)] if s.PATCH else []
         lanes = -(-s.TOKENS // VECTOR) * VECTOR
-        shapes = [*patches, *block * s.BLOCKS, bias, bias, (s.HEADS, s.WIDTH), (s.HEADS, lanes)]
-        pieces = flat.split([torch.Size(shape).numel() for shape in shapes])
+        shapes = [*(weight.shape for weight in weights[:-2]), (s.HEADS, s.WIDTH), (s.HEADS, lanes)]
+        pieces = flat.split([math.prod(shape) for shape in shapes])
         *found, score_AD, place_AP = [piece.view(shape) for piece, shape in zip(pieces, shapes, strict=True)]
         return [*found, score_AD.T, place_AP[:, : s.TOKENS].T]
 
@@ -136,7 +132,9 @@ class EncoderParts(NamedTuple):
         return [*found, self.norm.weight, self.norm.bias, self.pool.score_DA, self.pool.place_LA]
 
     def dropout(self, n: int) -> Tensor | None:
-        """Masks (blocks, 2, N, D), drawn as the blocks draw them; None where nothing is dropped."""
+        """Masks (blocks, 2, N, D) of the branches of attention and feed-forward, drawn as the blocks draw them; None
+        where nothing is dropped.
+        """
         masks = [block.dropout.mask(self.norm.weight, n) for block in self.blocks for _ in range(2)]
         kept = [mask for mask in masks if mask is not None]
         return torch.stack(kept).view(len(self.blocks), 2, n, -1) if kept else None
@@ -184,7 +182,7 @@ class _Fused(torch.autograd.Function):
         flat, place_gradient_BPD = place_BPD.new_empty(encoder.library.gradient_size()), torch.empty_like(place_BPD)
         results = map(Address, (gradient_BFAD, flat, place_gradient_BPD))
         encoder.library.backward(*encoder.arguments(rows_BFT, place_BPD, masks, weights), *results)
-        return None, None, place_gradient_BPD, None, *encoder.gradients(flat)
+        return None, None, place_gradient_BPD, None, *encoder.gradients(flat, weights)
 
 
 def _sequences(sizes: Sizes) -> int:
