@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from tests.faults.killing import end_of
+from tests.model.test_fused import needs_compiler
 from tests.training.tiny_rank import make_trainer as tiny_trainer
 
 from nqcast.stopping import RunEndedError
@@ -89,6 +90,15 @@ def test_two_processes_end_as_one_does(launched: Launch, tmp_path: Path) -> None
     losses = [json.loads((tmp_path / name / "metrics.jsonl").read_text().splitlines()[-1])["val_loss"]
               for name in ("ddp", "four")]  # fmt: skip
     assert losses[0] == pytest.approx(losses[1], rel=1e-2)
+
+
+@pytest.mark.slow
+@needs_compiler
+def test_two_processes_end_as_one_does_by_fused_kernels(launched: Launch, tmp_path: Path) -> None:
+    """Bit by bit: the real model, dropout and a short last group included."""
+    case = {"name": "fused", "fused": True, "train": {}}
+    launched(case)
+    assert ends(tmp_path / "fused") == alone(tmp_path / "alone", case)
 
 
 @pytest.mark.slow

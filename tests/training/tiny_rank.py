@@ -9,10 +9,12 @@ import signal
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 from tests.training.conftest import TinyLoader, TinyModel
 
+from nqcast.model import MIGT_TVDT, ModelConfig
 from nqcast.stopping import finishing
 from nqcast.training import TrainConfig, Trainer
 from nqcast.training.distributed import OverlappedRanks, joined_ranks
@@ -41,13 +43,29 @@ def trouble(kind: str | None, folder: Path, batch: dict) -> dict:
     return batch
 
 
+class FusedModel(torch.nn.Module):
+    """The real model, of the least size that fused kernels take, on the tiny task."""
+
+    def __init__(self, dropout: float) -> None:
+        super().__init__()
+        sizes = {"n_features": 6, "context": 24, "patch_length": 6, "n_horizons": 2, "recent_bars": (1, 3)}
+        self.inner = MIGT_TVDT(ModelConfig(**sizes, dropout=dropout, kernels="fused"))
+        torch.nn.init.ones_(self.inner.token_gain)  # or the tokens learn nothing at first
+
+    def forward(self, features: torch.Tensor, *inputs: torch.Tensor | None) -> dict[str, Any]:
+        mask, clock, scale = (*inputs, None, None, None)[:3]
+        return self.inner(features.repeat(1, 8, 1), mask, clock, scale)
+
+
 def make_trainer(case: dict, directory: Path, team: object = None, poison: object = None) -> Trainer:
     """The trainer of a case; equal weights and data in every process."""
     torch.manual_seed(11)
     config = TrainConfig(**case["train"])
     loaders = TinyLoader(140, 16, config.seed, poison), TinyLoader(70, 16, None)
     device = getattr(team, "device", "cpu")
-    return Trainer(TinyModel(case.get("dropout", 0.2)), config, *loaders, directory, device, None, team)
+    dropout = case.get("dropout", 0.2)
+    model = FusedModel(dropout) if case.get("fused") else TinyModel(dropout)
+    return Trainer(model, config, *loaders, directory, device, None, team)
 
 
 def main() -> int:
