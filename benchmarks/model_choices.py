@@ -1,5 +1,5 @@
 """What the model's choices for a CPU are worth: attention by plain products, tanh GELU, compiled blocks, fused kernels,
-bf16; and the memory and time that checkpointed activations save and cost, by context length.
+bf16; what fused kernels are worth at other sizes; memory and time that checkpointed activations save and cost.
 
 `python -m benchmarks.model_choices`. The first row is the laptop model on torch's operations alone; every other one
 changes what it says.
@@ -30,6 +30,13 @@ CHOICES: dict[str, dict[str, Any]] = {
     "bf16, fused attention kernel": {"precision": "bf16", "model": {"attention": "sdpa"}},
     "compiled blocks": {"compile": "default"},
 }
+SIZES: dict[str, dict[str, Any]] = {
+    "patch 6": {"patch_length": 6},
+    "patch 4": {"patch_length": 4},
+    "patch 2": {"patch_length": 2},
+    "d_model 64": {"d_model": 64, "d_ff": 128},
+    "d_model 128": {"d_model": 128, "d_ff": 256, "n_heads": 4},
+}
 
 
 def run_case(
@@ -59,6 +66,7 @@ def measure() -> Iterator[Row]:
         found = in_own_process("benchmarks.model_choices", {"model": {}, **case})
         faster = first["seconds"] / found["seconds"]
         yield Row(name, BATCH / found["seconds"], "windows/s", faster, "of the first row", found["peak_mb"])
+    yield from _other_sizes()
     for context in (288, 576) if quick() else (288, 576, 1152):
         model = {"context": context, "patch_length": 2, "n_time_blocks": 4}
         plain, kept = (
@@ -70,6 +78,20 @@ def measure() -> Iterator[Row]:
             kept["peak_mb"] / plain["peak_mb"], "of the memory without", kept["peak_mb"],
             f"{kept['seconds'] / plain['seconds']:.2f} × the time",
         )  # fmt: skip
+
+
+def _other_sizes() -> Iterator[Row]:
+    """Plain and fused kernels, fp32 and bf16, in batches of 32; the ratio is to plain fp32 of the same size."""
+    for name, sizes in list(SIZES.items())[:: 2 if quick() else 1]:
+        plain = None
+        for kernels in ("plain", "fused"):
+            for precision in ("fp32", "bf16"):
+                case = {"model": {**sizes, "kernels": kernels}, "precision": precision, "batch": 32}
+                found = in_own_process("benchmarks.model_choices", case)
+                plain = plain or found["seconds"]
+                faster = plain / found["seconds"]
+                text = f"{name}, {kernels} {precision}"
+                yield Row(text, 32 / found["seconds"], "windows/s", faster, "of plain fp32", found["peak_mb"])
 
 
 if __name__ == "__main__":
