@@ -15,8 +15,8 @@ SESSIONS = 3790  # of some 1,428 one-minute rows, those of overlapping contracts
 
 def make(sessions: int, path: str) -> dict[str, Any]:
     """Draw the bars into a file."""
-    from nqcast.market.simulation_config import SimulationConfig
-    from nqcast.market.simulator import simulate
+    from nqcast.market.simulation.config import SimulationConfig
+    from nqcast.market.simulation.simulator import simulate
 
     raw = simulate(SimulationConfig(sessions=sessions))
     raw.to_parquet(path)

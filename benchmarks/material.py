@@ -11,13 +11,14 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from nqcast.data.config import FEATURES, HORIZONS, LEVELS, LoaderConfig, SplitConfig
+from nqcast.constants import FEATURES, HORIZONS, LEVELS
+from nqcast.data.config import LoaderConfig, SplitConfig
+from nqcast.data.data_module import NQDataModule
 from nqcast.data.features import build_features
-from nqcast.data.module import NQDataModule
 from nqcast.market.config import IngestConfig
 from nqcast.market.ingest import build_bars
-from nqcast.market.simulation_config import SimulationConfig
-from nqcast.market.simulator import simulate
+from nqcast.market.simulation.config import SimulationConfig
+from nqcast.market.simulation.simulator import simulate
 from nqcast.model import MIGT_TVDT
 from nqcast.model.config import ModelConfig
 

@@ -17,7 +17,7 @@ from torch import nn
 
 from nqcast.model import MIGT_TVDT, ModelConfig
 from nqcast.training.compilation import compile_regions
-from nqcast.training.precision import Precision, pick_device
+from nqcast.training.device import Precision, pick_device
 
 BATCH = 128
 PLAIN = "plain kernels: attention by products, tanh GELU, eager, fp32"

@@ -38,7 +38,7 @@ def run_case() -> dict[str, float]:
     from benchmarks.measuring import seconds_per_call
 
     from nqcast.model import MIGT_TVDT, ModelConfig
-    from nqcast.training.precision import pick_device
+    from nqcast.training.device import pick_device
 
     pick_device("cpu")
     model = MIGT_TVDT(ModelConfig(), seed=0).train()

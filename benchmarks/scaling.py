@@ -12,7 +12,7 @@ from benchmarks.measuring import ROOT, Row, main, quick, seconds_per_call
 
 from nqcast.data.features import build_features
 from nqcast.model import MIGT_TVDT, ModelConfig
-from nqcast.training.precision import pick_device
+from nqcast.training.device import pick_device
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt

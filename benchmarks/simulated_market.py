@@ -18,15 +18,16 @@ import matplotlib
 import numpy as np
 import pandas as pd
 
-from nqcast.data.config import HORIZONS, LEVELS, TARGETS, ScaleConfig, SplitConfig
+from nqcast.constants import HORIZONS, LEVELS, TARGETS
+from nqcast.data.config import ScaleConfig, SplitConfig
 from nqcast.data.features import build_features
 from nqcast.data.scale import make_scale
 from nqcast.data.splits import make_splits, positions
 from nqcast.market.config import IngestConfig
 from nqcast.market.ingest import build_bars
-from nqcast.market.law import TrueLaw
-from nqcast.market.simulation_config import SimulationConfig
-from nqcast.market.simulator import simulate
+from nqcast.market.simulation.config import SimulationConfig
+from nqcast.market.simulation.simulator import simulate
+from nqcast.market.simulation.true_quantiles import TrueLaw
 from nqcast.market.vendor import read_bars
 
 matplotlib.use("Agg")

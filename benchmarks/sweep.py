@@ -15,8 +15,8 @@ from kedro.io import Version
 
 from nqcast.datasets import VerifiedParquetDataset
 from nqcast.evaluation.config import EvaluateConfig
-from nqcast.evaluation.predict import load_model, predict_stream
-from nqcast.training.precision import pick_device
+from nqcast.forecast.predictor import load_model, predict_stream
+from nqcast.training.device import pick_device
 
 BATCH = EvaluateConfig().batch_size
 

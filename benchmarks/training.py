@@ -19,7 +19,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from nqcast.model import MIGT_TVDT, ModelConfig
-from nqcast.training.precision import Precision, pick_device
+from nqcast.training.device import Precision, pick_device
 
 VIEWS = (
     "view",

@@ -9,10 +9,10 @@ from benchmarks.ceilings import device
 from benchmarks.material import data_module
 from benchmarks.measuring import Row, main, quick, seconds_per_call
 
-from nqcast.data.config import LEVELS
+from nqcast.constants import LEVELS
 from nqcast.data.loader import WindowLoader
 from nqcast.model import MIGT_TVDT, ModelConfig
-from nqcast.training.precision import Precision, pick_device
+from nqcast.training.device import Precision, pick_device
 from nqcast.training.step import forecast
 from nqcast.training.validation import validation_sums
 

@@ -11,8 +11,8 @@ from benchmarks.material import data_module, windows_of
 from benchmarks.measuring import Row, main, quick, seconds_per_call
 from torch.utils.data import DataLoader, Dataset
 
-from nqcast.data.config import CLOCK, FEATURES, TARGETS
-from nqcast.data.module import NQDataModule
+from nqcast.constants import CLOCK, FEATURES, TARGETS
+from nqcast.data.data_module import NQDataModule
 
 BATCH = 128
 

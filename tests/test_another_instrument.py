@@ -17,8 +17,8 @@ from nqcast.forecast.forecaster import Forecaster
 from nqcast.market.config import IngestConfig
 from nqcast.market.contracts import MONTH_CODES
 from nqcast.market.ingest import build_bars
-from nqcast.market.simulation_config import SimulationConfig
-from nqcast.market.simulator import known_rolls, simulate
+from nqcast.market.simulation.config import SimulationConfig
+from nqcast.market.simulation.simulator import known_rolls, simulate
 from nqcast.parameters import ParameterError, check_parameters
 
 

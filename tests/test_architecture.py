@@ -35,7 +35,7 @@ def test_registering_the_pipelines_loads_neither_torch_nor_mlflow() -> None:
 
 @pytest.mark.parametrize(
     "package",
-    ["market", "data", "model", "training", "evaluation", "experiment", "backtest", "monitoring", "tracking"],
+    ["market", "data", "model", "training", "evaluation", "experiments", "backtest", "monitoring", "tracking"],
 )
 def test_configurations_are_cheap_to_import(package: str) -> None:
     done = run_python(

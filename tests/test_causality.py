@@ -15,11 +15,11 @@ from nqcast.data.config import ScaleConfig
 from nqcast.data.features import build_features
 from nqcast.data.windows import WindowTable
 from nqcast.evaluation.config import EvaluateConfig
-from nqcast.evaluation.predict import predict
+from nqcast.forecast.predictor import predict
 from nqcast.market.config import IngestConfig
 from nqcast.market.ingest import build_bars
-from nqcast.market.simulation_config import SimulationConfig
-from nqcast.market.simulator import simulate
+from nqcast.market.simulation.config import SimulationConfig
+from nqcast.market.simulation.simulator import simulate
 
 BATCH = EvaluateConfig(device="cpu", batch_size=64)
 

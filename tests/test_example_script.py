@@ -12,8 +12,8 @@ import torch
 from nqcast.data.features import build_features
 from nqcast.market.config import IngestConfig
 from nqcast.market.ingest import build_bars
-from nqcast.market.simulation_config import SimulationConfig
-from nqcast.market.simulator import simulate
+from nqcast.market.simulation.config import SimulationConfig
+from nqcast.market.simulation.simulator import simulate
 
 
 @pytest.fixture(scope="module")

@@ -11,9 +11,9 @@ import pandas as pd
 import pytest
 from tests.kedro_command import kedro, newest, output_of
 
-from nqcast.hooks import AlarmHook
-from nqcast.market.simulation_config import SimulationConfig
-from nqcast.market.simulator import simulate
+from nqcast.hooks.summary import AlarmHook
+from nqcast.market.simulation.config import SimulationConfig
+from nqcast.market.simulation.simulator import simulate
 from nqcast.stopping import RunAlarmed
 
 SESSIONS = 90

@@ -10,8 +10,8 @@ from kedro.config import OmegaConfigLoader
 from tests.kedro_command import PROJECT
 
 from nqcast import settings
-from nqcast.experiment.config import TuneConfig
-from nqcast.experiment.search_space import with_fields
+from nqcast.experiments.config import TuneConfig
+from nqcast.experiments.search_space import with_fields
 from nqcast.model import MIGT_TVDT, ModelConfig
 from nqcast.parameters import ParameterError, check_parameters, with_defaults
 from nqcast.pipeline_registry import register_pipelines

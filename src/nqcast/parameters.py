@@ -10,10 +10,11 @@ from typing import Any, Union, get_args, get_origin
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from nqcast.backtest.config import BacktestConfig
-from nqcast.data.config import LEVELS, FeaturesConfig, ScaleConfig, SplitConfig
+from nqcast.constants import LEVELS
+from nqcast.data.config import FeaturesConfig, ScaleConfig, SplitConfig
 from nqcast.evaluation.config import EvaluateConfig
-from nqcast.experiment.config import AblationConfig, TuneConfig, WalkForwardConfig
-from nqcast.experiment.search_space import check_space
+from nqcast.experiments.config import AblationConfig, TuneConfig, WalkForwardConfig
+from nqcast.experiments.search_space import check_space
 from nqcast.forecast.config import ForecastConfig
 from nqcast.market.config import IngestConfig
 from nqcast.model.config import ModelConfig

@@ -3,11 +3,11 @@
 from omegaconf.resolvers import oc
 
 from nqcast.config_guard import GuardedConfigLoader
-from nqcast.hooks import AlarmHook, ParameterHook, SummaryHook
+from nqcast.hooks.progress import ProgressHook
+from nqcast.hooks.signals import SignalHook
+from nqcast.hooks.storage import StorageHook
+from nqcast.hooks.summary import AlarmHook, ParameterHook, SummaryHook
 from nqcast.parameters import with_defaults
-from nqcast.progress_hook import ProgressHook
-from nqcast.signal_hook import SignalHook
-from nqcast.storage_hook import StorageHook
 from nqcast.tracking.hook import TrackingHook
 
 # Our own hook tracks runs: kedro-mlflow stops every command while the store is down.

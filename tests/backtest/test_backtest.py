@@ -11,12 +11,12 @@ from tests.backtest.conftest import BARS, TICK, bars_of, features_of, forecasts_
 
 from nqcast.backtest import ledger
 from nqcast.backtest.config import BacktestConfig
-from nqcast.backtest.figure import draw_equity
 from nqcast.backtest.ledger import Book, held, netted, trade_profit
 from nqcast.backtest.run import backtest
 from nqcast.backtest.timeline import Timeline
 from nqcast.backtest.trades import Trades, all_trades, exposure, without_overlap
 from nqcast.evaluation.config import EvaluateConfig
+from nqcast.report.figures.backtest import draw_equity
 
 EVALUATE = EvaluateConfig(bootstrap_replications=100)
 FREE = {"commission_ticks": 0.0, "slippage_ticks": 0.0}

@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from nqcast.constants import HORIZONS
 from nqcast.data.announcements import announcements, announcements_ahead
-from nqcast.data.config import HORIZONS, ScaleConfig
+from nqcast.data.config import ScaleConfig
 from nqcast.data.scale import SeasonalHAR, scale_from_state
 from nqcast.data.splits import SplitConfig, make_splits, positions
 

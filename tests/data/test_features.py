@@ -2,7 +2,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from nqcast.data.config import CLOCK, FEATURES, FeaturesConfig
+from nqcast.constants import CLOCK, FEATURES
+from nqcast.data.config import FeaturesConfig
 from nqcast.data.features import build_features, check_features, garman_klass
 
 _LATE = 40  # rows from which the literal formulas hold (all windows but the 72-bar one are full)

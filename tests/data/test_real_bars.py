@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from nqcast.data.config import LEVELS, TARGETS, ScaleConfig, SplitConfig
+from nqcast.constants import LEVELS, TARGETS
+from nqcast.data.config import ScaleConfig, SplitConfig
 from nqcast.data.features import build_features
 from nqcast.data.scale import SeasonalHAR
 from nqcast.data.splits import make_splits, positions

@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from nqcast.data.config import HORIZONS, LEVELS, TARGETS, ScaleConfig
+from nqcast.constants import HORIZONS, LEVELS, TARGETS
+from nqcast.data.config import ScaleConfig
 from nqcast.data.features import build_features
 from nqcast.data.scale import ConstantScale, SeasonalHAR, make_scale, scale_from_state
 from nqcast.data.splits import SplitConfig, anchor_mask

@@ -5,7 +5,8 @@ import pandas as pd
 import pytest
 from pydantic import ValidationError
 
-from nqcast.data.config import HORIZON_BARS, TARGETS, SplitConfig
+from nqcast.constants import HORIZON_BARS, TARGETS
+from nqcast.data.config import SplitConfig
 from nqcast.data.splits import check_no_overlap, label_end, make_splits, positions
 
 _SMALL = {"context": 288, "embargo_bars": 288, "warmup_bars": 300}

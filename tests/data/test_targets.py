@@ -1,7 +1,7 @@
 import numpy as np
 import pandas as pd
 
-from nqcast.data.config import HORIZONS, TARGETS
+from nqcast.constants import HORIZONS, TARGETS
 from nqcast.data.targets import add_targets, realized_volatility
 
 

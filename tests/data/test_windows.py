@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 import torch
 
-from nqcast.data.config import CLOCK, FEATURES, TARGETS
+from nqcast.constants import CLOCK, FEATURES, TARGETS
 from nqcast.data.features import build_features
 from nqcast.data.loader import WindowLoader
 from nqcast.data.windows import WindowTable

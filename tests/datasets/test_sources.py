@@ -64,8 +64,8 @@ def test_a_source_cannot_be_written(kind: type) -> None:
 
 
 def test_the_simulated_market_is_the_simulation_of_its_settings() -> None:
-    simulator = pytest.importorskip("nqcast.market.simulator")
-    from nqcast.market.simulation_config import SimulationConfig
+    simulator = pytest.importorskip("nqcast.market.simulation.simulator")
+    from nqcast.market.simulation.config import SimulationConfig
 
     short = {"start": "2020-01-06", "end": "2020-01-10"}
     short = {key: value for key, value in short.items() if key in SimulationConfig.model_fields}
@@ -75,7 +75,7 @@ def test_the_simulated_market_is_the_simulation_of_its_settings() -> None:
 
 
 def test_an_unknown_setting_of_the_simulation_is_named() -> None:
-    pytest.importorskip("nqcast.market.simulator")
+    pytest.importorskip("nqcast.market.simulation.simulator")
     with pytest.raises(DatasetError, match="sede"):
         SimulatedMarketDataset(config={"sede": 1}).load()
 

@@ -34,7 +34,7 @@ _FORECAST = "tests/test_forecast_run.py::test_the_pipeline_writes_table_picture_
 _FOLDS = "tests/test_experiment_runs.py::test_all_folds_join_into_one_scored_record"
 _ABLATION = "tests/test_experiment_runs.py::test_ablations_end_in_a_table_with_an_interval_for_every_variant"
 _TUNE = "tests/test_tuning_run.py::test_the_same_command_goes_on_and_a_cut_trial_is_replaced"
-_PROOF = "tests/experiment/test_leak_proof.py::test_the_simulated_market_is_proved_in_every_half"
+_PROOF = "tests/experiments/test_leak_proof.py::test_the_simulated_market_is_proved_in_every_half"
 _RESUME = "tests/faults/test_killing.py::test_twenty_killed_runs_go_on_to_twenty_bit_equal_ends"
 _CHAMPION = "tests/tracking/test_registry.py::test_a_served_model_answers_a_request_with_the_forecast_of_the_checkpoint"
 _HERE = "tests/docs/test_walked_pages.py::test_the_tutorial_ends_in_a_report_a_forecast_and_a_tracked_run"
@@ -92,7 +92,7 @@ RUN_ELSEWHERE: dict[str, str] = {
     ),
     "kedro run --pipeline evaluate --params evaluate.explain_anchors=2000": _SCORING,
     "kedro run --pipeline evaluate --params evaluate.explain_anchors=0": (
-        f"{_SCORING} tests/evaluation/test_explain.py::test_looking_can_be_switched_off"
+        f"{_SCORING} tests/forecast/test_explain.py::test_looking_can_be_switched_off"
     ),
     "kedro run --pipeline backtest": _BACKTEST,
     "kedro run --pipeline backtest --env nq --params bars=FILE": _BACKTEST,
@@ -150,7 +150,7 @@ PYTHON_ELSEWHERE = {
     "docs/add_a_feature.md": (
         "tests/docs/test_extending.py::test_the_feature_of_the_page_passes_the_questions_that_all_features_are_asked"
     ),
-    "docs/explain.md": "tests/evaluation/test_explain.py::test_a_checkpoint_is_explained_at_a_bounded_sample",
+    "docs/explain.md": "tests/forecast/test_explain.py::test_a_checkpoint_is_explained_at_a_bounded_sample",
     "docs/add_a_baseline.md": "tests/docs/test_extending.py::test_the_baseline_of_the_page_can_be_asked_for_by_name",
     "notebooks/README.md": "tests/test_tools.py::test_a_kernel_of_kedro_jupyter_has_the_catalog_ready",
 }

@@ -13,7 +13,7 @@ import pytest
 from tests.docs.code_blocks import blocks_of
 from tests.kedro_command import PROJECT
 
-from nqcast.data.config import FEATURES
+from nqcast.constants import FEATURES
 from nqcast.model.config import ModelConfig
 
 
@@ -39,12 +39,13 @@ def run(copy: Path, *arguments: str) -> str:
 
 def apply(copy: Path, diff: str) -> None:
     """Change the file that the diff names; what it takes away must stand there once."""
-    header, _, body = diff.partition("\n@@\n")
+    header, *changes = diff.split("\n@@\n")
     file = copy / re.findall(r"^\+\+\+ b/(\S+)", header, re.MULTILINE)[0]
-    old, new = ("\n".join(line[1:] for line in body.splitlines() if line[0] in f" {sign}") for sign in "-+")
-    text = file.read_text()
-    assert text.count(old) == 1, f"{file.name} has {text.count(old)} places like this:\n{old}"
-    file.write_text(text.replace(old, new))
+    for change in changes:
+        old, new = ("\n".join(line[1:] for line in change.splitlines() if line[0] in f" {sign}") for sign in "-+")
+        text = file.read_text()
+        assert text.count(old) == 1, f"{file.name} has {text.count(old)} places like this:\n{old}"
+        file.write_text(text.replace(old, new))
 
 
 @pytest.mark.slow
@@ -58,7 +59,7 @@ def test_the_feature_of_the_page_passes_the_questions_that_all_features_are_aske
         file.write(f"\n\n{own}\n")
     passed = run(copy, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/data/test_features.py")
     assert "failed" not in passed
-    told = run(copy, "-c", "import nqcast.data.config as c; from nqcast.model.config import ModelConfig;"
+    told = run(copy, "-c", "import nqcast.constants as c; from nqcast.model.config import ModelConfig;"
                "print(c.FEATURES[-1], len(c.FEATURES) == ModelConfig().n_features)")  # fmt: skip
     assert told.split() == ["close_location", "True"]
 
@@ -69,7 +70,7 @@ def test_the_baseline_of_the_page_can_be_asked_for_by_name(copy: Path) -> None:
     (code,), (diff,) = ([b.text for b in blocks if b.language == language] for language in ("python", "diff"))
     apply(copy, diff)
     (copy / "src" / "nqcast" / "evaluation" / "baselines" / "last_hour.py").write_text(f"{code}\n")
-    chosen = ("-k", "every_file_is_a_baseline or profiles or sees_nothing_after")
+    chosen = ("-k", "every_baseline_of_the_dict or profiles or sees_nothing_after")
     passed = run(copy, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/evaluation/test_baselines.py", *chosen)
     assert "failed" not in passed
     told = run(copy, "-c", "from nqcast.evaluation.config import EvaluateConfig as C;"

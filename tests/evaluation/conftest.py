@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from nqcast.data.config import FEATURES, HORIZONS
+from nqcast.constants import FEATURES, HORIZONS
 
 Market = Callable[..., pd.DataFrame]
 

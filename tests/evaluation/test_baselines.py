@@ -13,8 +13,8 @@ import pytest
 from nqcast.evaluation import metrics
 from nqcast.evaluation.baselines import make_baseline, make_baselines
 from nqcast.evaluation.baselines.base import Baseline
-from nqcast.evaluation.config import EvaluateConfig, baseline_files
-from nqcast.evaluation.forecasts import targets_at
+from nqcast.evaluation.config import BASELINES, EvaluateConfig
+from nqcast.evaluation.frames import targets_at
 from nqcast.evaluation.scores import score_table
 
 Market = Callable[..., pd.DataFrame]
@@ -53,13 +53,13 @@ def test_a_horizon_without_targets_and_an_unknown_baseline_are_errors() -> None:
     with pytest.raises(ValueError, match="expected at least 2 defined targets at horizon 4"):
         make_baseline("constants", LEVELS, HORIZONS).fit(features, np.arange(100))
     for name in ("prophet", "../constants", "os.path"):
-        with pytest.raises(ValueError, match=r"no file baselines/"):
+        with pytest.raises(ValueError, match=r"known are constants, time_of_day"):
             make_baseline(name, LEVELS, HORIZONS)
 
 
-def test_every_file_is_a_baseline_that_can_be_asked_for_by_its_name() -> None:
-    assert set(EvaluateConfig(baselines="full").baseline_names) == set(baseline_files())
-    for name in baseline_files():
+def test_every_baseline_of_the_dict_can_be_asked_for_by_its_name() -> None:
+    assert set(EvaluateConfig(baselines="full").baseline_names) == set(BASELINES)
+    for name in BASELINES:
         assert isinstance(make_baseline(name, LEVELS, HORIZONS), Baseline)
 
 

@@ -1,172 +1,134 @@
-"""Calibration: coverage on exchangeable and on drifting data, order kept, nothing known before its time."""
+"""Checkpoint and calibration go together: the pair is checked, the rows are in order, the bands mean what they say."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import stats
 
+from nqcast.constants import HORIZONS, LEVELS
 from nqcast.evaluation import metrics
-from nqcast.evaluation.calibration import ConformalCalibration, OnlineCalibration, conformal_quantile, in_order
+from nqcast.evaluation.calibration import (
+    CONFORMAL,
+    ONLINE,
+    calibrated_frame,
+    calibrated_quantiles,
+    fit_calibration,
+    quantiles_by_row,
+)
+from nqcast.evaluation.config import EvaluateConfig
+from nqcast.evaluation.conformal import OnlineCalibration
+from nqcast.evaluation.coverage import coverage_band, coverage_check
+from nqcast.evaluation.frames import Forecasts, as_arrays
+from nqcast.evaluation.metrics import level_name
+from nqcast.evaluation.significance import stationary_bootstrap
 
-LEVELS = (0.05, 0.10, 0.25, 0.50, 0.75, 0.90, 0.95)
-HORIZONS = ("15m", "60m")
-MINUTES = (15, 60)
+CONFIG = EvaluateConfig()
 
 
-def world(
-    n: int, width: float, seed: int = 0, drift: float = 0.0
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Stamps, forecasts ``width`` times too wide, outcomes (spread growing by exp(drift) on the way), and scale."""
+def stream(sessions: int, width: float, seed: int) -> Forecasts:
+    """Independent normal outcomes, and forecasts ``width`` times too wide."""
     rng = np.random.default_rng(seed)
-    ts = np.datetime64("2016-01-04") + 5 * np.arange(n).astype("timedelta64[m]")
-    scale = 1e-3 * np.exp(rng.normal(0, 0.5, (n, 2)))
-    targets = scale * np.exp(drift * np.linspace(0, 1, n))[:, None] * rng.normal(size=(n, 2))
-    return ts, width * scale[..., None] * stats.norm.ppf(LEVELS), targets, scale
+    n = 200 * sessions
+    day = np.repeat(np.arange(sessions), 200)
+    ts = pd.Timestamp("2016-01-04", tz="UTC") + pd.to_timedelta(day, unit="D")
+    ts = pd.Series(ts + pd.to_timedelta(5 * np.tile(np.arange(200), sessions), unit="min"))
+    session = pd.Series(pd.Timestamp("2016-01-04") + pd.to_timedelta(day, unit="D"))
+    scale = 1e-3 * np.exp(rng.normal(0, 0.5, (n, 5)))
+    targets = scale * rng.normal(size=(n, 5))
+    targets[::50, 4] = np.nan
+    return Forecasts(ts, session, targets, width * scale[..., None] * stats.norm.ppf(LEVELS), scale)
 
 
-@pytest.mark.parametrize("width", [0.7, 1.0, 1.5])
-def test_conformal_offsets_bring_every_level_to_its_coverage_on_new_data(width: float) -> None:
-    _, quantiles, targets, scale = world(40_000, width)
-    calibration = ConformalCalibration(LEVELS, HORIZONS).fit(quantiles[:20_000], targets[:20_000], scale[:20_000])
-    moved = calibration.apply(quantiles[20_000:], scale[20_000:])
-    coverage = metrics.coverage_by_level(moved, targets[20_000:], LEVELS)
-    assert coverage == pytest.approx(np.tile(LEVELS, (2, 1)), abs=0.012)
-    raw = metrics.coverage_by_level(quantiles[20_000:], targets[20_000:], LEVELS)
-    if width != 1.0:
-        assert np.abs(raw - LEVELS).max() > 0.04
+def frame_of(anchors: Forecasts) -> pd.DataFrame:
+    """The predictions frame of a stream."""
+    rows = pd.DataFrame({"ts": anchors.ts.repeat(5), "session": anchors.session.repeat(5)}).reset_index(drop=True)
+    rows["horizon"] = pd.array(list(HORIZONS) * len(anchors.ts), dtype="string")
+    rows["target"], rows["scale"] = anchors.targets.ravel(), anchors.scale.ravel()
+    names = [level_name(tau) for tau in LEVELS]
+    return rows.assign(**dict(zip(names, anchors.quantiles.reshape(-1, 7).T, strict=True)))
 
 
-def test_symmetric_offsets_cover_with_every_interval_and_leave_the_median_where_it_is() -> None:
-    _, quantiles, targets, scale = world(40_000, 0.7)
-    drifted = targets + 0.3 * scale  # what a period of rising prices does to outcomes
-    fitted = ConformalCalibration(LEVELS, HORIZONS, symmetric=True).fit(quantiles, drifted, scale)
-    moved = fitted.apply(quantiles, scale)
-    for percent in (50, 80, 90):
-        share = metrics.mean_defined(metrics.inside(moved, drifted, LEVELS, percent))
-        assert share == pytest.approx(np.full(2, percent / 100), abs=2e-4)
-    assert (moved[..., 3] == quantiles[..., 3]).all()
-    assert fitted.offset_HQ == pytest.approx(-fitted.offset_HQ[:, ::-1])
-    by_level = ConformalCalibration(LEVELS, HORIZONS).fit(quantiles, drifted, scale)
-    assert by_level.offset_HQ[:, 3] == pytest.approx([0.3, 0.3], abs=0.02)
+def test_a_calibration_of_validation_mends_the_coverage_of_later_anchors_offline_and_online() -> None:
+    validation, later = stream(40, 1.3, 0), stream(40, 1.3, 1)
+    state = json.loads(json.dumps(fit_calibration(validation, LEVELS, "abc", CONFIG)))
+    rows = calibrated_quantiles(later, state, "abc", LEVELS)
+    assert list(rows) == [CONFORMAL, ONLINE]
+    raw = metrics.coverage_by_level(later.quantiles, later.targets, LEVELS)
+    assert np.abs(raw - LEVELS).max() > 0.04
+    for quantiles, off in zip(rows.values(), (0.02, 0.05), strict=True):
+        assert metrics.coverage_by_level(quantiles, later.targets, LEVELS) == pytest.approx(
+            np.tile(LEVELS, (5, 1)), abs=off
+        )
+    fitted = state["coverage"]
+    assert abs(fitted["model"]["15m"]["q05"] - 0.05) > 0.02
+    assert abs(fitted["model_conformal"]["15m"]["q05"] - 0.05) < 0.001
+    assert state["anchors"]["count"] == 8000
 
 
-def test_a_level_without_its_pair_is_moved_by_level() -> None:
-    _, quantiles, targets, scale = world(2_000, 1.4)
-    chosen, levels = [0, 1, 3, 6], (0.05, 0.10, 0.50, 0.95)
-    both = [
-        ConformalCalibration(levels, HORIZONS, symmetric=s).fit(quantiles[..., chosen], targets, scale).offset_HQ
-        for s in (True, False)
-    ]
-    assert (both[0][:, 1] == both[1][:, 1]).all()
-    assert (both[0][:, 0] == -both[0][:, 3]).all()
-    assert (both[0][:, 2] == 0).all()
-
-
-@pytest.mark.parametrize("level", [0.1, 0.9])
-def test_the_conformal_quantile_covers_one_more_score_at_least_as_often_as_promised(level: float) -> None:
-    draws = np.random.default_rng(0).normal(size=(20_000, 26))
-    below = np.mean([row[-1] <= conformal_quantile(row[:-1], level) for row in draws])
-    assert below == pytest.approx(np.ceil(26 * level) / 26 if level > 0.5 else np.floor(26 * level) / 26, abs=0.01)
-
-
-def test_calibrated_quantiles_never_cross_and_the_median_is_not_pushed_by_its_neighbours() -> None:
-    crossed = np.random.default_rng(1).normal(size=(500, 2, 7))
-    ordered = in_order(crossed, LEVELS)
-    assert metrics.crossing_rate(ordered) == 0
-    assert (ordered[..., 3] == crossed[..., 3]).all()
-    rising = np.sort(crossed, axis=-1)
-    assert (in_order(rising, LEVELS) == rising).all()
-
-
-def test_a_calibration_survives_json_and_refuses_another_checkpoint() -> None:
-    _, quantiles, targets, scale = world(500, 1.3)
-    fitted = ConformalCalibration(LEVELS, HORIZONS, "abc").fit(quantiles, targets, scale)
-    state = json.loads(json.dumps(fitted.state()))
-    back = ConformalCalibration.from_state(state, "abc")
-    assert (back.apply(quantiles, scale) == fitted.apply(quantiles, scale)).all()
-    with pytest.raises(ValueError, match="expected a conformal calibration of checkpoint 'other'"):
-        ConformalCalibration.from_state(state, "other")
-
-
-def test_too_few_outcomes_are_refused() -> None:
-    _, quantiles, targets, scale = world(500, 1.0)
-    targets[15:, 1] = np.nan
-    with pytest.raises(ValueError, match="at least 20 outcomes at 60m"):
-        ConformalCalibration(LEVELS, HORIZONS).fit(quantiles, targets, scale)
-
-
-def test_online_offsets_follow_a_drift_that_offline_ones_miss() -> None:
-    ts, quantiles, targets, scale = world(20_000, 1.0, drift=1.0)
-    targets[::7, 0] = np.nan
-    offline = ConformalCalibration(LEVELS, HORIZONS).fit(quantiles[:4000], targets[:4000], scale[:4000])
-    late = slice(10_000, None)
-    missed = metrics.coverage_by_level(offline.apply(quantiles, scale)[late], targets[late], LEVELS)
-    followed = metrics.coverage_by_level(
-        OnlineCalibration(LEVELS, MINUTES, rate=0.1).run(ts, quantiles, targets, scale)[late], targets[late], LEVELS
+def test_the_online_row_goes_on_where_the_validation_stretch_left_it() -> None:
+    whole = stream(40, 1.5, 0)
+    first, second = (dataclasses.replace(whole, **part(whole, cut)) for cut in (slice(0, 4000), slice(4000, None)))
+    state = fit_calibration(first, LEVELS, "abc", CONFIG)
+    issued = calibrated_quantiles(second, state, "abc", LEVELS)[ONLINE]
+    stamps = whole.ts.dt.tz_convert(None).to_numpy()
+    at_once = OnlineCalibration(LEVELS, tuple(HORIZONS.values()), CONFIG.online_rate).run(
+        stamps, whole.quantiles, whole.targets, whole.scale
     )
-    assert np.abs(missed - LEVELS).max() > 0.06
-    assert np.abs(followed - LEVELS).max() < 0.025
+    # one piece also learns from the last horizon of the first part
+    assert issued == pytest.approx(at_once[4000:], abs=6e-5)
+    assert np.abs(issued - second.quantiles).max() > 2e-4
 
 
-def test_online_calibration_costs_a_right_forecast_almost_nothing() -> None:
-    ts, quantiles, targets, scale = world(20_000, 1.0, seed=2)
-    issued = OnlineCalibration(LEVELS, MINUTES).run(ts, quantiles, targets, scale)
-    raw, moved = (metrics.mean_pinball(q, targets, LEVELS) for q in (quantiles, issued))
-    assert moved == pytest.approx(raw, rel=2e-3)
+def part(anchors: Forecasts, cut: slice) -> dict[str, object]:
+    return {field.name: getattr(anchors, field.name)[cut] for field in dataclasses.fields(anchors)}
 
 
-def test_an_outcome_counts_only_once_its_horizon_has_passed() -> None:
-    ts, quantiles, targets, scale = world(200, 1.0)
-    before = OnlineCalibration(LEVELS, MINUTES).run(ts, quantiles, targets, scale)
-    changed = targets.copy()
-    changed[100] += 1.0
-    after = OnlineCalibration(LEVELS, MINUTES).run(ts, quantiles, changed, scale)
-    for h, bars in enumerate((3, 12)):
-        assert (after[: 100 + bars, h] == before[: 100 + bars, h]).all()
-        assert (after[100 + bars, h] != before[100 + bars, h]).any()
+def test_a_pair_that_does_not_belong_together_is_refused() -> None:
+    state = fit_calibration(stream(10, 1.0, 0), LEVELS, "abc", CONFIG)
+    with pytest.raises(ValueError, match=r"checkpoint 'def'.*'abc'"):
+        calibrated_quantiles(stream(10, 1.0, 1), state, "def", LEVELS)
+    with pytest.raises(ValueError, match="expected a calibration of levels"):
+        calibrated_quantiles(stream(10, 1.0, 1), {**state, "levels": [0.1, 0.5, 0.9]}, "abc", LEVELS)
 
 
-def test_online_offsets_go_on_from_one_stretch_to_the_next_and_time_must_rise() -> None:
-    ts, quantiles, targets, scale = world(400, 1.4)
-    online = OnlineCalibration(LEVELS, MINUTES)
-    online.run(ts[:200], quantiles[:200], targets[:200], scale[:200])
-    narrowed = online.offset_HQ.copy()
-    assert (narrowed[:, -1] < 0).all()
-    online.run(ts[200:], quantiles[200:], targets[200:], scale[200:])
-    assert (online.offset_HQ[:, -1] < narrowed[:, -1]).all()
-    with pytest.raises(ValueError, match="in time order"):
-        online.run(ts[::-1], quantiles, targets, scale)
+def test_the_calibrated_frame_holds_the_same_anchors_whatever_the_order_of_the_rows() -> None:
+    validation, later = stream(10, 1.2, 0), stream(10, 1.2, 1)
+    state = fit_calibration(validation, LEVELS, "abc", CONFIG)
+    expected = calibrated_quantiles(later, state, "abc", LEVELS)
+    shuffled = frame_of(later).sample(frac=1.0, random_state=0)
+    frame = calibrated_frame(shuffled, state, "abc", LEVELS)
+    for row, quantiles in quantiles_by_row(frame, LEVELS).items():
+        assert (quantiles == expected[row]).all()
+    again = as_arrays(frame[frame["forecast"] == ONLINE], LEVELS, tuple(HORIZONS))
+    assert (again.scale == later.scale).all()
+    assert (again.ts.to_numpy() == later.ts.to_numpy()).all()
 
 
-def anchor_by_anchor(
-    online: OnlineCalibration, ts: np.ndarray, q: np.ndarray, y: np.ndarray, s: np.ndarray
-) -> np.ndarray:
-    """The online calibration as its definition reads, one outcome after the other."""
-    issued, tau = np.empty_like(q), np.asarray(online.levels)
-    for h, minutes in enumerate(online.minutes):
-        done, step = 0, online.rate * 5 / minutes
-        for t in range(len(ts)):
-            while done < t and ts[done] + np.timedelta64(minutes, "m") <= ts[t]:
-                if np.isfinite(y[done, h]):
-                    online.offset_HQ[h] += step * (tau - (y[done, h] <= issued[done, h]))
-                done += 1
-            issued[t, h] = in_order(q[t, h] + online.offset_HQ[h] * s[t, h], online.levels)
-    return issued
+def test_bands_hold_a_calibrated_forecast_as_often_as_they_say() -> None:
+    inside = []
+    for seed in range(30):
+        anchors = stream(40, 1.0, seed)
+        resamples = stationary_bootstrap(40, 5.0, 200, np.random.default_rng(seed))
+        low, high = coverage_band(anchors, LEVELS, resamples)
+        error = metrics.coverage_by_level(anchors.quantiles, anchors.targets, LEVELS) - LEVELS
+        inside.append((error >= low) & (error <= high))
+    assert np.mean(inside) == pytest.approx(0.93, abs=0.05)
 
 
-def test_online_offsets_by_blocks_are_those_of_outcome_after_outcome_to_the_bit() -> None:
-    rng = np.random.default_rng(3)
-    ts = np.datetime64("2016-01-04", "ns") + np.cumsum(rng.choice([5, 5, 5, 10, 400], size=700)).astype(
-        "timedelta64[m]"
+def test_the_check_names_the_levels_that_leave_the_widened_band_and_no_others() -> None:
+    anchors = stream(100, 1.0, 3)
+    resamples = stationary_bootstrap(100, 5.0, 200, np.random.default_rng(0))
+    moved = anchors.quantiles.copy()
+    moved[:, 1, 6] *= 1.5
+    check = coverage_check(
+        dataclasses.replace(anchors, quantiles=moved), anchors.quantiles, LEVELS, tuple(HORIZONS), resamples
     )
-    scale = np.exp(rng.normal(size=(700, 2)))
-    quantiles = scale[..., None] * np.array([-1.2, 0.0, 1.2])
-    targets = np.where(rng.random((700, 2)) < 0.1, np.nan, scale * rng.normal(size=(700, 2)))
-    runs = [OnlineCalibration((0.1, 0.5, 0.9), (15, 240), rate=0.1) for _ in range(2)]
-    expected = anchor_by_anchor(runs[0], ts, quantiles, targets, scale)
-    np.testing.assert_array_equal(runs[1].run(ts, quantiles, targets, scale), expected)
-    np.testing.assert_array_equal(runs[1].offset_HQ, runs[0].offset_HQ)
-    assert np.abs(runs[1].offset_HQ).max() > 0.01
+    assert {h: one["outside"] for h, one in check.items() if one["outside"]} == {"30m": ["q95"]}
+    assert check["30m"]["wis_over_raw"] > 0 == check["15m"]["wis_over_raw"]
+    mean = np.mean([check[h]["error"]["q95"] for h in HORIZONS])
+    assert check["mean"]["error"]["q95"] == pytest.approx(mean)

@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 from sklearn.metrics import mean_pinball_loss
 
-from nqcast.evaluation.forecasts import Forecasts, as_arrays, predictions_frame
+from nqcast.evaluation.frames import Forecasts, as_arrays, predictions_frame
 from nqcast.evaluation.scores import MEAN, add_truth, describe_anchors, render_scores, score_by_group, score_table
 
 LEVELS = (0.05, 0.10, 0.25, 0.50, 0.75, 0.90, 0.95)

@@ -15,9 +15,10 @@ import torch
 from tests.kedro_command import KEDRO, PROJECT, environment, kedro, newest, output_of
 from tests.market.conftest import _make_bars as make_bars
 
-from nqcast.data.config import FEATURES, FeaturesConfig, LoaderConfig, ScaleConfig, SplitConfig
+from nqcast.constants import FEATURES
+from nqcast.data.config import FeaturesConfig, LoaderConfig, ScaleConfig, SplitConfig
+from nqcast.data.data_module import NQDataModule
 from nqcast.data.features import build_features
-from nqcast.data.module import NQDataModule
 from nqcast.data.scale import make_scale
 from nqcast.data.splits import make_splits, positions
 from nqcast.market.config import IngestConfig

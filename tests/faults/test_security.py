@@ -16,7 +16,7 @@ from tests.kedro_command import PROJECT, environment, kedro, output_of
 from nqcast.config_guard import AliasBombError, GuardedConfigLoader, written_out
 from nqcast.datasets.checkpoint import CheckpointDataset
 from nqcast.datasets.documents import VerifiedJSONDataset
-from nqcast.storage_hook import StorageHook
+from nqcast.hooks.storage import StorageHook
 from nqcast.training.checkpoint import CheckpointError, read_checkpoint
 
 CATALOGS = sorted((PROJECT / "conf").rglob("catalog*.yml"))

@@ -18,7 +18,7 @@ from tests.faults.kedro_process import KedroProcess
 from tests.kedro_command import kedro, newest, output_of
 
 from nqcast import stopping
-from nqcast.signal_hook import SignalHook, resume_command
+from nqcast.hooks.signals import SignalHook, resume_command
 
 LONG = ("--pipelines", "train", "--params", "train.epochs=300,train.patience=300")
 
@@ -210,7 +210,7 @@ def test_a_second_interrupt_closes_the_tracked_run_or_leaves_without_it_in_time(
     program = f"""
 import os, signal, sys, time
 from nqcast import stopping
-from nqcast.signal_hook import SignalHook
+from nqcast.hooks.signals import SignalHook
 def close():
     time.sleep({seconds})
     os.write(1, b"closed")

@@ -21,7 +21,7 @@ from tests.faults.killing import train
 from tests.kedro_command import PROJECT
 
 from nqcast.datasets.parquet import VerifiedParquetDataset
-from nqcast.storage import StorageError
+from nqcast.storage.errors import StorageError
 from nqcast.training import checkpoint as checkpoint_module
 from nqcast.training.checkpoint import CheckpointError, read_checkpoint
 from nqcast.training.run_card import (

@@ -6,15 +6,18 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from tests.evaluation.conftest import market
 
 from nqcast.data.config import ScaleConfig, SplitConfig
 from nqcast.data.features import build_features
 from nqcast.data.splits import make_splits, positions
-from nqcast.experiment.leak_proof import drawn_checkpoint
+from nqcast.experiments.leak_proof import drawn_checkpoint
 from nqcast.market.config import IngestConfig
 from nqcast.market.ingest import build_bars
-from nqcast.market.simulation_config import SimulationConfig
-from nqcast.market.simulator import simulate
+from nqcast.market.simulation.config import SimulationConfig
+from nqcast.market.simulation.simulator import simulate
+
+__all__ = ["market"]
 
 
 @pytest.fixture(scope="session")

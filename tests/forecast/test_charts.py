@@ -9,12 +9,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from nqcast.forecast.chart import draw_forecast
 from nqcast.forecast.config import ForecastConfig
 from nqcast.forecast.fan import fan_paths
 from nqcast.forecast.forecaster import Forecaster, Issued
 from nqcast.forecast.page import forecast_figure, forecast_page
 from nqcast.forecast.text import forecast_text
+from nqcast.report.figures.forecast import draw_forecast
 
 
 @pytest.fixture(scope="module")

@@ -13,9 +13,11 @@ import pandas as pd
 import pytest
 import torch
 
-from nqcast.data.config import CLOCK
+from nqcast.constants import CLOCK
 from nqcast.data.windows import WindowTable
-from nqcast.forecast.export import ExportedNetwork, export_network, largest_difference, main, window_inputs
+from nqcast.forecast.export.__main__ import main
+from nqcast.forecast.export.network import ExportedNetwork, window_inputs
+from nqcast.forecast.export.torch_program import export_network, largest_difference
 from nqcast.forecast.forecaster import Forecaster
 
 

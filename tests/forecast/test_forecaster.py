@@ -9,13 +9,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from nqcast.data.config import HORIZONS, LEVELS
-from nqcast.evaluation.calibration import ConformalCalibration
+from nqcast.constants import HORIZONS, LEVELS
 from nqcast.evaluation.config import EvaluateConfig
-from nqcast.evaluation.predict import predict
+from nqcast.evaluation.conformal import ConformalCalibration
 from nqcast.forecast.config import ForecastConfig
 from nqcast.forecast.forecaster import Forecaster
 from nqcast.forecast.freshness import ForecastRefusedError
+from nqcast.forecast.predictor import predict
 from nqcast.market.config import IngestConfig
 
 Checkpoint = dict[str, Any]

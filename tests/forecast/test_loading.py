@@ -13,10 +13,10 @@ import pytest
 from kedro.io import DatasetError, Version
 
 import nqcast
-from nqcast.data.config import HORIZONS, LEVELS
+from nqcast.constants import HORIZONS, LEVELS
 from nqcast.datasets.checkpoint import CheckpointDataset
 from nqcast.datasets.documents import VerifiedJSONDataset
-from nqcast.evaluation.calibration import ConformalCalibration
+from nqcast.evaluation.conformal import ConformalCalibration
 
 
 @pytest.fixture

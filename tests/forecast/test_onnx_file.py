@@ -12,11 +12,12 @@ import pandas as pd
 import pytest
 import torch
 
-from nqcast.data.config import CLOCK, FEATURES, HORIZONS, LEVELS
+from nqcast.constants import CLOCK, FEATURES, HORIZONS, LEVELS
 from nqcast.data.windows import WindowTable
-from nqcast.forecast.export import ExportedNetwork, main, window_inputs
+from nqcast.forecast.export.__main__ import main
+from nqcast.forecast.export.network import ExportedNetwork, window_inputs
+from nqcast.forecast.export.onnx_file import export_onnx, onnx_difference
 from nqcast.forecast.forecaster import Forecaster
-from nqcast.forecast.onnx_file import export_onnx, onnx_difference
 
 pytestmark = pytest.mark.slow  # the export takes ten seconds
 

@@ -10,13 +10,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from nqcast.data.config import HORIZONS, LEVELS, TARGETS
-from nqcast.evaluation.calibration import ConformalCalibration
+from nqcast.constants import HORIZONS, LEVELS, TARGETS
 from nqcast.evaluation.config import EvaluateConfig
-from nqcast.evaluation.predict import predict_frame
+from nqcast.evaluation.conformal import ConformalCalibration
 from nqcast.forecast.config import ForecastConfig
 from nqcast.forecast.forecaster import Forecaster
 from nqcast.forecast.freshness import ForecastRefusedError
+from nqcast.forecast.predictor import predict_frame
 from nqcast.forecast.sweep import sweep
 
 Checkpoint = dict[str, Any]
@@ -85,8 +85,8 @@ from nqcast.forecast.forecaster import Forecaster
 from nqcast.forecast.sweep import sweep
 from nqcast.market.config import IngestConfig
 from nqcast.market.ingest import build_bars
-from nqcast.market.simulation_config import SimulationConfig
-from nqcast.market.simulator import simulate
+from nqcast.market.simulation.config import SimulationConfig
+from nqcast.market.simulation.simulator import simulate
 
 features = build_features(build_bars(simulate(SimulationConfig(sessions=60, seed=7)), IngestConfig()).bars)
 checkpoint = random_checkpoint(features, ScaleConfig())

@@ -13,8 +13,8 @@ import pytest
 
 from nqcast.market.config import IngestConfig
 from nqcast.market.ingest import build_bars
-from nqcast.market.simulation_config import SimulationConfig
-from nqcast.market.simulator import known_rolls, simulate
+from nqcast.market.simulation.config import SimulationConfig
+from nqcast.market.simulation.simulator import known_rolls, simulate
 from nqcast.market.vendor import read_bars
 
 CONFIG = IngestConfig()

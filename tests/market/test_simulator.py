@@ -7,8 +7,8 @@ import pytest
 from nqcast.market.calendar import OUTSIDE, assign_sessions, sessions_around, trading_sessions
 from nqcast.market.config import IngestConfig
 from nqcast.market.ingest import build_bars
-from nqcast.market.simulation_config import SimulationConfig
-from nqcast.market.simulator import known_rolls, simulate
+from nqcast.market.simulation.config import SimulationConfig
+from nqcast.market.simulation.simulator import known_rolls, simulate
 
 ROLL_SESSIONS = 60
 """From 2016-01-04 on, these hold the roll of March 2016."""

@@ -10,8 +10,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from nqcast.market import doubts, hygiene
 from nqcast.market.calendar import trading_sessions
+from nqcast.market.checks import rows as hygiene
+from nqcast.market.checks import series as doubts
 from nqcast.market.config import IngestConfig
 from nqcast.market.ingest import build_bars
 from nqcast.market.schema import PRICES

@@ -8,15 +8,16 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 import pytest
-from tests.evaluation.test_predict import checkpoint_of
+from tests.forecast.test_predictor import checkpoint_of
 
-from nqcast.data.config import CLOCK, HORIZONS, SplitConfig
+from nqcast.constants import CLOCK, HORIZONS
+from nqcast.data.config import SplitConfig
 from nqcast.data.fingerprint import fingerprint
-from nqcast.evaluation.calibration import ConformalCalibration
 from nqcast.evaluation.config import EvaluateConfig
+from nqcast.evaluation.conformal import ConformalCalibration
 from nqcast.monitoring.compare import Trained, monitor, newest_anchors
 from nqcast.monitoring.config import MonitorConfig
-from nqcast.monitoring.figure import draw_monitor
+from nqcast.report.figures.monitoring import draw_monitor
 
 BARS = 276  # of a session
 SPLIT = SplitConfig(warmup_bars=2760)

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from scipy.special import rel_entr
 
-from nqcast.data.config import FEATURES
+from nqcast.constants import FEATURES
 from nqcast.monitoring.drift import bin_edges, drift_limits, session_counts, stability_index, stretch_indices
 
 PER_SESSION, TRAIN, GAP, NEW = 12, 160, 20, 10

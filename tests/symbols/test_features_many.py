@@ -16,8 +16,8 @@ from nqcast.data.features import build_features
 from nqcast.datasets import SymbolFilesDataset, VerifiedPartitionsDataset
 from nqcast.market.config import IngestConfig
 from nqcast.market.ingest import build_bars
-from nqcast.market.simulation_config import SimulationConfig
-from nqcast.market.simulator import simulate
+from nqcast.market.simulation.config import SimulationConfig
+from nqcast.market.simulation.simulator import simulate
 from nqcast.market.vendor import read_bars
 from nqcast.pipelines.features_many.nodes import build_symbol_features
 from nqcast.symbols.build import tasks_of

@@ -25,15 +25,16 @@ from tests.forecast.conftest import random_checkpoint
 from tests.tracking.conftest import free_port
 
 import nqcast
-from nqcast.data.config import HORIZONS, LEVELS, ScaleConfig
+from nqcast.constants import HORIZONS, LEVELS
+from nqcast.data.config import ScaleConfig
 from nqcast.data.features import build_features
 from nqcast.datasets.checkpoint import CheckpointDataset
 from nqcast.datasets.documents import VerifiedJSONDataset
-from nqcast.evaluation.calibration import ConformalCalibration
+from nqcast.evaluation.conformal import ConformalCalibration
 from nqcast.market.config import IngestConfig
 from nqcast.market.ingest import build_bars
-from nqcast.market.simulation_config import SimulationConfig
-from nqcast.market.simulator import simulate
+from nqcast.market.simulation.config import SimulationConfig
+from nqcast.market.simulation.simulator import simulate
 from nqcast.tracking import registry
 from nqcast.tracking.store import MlflowStore, destination
 

@@ -206,7 +206,7 @@ def test_two_threads_write_whole_lines(tmp_path: Path) -> None:
 
 
 def test_a_kept_artifact_is_what_it_was_when_it_was_reported(tmp_path: Path) -> None:
-    from nqcast.datasets.verified import replace_file
+    from nqcast.storage.verified import replace_file
 
     spool = Spool.create(tmp_path / "spool", "run")
     report = tmp_path / "report.md"

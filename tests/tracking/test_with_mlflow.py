@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from nqcast.experiment.trial_card import CARD, TrialCard
+from nqcast.experiments.trial_card import CARD, TrialCard
 from nqcast.tracking.replay import main, replay
 
 pytestmark = [

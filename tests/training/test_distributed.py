@@ -15,7 +15,7 @@ from tests.training.tiny_rank import make_trainer as tiny_trainer
 from nqcast.stopping import RunEndedError
 from nqcast.training import TrainConfig
 from nqcast.training.checkpoint import read_checkpoint
-from nqcast.training.launch import launch, processes_here
+from nqcast.training.distributed.launch import launch, processes_here
 
 from .conftest import HORIZONS
 

@@ -13,13 +13,13 @@ from benchmarks.gpu import Case, Loop, market, overflow
 from tests.training.test_distributed import TRAIN
 from tests.training.tiny_rank import make_trainer as tiny_trainer
 
-from nqcast.data.config import HORIZONS, LEVELS
+from nqcast.constants import HORIZONS, LEVELS
 from nqcast.data.loader import WindowLoader
 from nqcast.data.windows import WindowTable
 from nqcast.model import MIGT_TVDT, ModelConfig
 from nqcast.training import TrainConfig, Trainer
 from nqcast.training.checkpoint import read_checkpoint
-from nqcast.training.launch import launch
+from nqcast.training.distributed.launch import launch
 from nqcast.training.validation import validation_sums
 
 pytestmark = pytest.mark.skipif(

@@ -5,8 +5,8 @@ import copy
 import pytest
 import torch
 
+from nqcast.training.device import Precision
 from nqcast.training.loss_functions import CombinedQuantileLoss
-from nqcast.training.precision import Precision
 from nqcast.training.step import Stepper, StepSettings
 
 from .conftest import LEVELS, TinyLoader, TinyModel

@@ -17,10 +17,10 @@ from tests.training.conftest import TinyLoader, TinyModel
 from nqcast.model import MIGT_TVDT, ModelConfig
 from nqcast.stopping import finishing
 from nqcast.training import TrainConfig, Trainer
-from nqcast.training.distributed import OverlappedRanks, joined_ranks
-from nqcast.training.rank_process import run_rank
+from nqcast.training.distributed.process import run_rank
+from nqcast.training.distributed.ranks import OverlappedRanks, joined_ranks
+from nqcast.training.distributed.watchdog import stop_flag, why_ended
 from nqcast.training.run_card import carded
-from nqcast.training.watchdog import stop_flag, why_ended
 
 FIRST_START = os.environ.get("TORCHELASTIC_RESTART_COUNT") == "0"
 

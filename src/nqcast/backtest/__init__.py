@@ -10,7 +10,6 @@ _HOME = {
     "Timeline": "timeline",
     "Trades": "trades",
     "backtest": "run",
-    "draw_equity": "figure",
 }
 __all__ = sorted(_HOME)
 

@@ -19,7 +19,7 @@ from nqcast.backtest.ledger import Book, held, netted, sessions_of, trade_profit
 from nqcast.backtest.text import render
 from nqcast.backtest.timeline import Ints, Timeline
 from nqcast.backtest.trades import Trades, all_trades, exposure, without_overlap
-from nqcast.data.config import BAR_MINUTES, HORIZONS
+from nqcast.constants import BAR_MINUTES, HORIZONS
 from nqcast.evaluation.config import EvaluateConfig
 from nqcast.evaluation.metrics import Floats
 from nqcast.evaluation.significance import stationary_bootstrap

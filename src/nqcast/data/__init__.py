@@ -22,7 +22,7 @@ _HOME = {
     "scale_from_state": "scale",
     "WindowTable": "windows",
     "WindowLoader": "loader",
-    "NQDataModule": "module",
+    "NQDataModule": "data_module",
 }
 __all__ = sorted(_HOME)
 

@@ -13,8 +13,8 @@ from importlib import resources
 import numpy as np
 import pandas as pd
 
+from nqcast.constants import BAR_MINUTES, HORIZONS
 from nqcast.data.clock import utc_nanoseconds
-from nqcast.data.config import BAR_MINUTES, HORIZONS
 
 logger = logging.getLogger(__name__)
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from nqcast.data.config import BAR_MINUTES, EXCHANGE_TIMEZONE
+from nqcast.constants import BAR_MINUTES, EXCHANGE_TIMEZONE
 
 _DAY = 86_400_000_000_000  # nanoseconds
 _BAR = BAR_MINUTES * 60_000_000_000

@@ -1,4 +1,4 @@
-"""What the data layer is asked for: the names and sizes that the whole project shares, and the configuration models."""
+"""What the data layer is asked for: the configuration models."""
 
 import datetime as dt
 from itertools import pairwise
@@ -6,23 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-BAR_MINUTES = 5
-SLOTS_PER_DAY = 288  # five-minute slots of a calendar day
-CONTEXT = 288
-WARMUP_BARS = 5520  # 20 sessions of 276 bars: the half-life of the slowest average
-EXCHANGE_TIMEZONE = "America/Chicago"
-HORIZONS: dict[str, int] = {"15m": 15, "30m": 30, "60m": 60, "2h": 120, "4h": 240}
-HORIZON_BARS: tuple[int, ...] = tuple(minutes // BAR_MINUTES for minutes in HORIZONS.values())
-LEVELS: tuple[float, ...] = (0.05, 0.10, 0.25, 0.50, 0.75, 0.90, 0.95)
-TARGETS: tuple[str, ...] = tuple(f"target_{name}" for name in HORIZONS)
-CLOCK: tuple[str, ...] = ("bar_in_day", "day_of_week", "day_of_month", "day_of_year")
-FEATURES: tuple[str, ...] = (
-    *("open_return", "high_return", "low_return", "log_return", "log_volume", "gk_volatility"),
-    *("rv_12", "rv_36", "rv_72", "amihud", "rsi_14", "macd", "macd_signal", "roc_5", "roc_10", "roc_20"),
-    *("ema_slope_9", "ema_slope_21", "ema_slope_50", "ema_dev_9", "ema_dev_21", "ema_dev_50"),
-    *("atr_14", "volume_ma_ratio"),
-)
-SPLITS: tuple[str, ...] = ("train", "validation", "test")
+from nqcast.constants import CONTEXT, WARMUP_BARS
 
 
 class FeaturesConfig(BaseModel):

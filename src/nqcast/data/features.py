@@ -11,8 +11,9 @@ import numpy as np
 import pandas as pd
 from scipy.signal import lfilter
 
+from nqcast.constants import CLOCK, FEATURES, TARGETS
 from nqcast.data.clock import clock_columns, utc_nanoseconds
-from nqcast.data.config import CLOCK, FEATURES, TARGETS, FeaturesConfig
+from nqcast.data.config import FeaturesConfig
 from nqcast.data.targets import target_columns
 
 _CARRIED = ("ts", "session", "contract", "traded", "halt", "close", "raw_close", "gap_minutes", "unadjusted")

@@ -12,10 +12,11 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 import pandas as pd
 
+from nqcast.constants import HORIZONS, LEVELS, TARGETS
 from nqcast.data.announcements import announcements_ahead
-from nqcast.data.config import HORIZONS, LEVELS, TARGETS, ScaleConfig
+from nqcast.data.config import ScaleConfig
+from nqcast.data.diurnal_profile import diurnal_profile, horizon_variance
 from nqcast.data.har import fit_laplace, frozen_ewma
-from nqcast.data.seasonal import diurnal_profile, horizon_variance
 
 _SOURCES = {"realized": "realized_variance", "range": "log_range", "return": "log_return"}
 _MARGIN = 2.0  # how far the log scale may leave the range seen in training

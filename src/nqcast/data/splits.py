@@ -10,8 +10,9 @@ import datetime as dt
 import numpy as np
 import pandas as pd
 
+from nqcast.constants import CONTEXT, HORIZON_BARS, SPLITS, TARGETS
 from nqcast.data.clock import utc_nanoseconds
-from nqcast.data.config import CONTEXT, HORIZON_BARS, SPLITS, TARGETS, SplitConfig
+from nqcast.data.config import SplitConfig
 
 
 def anchor_mask(features: pd.DataFrame, config: SplitConfig) -> np.ndarray:

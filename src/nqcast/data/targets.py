@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from nqcast.constants import BAR_MINUTES, HORIZONS
 from nqcast.data.clock import utc_nanoseconds
-from nqcast.data.config import BAR_MINUTES, HORIZONS
 
 _MINUTE = 60_000_000_000  # nanoseconds
 

@@ -8,7 +8,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from nqcast.data.config import CLOCK, CONTEXT, FEATURES, HORIZONS, TARGETS
+from nqcast.constants import CLOCK, CONTEXT, FEATURES, HORIZONS, TARGETS
 
 Batch = dict[str, Tensor | dict[str, Tensor]]
 

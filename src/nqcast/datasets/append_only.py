@@ -12,7 +12,7 @@ from kedro_datasets._typing import JSONPreview
 
 from nqcast.datasets.base import local_path
 from nqcast.datasets.documents import finite, plain
-from nqcast.datasets.verified import sync_folder
+from nqcast.storage.verified import sync_folder
 
 log = logging.getLogger(__name__)
 

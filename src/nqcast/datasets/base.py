@@ -8,7 +8,7 @@ from typing import Any, Generic, TypeVar
 from kedro.io import AbstractVersionedDataset, DatasetError, Version
 from kedro.io.core import VersionNotFoundError
 
-from nqcast.datasets.verified import (
+from nqcast.storage.verified import (
     VerificationError,
     read_verified,
     replace_verified_file,

@@ -13,7 +13,7 @@ from safetensors.numpy import save as bytes_from_tensors
 
 from nqcast.datasets.base import VerifiedDataset
 from nqcast.datasets.documents import finite, plain
-from nqcast.datasets.verified import read_verified, sha256_hex, write_folder
+from nqcast.storage.verified import read_verified, sha256_hex, write_folder
 
 TENSORS, DOCUMENT, MANIFEST = "model.safetensors", "checkpoint.json", "manifest.sha256"
 _PICKLED = {".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".bin", ".joblib"}

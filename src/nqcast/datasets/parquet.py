@@ -12,7 +12,7 @@ from kedro.io import DatasetError, Version
 from kedro_datasets._typing import TablePreview
 
 from nqcast.datasets.base import VerifiedFileDataset
-from nqcast.datasets.verified import write_folder
+from nqcast.storage.verified import write_folder
 
 Compression = Literal["zstd", "snappy", "gzip"]
 

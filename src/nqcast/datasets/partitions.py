@@ -15,7 +15,7 @@ from safetensors.numpy import save as bytes_from_tensors
 
 from nqcast.datasets.base import local_path
 from nqcast.datasets.documents import plain
-from nqcast.datasets.verified import VerificationError, read_verified, write_folder
+from nqcast.storage.verified import VerificationError, read_verified, write_folder
 
 log = logging.getLogger(__name__)
 

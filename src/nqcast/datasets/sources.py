@@ -20,15 +20,15 @@ class SimulatedMarketDataset(_ReadOnlyDataset):
     def __init__(self, *, config: dict[str, Any] | None = None, metadata: dict[str, Any] | None = None) -> None:
         """
         Args:
-            config: fields of `nqcast.market.simulation_config.SimulationConfig` that differ from its defaults.
+            config: fields of `nqcast.market.simulation.config.SimulationConfig` that differ from its defaults.
             metadata: anything for plugins; ignored here.
         """
         self._config = dict(config or {})
         self.metadata = metadata
 
     def load(self) -> pd.DataFrame:
-        from nqcast.market.simulation_config import SimulationConfig
-        from nqcast.market.simulator import simulate
+        from nqcast.market.simulation.config import SimulationConfig
+        from nqcast.market.simulation.simulator import simulate
 
         return simulate(SimulationConfig(**self._config))
 
@@ -56,8 +56,8 @@ class TrueQuantilesDataset(_ReadOnlyDataset):
         self.metadata = metadata
 
     def load(self) -> Any:
-        from nqcast.market.law import TrueLaw
-        from nqcast.market.simulation_config import SimulationConfig
+        from nqcast.market.simulation.config import SimulationConfig
+        from nqcast.market.simulation.true_quantiles import TrueLaw
 
         return TrueLaw(SimulationConfig(**self._config))
 

@@ -6,14 +6,11 @@ _HOME = {
     "EvaluateConfig": "config",
     "named_metrics": "metrics",
     "make_baselines": "baselines",
-    "predict_frame": "predict",
-    "predictions_frame": "forecasts",
+    "predictions_frame": "frames",
     "score_table": "scores",
     "render_scores": "scores",
-    "ConformalCalibration": "calibration",
-    "OnlineCalibration": "calibration",
-    "fan_chart": "figures",
-    "render_report": "report",
+    "ConformalCalibration": "conformal",
+    "OnlineCalibration": "conformal",
 }
 __all__ = sorted(_HOME)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
@@ -10,14 +9,16 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 QUICK_BASELINES = ("constants", "time_of_day", "time_of_day_ewma", "log_har", "seasonal_har")
 FULL_BASELINES = (*QUICK_BASELINES, "garch_fhs", "lightgbm")
 
-
-_NOT_BASELINES = {"__init__", "base", "optional", "scale_family"}
-
-
-def baseline_files() -> list[str]:
-    """Names of all baselines: the files of the package, so that adding one is adding a file."""
-    folder = Path(__file__).parent / "baselines"
-    return sorted({file.stem for file in folder.glob("*.py")} - _NOT_BASELINES)
+BASELINES = {
+    "constants": "constants.Constants",
+    "time_of_day": "volatility.TimeOfDay",
+    "time_of_day_ewma": "volatility.TimeOfDayEwma",
+    "log_har": "volatility.LogHar",
+    "seasonal_har": "volatility.SeasonalHar",
+    "garch_fhs": "garch.GarchFhs",
+    "lightgbm": "boosting.Lightgbm",
+}
+"""Every baseline by its name: module and class in `nqcast.evaluation.baselines`. Adding one is adding a line."""
 
 
 class EvaluateConfig(BaseModel):
@@ -82,7 +83,7 @@ class EvaluateConfig(BaseModel):
     @classmethod
     def _known(cls, value: str | tuple[str, ...]) -> str | tuple[str, ...]:
         if isinstance(value, tuple):
-            known = baseline_files()
+            known = list(BASELINES)
             unknown = sorted(set(value) - set(known))
             if unknown or "constants" not in value:
                 raise ValueError(

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nqcast.evaluation import metrics
-from nqcast.evaluation.forecasts import Forecasts
+from nqcast.evaluation.frames import Forecasts
 from nqcast.evaluation.metrics import Floats, level_name
 from nqcast.evaluation.significance import session_sums
 

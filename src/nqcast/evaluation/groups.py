@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from nqcast.data.config import EXCHANGE_TIMEZONE
+from nqcast.constants import EXCHANGE_TIMEZONE
 from nqcast.evaluation.metrics import Floats
 
 SESSION_PARTS = (

@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from nqcast.evaluation import metrics
-from nqcast.evaluation.forecasts import Forecasts
+from nqcast.evaluation.frames import Forecasts
 from nqcast.evaluation.metrics import Floats, level_name
 
 MEAN = "mean"

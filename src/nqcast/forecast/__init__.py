@@ -10,7 +10,6 @@ _HOME = {
     "ForecastRefusedError": "freshness",
     "Forecaster": "forecaster",
     "load": "loading",
-    "draw_forecast": "chart",
     "forecast_page": "page",
 }
 __all__ = sorted(_HOME)

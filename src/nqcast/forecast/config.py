@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
-from nqcast.data.config import WARMUP_BARS
+from nqcast.constants import WARMUP_BARS
 
 
 class ForecastConfig(BaseModel):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from nqcast.data.config import BAR_MINUTES
+from nqcast.constants import BAR_MINUTES
 from nqcast.forecast.freshness import BAR
 
 BANDS = ((0.05, 0.95, "90 %"), (0.10, 0.90, "80 %"), (0.25, 0.75, "50 %"))  # drawn where both levels were forecast

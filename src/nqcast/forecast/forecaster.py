@@ -10,22 +10,23 @@ import numpy as np
 import pandas as pd
 import torch
 
-from nqcast.data.config import FEATURES, HORIZONS, FeaturesConfig
+from nqcast.constants import FEATURES, HORIZONS
+from nqcast.data.config import FeaturesConfig
 from nqcast.data.features import build_features
 from nqcast.data.windows import WindowTable, model_inputs
-from nqcast.evaluation.calibration import ConformalCalibration
-from nqcast.evaluation.forecasts import FrameStream
+from nqcast.evaluation.conformal import ConformalCalibration
+from nqcast.evaluation.frames import FrameStream
 from nqcast.evaluation.metrics import Floats
-from nqcast.evaluation.predict import load_model, load_scale
 from nqcast.forecast.config import ForecastConfig
 from nqcast.forecast.freshness import BAR, Anchor, check_window, choose_anchor, known_bars
+from nqcast.forecast.predictor import load_model, load_scale
 from nqcast.forecast.sweep import sweep
 from nqcast.market.calendar import sessions_around
 from nqcast.market.config import IngestConfig
 from nqcast.market.ingest import build_bars
 from nqcast.market.schema import check_raw_bars, infer_spacing
 from nqcast.market.vendor import as_raw_bars, read_bars
-from nqcast.training.precision import pick_device
+from nqcast.training.device import pick_device
 
 Bars = pd.DataFrame | str | Path
 

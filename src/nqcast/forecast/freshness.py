@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from nqcast.data.config import BAR_MINUTES, HORIZONS
+from nqcast.constants import BAR_MINUTES, HORIZONS
 from nqcast.forecast.config import ForecastConfig
 from nqcast.market import calendar
 

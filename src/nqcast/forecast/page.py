@@ -5,10 +5,10 @@ from __future__ import annotations
 import pandas as pd
 import plotly.graph_objects as go
 
-from nqcast.data.config import EXCHANGE_TIMEZONE
+from nqcast.constants import EXCHANGE_TIMEZONE
 from nqcast.forecast.fan import bands_of, fan_paths, heading, past_price
 
-COLOURS = ("#cfe3f1", "#9dc8e3", "#5ba3d0")  # as nqcast.evaluation.figures.style.BANDS
+COLOURS = ("#cfe3f1", "#9dc8e3", "#5ba3d0")  # as nqcast.report.figures.style.BANDS
 BLACK, BLUE = "#1a1a1a", "#0072B2"
 
 

@@ -10,9 +10,9 @@ import pandas as pd
 
 from nqcast.data.splits import anchor_rows
 from nqcast.evaluation.config import EvaluateConfig
-from nqcast.evaluation.forecasts import FrameStream, predictions_frame
-from nqcast.evaluation.predict import CHUNK_ANCHORS, Predictor
+from nqcast.evaluation.frames import FrameStream, predictions_frame
 from nqcast.forecast.freshness import ForecastRefusedError
+from nqcast.forecast.predictor import CHUNK_ANCHORS, Predictor
 
 if TYPE_CHECKING:
     from nqcast.forecast.forecaster import Forecaster

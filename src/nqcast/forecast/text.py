@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from nqcast.data.config import EXCHANGE_TIMEZONE
+from nqcast.constants import EXCHANGE_TIMEZONE
 from nqcast.evaluation.metrics import level_name
 from nqcast.forecast.fan import heading
 from nqcast.forecast.forecaster import Issued

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pandas_market_calendars
 
-from nqcast.market.config import EXCHANGE_ZONE
+from nqcast.constants import EXCHANGE_TIMEZONE
 
 REGULAR_CLOSE_1615 = (date(2012, 11, 19), date(2015, 9, 20))
 """First and last date on which the regular close was 16:15; the public calendar says 16:00."""
@@ -39,7 +39,7 @@ def trading_sessions(start: date, end: date, closes: Mapping[date, time] | None 
         raise ValueError(f"expected end on or after start, found start {start} and end {end}: swap them")
     margin = timedelta(days=10)  # the library's empty schedule has no types
     library = pandas_market_calendars.get_calendar("CME_Equity").schedule(
-        start - margin, end + margin, market_times="all", tz=EXCHANGE_ZONE
+        start - margin, end + margin, market_times="all", tz=EXCHANGE_TIMEZONE
     )
     local = pd.DataFrame(
         {
@@ -60,7 +60,7 @@ def trading_sessions(start: date, end: date, closes: Mapping[date, time] | None 
     no_halt = ~((local["halt_start"] < local["halt_end"]) & (local["halt_end"] < local["close"]))
     local.loc[no_halt, ["halt_start", "halt_end"]] = pd.NaT
     for column in ("open", "close", "halt_start", "halt_end"):
-        local[column] = local[column].dt.tz_localize(EXCHANGE_ZONE).dt.tz_convert("UTC").dt.as_unit("ns")
+        local[column] = local[column].dt.tz_localize(EXCHANGE_TIMEZONE).dt.tz_convert("UTC").dt.as_unit("ns")
     return local.reset_index(drop=True)
 
 
@@ -119,7 +119,7 @@ def extend_sessions(sessions: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
 
 def trading_date(ts: pd.Timestamp) -> pd.Timestamp:
     """Trading date of an instant: the exchange date, or the next one from 17:00 on."""
-    return (ts.tz_convert(EXCHANGE_ZONE).tz_localize(None) + pd.Timedelta(hours=7)).normalize()
+    return (ts.tz_convert(EXCHANGE_TIMEZONE).tz_localize(None) + pd.Timedelta(hours=7)).normalize()
 
 
 def nanoseconds(ts: pd.Series) -> np.ndarray:

@@ -10,11 +10,6 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 SOURCE_SPACINGS = (1, 5)
 """Bar spacings taken from a vendor, in minutes."""
 
-BAR_MINUTES = 5
-"""Length of a bar of the grid, in minutes."""
-
-EXCHANGE_ZONE = "America/Chicago"
-
 
 class IngestConfig(BaseModel):
     """How raw vendor bars become the 5-minute session grid; every default is the safe choice."""

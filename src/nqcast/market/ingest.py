@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from nqcast.market import calendar, doubts, hygiene, stamps
-from nqcast.market.aggregate import aggregate
+from nqcast.market import calendar
+from nqcast.market.checks import rows, series, stamps
 from nqcast.market.config import IngestConfig
 from nqcast.market.contracts import Contracts, identify_contracts
-from nqcast.market.report import report_text, session_report
+from nqcast.market.data_report import report_text, session_report
+from nqcast.market.grid import aggregate
 from nqcast.market.rolls import join_contracts
 from nqcast.market.schema import BARS, check_raw_bars, infer_spacing
 
@@ -41,14 +42,14 @@ def build_bars(raw: pd.DataFrame, config: IngestConfig) -> Ingested:
     spacing = infer_spacing(checked["ts"])
     if config.stamps == "end":
         checked["ts"] -= pd.Timedelta(minutes=spacing)
-    reason = hygiene.faults(checked, spacing, config.zero_volume)
-    fillers = hygiene.fillers(checked) & reason.isna().to_numpy() & (config.zero_volume == "drop")
+    reason = rows.faults(checked, spacing, config.zero_volume)
+    fillers = rows.fillers(checked) & reason.isna().to_numpy() & (config.zero_volume == "drop")
     sound, contracts, counts = _sorted_unique(checked[reason.isna() & ~fillers])
     if not len(sound):
         raise ValueError(f"expected bars, found none that can be believed: {_listed(reason)}")
     sound, sessions, questions, ended = _with_sessions(sound, spacing, config)
     outside = sound["session_position"].to_numpy() == calendar.OUTSIDE
-    reason[sound.index[outside]] = hygiene.OUT_OF_SESSION
+    reason[sound.index[outside]] = rows.OUT_OF_SESSION
     inside = sound[~outside]
     joined, ledger = join_contracts(inside, contracts, config, contracts.code[~outside])
     joined, judged = _without_suspects(joined, sessions, contracts, reason, config)
@@ -57,9 +58,9 @@ def build_bars(raw: pd.DataFrame, config: IngestConfig) -> Ingested:
     _check_enough(reason, len(checked) - int(fillers.sum()), len(joined), config)
     bars = aggregate(joined, sessions, contracts.names)
     found = [*exchanged, *ended, *judged, *_series_doubts(joined, bars, sessions, ledger, contracts, config)]
-    off_tick = doubts.off_tick(inside, config.tick)
-    found += doubts.off_tick_doubt(off_tick, len(inside), config)
-    found += doubts.unadjusted_rolls([entry for entry in ledger if entry["rule"] == "jump"])
+    off_tick = series.off_tick(inside, config.tick)
+    found += series.off_tick_doubt(off_tick, len(inside), config)
+    found += series.unadjusted_rolls([entry for entry in ledger if entry["rule"] == "jump"])
     report = {
         **{"rows_in": len(raw), "rows_used": len(joined), "spacing_minutes": spacing},
         **counts,
@@ -100,14 +101,14 @@ def _sorted_unique(sound: pd.DataFrame) -> tuple[pd.DataFrame, Contracts, dict[s
     contracts = identify_contracts(ordered.get("contract"), ordered["ts"])
     order = np.lexsort((contracts.code, calendar.nanoseconds(ordered["ts"])))
     ordered, code = ordered.iloc[order], contracts.code[order]
-    keep = hygiene.without_duplicates(ordered, code)
+    keep = rows.without_duplicates(ordered, code)
     counts = {"rows_out_of_order": disorder, "duplicates_dropped": int((~keep).sum())}
     return ordered[keep], replace(contracts, code=code[keep]), counts
 
 
 def _with_sessions(
     sound: pd.DataFrame, spacing: int, config: IngestConfig
-) -> tuple[pd.DataFrame, pd.DataFrame, list[dict[str, Any]], list[doubts.Doubt]]:
+) -> tuple[pd.DataFrame, pd.DataFrame, list[dict[str, Any]], list[series.Doubt]]:
     """Bars with session_position and session, the sessions, questions to the calendar, doubts about the stamps.
 
     A long run outside the calendar is real trading until someone says otherwise: it is kept, and asked about.
@@ -146,16 +147,16 @@ def _ask(runs: pd.DataFrame, asked: int, total: int, config: IngestConfig) -> No
 
 def _without_suspects(
     joined: pd.DataFrame, sessions: pd.DataFrame, contracts: Contracts, reason: pd.Series, config: IngestConfig
-) -> tuple[pd.DataFrame, list[doubts.Doubt]]:
+) -> tuple[pd.DataFrame, list[series.Doubt]]:
     """The joined series without the rows that look wrong in it, whose reasons are noted; doubts about what is left.
 
     A change of contract whose factor is unknown stays marked at the first row that is kept.
     """
-    suspect = doubts.suspect_rows(joined, sessions, contracts, config)
+    suspect = series.suspect_rows(joined, sessions, contracts, config)
     rejected = pd.notna(suspect)
-    _stop_or_warn(found := doubts.wholly_deferred(suspect, joined, contracts.names), config)
+    _stop_or_warn(found := series.wholly_deferred(suspect, joined, contracts.names), config)
     if found:  # taken as it is
-        rejected &= suspect != doubts.DEFERRED
+        rejected &= suspect != series.DEFERRED
     reason[joined.index[rejected]] = suspect[rejected]
     changes = np.cumsum(joined["unadjusted"].to_numpy())[~rejected]
     return joined[~rejected].assign(unadjusted=np.diff(changes, prepend=0) > 0), found
@@ -168,16 +169,16 @@ def _series_doubts(
     ledger: list[dict[str, Any]],
     contracts: Contracts,
     config: IngestConfig,
-) -> list[doubts.Doubt]:
+) -> list[series.Doubt]:
     """Doubts about the joined series as a whole: its unit of volume, and whether it is the front's."""
-    thin, near_rolls = doubts.thin_stretches(joined, sessions, ledger, contracts.known)
-    units = [*doubts.volume_units(joined, config.volume_unit_multiple), *doubts.price_units(joined)]
-    found = [*units, *doubts.thin_market(bars), *thin]
+    thin, near_rolls = series.thin_stretches(joined, sessions, ledger, contracts.known)
+    units = [*series.volume_units(joined, config.volume_unit_multiple), *series.price_units(joined)]
+    found = [*units, *series.thin_market(bars), *thin]
     _stop_or_warn(found, config)
     return found + near_rolls
 
 
-def _stop_or_warn(found: list[doubts.Doubt], config: IngestConfig) -> None:
+def _stop_or_warn(found: list[series.Doubt], config: IngestConfig) -> None:
     for doubt in found:
         message = f"expected bars as an exchange makes them, found a doubt, {doubt['check']}: {doubt['detail']}"
         if config.doubtful == "stop":
@@ -187,7 +188,7 @@ def _stop_or_warn(found: list[doubts.Doubt], config: IngestConfig) -> None:
 
 def _check_enough(reason: pd.Series, total: int, usable: int, config: IngestConfig) -> None:
     """Raise ValueError where too many rows are rejected, or too few left."""
-    faulty = reason[~reason.isin([*hygiene.NO_FAULT, doubts.DEFERRED])].dropna()
+    faulty = reason[~reason.isin([*rows.NO_FAULT, series.DEFERRED])].dropna()
     if len(faulty) > config.max_quarantined_share * total:
         raise ValueError(
             f"expected at most {config.max_quarantined_share:.1%} of the rows to be rejected, found {len(faulty)} of "

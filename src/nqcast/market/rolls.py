@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from nqcast.constants import BAR_MINUTES
 from nqcast.market.calendar import nanoseconds
-from nqcast.market.config import BAR_MINUTES, IngestConfig
+from nqcast.market.config import IngestConfig
 from nqcast.market.contracts import Contracts
 from nqcast.market.schema import MINUTE_NS, PRICES
 

@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 import pandera.pandas as pa
 
+from nqcast.constants import BAR_MINUTES
 from nqcast.market.calendar import nanoseconds
-from nqcast.market.config import BAR_MINUTES, SOURCE_SPACINGS, IngestConfig
+from nqcast.market.config import SOURCE_SPACINGS, IngestConfig
 
 PRICES = ("open", "high", "low", "close")
 MINUTE_NS = 60_000_000_000

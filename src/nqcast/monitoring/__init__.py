@@ -8,7 +8,6 @@ from nqcast.lazy import lazily
 _HOME = {
     "MonitorConfig": "config",
     "monitor": "compare",
-    "draw_monitor": "figure",
 }
 __all__ = sorted(_HOME)
 

@@ -11,16 +11,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from nqcast.data.config import FEATURES, HORIZONS, SplitConfig
+from nqcast.constants import FEATURES, HORIZONS
+from nqcast.data.config import SplitConfig
 from nqcast.data.fingerprint import fingerprint
 from nqcast.data.splits import anchor_mask, check_no_overlap, positions
 from nqcast.evaluation.baselines import make_baselines
 from nqcast.evaluation.baselines.base import Baseline
-from nqcast.evaluation.calibration import ConformalCalibration
 from nqcast.evaluation.config import EvaluateConfig
-from nqcast.evaluation.forecasts import Positions, targets_at
+from nqcast.evaluation.conformal import ConformalCalibration
+from nqcast.evaluation.frames import Positions, targets_at
 from nqcast.evaluation.metrics import Floats, level_name
-from nqcast.evaluation.predict import Checkpoint, predict
+from nqcast.forecast.predictor import Checkpoint, predict
 from nqcast.monitoring.config import MonitorConfig
 from nqcast.monitoring.drift import bin_edges, drift_limits, session_counts, stability_index
 from nqcast.monitoring.limits import Limits, session_draws

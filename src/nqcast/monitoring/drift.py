@@ -13,8 +13,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from nqcast.data.config import FEATURES
-from nqcast.evaluation.forecasts import Positions
+from nqcast.constants import FEATURES
+from nqcast.evaluation.frames import Positions
 from nqcast.evaluation.metrics import Floats
 from nqcast.monitoring.limits import Limits, joint_limits
 

@@ -11,7 +11,7 @@ from typing import Any
 
 log = logging.getLogger(__name__)
 
-CARD = "trial.json"  # see nqcast.experiment.trial_card
+CARD = "trial.json"  # see nqcast.experiments.trial_card
 
 
 @dataclass(frozen=True)

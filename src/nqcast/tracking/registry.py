@@ -64,8 +64,8 @@ def signature() -> Any:
 
 def example_bars() -> pd.DataFrame:
     """Five-minute bars of 22 simulated sessions of one contract: as much history as a forecast asks for."""
-    from nqcast.market.simulation_config import SimulationConfig
-    from nqcast.market.simulator import simulate
+    from nqcast.market.simulation.config import SimulationConfig
+    from nqcast.market.simulation.simulator import simulate
 
     minutes = simulate(SimulationConfig(sessions=22))
     rules = {"open": "first", "high": "max", "low": "min", "close": "last", "volume": "sum"}

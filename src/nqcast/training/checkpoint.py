@@ -18,7 +18,7 @@ import safetensors.numpy
 import safetensors.torch
 from torch import Tensor
 
-from nqcast.storage import StorageError, require_free_space, storage_errors
+from nqcast.storage.errors import StorageError, require_free_space, storage_errors
 
 logger = logging.getLogger(__name__)
 

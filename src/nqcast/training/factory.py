@@ -6,8 +6,8 @@ from typing import Any
 from torch import nn
 
 from nqcast.training.config import TrainConfig
+from nqcast.training.distributed.team import Team
 from nqcast.training.loggers import Loggers, start_wandb
-from nqcast.training.team import Team
 from nqcast.training.trainer import Trainer
 
 

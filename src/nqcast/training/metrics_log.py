@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from nqcast.storage import storage_errors
+from nqcast.storage.errors import storage_errors
 
 METRICS_NAME = "metrics.jsonl"
 

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from nqcast.training import memory
+from nqcast.training import out_of_memory as memory
+from nqcast.training.device import Precision
+from nqcast.training.distributed.team import Portion, Team
 from nqcast.training.loss_functions import CombinedQuantileLoss, realized_loss
-from nqcast.training.precision import Precision
-from nqcast.training.team import Portion, Team
 
 Batch = dict[str, Any]
 

@@ -15,16 +15,16 @@ from nqcast.stopping import RunEndedError
 from nqcast.training.checkpoint import Checkpoint, CheckpointError, CheckpointStore, checkpoint_name, read_checkpoint
 from nqcast.training.compilation import compile_regions
 from nqcast.training.config import FREE_ON_RESUME, TrainConfig
+from nqcast.training.device import describe, pick_device, pick_precision, to_device
+from nqcast.training.distributed.team import Team, share_out
 from nqcast.training.early_stopping import EarlyStopping
 from nqcast.training.loss_functions import CombinedQuantileLoss, metric_values
 from nqcast.training.metrics_log import MetricsLog, json_ready
 from nqcast.training.optimizer import build_optimizer
-from nqcast.training.precision import describe, pick_device, pick_precision, to_device
 from nqcast.training.run_directory import DirectoryLock, move_aside
 from nqcast.training.scheduler import WarmupCosineScheduler
 from nqcast.training.step import Stepper, StepResult, StepSettings
 from nqcast.training.tally import Counts, Tally
-from nqcast.training.team import Team, share_out
 from nqcast.training.training_state import (
     Progress,
     differing_keys,

@@ -6,11 +6,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from nqcast.training.device import Precision, to_device
+from nqcast.training.distributed.team import Team, numbered
 from nqcast.training.loss_functions import MetricSums
-from nqcast.training.memory import OutOfMemoryError, explanation, is_out_of_memory, parts
-from nqcast.training.precision import Precision, to_device
+from nqcast.training.out_of_memory import OutOfMemoryError, explanation, is_out_of_memory, parts
 from nqcast.training.step import Batch, forecast
-from nqcast.training.team import Team, numbered
 
 
 @torch.no_grad()

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
 
-from nqcast.evaluation.forecasts import Positions
+from nqcast.evaluation.frames import Positions
 from nqcast.evaluation.metrics import Floats
 
 
@@ -45,3 +46,14 @@ def empirical_quantiles(values_NH: Floats, levels: Sequence[float]) -> Floats:
             )
         quantiles_HQ[h] = np.quantile(defined, levels)
     return quantiles_HQ
+
+
+def optional_library(name: str, baseline: str) -> Any:
+    """The library's module; ImportError that says how to get it, or to do without, where it is not installed."""
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise ImportError(
+            f"expected the library {name.split('.')[0]} for the baseline {baseline!r}, found it not installed: "
+            "pip install 'nqcast[baselines]', or leave the baseline out (evaluate.baselines=quick)"
+        ) from error

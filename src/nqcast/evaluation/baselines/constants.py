@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from nqcast.evaluation.baselines.base import Baseline, empirical_quantiles
-from nqcast.evaluation.forecasts import Positions, targets_at
+from nqcast.evaluation.frames import Positions, targets_at
 from nqcast.evaluation.metrics import Floats
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 
 from nqcast.data.config import ScaleConfig, SplitConfig
 from nqcast.evaluation.config import EvaluateConfig
-from nqcast.experiment.config import AblationConfig
+from nqcast.experiments.config import AblationConfig
 from nqcast.model.config import ModelConfig
 from nqcast.training.config import TrainConfig
 
@@ -24,8 +24,8 @@ def settle_ablation(
     config: AblationConfig,
 ) -> Any:
     """Everything that is compared, as one `experiment.ablation.Ablation`."""
-    from nqcast.experiment.ablation import Ablation
-    from nqcast.experiment.recipe import Recipe
+    from nqcast.experiments.ablation import Ablation
+    from nqcast.runs.recipe import Recipe
 
     return Ablation(split, Recipe(scale, model, train, tuple(quantiles)), evaluate, config)
 

@@ -21,7 +21,7 @@ def trade_test(
 ) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Any], dict[str, Any]]:
     """Trades, profits by session, results whose text ends the run, and the record that the test split was used."""
     from nqcast.backtest.run import backtest
-    from nqcast.evaluation.use_count import use_record
+    from nqcast.evaluation.test_uses import use_record
 
     done = backtest(predictions, features, config, evaluate, of_features.tick)
     record = use_record(checkpoint, int(predictions["ts"].nunique()), evaluate)
@@ -44,6 +44,6 @@ def trade_walk_forward(
 
 def draw_equity(sessions: pd.DataFrame, results: dict[str, Any]) -> Any:
     """Equity beside its controls (a matplotlib Figure, imported only here)."""
-    from nqcast.backtest.figure import draw_equity
+    from nqcast.report.figures.backtest import draw_equity
 
     return draw_equity(sessions, results)

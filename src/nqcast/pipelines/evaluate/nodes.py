@@ -18,9 +18,9 @@ def predict_test(
 ) -> tuple[Any, dict[str, Any]]:
     """Forecasts at every test anchor, made while they are written, and the record that the test split was used."""
     from nqcast.data.splits import positions
-    from nqcast.evaluation.calibration import ConformalCalibration
-    from nqcast.evaluation.predict import predict_stream
-    from nqcast.evaluation.use_count import use_record
+    from nqcast.evaluation.conformal import ConformalCalibration
+    from nqcast.evaluation.test_uses import use_record
+    from nqcast.forecast.predictor import predict_stream
 
     fingerprint, anchors = checkpoint["metadata"]["fingerprint"], positions(splits, "test")
     ConformalCalibration.from_state(calibration, fingerprint)  # refuse a mismatched pair before the forecasts are made
@@ -30,7 +30,7 @@ def predict_test(
 
 def calibrate_test(predictions: pd.DataFrame, calibration: dict[str, Any], checkpoint: dict[str, Any]) -> Any:
     """The same forecasts calibrated, offline and online, as a stream of frames."""
-    from nqcast.evaluation.calibrated import calibrated_frames
+    from nqcast.evaluation.calibration import calibrated_frames
 
     metadata = checkpoint["metadata"]
     return calibrated_frames(predictions, calibration, metadata["fingerprint"], tuple(metadata["quantiles"]))
@@ -47,11 +47,11 @@ def score(
     config: EvaluateConfig,
 ) -> dict[str, Any]:
     """Scores of the model and of every baseline on the same anchors; the text of the table ends the run."""
-    from nqcast.data.config import HORIZONS
+    from nqcast.constants import HORIZONS
     from nqcast.data.splits import positions
-    from nqcast.evaluation.calibrated import quantiles_by_row
-    from nqcast.evaluation.forecasts import as_arrays
-    from nqcast.evaluation.verdict import MODEL, baseline_quantiles, verdict
+    from nqcast.evaluation.calibration import quantiles_by_row
+    from nqcast.evaluation.comparison import MODEL, baseline_quantiles, verdict
+    from nqcast.evaluation.frames import as_arrays
 
     train, levels = positions(splits, "train"), tuple(checkpoint["metadata"]["quantiles"])
     anchors = as_arrays(predictions, levels, tuple(HORIZONS))
@@ -67,7 +67,7 @@ def draw_fan_chart(predictions: pd.DataFrame, features: pd.DataFrame, config: Ev
 
     The annotation stays loose: Kedro resolves hints at run time, and matplotlib is imported only here.
     """
-    from nqcast.evaluation.figures import fan_chart
+    from nqcast.report.figures import fan_chart
 
     return fan_chart(predictions, features, config)
 
@@ -77,7 +77,7 @@ def explain_network(
 ) -> dict[str, Any]:
     """What the network uses, at validation anchors; `evaluate.explain_anchors=0` leaves it out."""
     from nqcast.data.splits import positions
-    from nqcast.evaluation.explain import explain
+    from nqcast.forecast.explain import explain
 
     return explain(checkpoint, features, positions(splits, "validation"), config)
 
@@ -95,8 +95,8 @@ def write_report(
 ) -> str:
     """One self-contained page: better than the baselines, by how much, how sure, calibrated, and when it fails."""
     from nqcast.data.splits import positions
-    from nqcast.evaluation.evidence import Evidence
-    from nqcast.evaluation.report import render_report
+    from nqcast.report.evidence import Evidence
+    from nqcast.report.report import render_report
 
     train, metadata = positions(splits, "train"), checkpoint["metadata"]
     uses = len(test_uses)

@@ -30,7 +30,7 @@ def make_forecast(
 
 def draw_forecast(forecast: pd.DataFrame, recent: pd.DataFrame) -> Any:
     """Recent price and the fan (a matplotlib Figure, imported only here)."""
-    from nqcast.forecast.chart import draw_forecast
+    from nqcast.report.figures.forecast import draw_forecast
 
     return draw_forecast(forecast, recent)
 

@@ -32,7 +32,7 @@ def compare_with_training(
     evaluate: EvaluateConfig,
 ) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Any], dict[str, Any]]:
     """Checks, rolling figures, the report (exit_status ends the run), and a record where test anchors were scored."""
-    from nqcast.evaluation.use_count import use_record
+    from nqcast.evaluation.test_uses import use_record
     from nqcast.monitoring.compare import Trained, monitor
 
     done = monitor(newest, Trained(features, splits, checkpoint, calibration), split, config, evaluate)
@@ -44,6 +44,6 @@ def compare_with_training(
 
 def draw_monitor(checks: pd.DataFrame, rolling: pd.DataFrame) -> Any:
     """Drift, coverage and skill with their limits (a matplotlib Figure, imported only here)."""
-    from nqcast.monitoring.figure import draw_monitor
+    from nqcast.report.figures.monitoring import draw_monitor
 
     return draw_monitor(checks, rolling)

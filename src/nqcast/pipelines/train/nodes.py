@@ -50,7 +50,7 @@ def fit_scale(
     feature_table: pd.DataFrame, splits: pd.DataFrame, config: ScaleConfig, quantiles: list[float]
 ) -> dict[str, Any]:
     """The classical model that the network corrects, fitted on train anchors alone: its arrays and scalars."""
-    from nqcast.experiment.recipe import scale_state
+    from nqcast.runs.recipe import scale_state
 
     return scale_state(feature_table, splits, config, tuple(quantiles))
 
@@ -66,8 +66,8 @@ def train_model(
     quantiles: list[float],
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Train on the best device there is; the best checkpoint by validation loss comes back, with the history."""
-    from nqcast.experiment.recipe import agreed
-    from nqcast.experiment.training_run import TrainingRun
+    from nqcast.runs.recipe import agreed
+    from nqcast.runs.run import TrainingRun
 
     configs = agreed(model, train, tuple(quantiles), scale)
     return TrainingRun(feature_table, splits, scale, data_card, *configs).train(run_directory)
@@ -78,7 +78,7 @@ def validation_metrics(
 ) -> dict[str, float]:
     """Every metric of the returned checkpoint on the validation split, by the numpy oracle."""
     from nqcast.data.splits import positions
-    from nqcast.evaluation.validation_report import validation_report
+    from nqcast.runs.validation_metrics import validation_report
 
     return validation_report(
         checkpoint, feature_table, positions(splits, "train"), positions(splits, "validation"), config
@@ -94,12 +94,12 @@ def fit_calibration(
 ) -> dict[str, Any]:
     """Calibration of the returned checkpoint on the validation split; names its fingerprint and its loss there."""
     from nqcast.data.splits import positions
-    from nqcast.evaluation import calibrated
-    from nqcast.evaluation.forecasts import as_arrays
-    from nqcast.evaluation.predict import predict_frame
+    from nqcast.evaluation import calibration
+    from nqcast.evaluation.frames import as_arrays
+    from nqcast.forecast.predictor import predict_frame
 
     metadata = checkpoint["metadata"]
     frame = predict_frame(checkpoint, feature_table, positions(splits, "validation"), config)
     anchors = as_arrays(frame, metadata["quantiles"], metadata["horizons"])
-    state = calibrated.fit_calibration(anchors, metadata["quantiles"], metadata["fingerprint"], config)
+    state = calibration.fit_calibration(anchors, metadata["quantiles"], metadata["fingerprint"], config)
     return {**state, "val_loss": validation_metrics["val_loss"]}

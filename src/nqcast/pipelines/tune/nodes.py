@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from nqcast.data.config import ScaleConfig, SplitConfig
-from nqcast.experiment.config import TuneConfig
+from nqcast.experiments.config import TuneConfig
 from nqcast.model.config import ModelConfig
 from nqcast.training.config import TrainConfig
 
@@ -22,8 +22,8 @@ def settle_tuning(
     config: TuneConfig,
 ) -> Any:
     """Everything that shapes the study, as one `experiment.tuning.Tuning`."""
-    from nqcast.experiment.recipe import Recipe
-    from nqcast.experiment.tuning import Tuning
+    from nqcast.experiments.tuning import Tuning
+    from nqcast.runs.recipe import Recipe
 
     return Tuning(split, Recipe(scale, model, train, tuple(quantiles)), config)
 
@@ -38,13 +38,13 @@ def run_trials(features: pd.DataFrame, settings: Any, tune_directory: Path) -> d
 
 def write_best(tuning_scores: dict[str, Any]) -> str:
     """The best parameters as a file for `kedro run --config`."""
-    from nqcast.experiment.tuning_report import run_config
+    from nqcast.experiments.tuning_report import run_config
 
     return run_config(tuning_scores)
 
 
 def draw_tuning(tuning_scores: dict[str, Any], config: TuneConfig) -> Any:
     """History and parameters in one figure."""
-    from nqcast.experiment.tuning_figure import tuning_figure
+    from nqcast.report.figures.tuning import tuning_figure
 
     return tuning_figure(tuning_scores, config.space)

@@ -10,7 +10,7 @@ import pandas as pd
 
 from nqcast.data.config import ScaleConfig, SplitConfig
 from nqcast.evaluation.config import EvaluateConfig
-from nqcast.experiment.config import WalkForwardConfig
+from nqcast.experiments.config import WalkForwardConfig
 from nqcast.model.config import ModelConfig
 from nqcast.training.config import TrainConfig
 
@@ -25,8 +25,8 @@ def settle_walk_forward(
     config: WalkForwardConfig,
 ) -> Any:
     """Everything that shapes the folds, as one `experiment.walk_forward.WalkForward`."""
-    from nqcast.experiment.recipe import Recipe, merged
-    from nqcast.experiment.walk_forward import WalkForward
+    from nqcast.experiments.walk_forward import WalkForward
+    from nqcast.runs.recipe import Recipe, merged
 
     recipe = Recipe(scale, model, merged(train, config.train), tuple(quantiles))
     return WalkForward(split, recipe, evaluate, config)
@@ -46,7 +46,7 @@ def join_folds(
     folds: dict[str, Any], log: list[dict[str, Any]], quantiles: list[float], evaluate: EvaluateConfig
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
     """All out-of-sample forecasts as one frame, and the verdict on them."""
-    from nqcast.experiment import joined
+    from nqcast.experiments import walk_forward_scores
 
-    frame, entries = joined.join_folds(folds, log)
-    return frame, joined.score_folds(frame, entries, tuple(quantiles), evaluate)
+    frame, entries = walk_forward_scores.join_folds(folds, log)
+    return frame, walk_forward_scores.score_folds(frame, entries, tuple(quantiles), evaluate)

@@ -1,0 +1,1 @@
+"""Many runs for one answer: walk-forward, ablations, tuning, the leak prover."""

@@ -1,0 +1,151 @@
+"""Ablations: the configured model less one part at a time, same anchors, same seeds, judged on validation."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from nqcast.constants import HORIZONS
+from nqcast.data.config import SplitConfig
+from nqcast.data.fingerprint import data_card
+from nqcast.data.splits import make_splits, positions
+from nqcast.evaluation import metrics
+from nqcast.evaluation.comparison import baseline_quantiles
+from nqcast.evaluation.config import EvaluateConfig
+from nqcast.evaluation.frames import targets_at
+from nqcast.evaluation.metrics import Floats
+from nqcast.evaluation.significance import session_sums, skill_with_interval, stationary_bootstrap
+from nqcast.experiments.config import AblationConfig, Variant
+from nqcast.forecast.predictor import predict
+from nqcast.runs.recipe import Recipe, merged
+
+logger = logging.getLogger(__name__)
+
+BASE, MEAN = "base", "mean"
+REFERENCES = ("constants", "seasonal_har")
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """What is trained on which split; the test split is never forecast."""
+
+    split: SplitConfig
+    recipe: Recipe
+    evaluate: EvaluateConfig
+    config: AblationConfig
+
+    def run(self, features: pd.DataFrame, root: Path) -> dict[str, Any]:
+        """Train every variant with every seed below `root` (a finished one is not trained again) and compare.
+
+        Returns:
+            anchors (one sentence), table {variant: {horizon or mean: {skill, gain, low, high}, parameters, by_seed}},
+            text. skill is over constants; gain is the variant's less the base's, points of the same skill, with its
+            session-bootstrap interval, losses averaged over the seeds; by_seed the mean gain of each seed.
+        """
+        splits, card = make_splits(features, self.split), data_card(features)
+        losses: dict[str, Floats] = {}
+        parameters: dict[str, int] = {}
+        for name, variant in {BASE: Variant(), **self.config.variants}.items():
+            trained = [self._train(name, variant, seed, features, splits, card, root) for seed in self.config.seeds]
+            losses[name] = np.stack([self._loss(checkpoint, features, splits) for checkpoint in trained])
+            parameters[name] = _count(trained[0])
+        references = self._reference_losses(features, splits)
+        session = features["session"].iloc[positions(splits, "validation")]
+        table = self._table(losses, references, parameters, session)
+        anchors = (
+            f"{len(session):,} validation anchors in {session.nunique()} sessions, {session.min():%Y-%m-%d} to "
+            f"{session.max():%Y-%m-%d}; seeds {list(self.config.seeds)}"
+        )
+        return {"anchors": anchors, "table": table, "text": render_ablation(table, anchors, self.evaluate.confidence)}
+
+    def _train(
+        self, name: str, variant: Variant, seed: int, features: pd.DataFrame, splits: pd.DataFrame,
+        card: dict[str, Any], root: Path,
+    ) -> dict[str, Any]:  # fmt: skip
+        common = merged(self.recipe.train, {**self.config.train, "seed": seed})
+        scale, model, train = variant.apply(self.recipe.scale, self.recipe.model, common)
+        logger.info("variant %s, seed %d", name, seed)
+        recipe = Recipe(scale, model, merged(train, {"seed": seed}), self.recipe.quantiles)
+        return recipe.make(features, splits, card, root / f"{name}_seed_{seed}")[0]
+
+    def _loss(self, checkpoint: dict[str, Any], features: pd.DataFrame, splits: pd.DataFrame) -> Floats:
+        validation = positions(splits, "validation")
+        quantiles, _ = predict(checkpoint, features, validation, self.evaluate)
+        targets = targets_at(features, validation, tuple(HORIZONS))
+        return metrics.anchor_loss(quantiles, targets, self.recipe.quantiles)
+
+    def _reference_losses(self, features: pd.DataFrame, splits: pd.DataFrame) -> dict[str, Floats]:
+        validation, levels = positions(splits, "validation"), self.recipe.quantiles
+        config = merged(self.evaluate, {"baselines": REFERENCES})
+        ts = features["ts"].iloc[validation]
+        quantiles = baseline_quantiles(features, positions(splits, "train"), ts, levels, config)
+        targets = targets_at(features, validation, tuple(HORIZONS))
+        return {name: metrics.anchor_loss(q, targets, levels) for name, q in quantiles.items()}
+
+    def _table(
+        self,
+        losses: Mapping[str, Floats],
+        references: Mapping[str, Floats],
+        parameters: Mapping[str, int],
+        session: pd.Series,
+    ) -> dict[str, Any]:
+        sums = {name: session_sums(loss, session) for name, loss in references.items()}
+        by_seed = {name: [session_sums(loss, session) for loss in stack] for name, stack in losses.items()}
+        sums |= {name: np.mean(stack, axis=0) for name, stack in by_seed.items()}
+        rng = np.random.default_rng(self.evaluate.seed)
+        e = self.evaluate
+        resamples = stationary_bootstrap(session.nunique(), e.mean_block, e.bootstrap_replications, rng)
+        table: dict[str, Any] = {}
+        for name in (*losses, *(r for r in references if r != "constants")):
+            gain = skill_with_interval(sums[name], sums[BASE], sums["constants"], resamples, e.confidence)
+            skill = _skill(sums[name], sums["constants"])
+            rows = zip([*HORIZONS, MEAN], skill, gain.value, gain.low, gain.high, strict=True)
+            table[name] = {
+                h: {"skill": float(s), "gain": float(g), "low": float(a), "high": float(b)} for h, s, g, a, b in rows
+            }
+            if name in by_seed:
+                pairs = zip(by_seed[name], by_seed[BASE], strict=True)
+                own = [_skill(a, sums["constants"])[-1] - _skill(b, sums["constants"])[-1] for a, b in pairs]
+                table[name] |= {"parameters": parameters[name], "by_seed": [float(v) for v in own]}
+        return table
+
+
+def _skill(loss_SH: Floats, constants_SH: Floats) -> Floats:
+    """Skill over constants per horizon and in the mean, (H + 1,)."""
+    skill = metrics.skill(loss_SH.sum(axis=0), constants_SH.sum(axis=0))
+    return np.append(skill, skill.mean())
+
+
+def _count(checkpoint: dict[str, Any]) -> int:
+    """Weights of the network, buffers left out."""
+    buffers = ("base_HQ", "feature_mean_F", "feature_std_F")
+    tensors = checkpoint["tensors"].items()
+    return sum(a.size for name, a in tensors if name.startswith("model.") and not name.endswith(buffers))
+
+
+def render_ablation(table: Mapping[str, Any], anchors: str, confidence: float) -> str:
+    """The table as text: mean skill, and what each variant gains over the configured model, points."""
+    width = max(len(name) for name in table) + 2
+    lines = [
+        f"Ablations on {anchors}",
+        "Skill over constants, %, in the mean; then skill less that of the configured model (base), points, with "
+        f"{confidence:.0%} session-bootstrap intervals",
+        "",
+        " " * width + f"{'weights':>9}{'skill':>8}" + "".join(f"{h:>8}" for h in HORIZONS)
+        + f"{'mean':>8}   interval           by seed",
+    ]  # fmt: skip
+    for name, row in table.items():
+        mean = row[MEAN]
+        cells = "".join(f"{100 * row[h]['gain']:>+8.2f}" for h in (*HORIZONS, MEAN))
+        interval = f"[{100 * mean['low']:+.2f}, {100 * mean['high']:+.2f}]"
+        seeds = " ".join(f"{100 * v:+.2f}" for v in row.get("by_seed", []))
+        weights = f"{row['parameters']:,}" if "parameters" in row else "–"
+        shown = name.replace("_", " ")
+        lines.append(f"{shown:<{width}}{weights:>9}{100 * mean['skill']:>8.2f}{cells}   {interval:<18} {seeds}")
+    return "\n".join(lines)

@@ -1,0 +1,66 @@
+"""Folds of a walk-forward: trading dates at which train, validation and out-of-sample begin."""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from nqcast.data.config import SplitConfig
+from nqcast.data.splits import anchor_mask
+from nqcast.experiments.config import WalkForwardConfig
+
+
+@dataclass(frozen=True)
+class Fold:
+    """One fold: its name (fold_01 …) and the split by dates that it is."""
+
+    name: str
+    split: SplitConfig
+
+    @property
+    def dates(self) -> dict[str, str]:
+        """First trading date of each part and the last of the out-of-sample stretch."""
+        names = ("train_start", "validation_start", "test_start", "test_end")
+        return {name: str(getattr(self.split, name)) for name in names}
+
+
+def plan_folds(features: pd.DataFrame, split: SplitConfig, config: WalkForwardConfig) -> list[Fold]:
+    """Folds in time order whose out-of-sample stretches touch each other and end with the data.
+
+    `split` gives context, embargo and warm-up; its shares and dates are not used. Purge and embargo are
+    `splits.make_splits`': no label of train ends, and no window of validation begins, before the other is over.
+
+    Raises:
+        ValueError: fewer sessions with anchors than the folds need.
+    """
+    sessions = features["session"].to_numpy().astype("datetime64[D]")
+    usable = np.unique(sessions[anchor_mask(features, split)])
+    first_test = len(usable) - config.folds * config.test_sessions
+    first_train = first_test - config.validation_sessions - config.train_sessions
+    if first_train < 0:
+        raise ValueError(
+            f"expected at least {len(usable) - first_train} sessions with anchors for {config.folds} folds of "
+            f"{config.test_sessions} sessions after {config.train_sessions} that train and "
+            f"{config.validation_sessions} that validate, found {len(usable)}: "
+            "lower walk_forward.folds or a length, or give more bars"
+        )
+    return [_fold(usable, split, config, k, first_test + k * config.test_sessions) for k in range(config.folds)]
+
+
+def _fold(usable: np.ndarray, split: SplitConfig, config: WalkForwardConfig, index: int, test: int) -> Fold:
+    validation = test - config.validation_sessions
+    train = validation - config.train_sessions if config.mode == "rolling" else 0
+    dates = {
+        "train_start": _date(usable[train]),
+        "validation_start": _date(usable[validation]),
+        "test_start": _date(usable[test]),
+        "test_end": _date(usable[test + config.test_sessions - 1]),
+    }
+    return Fold(f"fold_{index + 1:02d}", SplitConfig(**{**split.model_dump(), **dates}))
+
+
+def _date(day: np.datetime64) -> dt.date:
+    return pd.Timestamp(day).date()

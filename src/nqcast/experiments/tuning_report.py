@@ -1,0 +1,81 @@
+"""What a tuning found: a table to read, and the best parameters as a file that `kedro run --config` takes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from nqcast.experiments.search_space import nested
+
+SHOWN = 10  # rows of the table
+
+
+def render_tuning(told: Mapping[str, Any]) -> str:
+    """The best trials, the configured values among them, and what to run with the best."""
+    trials, best, objective = told["trials"], told["best"], told["objective"]
+    counts = {state: sum(row["state"] == state for row in trials) for state in ("complete", "pruned", "failed")}
+    told_counts = ", ".join(f"{n} {state}" for state, n in counts.items() if n)
+    names = list(best["parameters"])
+    widths = [max(len(name), 10) + 2 for name in names]
+    lines = [
+        f"Tuning {told['study']}: {len(trials)} trials ({told_counts})",
+        f"{objective} on {told['anchors']}; gain is over the configured values, %",
+        "",
+        f"{'trial':>5}  {'state':<9}{objective:>16}{'gain':>8}{'epochs':>7}"
+        + "".join(f"{name:>{width}}" for name, width in zip(names, widths, strict=True)),
+    ]
+    for row in _shown(trials):
+        cells = (f"{short(row['parameters'].get(n)):>{w}}" for n, w in zip(names, widths, strict=True))
+        mark = "  configured" if row["configured"] else ""
+        gain = f"{100 * (1 - row['value'] / told['configured']):+.2f}" if told["configured"] else "–"
+        start = f"{row['trial']:>5}  {row['state']:<9}{row['value']:>16.6g}{gain:>8}{row['epochs']:>7}"
+        lines.append(start + "".join(cells) + mark)
+    lines += [
+        "",
+        f"The best of {len(trials)} is the best by luck too: its {objective} here is no estimate of what comes.",
+        "To train with it (with --env where you tuned with one):",
+        "kedro run --pipeline train --params " + as_params(best["parameters"]),
+    ]
+    return "\n".join(lines)
+
+
+def _shown(trials: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The best trials first, whole ones before pruned ones, with the configured values wherever they stand."""
+    scored = [row for row in trials if row["value"] is not None and row["state"] != "failed"]
+    ranked = sorted(scored, key=lambda row: (row["state"] != "complete", row["value"]))
+    return ranked[:SHOWN] + [row for row in ranked[SHOWN:] if row["configured"]]
+
+
+def run_config(told: Mapping[str, Any]) -> str:
+    """YAML for `kedro run --pipeline train --config FILE`: the best parameters, and nothing else, as run parameters."""
+    best, configured = told["best"], told["configured"]
+    before = "" if configured is None else f"; the configured values: {configured:.6g}"
+    lines = [
+        f"# Trial {best['trial']} of study {told['study']}: {told['objective']} {best['value']:.6g}{before}",
+        f"# on {told['anchors']}.",
+        "# Use it:      kedro run --pipeline train --config THIS_FILE      (with --env where you tuned with one)",
+        "# Make it stay: copy what stands below `params:` into conf/local/parameters_tuned.yml",
+        "run:",
+        "  params:",
+    ]
+    for group, fields in nested(best["parameters"]).items():
+        lines.append(f"    {group}:")
+        lines += [f"      {name}: {_yaml(value)}" for name, value in fields.items()]
+    return "\n".join(lines) + "\n"
+
+
+def as_params(parameters: Mapping[str, Any]) -> str:
+    """The same for `--params`, which takes what is not a list."""
+    return ",".join(f"{name}={_yaml(v)}" for name, v in parameters.items() if not isinstance(v, list | tuple))
+
+
+def short(value: Any) -> str:
+    """A value in a table."""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _yaml(value: Any) -> str:
+    """JSON is YAML, but for small numbers, which YAML 1.1 takes for numbers only with a point: 1.0e-05."""
+    text = json.dumps(value)
+    return f"{text.replace('e', '.0e', 1)}" if isinstance(value, float) and "e" in text and "." not in text else text

@@ -1,0 +1,137 @@
+"""Walk-forward: scale, model, baselines and calibration fitted again for every fold, forecasts of what came after."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from nqcast import __version__
+from nqcast.constants import HORIZONS
+from nqcast.data.config import SplitConfig
+from nqcast.data.fingerprint import data_card
+from nqcast.data.splits import check_no_overlap, make_splits, positions
+from nqcast.evaluation.calibration import RAW, calibrated_frame, fit_calibration, in_anchor_order
+from nqcast.evaluation.comparison import baseline_quantiles
+from nqcast.evaluation.config import EvaluateConfig
+from nqcast.evaluation.frames import as_arrays, predictions_frame
+from nqcast.experiments.config import WalkForwardConfig
+from nqcast.experiments.folds import Fold, plan_folds
+from nqcast.forecast.predictor import predict_frame
+from nqcast.runs.recipe import Recipe
+from nqcast.training.config import FREE_ON_RESUME
+from nqcast.training.run_card import TrainingInterruptedError
+
+logger = logging.getLogger(__name__)
+
+# Fields of train.* that change neither what is learnt nor when it ends.
+_WITHOUT_EFFECT = FREE_ON_RESUME - {"epochs", "patience"}
+
+Partition = dict[str, Any]  # {"frame": forecasts, "checkpoint": artifact, "record": what was done}
+
+
+@dataclass(frozen=True)
+class WalkForward:
+    """Everything that shapes the folds; equal parts and equal bars give equal folds."""
+
+    split: SplitConfig
+    recipe: Recipe
+    evaluate: EvaluateConfig
+    config: WalkForwardConfig
+
+    def run(
+        self, features: pd.DataFrame, finished: Mapping[str, Callable[[], Partition]], root: Path
+    ) -> Iterator[tuple[dict[str, Partition], dict[str, Any]]]:
+        """Work through the folds in time order; each yields {name: partition} and a line for the log.
+
+        A fold whose name (fold_01_<fingerprint>) is among `finished` is skipped, one that fails is reported; both
+        yield no partition. A stop of the whole run is no failure of a fold and is raised.
+
+        Raises:
+            ValueError: the folds do not fit into the bars.
+            TrainingInterruptedError: the training was asked to stop.
+        """
+        card, earlier = data_card(features), None
+        for fold in plan_folds(features, self.split, self.config):
+            name = f"{fold.name}_{self._fingerprint(fold, card, earlier)}"
+            entry: dict[str, Any] = {"fold": fold.name, "partition": name, **fold.dates}
+            if name in finished:
+                logger.info("%s is finished already", name)
+                earlier = finished[name]()["checkpoint"] if self.config.warm_start else None
+                yield {}, {**entry, "status": "skipped"}
+                continue
+            started = time.perf_counter()
+            try:
+                partition = self._run_fold(fold, features, card, root / name, earlier)
+            except TrainingInterruptedError:
+                raise
+            except Exception as error:
+                logger.exception("%s failed, the others go on", fold.name)
+                yield {}, {**entry, "status": "failed", "error": f"{type(error).__name__}: {error}"}
+                continue
+            seconds = round(time.perf_counter() - started, 1)
+            partition["record"] |= {**entry, "seconds": seconds}
+            earlier = partition["checkpoint"] if self.config.warm_start else None
+            yield {name: partition}, {**entry, "status": "finished", "seconds": seconds}
+
+    def _fingerprint(self, fold: Fold, card: dict[str, Any], earlier: dict[str, Any] | None) -> str:
+        recipe = self.recipe.dump()
+        recipe["train"] = {k: v for k, v in recipe["train"].items() if k not in _WITHOUT_EFFECT}
+        content = {
+            "version": __version__,
+            "data": card["fingerprint"],
+            "split": fold.split.model_dump(mode="json"),
+            "recipe": recipe,
+            "baselines": [*self.evaluate.baseline_names, self.evaluate.seed],
+            "calibration": [self.evaluate.conformal, self.evaluate.online_rate],
+            "warm_start": earlier and earlier["metadata"]["fingerprint"],
+        }
+        return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+    def _run_fold(
+        self, fold: Fold, features: pd.DataFrame, card: dict[str, Any], root: Path, earlier: dict[str, Any] | None
+    ) -> Partition:
+        # Rows after the fold do not exist for it: whatever is fitted or carried cannot reach them.
+        seen = features.loc[features["session"] <= pd.Timestamp(fold.dates["test_end"])].reset_index(drop=True)
+        splits = make_splits(seen, fold.split)
+        check_no_overlap(seen, splits, fold.split.context)
+        logger.info("%s: %s", fold.name, splits["split"].value_counts(sort=False).to_dict())
+        checkpoint, history = self.recipe.make(seen, splits, card, root, earlier)
+        calibration = self._calibration(checkpoint, seen, splits)
+        frame = self._forecasts(checkpoint, calibration, seen, splits)
+        record = {
+            "anchors": splits["split"].value_counts().to_dict(),
+            "checkpoint": checkpoint["metadata"]["fingerprint"],
+            "warm_start": earlier and earlier["metadata"]["fingerprint"],
+            "calibration": calibration,
+            "history": history,
+        }
+        return {"frame": frame, "checkpoint": checkpoint, "record": record}
+
+    def _calibration(self, checkpoint: dict[str, Any], seen: pd.DataFrame, splits: pd.DataFrame) -> dict[str, Any]:
+        frame = predict_frame(checkpoint, seen, positions(splits, "validation"), self.evaluate)
+        levels, name = self.recipe.quantiles, checkpoint["metadata"]["fingerprint"]
+        return fit_calibration(as_arrays(frame, levels, tuple(HORIZONS)), levels, name, self.evaluate)
+
+    def _forecasts(
+        self, checkpoint: dict[str, Any], calibration: dict[str, Any], seen: pd.DataFrame, splits: pd.DataFrame
+    ) -> pd.DataFrame:
+        """The predictions frame of every forecast, one after the other; `forecast` says whose."""
+        levels, test = self.recipe.quantiles, positions(splits, "test")
+        raw = in_anchor_order(predict_frame(checkpoint, seen, test, self.evaluate))
+        anchors = as_arrays(raw, levels, tuple(HORIZONS))
+        baselines = baseline_quantiles(seen, positions(splits, "train"), anchors.ts, levels, self.evaluate)
+        frames = [
+            predictions_frame(seen, test, quantiles, anchors.scale, levels, tuple(HORIZONS)).assign(forecast=name)
+            for name, quantiles in baselines.items()
+        ]
+        frames.append(raw.assign(forecast=RAW))
+        frames.append(calibrated_frame(raw, calibration, checkpoint["metadata"]["fingerprint"], levels))
+        return pd.concat(frames, ignore_index=True).astype({"forecast": "string"})

@@ -1,0 +1,94 @@
+"""The joined record of a walk-forward: all out-of-sample forecasts as one, scored by the same verdict."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from nqcast.constants import HORIZONS
+from nqcast.evaluation.calibration import RAW, quantiles_by_row
+from nqcast.evaluation.comparison import verdict
+from nqcast.evaluation.config import EvaluateConfig
+from nqcast.evaluation.frames import as_arrays
+from nqcast.stopping import FOLD_FAILED
+
+Partition = dict[str, Any]
+
+
+def latest_entries(log: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The newest line of every fold of the newest run, in time order.
+
+    A run writes one line per fold from fold_01 on, so the newest run begins at the last line of fold_01.
+    """
+    starts = [i for i, entry in enumerate(log) if entry["fold"] == "fold_01"]
+    if not starts:
+        raise ValueError("expected a line per fold in the walk-forward's log, found none: run the folds first")
+    return list(log[starts[-1] :])
+
+
+def join_folds(
+    partitions: Mapping[str, Callable[[], Partition]], log: Sequence[dict[str, Any]]
+) -> tuple[pd.DataFrame, list[dict[str, Any]]]:
+    """Forecasts of all finished folds of the newest run as one frame, and one line per fold.
+
+    Raises:
+        ValueError: no fold finished (with each one's reason), or two forecast the same anchor.
+    """
+    entries = latest_entries(log)
+    done = [entry for entry in entries if entry["partition"] in partitions and entry["status"] != "failed"]
+    if not done:
+        reasons = "; ".join(f"{entry['fold']}: {entry.get('error', 'its partition is missing')}" for entry in entries)
+        raise ValueError(f"expected at least one finished fold, found none ({reasons}): correct that and run again")
+    loaded = [partitions[entry["partition"]]() for entry in done]
+    frame = pd.concat([part["frame"].assign(fold=e["fold"]) for part, e in zip(loaded, done, strict=True)])
+    if frame.duplicated(["forecast", "ts", "horizon"]).any():
+        raise ValueError("expected every anchor in one fold, found some in two: run the folds again")
+    records = {part["record"]["fold"]: part["record"] for part in loaded}
+    folds = [{**entry, **_told(records.get(entry["fold"], {}))} for entry in entries]
+    return frame.reset_index(drop=True).astype({"fold": "string"}), folds
+
+
+def _told(record: dict[str, Any]) -> dict[str, Any]:
+    if not record:
+        return {}
+    best = min(record["history"], key=lambda epoch: epoch["val_loss"])
+    return {"seconds": record["seconds"], "anchors": record["anchors"], "epoch": best["epoch"]}
+
+
+def score_folds(
+    frame: pd.DataFrame, folds: Sequence[dict[str, Any]], levels: tuple[float, ...], config: EvaluateConfig
+) -> dict[str, Any]:
+    """The verdict on the joined forecasts, with a line per fold in front of its text; failures are named first."""
+    forecasts = quantiles_by_row(frame, levels)
+    anchors = as_arrays(frame[frame["forecast"] == RAW], levels, tuple(HORIZONS))
+    scores = verdict(anchors, forecasts, None, levels, config)
+    failed = any(fold["status"] == "failed" for fold in folds)
+    return {
+        **scores,
+        "folds": list(folds),
+        "exit_status": FOLD_FAILED if failed else 0,
+        "text": f"{render_folds(folds)}\n\n{scores['text']}",
+    }
+
+
+def render_folds(folds: Sequence[dict[str, Any]]) -> str:
+    """One line per fold: dates, anchors, best epoch, seconds; a failed one with its reason."""
+    failed = [fold for fold in folds if fold["status"] == "failed"]
+    lines = [f"Walk-forward: {len(folds) - len(failed)} of {len(folds)} folds scored, out of sample"]
+    lines += [
+        textwrap.fill(f"FAILED {fold['fold']} ({fold['test_start']} to {fold['test_end']}): {fold['error']}", 100)
+        for fold in failed
+    ]
+    lines.append("           train from   validation   out of sample             train  valid.    test  epoch  seconds")
+    for fold in folds:
+        if fold["status"] != "failed" and "anchors" in fold:
+            count = fold["anchors"]
+            lines.append(
+                f"  {fold['fold']}  {fold['train_start']}   {fold['validation_start']}   {fold['test_start']} to "
+                f"{fold['test_end']}  {count['train']:>6,} {count['validation']:>7,} {count['test']:>7,} "
+                f"{fold['epoch']:>6} {fold['seconds']:>8.0f}"
+            )
+    return "\n".join(lines)

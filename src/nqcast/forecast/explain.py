@@ -1,0 +1,168 @@
+"""What the network of a checkpoint uses: permutation importance, gates, attention over variables and over time.
+
+Beside `predict` the only module of this package that knows the model: weights inside its blocks are in no forecast.
+
+Shapes: N anchors · F features · H horizons · P patches · K variable blocks.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from nqcast.constants import FEATURES, HORIZONS
+from nqcast.data.windows import WindowTable, model_inputs
+from nqcast.evaluation import metrics
+from nqcast.evaluation.config import EvaluateConfig
+from nqcast.evaluation.frames import Positions, targets_at
+from nqcast.evaluation.groups import session_part
+from nqcast.evaluation.metrics import Floats
+from nqcast.evaluation.significance import stationary_bootstrap
+from nqcast.forecast.permutation_importance import MEAN, donors, importance, named, spread_evenly
+from nqcast.forecast.predictor import Checkpoint, Predictor, predictor_of
+from nqcast.model.attention_weights import Inside, look_inside, windows_at_once
+
+logger = logging.getLogger(__name__)
+
+Explanation = dict[str, Any]
+Windows = tuple[dict[str, Any], Tensor]
+
+
+def explain(
+    checkpoint: Checkpoint, features: pd.DataFrame, positions: Positions, config: EvaluateConfig
+) -> Explanation:
+    """What the network uses at a bounded, even sample of the anchors at row ``positions``, as JSON-able values.
+
+    Returns:
+        anchors (count, first, last); and unless `config.explain_anchors` is 0: importance {feature: {horizon: {rise,
+        low, high}}} in shares of the loss; gates [{feature: {mean, low, high}}] per variable block (10 and 90 % of
+        values); variable_attention [(F, F) lists] per block, row looks at column; variable_pool {feature: weight};
+        time {patch_bars, pool, rollout: {feature: weights, newest patch first}}; text.
+    """
+    if config.explain_anchors == 0:
+        return {"anchors": {"count": 0}}
+    chosen = spread_evenly(positions, config.explain_anchors)
+    predictor = predictor_of(checkpoint, features, config)
+    levels, ts = tuple(checkpoint["metadata"]["quantiles"]), features["ts"].iloc[chosen]
+    logger.info("looking into the network at %d anchors, %d features each", len(chosen), len(FEATURES))
+    explanation: Explanation = {
+        "anchors": {"count": len(chosen), "first": f"{ts.iloc[0]}", "last": f"{ts.iloc[-1]}"},
+        "importance": _importance(predictor, chosen, levels, config),
+    }
+    if predictor.model.config.tokens:
+        inside = look_inside_all(predictor.model, predictor.table, chosen)
+        explanation |= _weights(inside, predictor.model.config.patch_length)
+    return {**explanation, "text": render_explanation(explanation)}
+
+
+def _importance(
+    predictor: Predictor, chosen: Positions, levels: tuple[float, ...], config: EvaluateConfig
+) -> dict[str, Any]:
+    features, rng = predictor.features, np.random.default_rng(config.seed)
+    giver = donors(session_part(features["ts"].iloc[chosen]), rng)
+    targets = targets_at(features, chosen, tuple(HORIZONS))
+    loss, permuted = permuted_losses(windows_of(predictor, chosen, chosen[giver]), predictor.model, targets, levels)
+    session = features["session"].to_numpy()[chosen]
+    resamples = stationary_bootstrap(len(np.unique(session)), config.mean_block, config.bootstrap_replications, rng)
+    return named(importance(loss, permuted, session, resamples, config.confidence), FEATURES, tuple(HORIZONS))
+
+
+def windows_of(predictor: Predictor, positions: Positions, donor_positions: Positions) -> Iterator[Windows]:
+    """Batches of windows, and the feature windows of their donors."""
+    unit_NHQ = None
+    if predictor.scale.config.rolling_quantiles:
+        unit_NHQ = predictor.scale.rolling_quantiles(predictor.features, predictor.scale_NH, positions)
+    for start in range(0, len(positions), predictor.batch_size):
+        part = slice(start, start + predictor.batch_size)
+        batch: dict[str, Any] = predictor.table.gather(positions[part])
+        if unit_NHQ is not None:
+            batch["unit_quantiles"] = torch.from_numpy(unit_NHQ[part]).float().to(predictor.table.device)
+        donor: dict[str, Any] = predictor.table.gather(donor_positions[part])
+        yield batch, donor["features"]
+
+
+@torch.inference_mode()
+def permuted_losses(
+    windows: Iterable[Windows], model: nn.Module, targets_NH: Floats, levels: tuple[float, ...]
+) -> tuple[Floats, Floats]:
+    """Pinball loss (N, H) of the forecasts, and (F, N, H) with each feature's window taken from the donor instead.
+
+    The clock, the scale and the unit quantiles stay the anchor's own.
+    """
+    loss, permuted, start = [], [], 0
+    for batch, donor_BTF in windows:
+        own_BTF = batch["features"]
+        targets_BH = targets_NH[start : start + len(own_BTF)]
+        start += len(own_BTF)
+        loss.append(_loss(model, batch, own_BTF, targets_BH, levels))
+        mixed = (_with_column(own_BTF, donor_BTF, f) for f in range(own_BTF.shape[-1]))
+        permuted.append(np.stack([_loss(model, batch, one_BTF, targets_BH, levels) for one_BTF in mixed]))
+    return np.concatenate(loss), np.concatenate(permuted, axis=1)
+
+
+def _with_column(own_BTF: Tensor, donor_BTF: Tensor, f: int) -> Tensor:
+    mixed_BTF = own_BTF.clone()
+    mixed_BTF[..., f] = donor_BTF[..., f]
+    return mixed_BTF
+
+
+def _loss(
+    model: nn.Module, batch: dict[str, Any], features_BTF: Tensor, targets_BH: Floats, levels: tuple[float, ...]
+) -> Floats:
+    inputs = model_inputs({**batch, "features": features_BTF})
+    quantiles_BHQ = model(*inputs)["quantiles"].double().cpu().numpy()
+    return metrics.anchor_loss(quantiles_BHQ, targets_BH, levels)
+
+
+def look_inside_all(model: Any, table: WindowTable, positions: Positions) -> Iterator[Inside]:
+    """The model's weights at the anchors, batch after batch."""
+    size = min(256, windows_at_once(model))
+    for start in range(0, len(positions), size):
+        yield look_inside(model, table.gather(positions[start : start + size]))
+
+
+def _weights(inside: Iterator[Inside], patch_bars: int) -> Explanation:
+    """Means over anchors (and channels of the gates), by feature name."""
+    parts = list(inside)
+
+    def joined(name: str, axis: int) -> Floats:
+        return np.concatenate([getattr(part, name).float().cpu().numpy() for part in parts], axis=axis)
+
+    pool_PF, rollout_PF = (joined(name, 0).mean(0).T[::-1] for name in ("time_BVP", "rollout_BVP"))
+    gates = []
+    for gate_NFD in joined("gate_KBVD", 1):
+        low_F, high_F = np.quantile(gate_NFD, [0.1, 0.9], axis=(0, 2))
+        rows = zip(FEATURES, gate_NFD.mean((0, 2)), low_F, high_F, strict=True)
+        gates.append({name: {"mean": float(m), "low": float(a), "high": float(b)} for name, m, a, b in rows})
+    return {
+        "gates": gates,
+        "variable_attention": joined("attention_KBVV", 1).mean(1).astype(float).tolist(),
+        "variable_pool": dict(zip(FEATURES, joined("variable_BV", 0).mean(0).astype(float).tolist(), strict=True)),
+        "time": {
+            "patch_bars": patch_bars,
+            "pool": dict(zip(FEATURES, pool_PF.T.astype(float).tolist(), strict=True)),
+            "rollout": dict(zip(FEATURES, rollout_PF.T.astype(float).tolist(), strict=True)),
+        },
+    }
+
+
+def render_explanation(explanation: Explanation, count: int = 5) -> str:
+    """The features whose permutation costs most, in lines."""
+    rises = {name: row[MEAN] for name, row in explanation["importance"].items()}
+    first = sorted(rises, key=lambda name: -rises[name]["rise"])[:count]
+    lines = [
+        f"Rise of the validation loss when the network sees another anchor's window of one feature, %, mean over\n"
+        f"horizons, at {explanation['anchors']['count']} anchors (the scale beneath keeps its own inputs)"
+    ]
+    lines += [
+        f"  {name:<18}{100 * rises[name]['rise']:>+7.3f}  "
+        f"[{100 * rises[name]['low']:+.3f}, {100 * rises[name]['high']:+.3f}]"
+        for name in first
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,185 @@
+"""Forecasts of a checkpoint at any anchors; beside `explain` the only module that knows the model.
+
+Shapes: N anchors · H horizons · Q levels; quantiles and scale in log-return units.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from nqcast.constants import FEATURES
+from nqcast.data.scale import Scale, scale_from_state
+from nqcast.data.windows import WindowTable, model_inputs
+from nqcast.evaluation.config import EvaluateConfig
+from nqcast.evaluation.frames import FrameStream, Positions, predictions_frame
+from nqcast.evaluation.metrics import Floats
+from nqcast.model import MIGT_TVDT
+from nqcast.model.config import ModelConfig
+from nqcast.training.device import pick_device
+
+Checkpoint = dict[str, Any]
+
+CHUNK_ANCHORS = 16_384
+"""Anchors that a stream of forecasts holds at a time: 4.6 MB of quantiles."""
+
+
+def load_model(checkpoint: Checkpoint) -> MIGT_TVDT:
+    """The network of a checkpoint, in evaluation mode; ValueError when its weights are not those of its config."""
+    model = MIGT_TVDT(ModelConfig(**checkpoint["metadata"]["model"]))
+    weights = {name: torch.from_numpy(array) for name, array in _part(checkpoint, "model").items()}
+    expected = set(model.state_dict())
+    if set(weights) != expected:
+        raise ValueError(
+            f"expected the weights of the configured model, missing {sorted(expected - set(weights))}, unknown "
+            f"{sorted(set(weights) - expected)}: take a checkpoint that this version of the model has written"
+        )
+    model.load_state_dict(weights, strict=True)
+    return model.eval()
+
+
+def load_scale(checkpoint: Checkpoint) -> Scale:
+    """The fitted scale of a checkpoint."""
+    return scale_from_state(_part(checkpoint, "scale"), checkpoint["metadata"]["scale"])
+
+
+def predict(
+    checkpoint: Checkpoint, features: pd.DataFrame, positions: Positions, config: EvaluateConfig | None = None
+) -> tuple[Floats, Floats]:
+    """Quantiles (N, H, Q) and scale (N, H), both in log-return units, at row ``positions`` of ``features``.
+
+    Memory beyond one chunk of anchors is the feature table and the result. A forecast uses its bar and earlier ones.
+    ValueError when the checkpoint was trained on other features.
+    """
+    predictor = predictor_of(checkpoint, features, config)
+    quantiles_NHQ = np.empty((len(positions), predictor.model.config.n_horizons, len(predictor.model.config.quantiles)))
+    start = 0
+    for part in predictor.stream(positions):
+        quantiles_NHQ[start : start + len(part.positions)] = part.quantiles_NHQ
+        start += len(part.positions)
+    return quantiles_NHQ, predictor.scale_NH[positions]
+
+
+def predict_frame(
+    checkpoint: Checkpoint, features: pd.DataFrame, positions: Positions, config: EvaluateConfig | None = None
+) -> pd.DataFrame:
+    """The predictions frame of a checkpoint: ts, session, horizon, target, q05 … q95, scale (log-return units)."""
+    metadata = checkpoint["metadata"]
+    quantiles, scale = predict(checkpoint, features, positions, config)
+    return predictions_frame(features, positions, quantiles, scale, metadata["quantiles"], metadata["horizons"])
+
+
+def predict_stream(
+    checkpoint: Checkpoint,
+    features: pd.DataFrame,
+    positions: Positions,
+    config: EvaluateConfig | None = None,
+    chunk: int = CHUNK_ANCHORS,
+) -> FrameStream:
+    """The rows of `predict_frame` as frames of ``chunk`` anchors; a wrong checkpoint is refused here, not later.
+
+    Scale and model are made once. Beyond the feature table only one chunk is held, however many anchors there are.
+    """
+    predictor, metadata = predictor_of(checkpoint, features, config), checkpoint["metadata"]
+    return FrameStream(lambda: predictor.frames(positions, metadata["quantiles"], metadata["horizons"], chunk))
+
+
+def predictor_of(checkpoint: Checkpoint, features: pd.DataFrame, config: EvaluateConfig | None = None) -> Predictor:
+    """A checkpoint over one feature table; ValueError when it was trained on other features."""
+    config = config or EvaluateConfig()
+    _check_features(checkpoint, features)
+    model = load_model(checkpoint).to(pick_device(config.device))
+    return Predictor(model, load_scale(checkpoint), features, config.batch_size)
+
+
+class Forecast(NamedTuple):
+    """Forecasts at some anchors: rows of the features (N,), quantiles (N, H, Q), scale (N, H)."""
+
+    positions: Positions
+    quantiles_NHQ: Floats
+    scale_NH: Floats
+
+
+class Predictor:
+    """A model and its scale over one feature table: all that does not depend on the anchors is made once.
+
+    Args:
+        model: in evaluation mode, on the device that forecasts.
+        scale: fitted.
+        features: the feature table.
+        batch_size: anchors per forward pass.
+    """
+
+    def __init__(self, model: MIGT_TVDT, scale: Scale, features: pd.DataFrame, batch_size: int) -> None:
+        self.model, self.scale, self.features, self.batch_size = model, scale, features, batch_size
+        self.scale_NH, volatility_NK = scale.describe(features)
+        device = next(model.parameters()).device
+        self.table = WindowTable(features, self.scale_NH, device, model.config.context, volatility_NK=volatility_NK)
+
+    def stream(self, positions: Positions, chunk: int = CHUNK_ANCHORS) -> Iterator[Forecast]:
+        """Forecasts at ``positions`` in their order, ``chunk`` anchors at a time."""
+        units = self._unit_quantiles(positions)
+        with tqdm(total=len(positions), desc="forecasts", unit="anchor", disable=None, leave=False, delay=2) as bar:
+            for start in range(0, len(positions), chunk):
+                part = positions[start : start + chunk]
+                unit_NHQ = None if units is None else units.table_SHQ[units.session_N[start : start + chunk]]
+                yield Forecast(part, self._forward(part, unit_NHQ), self.scale_NH[part])
+                bar.update(len(part))
+
+    def frames(
+        self, positions: Positions, levels: list[float], horizons: list[str], chunk: int = CHUNK_ANCHORS
+    ) -> Iterator[pd.DataFrame]:
+        """The same as predictions frames."""
+        for part in self.stream(positions, chunk):
+            yield predictions_frame(self.features, *part, levels, horizons)
+
+    @torch.inference_mode()
+    def _forward(self, positions: Positions, unit_NHQ: Floats | None) -> Floats:
+        """Quantiles (N, H, Q); results stay on the device until the last batch, so that a GPU is waited for once."""
+        full, found = bool((positions >= self.table.context - 1).all()), []
+        for start in range(0, len(positions), self.batch_size):
+            rows = slice(start, start + self.batch_size)
+            batch: dict[str, Any] = self.table.gather(positions[rows], full=full)
+            if unit_NHQ is not None:
+                batch["unit_quantiles"] = torch.from_numpy(unit_NHQ[rows]).float().to(self.table.device)
+            found.append(self.model(*model_inputs(batch))["quantiles"])
+        return torch.cat(found).cpu().double().numpy()
+
+    def _unit_quantiles(self, positions: Positions) -> _BySession | None:
+        """Rolling quantiles of the anchors' sessions, of which all anchors of a session share one table."""
+        if not self.scale.config.rolling_quantiles:
+            return None
+        session = np.cumsum(self.features["session_first"].to_numpy(bool))[positions]
+        _, first, index = np.unique(session, return_index=True, return_inverse=True)
+        return _BySession(self.scale.rolling_quantiles(self.features, self.scale_NH, positions[first]), index)
+
+
+class _BySession(NamedTuple):
+    """Unit quantiles of S sessions (S, H, Q), and which of them each anchor takes (N,)."""
+
+    table_SHQ: Floats
+    session_N: Positions
+
+
+def _part(checkpoint: Checkpoint, prefix: str) -> dict[str, NDArray[Any]]:
+    start = f"{prefix}."
+    found = {k.removeprefix(start): np.array(v) for k, v in checkpoint["tensors"].items() if k.startswith(start)}
+    if not found:
+        raise ValueError(f"expected tensors named {start}… in the checkpoint, found none: train again")
+    return found
+
+
+def _check_features(checkpoint: Checkpoint, features: pd.DataFrame) -> None:
+    trained, missing = checkpoint["metadata"]["features"], [c for c in FEATURES if c not in features.columns]
+    if missing:
+        raise ValueError(f"expected a features frame, found no column {missing}: run the features pipeline")
+    if list(trained) != list(FEATURES):
+        raise ValueError(
+            f"expected a checkpoint trained on {list(FEATURES)}, found one on {list(trained)}: train it again"
+        )

@@ -1,0 +1,213 @@
+"""What looks wrong although every row is a valid bar: repeated bars, another contract's prices, thin trade, units.
+
+Nothing here is proof, so each doubt has a policy: rows are quarantined, the run stops, or the report says so.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from nqcast.constants import EXCHANGE_TIMEZONE
+from nqcast.market.calendar import nanoseconds
+from nqcast.market.checks.other_contract import Activity, other_contract
+from nqcast.market.config import IngestConfig
+from nqcast.market.contracts import Contracts
+from nqcast.market.schema import MINUTE_NS, PRICES
+
+STALE = "stale: repeats the bar before"
+OTHER_CONTRACT = "another contract's prices: a level apart, thinly traded"
+DEFERRED = "deferred contract: not yet the front"
+BEYOND_LIMITS = "price beyond the exchange's limits"
+
+FRONT_DAYS = 120
+"""Days before its expiry from which on a quarterly contract can be the front: a quarter of 98 and three weeks."""
+
+_LIMIT = 0.25  # of a change of log price; trading halts at moves of 20 %
+_PAUSE_NS = 10 * 1440 * MINUTE_NS
+
+Doubt = dict[str, Any]
+
+
+def suspect_rows(
+    joined: pd.DataFrame, sessions: pd.DataFrame, contracts: Contracts, config: IngestConfig
+) -> np.ndarray:
+    """Reason to doubt each row of the joined series (N,), text; None for the others.
+
+    joined: the front contract's bars, adjusted, sorted by ts, with session_position and code.
+    """
+    reason = np.full(len(joined), None, dtype=object)
+    if "volume" in joined:
+        reason[other_contract(joined, Activity(joined, sessions), config)] = OTHER_CONTRACT
+    reason[stale(joined, config.stale_bars)] = STALE
+    reason[beyond_limits(joined)] = BEYOND_LIMITS
+    reason[deferred(joined, contracts)] = DEFERRED
+    return reason
+
+
+def stale(bars: pd.DataFrame, least: int) -> np.ndarray:
+    """True (N,) on every bar that repeats the `least` bars before it, equal in every price and in volume.
+
+    Without volume four times as many are needed: a quiet night repeats prices by itself. The first repetitions stay,
+    so that no bar is judged by later ones.
+    """
+    same = np.zeros(len(bars), dtype=bool)
+    same[1:] = True
+    for name in (*PRICES, *(("volume",) if "volume" in bars else ())):
+        column = bars[name].to_numpy()
+        same[1:] &= column[1:] == column[:-1]
+    row = np.arange(len(bars))
+    repeated = row - np.maximum.accumulate(np.where(same, 0, row))
+    return repeated >= least * (1 if "volume" in bars else 4)
+
+
+def beyond_limits(joined: pd.DataFrame) -> np.ndarray:
+    """True (N,) between a move of the close beyond the limits and its way back, and where a bar's own range is as wide.
+
+    A move that does not come back is no bad print: `price_units` doubts it.
+    """
+    away = _away(joined)
+    back = np.flatnonzero(~away)
+    away[back[-1] + 1 if len(back) else 0 :] = False
+    wide = np.log(joined["high"].to_numpy() / joined["low"].to_numpy()) > _LIMIT
+    return away | wide
+
+
+def price_units(joined: pd.DataFrame) -> list[Doubt]:
+    """A doubt where prices move beyond the limits and stay there: another unit, or another product."""
+    away = _away(joined)
+    if not len(away) or not away[-1]:
+        return []
+    row = int(np.flatnonzero(~away)[-1]) + 1 if not away.all() else 0
+    before, after = joined["close"].iloc[max(row - 1, 0)], joined["close"].iloc[row]
+    text = f"from {joined['ts'].iloc[row]} on prices are {after / before:.3g} times those before"
+    return [as_doubt("price unit", int(away[row:].sum()), text)]
+
+
+def _away(joined: pd.DataFrame) -> np.ndarray:
+    """True (N,) where moves that no exchange allows have carried the close off; days without bars allow anything."""
+    if not len(joined):
+        return np.zeros(0, dtype=bool)
+    change = np.diff(np.log(joined["close"].to_numpy()), prepend=np.nan)
+    change[0] = 0.0
+    soon = np.diff(nanoseconds(joined["ts"]), prepend=0) < _PAUSE_NS
+    return np.abs(np.cumsum(np.where((np.abs(change) > _LIMIT) & soon, change, 0.0))) > 0.5 * _LIMIT
+
+
+def deferred(joined: pd.DataFrame, contracts: Contracts) -> np.ndarray:
+    """True (N,) on bars of a contract that expires too late to be the front of its day."""
+    if contracts.expiry is None or not len(joined):
+        return np.zeros(len(joined), dtype=bool)
+    month = np.array(contracts.expiry)
+    first = pd.to_datetime({"year": month // 12, "month": month % 12 + 1, "day": 1})
+    third_friday = (first + pd.to_timedelta((4 - first.dt.day_of_week) % 7 + 14, unit="D")).to_numpy()
+    days = third_friday[joined["code"].to_numpy()] - joined["session"].to_numpy()
+    return days > np.timedelta64(FRONT_DAYS, "D")
+
+
+def wholly_deferred(reason: np.ndarray, joined: pd.DataFrame, names: tuple[str, ...]) -> list[Doubt]:
+    """A doubt where at least half of the series is a deferred contract's: the front is not in the file."""
+    rows = joined[reason == DEFERRED]
+    if len(rows) < 0.5 * len(joined) or not len(rows):
+        return []
+    found = sorted({names[code] for code in rows["code"].unique()})
+    first, last = rows["session"].iloc[0].date(), rows["session"].iloc[-1].date()
+    text = f"the bars of {', '.join(found)} from {first} to {last} are those of a contract that was not the front"
+    return [as_doubt("deferred contract", len(rows), f"{text}: bring the front contracts of these days")]
+
+
+def thin_market(bars: pd.DataFrame) -> list[Doubt]:
+    """A doubt where between 08:30 and 15:00 exchange time half the sessions trade in under 9 of 10 five-minute bars.
+
+    The front contract trades in all of them; a deferred one, whose name the file may not tell, does not.
+    """
+    local = pd.DatetimeIndex(bars["ts"]).tz_convert(EXCHANGE_TIMEZONE)
+    minute = np.asarray(local.hour * 60 + local.minute)
+    core = (minute >= 510) & (minute < 900) & ~bars["halt"].to_numpy()
+    share = bars.loc[core, "traded"].groupby(bars.loc[core, "session"]).mean()
+    if not len(share) or (typical := float(share.median())) >= 0.9:
+        return []
+    text = f"in the middle session only {typical:.0%} of the five-minute bars from 08:30 to 15:00 exchange time traded"
+    return [as_doubt("thin market", int((share < 0.9).sum()), f"{text}: a deferred contract, or part of the rows?")]
+
+
+def thin_stretches(
+    joined: pd.DataFrame, sessions: pd.DataFrame, ledger: list[dict[str, Any]], known: bool
+) -> tuple[list[Doubt], list[Doubt]]:
+    """Doubts about regular sessions that trade hardly anything of what is usual: those to stop for, and the others.
+
+    Thin is under .15 of the usual volume in a session, or under .05 in four traded hours. Where a contract changes,
+    trade moves on before the file does: sessions around a roll of the ledger are left out, and where contracts are
+    unknown those in the weeks of rolls are the others.
+    """
+    if "volume" not in joined:
+        return [], []
+    activity = Activity(joined, sessions)
+    position, volume = activity.thin()
+    length = (sessions["close"] - sessions["open"]).iloc[position]
+    regular = (length > pd.Timedelta(hours=22)).to_numpy()
+    days = sessions["session"].iloc[position[regular]]
+    volume = volume[regular]
+    rolls = pd.to_datetime([entry["session"] for entry in ledger if entry["rule"] != "jump"])
+    away = np.array([all(abs((day - roll).days) > 4 for roll in rolls) for day in days], dtype=bool)
+    near = ((days.dt.month % 3 == 0) & days.dt.day.between(5, 21)).to_numpy() & (not known)
+    stop, report = away & ~near, away & near
+    return _thin(days[stop], volume[stop], ""), _thin(days[report], volume[report], ", in the weeks of a roll,")
+
+
+def _thin(days: pd.Series, volume: np.ndarray, where: str) -> list[Doubt]:
+    if not len(days):
+        return []
+    listed = ", ".join(f"{day.date()} ({share:.1%})" for day, share in zip(days[:5], volume, strict=False))
+    text = f"{len(days)} sessions{where} trade hardly anything of the volume usual at their hours: {listed}"
+    return [as_doubt("thin stretch", len(days), f"{text}: another contract's bars, or part of the feed?")]
+
+
+def volume_units(joined: pd.DataFrame, multiple: float) -> list[Doubt]:
+    """Changes of the unit of volume: five sessions trade `multiple` times what the five before did, or a part of it."""
+    if "volume" not in joined:
+        return []
+    per_session = joined.groupby("session")["volume"].sum()
+    total = per_session.to_numpy()
+    doubts, last = [], -10
+    for i in range(5, len(total) - 4):
+        before, after = np.median(total[i - 5 : i]), np.median(total[i : i + 5])
+        ratio = after / before if before > 0 else np.inf
+        if i - last > 5 and not 1 / multiple < ratio < multiple:
+            steps = np.abs(np.diff(np.log(np.maximum(total[i - 1 : i + 5], 1))))
+            day = per_session.index[i + int(np.argmax(steps))].date()
+            doubts.append(
+                as_doubt("volume unit", 1, f"from {day} on the sessions trade {ratio:.3g} times as much as before")
+            )
+            last = i
+    return doubts
+
+
+def unadjusted_rolls(jumps: list[dict[str, Any]]) -> list[Doubt]:
+    """Opening jumps of a file without contracts that lie in the weeks in which contracts change."""
+    near = [j for j in jumps if (day := pd.Timestamp(j["session"])).month % 3 == 0 and 5 <= day.day <= 21]
+    if not near:
+        return []
+    listed = ", ".join(f"{jump['session']} ({jump['spread_points']:+g} points)" for jump in near[:5])
+    return [as_doubt("unadjusted roll", len(near), f"opening jumps in the weeks of a roll: {listed}; see roll_ledger")]
+
+
+def off_tick(bars: pd.DataFrame, tick: float) -> int:
+    """Rows with a price that is no multiple of the tick."""
+    ticks = bars[list(PRICES)].to_numpy() / tick
+    return int((np.abs(ticks - np.round(ticks)) > 1e-6).any(axis=1).sum())
+
+
+def off_tick_doubt(count: int, total: int, config: IngestConfig) -> list[Doubt]:
+    """A doubt where more than the configured share of the rows is off the tick."""
+    if count <= config.max_off_tick_share * total:
+        return []
+    text = f"{count} of {total} rows hold a price that is no multiple of {config.tick:g}: adjusted prices, or a unit?"
+    return [as_doubt("off tick", count, text)]
+
+
+def as_doubt(check: str, count: int, detail: str) -> Doubt:
+    """What is doubted, in how many places, and the words for it."""
+    return {"check": check, "count": count, "detail": detail}

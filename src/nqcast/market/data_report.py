@@ -1,0 +1,114 @@
+"""The data report: what an ingest found, as JSON-able figures."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from nqcast.constants import BAR_MINUTES
+from nqcast.market.calendar import nanoseconds
+from nqcast.market.checks.gaps import explained, summary
+from nqcast.market.schema import MINUTE_NS
+
+_BAR = pd.Timedelta(minutes=BAR_MINUTES)
+
+
+def session_report(bars: pd.DataFrame, sessions: pd.DataFrame, least_minutes: int) -> dict[str, Any]:
+    """Bars per session against the calendar.
+
+    For each session between the first and last bar: slots the calendar expects (halt left out), slots that traded, and
+    every missing stretch with its explanation (`nqcast.market.checks.gaps`); inside sessions those of at least
+    `least_minutes` without a trade (start, end UTC) outside the halt.
+    """
+    span = sessions[sessions["session"].between(bars["session"].iloc[0], bars["session"].iloc[-1])]
+    halt = (span["halt_end"] - span["halt_start"]).fillna(pd.Timedelta(0))
+    expected = (span["close"] - span["open"] - halt).dt.total_seconds() / (60 * BAR_MINUTES)
+    day = bars["session"].to_numpy()
+    open_rows = ~bars["halt"].to_numpy()
+    traded = bars["traded"].to_numpy()
+    counts = pd.Series(traded & open_rows).groupby(day).sum()
+    present = counts.reindex(span["session"], fill_value=0).to_numpy()
+    absent = [str(session.date()) for session in span["session"][present == 0]]
+    stretches = explained(bars, span, _missing_stretches(bars, span, least_minutes), absent)
+    return {
+        "count": len(span),
+        "without_bars": absent,
+        "per_session": [
+            {"session": str(session.date()), "expected": int(want), "traded": int(have)}
+            for session, want, have in zip(span["session"], expected, present, strict=True)
+        ],
+        "missing_stretches": stretches,
+        "missing_by_explanation": summary(stretches),
+    }
+
+
+def _missing_stretches(bars: pd.DataFrame, span: pd.DataFrame, least_minutes: int) -> list[dict[str, Any]]:
+    """Stretches without a trade, from the calendar's open to its close, the halt as if it had traded."""
+    active = bars.loc[bars["traded"] | bars["halt"], ["ts", "session"]]
+    ends = span[span["session"].isin(active["session"])]
+    marks = pd.concat(
+        [
+            active,
+            pd.DataFrame({"ts": ends["open"] - _BAR, "session": ends["session"]}),
+            pd.DataFrame({"ts": ends["close"], "session": ends["session"]}),
+        ]
+    ).sort_values("ts", kind="stable")
+    ts, session = nanoseconds(marks["ts"]), marks["session"].to_numpy()
+    minutes = np.diff(ts) // MINUTE_NS - BAR_MINUTES
+    rows = np.flatnonzero((minutes >= least_minutes) & (session[1:] == session[:-1]))
+    return [
+        {
+            "session": str(pd.Timestamp(session[row]).date()),
+            "start": f"{pd.Timestamp(ts[row]) + _BAR}+00:00",
+            "end": f"{pd.Timestamp(ts[row + 1])}+00:00",
+            "minutes": int(minutes[row]),
+        }
+        for row in rows
+    ]
+
+
+def report_text(report: dict[str, Any]) -> str:
+    """The report as a table to read: what came, what was used, what is missing and why, what is doubtful."""
+    sessions = report["sessions"]
+    expected = sum(entry["expected"] for entry in sessions["per_session"])
+    traded = sum(entry["traded"] for entry in sessions["per_session"])
+    lines = [
+        f"bars {report['first_bar'][:16]} to {report['last_bar'][:16]} UTC",
+        _line("rows", report["rows_in"], f"{report['spacing_minutes']}-minute bars of {_contracts(report)}"),
+        _line("used", report["rows_used"], f"after {report['rolls']} rolls"),
+        _line("out of order", report["rows_out_of_order"]),
+        _line("identical duplicates", report["duplicates_dropped"], "dropped"),
+        _line("fillers", report["zero_volume_dropped"], "flat bars of volume 0, taken as no trade"),
+        _line("off the tick", report["off_tick_prices"], "kept"),
+        _line("quarantined", report["quarantined"]),
+        *(_line(f"  {reason}", count) for reason, count in report["quarantined_by_reason"].items()),
+        _line("five-minute bars", report["bars"], f"in {sessions['count']} sessions"),
+        _line("  traded", traded, f"of {expected} that the calendar expects ({traded / max(expected, 1):.1%})"),
+        *(_line(f"  missing: {why}", n, "stretches") for why, n in sessions["missing_by_explanation"].items()),
+        *_longest(sessions["missing_stretches"]),
+        *(f"doubt: {doubt['check']}: {doubt['detail']}" for doubt in report["doubts"]),
+        *(f"question to the calendar: trading at {q['start']} to {q['end']}" for q in _few(report)),
+    ]
+    return "\n".join(line for line in lines if line)
+
+
+def _line(name: str, count: int, note: str = "") -> str:
+    return f"{name:<34.34} {count:>10,}  {note}".rstrip() if count else ""
+
+
+def _contracts(report: dict[str, Any]) -> str:
+    names = report["contracts"]
+    return f"{len(names)} contracts, {names[0]} to {names[-1]}" if names else "unnamed contracts"
+
+
+def _few(report: dict[str, Any]) -> list[dict[str, Any]]:
+    return list(report["questions_to_the_calendar"])[:5]
+
+
+def _longest(stretches: list[dict[str, Any]]) -> list[str]:
+    """The five longest stretches that neither calendar nor halt explains."""
+    open_ = [stretch for stretch in stretches if stretch["explanation"] in ("outage", "unknown")]
+    longest = sorted(open_, key=lambda stretch: -stretch["minutes"])[:5]
+    return [f"    {s['start'][:16]}  {s['minutes']:>5} min  {s['explanation']}: {s['detail']}" for s in longest]

@@ -1,0 +1,95 @@
+"""From 1-minute (or 5-minute) source bars to the complete 5-minute grid of every session."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from nqcast.constants import BAR_MINUTES
+from nqcast.market.calendar import nanoseconds
+from nqcast.market.schema import MINUTE_NS
+
+SLOT_NS = BAR_MINUTES * MINUTE_NS
+
+
+def aggregate(joined: pd.DataFrame, sessions: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
+    """Bars on the complete grid: a row for every 5-minute slot from a session's first bar to its last.
+
+    joined: source bars sorted by ts with session_position (row of sessions), code (index of names), raw_close and
+    unadjusted. Where nothing traded: volume 0, every price at the last close, traded false, realized_variance 0.
+    """
+    slot = nanoseconds(joined["ts"]) // SLOT_NS
+    session = joined["session_position"].to_numpy()
+    begin = np.flatnonzero(np.diff(session, prepend=-1))  # first source bar of each session
+    end = np.append(begin[1:], len(joined)) - 1
+    length = slot[end] - slot[begin] + 1
+    offset = np.cumsum(length) - length  # first grid row of each session
+    bars_per_session = np.diff(np.append(begin, len(joined)))
+    source_row = slot - np.repeat(slot[begin] - offset, bars_per_session)
+    start = np.flatnonzero(np.diff(source_row, prepend=-1))  # first source bar of each traded row
+    stop = np.append(start[1:], len(joined)) - 1
+    n_rows = int(length.sum())
+    traded = np.zeros(n_rows, dtype=bool)
+    traded[source_row[start]] = True
+    # Index among traded rows of the last one at or before each grid row; a session's first row is always traded.
+    last = np.cumsum(traded) - 1
+
+    close = joined["close"].to_numpy()[stop][last]
+    grid_ts = (np.arange(n_rows) + np.repeat(slot[begin] - offset, length)) * SLOT_NS
+    grid_session = np.repeat(session[begin], length)
+    raw_close, code = (joined[name].to_numpy()[stop][last] for name in ("raw_close", "code"))
+    squares = squared_returns(joined, begin)
+    return pd.DataFrame(
+        {
+            "ts": pd.to_datetime(grid_ts, unit="ns", utc=True),
+            "open": np.where(traded, joined["open"].to_numpy()[start][last], close),
+            "high": np.where(traded, np.maximum.reduceat(joined["high"].to_numpy(), start)[last], close),
+            "low": np.where(traded, np.minimum.reduceat(joined["low"].to_numpy(), start)[last], close),
+            "close": close,
+            "volume": _summed(joined, start, last, traded),
+            "traded": traded,
+            "halt": _in_halt(grid_ts, grid_session, sessions),
+            "session": sessions["session"].to_numpy()[grid_session],
+            "gap_minutes": _gaps(grid_ts, offset, length),
+            "contract": pd.array(np.array(names, dtype=object)[code], dtype="str"),
+            "raw_close": raw_close,
+            "realized_variance": np.where(traded, np.add.reduceat(squares, start)[last], 0.0),
+            "unadjusted": traded & np.logical_or.reduceat(joined["unadjusted"].to_numpy(), start)[last],
+        }
+    )
+
+
+def squared_returns(joined: pd.DataFrame, begin: np.ndarray) -> np.ndarray:
+    """Squared log return of each source bar (N,): close to close, but open to close where no return crosses.
+
+    No return crosses a session's start (`begin`, row numbers) nor a contract change of unknown factor.
+    """
+    log_close = np.log(joined["close"].to_numpy())
+    change = np.diff(log_close, prepend=log_close[0])
+    own = np.flatnonzero(joined["unadjusted"].to_numpy())
+    own = np.union1d(begin, own)
+    change[own] = log_close[own] - np.log(joined["open"].to_numpy()[own])
+    return change**2
+
+
+def _summed(joined: pd.DataFrame, start: np.ndarray, last: np.ndarray, traded: np.ndarray) -> np.ndarray:
+    if "volume" not in joined:
+        return np.zeros(len(traded), dtype=np.int64)
+    volume = np.add.reduceat(joined["volume"].to_numpy().astype(np.int64), start)
+    return np.where(traded, volume[last], 0)
+
+
+def _in_halt(ts: np.ndarray, session: np.ndarray, sessions: pd.DataFrame) -> np.ndarray:
+    # NaT is the smallest int64, so a session without a halt has an empty one.
+    halt_start, halt_end = (nanoseconds(sessions[name])[session] for name in ("halt_start", "halt_end"))
+    return (ts >= halt_start) & (ts < halt_end)
+
+
+def _gaps(ts: np.ndarray, offset: np.ndarray, length: np.ndarray) -> np.ndarray:
+    """Minutes from the END of the session before to each session's first row; 0 on every other row and the first."""
+    gap = np.zeros(len(ts))
+    previous_end = ts[offset + length - 1][:-1] + SLOT_NS
+    gap[offset[1:]] = (ts[offset[1:]] - previous_end) / MINUTE_NS
+    return gap

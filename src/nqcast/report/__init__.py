@@ -1,0 +1,1 @@
+"""What a reader sees of a run: the page, its figures, its words."""

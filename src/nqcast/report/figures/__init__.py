@@ -1,0 +1,23 @@
+"""Figures of the evaluation: every function returns a matplotlib Figure and writes nothing.
+
+Colours are those of Okabe and Ito, told apart by the colour-blind and in grey; no figure relies on colour alone.
+"""
+
+from nqcast.lazy import lazily
+
+_HOME = {
+    "fan_chart": "fan",
+    "reliability_diagram": "calibration",
+    "pit_histogram": "calibration",
+    "coverage_over_time": "calibration",
+    "skill_by_horizon": "skill",
+    "pinball_by_time_of_day": "skill",
+    "training_curves": "training",
+    "scale_against_realised": "scale",
+    "importance_by_feature": "explanation",
+    "variables_inside": "explanation",
+    "attention_over_time": "explanation",
+}
+__all__ = sorted(_HOME)
+
+__getattr__ = lazily(__name__, _HOME)

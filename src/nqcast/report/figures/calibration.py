@@ -1,0 +1,97 @@
+"""Is the forecast calibrated: reliability, PIT and coverage through time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
+from numpy.typing import NDArray
+
+from nqcast.evaluation import metrics
+from nqcast.evaluation.coverage import coverage_band
+from nqcast.evaluation.frames import Forecasts
+from nqcast.evaluation.significance import session_sums
+from nqcast.report.figures.style import (
+    BLACK,
+    BLUE,
+    DASHES,
+    GREY,
+    LIGHT,
+    SERIES,
+    SKY,
+    VERMILION,
+    finish,
+    new_figure,
+)
+
+
+def reliability_diagram(
+    anchors: Forecasts,
+    levels: Sequence[float],
+    horizons: Sequence[str],
+    resamples_RS: NDArray[np.int64],
+    confidence: float = 0.95,
+) -> Figure:
+    """Share of outcomes at or below each quantile, less the quantile's level, per horizon, in points.
+
+    The grey band is where a calibrated forecast would lie (`coverage_band`); points outside it are filled.
+    """
+    error = 100 * (metrics.coverage_by_level(anchors.quantiles, anchors.targets, levels) - np.asarray(levels))
+    low, high = (100 * band for band in coverage_band(anchors, levels, resamples_RS, confidence))
+    figure = new_figure(10.0, 3.2)
+    panels = figure.subplots(1, len(horizons), sharey=True, squeeze=False)[0]
+    x = 100 * np.asarray(levels)
+    for h, (axes, name) in enumerate(zip(panels, horizons, strict=True)):
+        axes.fill_between(x, low[h], high[h], color=LIGHT, linewidth=0, label=f"{confidence:.0%} band if calibrated")
+        axes.axhline(0, color=GREY, linewidth=0.8)
+        axes.plot(x, error[h], color=BLUE, linewidth=1)
+        outside = (error[h] < low[h]) | (error[h] > high[h])
+        for chosen, colour, fill in ((outside, VERMILION, VERMILION), (~outside, BLUE, "white")):
+            label = "outside the band" if colour == VERMILION else "inside"
+            axes.plot(x[chosen], error[h][chosen], "o", color=colour, markerfacecolor=fill, markersize=5, label=label)
+        finish(axes, name, "Level of the quantile, %", "Observed less nominal, points" if h == 0 else "")
+        axes.set_xticks([5, 25, 50, 75, 95])
+    figure.legend(
+        *panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=9, frameon=False
+    )
+    return figure
+
+
+def pit_histogram(anchors: Forecasts, levels: Sequence[float], horizons: Sequence[str]) -> Figure:
+    """Outcomes between neighbouring quantiles over what was forecast; 1 everywhere for a calibrated forecast."""
+    shares = metrics.pit_shares(anchors.quantiles, anchors.targets, levels)
+    edges = np.concatenate([[0.0], levels, [1.0]])
+    figure = new_figure(10.0, 2.9)
+    panels = figure.subplots(1, len(horizons), sharey=True, squeeze=False)[0]
+    for h, (axes, name) in enumerate(zip(panels, horizons, strict=True)):
+        axes.bar(edges[:-1], shares[h] / np.diff(edges), np.diff(edges), align="edge", color=SKY, edgecolor="white")
+        axes.axhline(1, color=BLACK, linewidth=1, linestyle="--")
+        finish(axes, name, "Forecast probability", "Observed over forecast" if h == 0 else "")
+        axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "¼", "½", "¾", "1"])
+    return figure
+
+
+def coverage_over_time(
+    anchors: Forecasts, levels: Sequence[float], horizons: Sequence[str], percent: int = 80, sessions: int = 20
+) -> Figure:
+    """Share of outcomes inside the central interval over the last ``sessions`` sessions, per horizon."""
+    hits = metrics.inside(anchors.quantiles, anchors.targets, levels, percent)
+    hit_S = session_sums(hits, anchors.session)
+    count_S = session_sums(np.isfinite(hits).astype(float), anchors.session)
+    dates = pd.DatetimeIndex(np.unique(anchors.session.to_numpy()))
+    span = min(sessions, len(dates))
+    share = pd.DataFrame(hit_S).rolling(span).sum() / pd.DataFrame(count_S).rolling(span).sum()
+    figure = new_figure(9.0, 3.6)
+    axes = figure.subplots()
+    for h, name in enumerate(horizons):
+        axes.plot(dates.to_numpy(), share[h].to_numpy(), color=SERIES[h % 7], linestyle=DASHES[h % 7], linewidth=1.4)
+        axes.plot([], [], color=SERIES[h % 7], linestyle=DASHES[h % 7], label=name)
+    axes.axhline(percent / 100, color=BLACK, linewidth=1)
+    finish(axes, f"Inside the {percent} % interval, last {span} sessions", y="Share of outcomes")
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    axes.tick_params(axis="x", labelrotation=20)
+    axes.legend(ncols=len(horizons), fontsize=9, frameon=False, loc="best")
+    return figure

@@ -1,0 +1,39 @@
+"""A training run by several processes: its inputs on disk, the launcher, and what the ranks have left."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from nqcast.runs.inputs import with_train, write_run
+from nqcast.runs.run import TrainingRun
+from nqcast.stopping import finishing
+from nqcast.training.checkpoint import CheckpointStore
+from nqcast.training.distributed.launch import launch
+from nqcast.training.distributed.watchdog import stop_flag
+from nqcast.training.run_card import FINISHED, TrainingInterruptedError, status_of
+from nqcast.training.run_directory import DirectoryLock, move_aside
+
+RANKS = "ranks"  # folder of a run directory: inputs of the ranks, their stacks, the stop flag
+
+
+def train_launched(run: TrainingRun, directory: Path, processes: int) -> list[dict[str, Any]]:
+    """Train in `directory` by `processes` ranks on this host and those of further ones; returns the history.
+
+    A signal reaches the ranks as a flag in the folder that they share.
+    """
+    folder = (directory / RANKS).absolute()
+    with DirectoryLock(directory):
+        if run.config.resume == "never":  # once, here: a restarted rank must go on
+            move_aside(directory)
+        write_run(with_train(run, resume="auto"), folder)
+        with finishing(stop_flag(folder).touch):
+            launch(folder, processes, run.config)
+    if status_of(directory) != FINISHED:
+        raise TrainingInterruptedError(f"training in {directory} was asked to stop; the same run goes on there")
+    found = CheckpointStore(directory, run.config.top_k).newest_verified()
+    if found is None:
+        raise RuntimeError(f"training left no whole checkpoint in {directory}: see the log above for its reason")
+    shutil.rmtree(folder, ignore_errors=True)  # inputs and empty stack files: of no more use
+    return list(found[1].state["progress"]["history"])

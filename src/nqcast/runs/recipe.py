@@ -1,0 +1,82 @@
+"""What a forecaster is made by: scale, model and training settings that agree with each other, on any splits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from nqcast.constants import HORIZONS
+from nqcast.data.config import ScaleConfig
+from nqcast.data.scale import make_scale, scale_from_state
+from nqcast.data.splits import positions
+from nqcast.model.config import ModelConfig
+from nqcast.runs.run import TrainingRun
+from nqcast.training.config import TrainConfig
+
+
+def scale_state(
+    features: pd.DataFrame, splits: pd.DataFrame, config: ScaleConfig, levels: tuple[float, ...]
+) -> dict[str, Any]:
+    """The scale fitted on the train anchors alone: {"arrays": {name: array}, "scalars": JSON-able}."""
+    arrays, scalars = make_scale(config, levels).fit(features, positions(splits, "train")).state()
+    return {"arrays": arrays, "scalars": scalars}
+
+
+def agreed(
+    model: ModelConfig, train: TrainConfig, levels: tuple[float, ...], scale: dict[str, Any]
+) -> tuple[ModelConfig, TrainConfig]:
+    """Both configurations with the levels, horizons, scale and start of the run: one source for what two of them hold.
+
+    Raises:
+        ValueError: model.n_volatility asks for more or fewer predictors than the fitted scale has.
+    """
+    known = scale_from_state(scale["arrays"], scale["scalars"]).n_state
+    if model.n_volatility not in (None, 0, known):
+        raise ValueError(
+            f"expected model.n_volatility of 0 or {known}, which this scale has, found {model.n_volatility}; "
+            "leave it out"
+        )
+    wanted = known if model.n_volatility is None else model.n_volatility
+    own = {**model.model_dump(), "quantiles": levels, "n_horizons": len(HORIZONS), "n_volatility": wanted}
+    loop = {"quantiles": levels, "horizons": tuple(HORIZONS), "start_name": scale["scalars"]["config"]["kind"]}
+    return ModelConfig(**own), TrainConfig(**{**train.model_dump(), **loop})
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Scale, model and training settings, applied to one split after another."""
+
+    scale: ScaleConfig
+    model: ModelConfig
+    train: TrainConfig
+    quantiles: tuple[float, ...]
+
+    def make(
+        self,
+        features: pd.DataFrame,
+        splits: pd.DataFrame,
+        data_card: dict[str, Any],
+        root: Path,
+        warm_start: dict[str, Any] | None = None,
+        logger: Any = None,
+    ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        """Fit the scale, train below `root`; returns the checkpoint artifact and the history, one dict per epoch.
+
+        `logger` has log(dict, step=…), called after every epoch.
+        """
+        state = scale_state(features, splits, self.scale, self.quantiles)
+        configs = agreed(self.model, self.train, self.quantiles, state)
+        return TrainingRun(features, splits, state, data_card, *configs, warm_start).train(root, logger)
+
+    def dump(self) -> dict[str, Any]:
+        """All settings as JSON-able values."""
+        parts = {"scale": self.scale, "model": self.model, "train": self.train}
+        return {name: part.model_dump(mode="json") for name, part in parts.items()} | {"levels": list(self.quantiles)}
+
+
+def merged(config: Any, changes: dict[str, Any]) -> Any:
+    """A configuration with some fields changed, checked anew; ValueError from the model for what does not fit."""
+    return type(config)(**{**config.model_dump(), **changes})

@@ -1,0 +1,168 @@
+"""One training run: data module, model and Trainer joined, and the artifact that leaves it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from nqcast import __version__
+from nqcast.constants import FEATURES, HORIZONS
+from nqcast.data.config import LoaderConfig
+from nqcast.data.data_module import NQDataModule
+from nqcast.data.scale import scale_from_state
+from nqcast.data.splits import positions
+from nqcast.evaluation.baselines import make_baseline
+from nqcast.evaluation.frames import targets_at
+from nqcast.evaluation.metrics import mean_pinball
+from nqcast.forecast.predictor import load_model
+from nqcast.model import MIGT_TVDT
+from nqcast.model.config import ModelConfig
+from nqcast.stopping import finishing, leave_if_asked
+from nqcast.training import create_trainer
+from nqcast.training.checkpoint import CheckpointStore, model_arrays
+from nqcast.training.config import FREE_ON_RESUME, TrainConfig
+from nqcast.training.device import deterministic_kernels, pick_device
+from nqcast.training.distributed.launch import processes_here
+from nqcast.training.distributed.team import Team
+from nqcast.training.run_card import TrainingInterruptedError, carded, refuse_other_unfinished
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TrainingRun:
+    """What a run is made of; equal parts have equal fingerprints, and a fingerprint has one run directory."""
+
+    features: pd.DataFrame
+    splits: pd.DataFrame
+    scale: dict[str, Any]
+    data_card: dict[str, Any]
+    model: ModelConfig
+    config: TrainConfig
+    warm_start: dict[str, Any] | None = None  # a checkpoint of the same model, trained on earlier anchors
+
+    @property
+    def fingerprint(self) -> str:
+        """First 16 hexadecimal digits of the SHA-256 of the content."""
+        return hashlib.sha256(json.dumps(self.content, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+    @property
+    def content(self) -> dict[str, Any]:
+        """Data, splits, scale, model and what a step computes."""
+        counts = self.splits["split"].value_counts().to_dict()
+        bounds = self.splits.groupby("split")["position"].agg(["min", "max"]).to_dict()
+        content = {
+            "data": self.data_card["fingerprint"],
+            "splits": [counts, bounds],
+            "scale": self.scale["scalars"],
+            "model": self.model.model_dump(mode="json", exclude=set(ModelConfig.without_effect)),
+            "train": self.config.model_dump(mode="json", exclude=set(FREE_ON_RESUME)),
+        }
+        if self.warm_start is not None:
+            content["warm_start"] = self.warm_start["metadata"]["fingerprint"]
+        return content
+
+    def train(self, root: Path, logger: Any = None) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        """Train below `root`; returns the checkpoint artifact and the history, one dict per epoch.
+
+        `logger` has log(dict, step=…), called after every epoch where one process trains; what it raises ends the run.
+
+        Raises:
+            OtherRunUnfinishedError: the latest run below `root` was stopped before its end and is another one.
+            RunStopped: a signal asked for an end; the step was finished and a checkpoint written.
+            TrainingInterruptedError: someone else asked the Trainer to stop.
+        """
+        with deterministic_kernels(self.config.deterministic):
+            return self._train(root, root / self.fingerprint, logger)
+
+    def _train(self, root: Path, directory: Path, follower: Any) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        if self.config.resume == "auto":
+            refuse_other_unfinished(root, directory, self.content)
+        processes = processes_here(self.config)
+        if processes * self.config.hosts > 1:
+            from nqcast.runs.launched import train_launched
+
+            history = train_launched(self, directory, processes)
+        else:
+            history = self.train_here(directory, follower=follower)
+        best = CheckpointStore(directory, self.config.top_k).best_verified()
+        if best is None:
+            raise RuntimeError(f"training left no whole checkpoint in {directory}: see the log above for its reason")
+        return self._artifact(best), history
+
+    def train_here(self, directory: Path, team: Team | None = None, follower: Any = None) -> list[dict[str, Any]]:
+        """Train in `directory`, in this process, alone or as one rank of a team; returns the history.
+
+        `follower` is the Trainer's logger.
+
+        Raises RunStopped or TrainingInterruptedError like `train`.
+        """
+        team = team or Team()
+        trainer = create_trainer(self._start(), self.config, self._data_module(), directory, logger=follower, team=team)
+        trainer.reference_losses["constants"] = self._constant_losses()
+        logger.info("run directory %s; %s", directory, trainer.model.summary())
+        card = carded(directory, self.content) if team.writes else nullcontext()
+        with finishing(trainer.request_stop), card:
+            history = trainer.train()
+            leave_if_asked()
+            if trainer.status == "stopped":
+                raise TrainingInterruptedError(f"training in {directory} was asked to stop; the same run goes on there")
+        return history
+
+    def _start(self) -> MIGT_TVDT:
+        """The network before its first step; base quantiles and feature moments are set from the anchors afterwards."""
+        if self.warm_start is None:
+            return MIGT_TVDT(self.model, seed=self.config.seed)
+        earlier = ModelConfig(**self.warm_start["metadata"]["model"])
+        if earlier != self.model:
+            raise ValueError(
+                f"expected a warm start from a checkpoint of the same model, found {earlier} for {self.model}: "
+                "start from one with the same model.* parameters, or cold"
+            )
+        return load_model(self.warm_start)
+
+    def _data_module(self) -> NQDataModule:
+        loader = LoaderConfig(
+            context=self.model.context,
+            seed=self.config.seed,
+            windows_per_epoch=self.config.windows_per_epoch,
+            volatility=bool(self.model.n_volatility),
+            device=str(pick_device(self.config.device)),
+        )
+        scale = scale_from_state(self.scale["arrays"], self.scale["scalars"])
+        return NQDataModule.from_frames(self.features, self.splits, scale, self.config.batch_size, loader)
+
+    def _constant_losses(self) -> dict[str, float]:
+        """Validation loss of constant train quantiles per horizon, against which the Trainer states skill."""
+        levels, horizons = self.config.quantiles, tuple(HORIZONS)
+        train, validation = positions(self.splits, "train"), positions(self.splits, "validation")
+        constants = make_baseline("constants", levels, horizons).fit(self.features, train)
+        quantiles = constants.predict(self.features, validation)
+        losses = mean_pinball(quantiles, targets_at(self.features, validation, horizons), levels)
+        return dict(zip(horizons, map(float, losses), strict=True))
+
+    def _artifact(self, folder: Path) -> dict[str, Any]:
+        weights, state = model_arrays(folder)
+        tensors = {f"model.{name}": array for name, array in weights.items()}
+        tensors |= {f"scale.{name}": array for name, array in self.scale["arrays"].items()}
+        metadata = {
+            "fingerprint": self.fingerprint,
+            "data": self.data_card,
+            "model": self.model.model_dump(mode="json"),
+            "train": self.config.model_dump(mode="json"),
+            "scale": self.scale["scalars"],
+            "features": list(FEATURES),
+            "horizons": list(HORIZONS),
+            "quantiles": list(self.config.quantiles),
+            "epoch": state["progress"]["epoch"],
+            "metrics": state["progress"]["history"][-1],
+            "version": __version__,
+        }
+        return {"tensors": tensors, "metadata": metadata}

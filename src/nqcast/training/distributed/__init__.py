@@ -1,0 +1,1 @@
+"""Training by several processes, on one host or several: ranks that give one process's result."""

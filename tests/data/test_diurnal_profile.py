@@ -1,0 +1,54 @@
+import numpy as np
+import pytest
+
+from nqcast.constants import HORIZON_BARS
+from nqcast.data.diurnal_profile import diurnal_profile, horizon_variance, smooth_profile
+
+
+def day_profile() -> np.ndarray:
+    """A smooth curve with steps at 08:30, 15:00, 15:30 and 17:00; nothing in the halt and from 16:00 to 17:00."""
+    slot = np.arange(288)
+    profile = 1.0 + 0.3 * np.sin(slot / 40)
+    profile[102:180] += 4
+    profile[180] += 6
+    profile[186] += 3
+    profile[204] += 5
+    profile[183:186] = profile[192:204] = 0
+    return profile
+
+
+def test_the_profile_of_a_known_day_comes_back():
+    rng = np.random.default_rng(0)
+    true = day_profile()
+    slot = np.tile(np.flatnonzero(true > 0), 3000)
+    variance = true[slot] * rng.gamma(0.8, 1 / 0.8, size=len(slot))
+    estimate = diurnal_profile(slot, variance)
+    inside = true > 0
+    np.testing.assert_allclose(estimate[inside], true[inside], rtol=0.06)
+    assert (estimate[~inside] == 0).all()
+    assert estimate[slot].mean() == pytest.approx(variance.mean(), rel=1e-9)
+
+
+def test_smoothing_never_crosses_the_sharp_slots():
+    true = day_profile()
+    smooth = smooth_profile(true, (true > 0).astype(int))
+    for sharp in (102, 180, 186, 204):
+        assert smooth[sharp] == true[sharp]
+    assert abs(smooth[101] - true[101]) < 0.02 and abs(smooth[103] - true[103]) < 0.02
+    noisy = true.copy()
+    noisy[50] += 1
+    assert smooth_profile(noisy, (true > 0).astype(int))[50] == pytest.approx(smooth[50] + 0.5)
+
+
+def test_the_seasonal_variance_of_a_horizon_is_the_sum_of_the_coming_slots():
+    profile = day_profile()
+    table = horizon_variance(profile)
+    for slot in (0, 101, 179, 182, 203, 287):
+        for h, bars in enumerate(HORIZON_BARS):
+            expected = sum(profile[(slot + k) % 288] for k in range(1, bars + 1))
+            assert table[slot, h] == pytest.approx(max(expected, profile[profile > 0].min()))
+
+
+def test_bars_that_never_move_are_refused():
+    with pytest.raises(ValueError, match="bars that move"):
+        diurnal_profile(np.arange(288), np.zeros(288))
