@@ -21,7 +21,7 @@ import pandas as pd
 from nqcast.constants import HORIZONS, LEVELS, TARGETS
 from nqcast.data.config import ScaleConfig, SplitConfig
 from nqcast.data.features import build_features
-from nqcast.data.scale import make_scale
+from nqcast.data.seasonal_har import make_scale
 from nqcast.data.splits import make_splits, positions
 from nqcast.market.config import IngestConfig
 from nqcast.market.ingest import build_bars

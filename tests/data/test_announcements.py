@@ -11,7 +11,7 @@ import pytest
 from nqcast.constants import HORIZONS
 from nqcast.data.announcements import announcements, announcements_ahead
 from nqcast.data.config import ScaleConfig
-from nqcast.data.scale import SeasonalHAR, scale_from_state
+from nqcast.data.seasonal_har import SeasonalHAR, scale_from_state
 from nqcast.data.splits import SplitConfig, make_splits, positions
 
 KINDS = ("fomc", "employment")

@@ -7,7 +7,7 @@ import pytest
 from nqcast.constants import FEATURES
 from nqcast.data.config import LoaderConfig, ScaleConfig, SplitConfig
 from nqcast.data.data_module import NQDataModule, read_features
-from nqcast.data.scale import make_scale
+from nqcast.data.seasonal_har import make_scale
 from nqcast.data.splits import make_splits, positions
 
 _SPLIT = SplitConfig(warmup_bars=300)

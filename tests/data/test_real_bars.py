@@ -9,7 +9,7 @@ import pytest
 from nqcast.constants import LEVELS, TARGETS
 from nqcast.data.config import ScaleConfig, SplitConfig
 from nqcast.data.features import build_features
-from nqcast.data.scale import SeasonalHAR
+from nqcast.data.seasonal_har import SeasonalHAR
 from nqcast.data.splits import make_splits, positions
 from nqcast.market.config import IngestConfig
 from nqcast.market.ingest import build_bars

@@ -7,7 +7,7 @@ import pytest
 from nqcast.constants import HORIZONS, LEVELS, TARGETS
 from nqcast.data.config import ScaleConfig
 from nqcast.data.features import build_features
-from nqcast.data.scale import ConstantScale, SeasonalHAR, make_scale, scale_from_state
+from nqcast.data.seasonal_har import ConstantScale, SeasonalHAR, make_scale, scale_from_state
 from nqcast.data.splits import SplitConfig, anchor_mask
 
 _PREDICTORS = ("realized", "returns", "ewma12", "none")

@@ -19,7 +19,7 @@ from nqcast.constants import FEATURES
 from nqcast.data.config import FeaturesConfig, LoaderConfig, ScaleConfig, SplitConfig
 from nqcast.data.data_module import NQDataModule
 from nqcast.data.features import build_features
-from nqcast.data.scale import make_scale
+from nqcast.data.seasonal_har import make_scale
 from nqcast.data.splits import make_splits, positions
 from nqcast.market.config import IngestConfig
 from nqcast.market.ingest import build_bars

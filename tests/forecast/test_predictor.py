@@ -11,7 +11,7 @@ import torch
 
 from nqcast.constants import CLOCK, FEATURES
 from nqcast.data.config import ScaleConfig
-from nqcast.data.scale import make_scale
+from nqcast.data.seasonal_har import make_scale
 from nqcast.evaluation import metrics
 from nqcast.evaluation.config import EvaluateConfig
 from nqcast.forecast.predictor import load_model, load_scale, predict, predict_frame

@@ -13,7 +13,7 @@ from kedro.io import Version
 from tests.forecast.test_predictor import ANCHORS, HORIZONS, LEVELS, TRAIN, checkpoint_of
 
 from nqcast.constants import CLOCK
-from nqcast.data.scale import SeasonalHAR
+from nqcast.data.seasonal_har import SeasonalHAR
 from nqcast.datasets import VerifiedParquetDataset
 from nqcast.evaluation.calibration import calibrated_frame, calibrated_frames
 from nqcast.evaluation.conformal import ConformalCalibration

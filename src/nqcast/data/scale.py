@@ -1,8 +1,7 @@
-"""The scale of each horizon's return, forecast by a small classical model, and the quantiles of return / scale.
+"""What every scale of the returns offers; `seasonal_har` has the scales themselves.
 
-`SeasonalHAR` is a heterogeneous autoregression (Corsi, 2009) on the logs of exponential averages of deseasonalised
-variance: s = √(seasonal variance of the coming slots) · exp(β·x), one β per horizon, by Laplace quasi-likelihood. It
-and `ConstantScale` see train anchors only; `transform` of a row uses the rows up to it.
+A scale forecasts the size of each horizon's return, and keeps the quantiles of return / scale. It is fitted on train
+anchors only; `transform` of a row uses the rows up to it.
 """
 
 from abc import ABC, abstractmethod
@@ -13,14 +12,7 @@ import numpy as np
 import pandas as pd
 
 from nqcast.constants import HORIZONS, LEVELS, TARGETS
-from nqcast.data.announcements import announcements_ahead
 from nqcast.data.config import ScaleConfig
-from nqcast.data.diurnal_profile import diurnal_profile, horizon_variance
-from nqcast.data.har import fit_laplace, frozen_ewma
-
-_SOURCES = {"realized": "realized_variance", "range": "log_range", "return": "log_return"}
-_MARGIN = 2.0  # how far the log scale may leave the range seen in training
-_CLIP = 5.0  # how far the network sees the volatility state leave its training mean, in deviations
 
 
 class Volatility(NamedTuple):
@@ -28,18 +20,6 @@ class Volatility(NamedTuple):
 
     scale_NH: np.ndarray
     state_NK: np.ndarray
-
-
-def make_scale(config: ScaleConfig | None = None, levels: Sequence[float] = LEVELS) -> "Scale":
-    """The unfitted scale that `config.kind` names."""
-    config = config or ScaleConfig()
-    return SeasonalHAR(config, levels) if config.kind == "seasonal_har" else ConstantScale(config, levels)
-
-
-def scale_from_state(arrays: dict[str, np.ndarray], scalars: dict[str, Any]) -> "Scale":
-    """The fitted scale whose `state()` this is."""
-    scale = make_scale(ScaleConfig(**scalars["config"]), scalars["levels"])
-    return scale.restore(arrays)
 
 
 class Scale(ABC):
@@ -116,7 +96,7 @@ class Scale(ABC):
         return table[index]
 
 
-def _targets(features: pd.DataFrame, train_positions: np.ndarray) -> np.ndarray:
+def train_targets(features: pd.DataFrame, train_positions: np.ndarray) -> np.ndarray:
     """Targets (N, H) of the train anchors, checked to be enough for a fit."""
     y_NH = features[list(TARGETS)].to_numpy(np.float64)[train_positions]
     defined = np.isfinite(y_NH).sum(axis=0)
@@ -124,125 +104,3 @@ def _targets(features: pd.DataFrame, train_positions: np.ndarray) -> np.ndarray:
         found = dict(zip(HORIZONS, defined.tolist(), strict=True))
         raise ValueError(f"a scale needs 100 train anchors with a target per horizon; found {found}: give more bars")
     return y_NH
-
-
-class ConstantScale(Scale):
-    """No model of volatility: one number per horizon, so that scale times unit quantiles are the train quantiles.
-
-    The number is the mean of |target|, not 1: a loss in raw returns is near 4e-4, where an absolute `min_delta` would
-    mean percents and the longest horizon would weigh most.
-    """
-
-    _arrays = ("unit_quantiles_HQ", "scale_H")
-
-    def fit(self, features: pd.DataFrame, train_positions: np.ndarray) -> Self:
-        """Take the mean |target| and the quantiles of target / scale at the train anchors."""
-        y_NH = _targets(features, train_positions)
-        self.scale_H = np.maximum(np.nanmean(np.abs(y_NH), axis=0), self.config.floor)
-        self._fit_quantiles(y_NH, self.scale_H)
-        return self
-
-    def describe(self, features: pd.DataFrame) -> Volatility:
-        """The same (H,) scales on every row: (N, H), in return units; nothing is known of the volatility, (N, 0)."""
-        self._require_fit()
-        return Volatility(np.tile(self.scale_H, (len(features), 1)), np.empty((len(features), self.n_state)))
-
-
-class SeasonalHAR(Scale):
-    """Time of day times a heterogeneous autoregression of deseasonalised variance, per horizon."""
-
-    _arrays = ("unit_quantiles_HQ", "profiles_PS", "beta_KH", "centre_K", "bounds_2H", "state_moments_2K")
-
-    def fit(self, features: pd.DataFrame, train_positions: np.ndarray) -> Self:
-        """Fit profiles, coefficients and quantiles; nothing after the last train anchor is read.
-
-        Raises:
-            ValueError: fewer than 100 train anchors with a target at some horizon.
-        """
-        y_NH = _targets(features, train_positions)
-        train = np.asarray(train_positions)
-        history = features.iloc[: int(train.max()) + 1]
-        self._fit_profiles(history.iloc[int(train.min()) :])
-        x_NK = self._predictors(history)[train]
-        self.centre_K = np.concatenate([[0.0], x_NK[:, 1:].mean(axis=0)])
-        log_seasonal_NH = self._log_seasonal(history)[train]
-        rows_H = np.isfinite(y_NH).T
-        fits = [
-            fit_laplace((x_NK - self.centre_K)[rows], log_seasonal_NH[rows, h], y_NH[rows, h], self.config.ridge)
-            for h, rows in enumerate(rows_H)
-        ]
-        self.beta_KH = np.stack(fits, axis=1)
-        exponent_NH = self._exponent(x_NK)
-        self.bounds_2H = np.stack([exponent_NH.min(axis=0) - _MARGIN, exponent_NH.max(axis=0) + _MARGIN])
-        scale_NH = self._scale(log_seasonal_NH, x_NK)
-        state_NK = self._state(scale_NH, x_NK, features["ts"].iloc[train])
-        deviation_K = state_NK.std(axis=0)
-        self.state_moments_2K = np.stack([state_NK.mean(axis=0), np.where(deviation_K > 0, deviation_K, 1.0)])
-        self._fit_quantiles(y_NH, scale_NH)
-        return self
-
-    def describe(self, features: pd.DataFrame) -> Volatility:
-        """Scale (N, H), and the state (N, K) in deviations from the train mean: log scales, half-logs of the averages,
-        and which horizons hold a scheduled announcement.
-        """
-        self._require_fit()
-        x_NK = self._predictors(features)
-        scale_NH = self._scale(self._log_seasonal(features), x_NK)
-        mean_K, deviation_K = self.state_moments_2K
-        state_NK = self._state(scale_NH, x_NK, features["ts"])
-        return Volatility(scale_NH, np.clip((state_NK - mean_K) / deviation_K, -_CLIP, _CLIP))
-
-    def _scale(self, log_seasonal_NH: np.ndarray, x_NK: np.ndarray) -> np.ndarray:
-        exponent_NH = np.clip(self._exponent(x_NK), self.bounds_2H[0], self.bounds_2H[1])
-        return np.maximum(np.exp(log_seasonal_NH + exponent_NH), self.config.floor)
-
-    def _fit_profiles(self, history: pd.DataFrame) -> None:
-        active = ~history["halt"].to_numpy(bool)
-        slot = history["bar_in_day"].to_numpy()[active]
-        self.profiles_PS = np.stack([diurnal_profile(slot, _variance(history, name)[active]) for name in _SOURCES])
-
-    def _log_seasonal(self, features: pd.DataFrame) -> np.ndarray:
-        """Log of √(seasonal variance) (N, H)."""
-        table_SH = 0.5 * np.log(horizon_variance(self.profiles_PS[0]))
-        return table_SH[features["bar_in_day"].to_numpy()]
-
-    def _predictors(self, features: pd.DataFrame) -> np.ndarray:
-        """Intercept and half-logs of the averages (N, K)."""
-        slot = features["bar_in_day"].to_numpy()
-        open_market = ~features["halt"].to_numpy(bool)
-        columns = [np.ones(len(features))]
-        half_lives = self._half_lives()
-        for profile_S, source in zip(self.profiles_PS, _SOURCES, strict=True):
-            active = open_market & (profile_S[slot] > 0)
-            seasonal = profile_S[slot]
-            values = np.divide(_variance(features, source), seasonal, out=np.zeros(len(features)), where=active)
-            for half_life in half_lives.get(source, ()):
-                average = frozen_ewma(values, active, half_life)
-                columns.append(0.5 * np.log(average + self.config.log_offset))
-        return np.stack(columns, axis=1)
-
-    def _state(self, scale_NH: np.ndarray, x_NK: np.ndarray, ts: pd.Series) -> np.ndarray:
-        """Log scales, all predictors but the intercept, and the announcements ahead, (N, K)."""
-        ahead_NA = announcements_ahead(ts, self.config.announcements)
-        return np.concatenate([np.log(scale_NH), x_NK[:, 1:], ahead_NA], axis=1)
-
-    def _half_lives(self) -> dict[str, tuple[float, ...]]:
-        config = self.config
-        if config.predictors == "realized":
-            half_lives = (config.realized_half_lives, config.range_half_lives, config.return_half_lives)
-            return dict(zip(_SOURCES, half_lives, strict=True))
-        if config.predictors == "returns":
-            return {"return": (*config.realized_half_lives, max(config.return_half_lives))}
-        return {"return": (12.0,)} if config.predictors == "ewma12" else {}
-
-    def _exponent(self, x_NK: np.ndarray) -> np.ndarray:
-        """β·(x − centre) (N, H), column by column: a product by BLAS would depend on a row's place in the block."""
-        exponent_NH = np.zeros((len(x_NK), self.beta_KH.shape[1]))
-        for k, beta_H in enumerate(self.beta_KH):
-            exponent_NH += (x_NK[:, k, None] - self.centre_K[k]) * beta_H
-        return exponent_NH
-
-
-def _variance(features: pd.DataFrame, source: str) -> np.ndarray:
-    values = features[_SOURCES[source]].to_numpy(np.float64)
-    return values if source == "realized" else values**2

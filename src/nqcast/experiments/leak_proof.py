@@ -20,7 +20,7 @@ import torch
 from nqcast.constants import BAR_MINUTES, FEATURES, HORIZONS, LEVELS, SPLITS, TARGETS
 from nqcast.data.config import FeaturesConfig, ScaleConfig, SplitConfig
 from nqcast.data.features import build_features
-from nqcast.data.scale import make_scale
+from nqcast.data.seasonal_har import make_scale
 from nqcast.data.splits import make_splits, positions
 from nqcast.data.windows import WindowTable
 from nqcast.evaluation.baselines import make_baseline

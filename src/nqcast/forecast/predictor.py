@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from nqcast.constants import FEATURES
-from nqcast.data.scale import Scale, scale_from_state
+from nqcast.data.scale import Scale
+from nqcast.data.seasonal_har import scale_from_state
 from nqcast.data.windows import WindowTable, model_inputs
 from nqcast.evaluation.config import EvaluateConfig
 from nqcast.evaluation.frames import FrameStream, Positions, predictions_frame

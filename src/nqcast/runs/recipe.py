@@ -10,7 +10,7 @@ import pandas as pd
 
 from nqcast.constants import HORIZONS
 from nqcast.data.config import ScaleConfig
-from nqcast.data.scale import make_scale, scale_from_state
+from nqcast.data.seasonal_har import make_scale, scale_from_state
 from nqcast.data.splits import positions
 from nqcast.model.config import ModelConfig
 from nqcast.runs.run import TrainingRun

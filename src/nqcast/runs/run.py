@@ -16,7 +16,7 @@ from nqcast import __version__
 from nqcast.constants import FEATURES, HORIZONS
 from nqcast.data.config import LoaderConfig
 from nqcast.data.data_module import NQDataModule
-from nqcast.data.scale import scale_from_state
+from nqcast.data.seasonal_har import scale_from_state
 from nqcast.data.splits import positions
 from nqcast.evaluation.baselines import make_baseline
 from nqcast.evaluation.frames import targets_at

@@ -9,7 +9,7 @@ import pandas as pd
 
 from nqcast.constants import FEATURES
 from nqcast.data.config import ScaleConfig
-from nqcast.data.scale import make_scale
+from nqcast.data.seasonal_har import make_scale
 from nqcast.evaluation.baselines.base import Baseline, optional_library
 from nqcast.evaluation.frames import Positions, targets_at
 from nqcast.evaluation.metrics import Floats

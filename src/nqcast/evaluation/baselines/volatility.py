@@ -7,14 +7,14 @@ from typing import Literal, Self
 import pandas as pd
 
 from nqcast.data.config import ScaleConfig
-from nqcast.data.scale import make_scale
+from nqcast.data.seasonal_har import make_scale
 from nqcast.evaluation.baselines.base import Baseline
 from nqcast.evaluation.frames import Positions
 from nqcast.evaluation.metrics import Floats
 
 
 class ScaleFamily(Baseline):
-    """`nqcast.data.scale.SeasonalHAR` on the named predictors: scale of the anchor times its train quantiles."""
+    """`nqcast.data.seasonal_har.SeasonalHAR` on the named predictors: scale of the anchor times its train quantiles."""
 
     predictors: Literal["realized", "returns", "ewma12", "none"]
 
