@@ -10,6 +10,8 @@ import pytest
 
 PROJECT = Path(__file__).resolve().parents[1]
 
+os.environ["NQCAST_LOCAL"] = "base"  # a developer's own conf/local takes no part in the tests
+
 # A job in the background of a script starts with SIGINT ignored, and so would every process that a test interrupts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 

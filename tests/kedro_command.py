@@ -11,20 +11,23 @@ PROJECT = Path(__file__).resolve().parents[1]
 KEDRO = Path(sys.executable).with_name("kedro")
 
 
-def environment(data: Path) -> dict[str, str]:
-    """The variables of a run that writes into `data` alone."""
+def environment(data: Path, local: str = "base") -> dict[str, str]:
+    """The variables of a run that writes into `data` alone, and reads none of a developer's own files in conf/local."""
     variables = {**os.environ, "NQCAST_DATA": str(data), "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
+    variables["NQCAST_LOCAL"] = local
     variables["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = "false"
     variables.pop("MLFLOW_TRACKING_URI", None)
     return variables
 
 
-def kedro(*arguments: str, data: Path, cwd: Path = PROJECT, timeout: int = 300) -> subprocess.CompletedProcess[str]:
+def kedro(
+    *arguments: str, data: Path, cwd: Path = PROJECT, timeout: int = 300, local: str = "base"
+) -> subprocess.CompletedProcess[str]:
     """Run to the end and return what it printed."""
     return subprocess.run(
         [KEDRO, *arguments],
         cwd=cwd,
-        env=environment(data),
+        env=environment(data, local),
         capture_output=True,
         text=True,
         timeout=timeout,

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from kedro.config import OmegaConfigLoader
+from kedro.config import MissingConfigException, OmegaConfigLoader
 
 MOST_VALUES = 100_000
 """Values that a configuration file may hold once its aliases are written out."""
@@ -22,9 +22,34 @@ class GuardedConfigLoader(OmegaConfigLoader):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         folder = Path(self.conf_source)
-        for env in {self.base_env, self.env or self.default_run_env}:
+        for env in {self.base_env, self.env, self.default_run_env}:
             for file in sorted((folder / env).rglob("*.y*ml")) if env else ():
                 check_size(file)
+
+    def __getitem__(self, key: str) -> dict[str, Any]:
+        """Base, then the environment of the run, then conf/local: what a user keeps there holds in every environment.
+
+        Kedro itself reads conf/local only where no environment is named.
+        """
+        own = {} if key in self else self._own(key)
+        try:
+            config = super().__getitem__(key)
+        except MissingConfigException:
+            if not own:
+                raise
+            return own
+        return self._merge_configs(config, own, key, self.default_run_env) if own else config
+
+    def _own(self, key: str) -> dict[str, Any]:
+        """What conf/local holds of `key`, where Kedro itself does not read it; nothing in a packaged configuration."""
+        if self.default_run_env in (self.base_env, self.env or self.default_run_env):
+            return {}
+        folder = self._get_conf_env_path(self.default_run_env)
+        try:
+            self._register_runtime_params_resolver()
+            return self.load_and_merge_dir_config(folder, self.config_patterns[key], key, set(), key == "credentials")
+        except MissingConfigException:
+            return {}
 
 
 def check_size(file: Path) -> None:

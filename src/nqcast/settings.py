@@ -1,5 +1,7 @@
 """Kedro settings: hooks, the configuration loader and its environments."""
 
+import os
+
 from omegaconf.resolvers import oc
 
 from nqcast.config_guard import GuardedConfigLoader
@@ -25,7 +27,8 @@ HOOKS = (
 CONFIG_LOADER_CLASS = GuardedConfigLoader
 CONFIG_LOADER_ARGS = {
     "base_env": "base",
-    "default_run_env": "local",
+    # The user's own files, read last in every environment; the tests name base here, to see none of them.
+    "default_run_env": os.environ.get("NQCAST_LOCAL", "local"),
     # An environment changes single parameters, it does not replace whole groups.
     "merge_strategy": {"parameters": "soft"},
     "custom_resolvers": {"oc.env": oc.env},
