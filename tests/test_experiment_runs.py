@@ -20,7 +20,7 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """The data folder and the output of a whole toy walk-forward."""
     data = tmp_path_factory.mktemp("toy")
     output_of(kedro("run", "--env", "test", "--pipelines", "ingest,features", data=data))
-    return data, output_of(kedro("run", "--env", "test", "--pipeline", "walk_forward", data=data))
+    return data, output_of(kedro("run", "--env", "test", "--pipelines", "walk_forward", data=data))
 
 
 def log_of(data: Path) -> list[dict[str, object]]:
@@ -42,7 +42,7 @@ def test_all_folds_join_into_one_scored_record(toy: tuple[Path, str]) -> None:
 @pytest.mark.slow
 def test_the_record_of_all_folds_can_be_traded(toy: tuple[Path, str]) -> None:
     data, _ = toy
-    chosen = ("--pipeline", "backtest_walk_forward", "--params", "backtest.forecast=model_online")
+    chosen = ("--pipelines", "backtest_walk_forward", "--params", "backtest.forecast=model_online")
     output = output_of(kedro("run", "--env", "test", *chosen, data=data))
     assert "Backtest of model online" in output
     results = json.loads((data / "08_reporting" / "walk_forward_backtest.json").read_text())
@@ -56,7 +56,7 @@ def test_a_second_run_makes_only_the_fold_that_is_missing(toy: tuple[Path, str])
     first = json.loads(report.read_text())
     (gone,) = (data / "07_model_output" / "walk_forward").glob("fold_02_*")
     shutil.rmtree(gone)
-    output = output_of(kedro("run", "--env", "test", "--pipeline", "walk_forward", data=data))
+    output = output_of(kedro("run", "--env", "test", "--pipelines", "walk_forward", data=data))
     assert output.count("is finished already") == 2
     assert [entry["status"] for entry in log_of(data)[-3:]] == ["skipped", "finished", "skipped"]
     assert json.loads(report.read_text())["table"] == first["table"]
@@ -70,7 +70,7 @@ def test_a_failing_fold_ends_in_the_report_and_not_in_the_way(toy: tuple[Path, s
     shutil.rmtree(blocked)
     shutil.rmtree(data / "07_model_output" / "walk_forward" / str(plan["partition"]))
     blocked.write_text("in the way")
-    done = kedro("run", "--env", "test", "--pipeline", "walk_forward", data=data)
+    done = kedro("run", "--env", "test", "--pipelines", "walk_forward", data=data)
     output = output_of(done, fails=True)
     assert done.returncode == FOLD_FAILED
     assert "2 of 3 folds scored" in output
@@ -87,7 +87,7 @@ def test_the_recipe_that_loses_less_over_the_folds_becomes_the_champion(toy: tup
     bad = f"{good},train.learning_rate=3.0,train.warmup_steps=0"
 
     def aliases_after(pipeline: str, parameters: str) -> dict[str, int]:
-        output_of(kedro("run", "--env", "test", "--pipeline", pipeline, "--params", parameters, data=data))
+        output_of(kedro("run", "--env", "test", "--pipelines", pipeline, "--params", parameters, data=data))
         with contextlib.closing(sqlite3.connect(data / "09_tracking" / "mlflow.db")) as store:
             query = "select alias, version from registered_model_aliases where name = 'nqcast'"
             return dict(store.execute(query).fetchall())
@@ -106,7 +106,7 @@ def test_the_recipe_that_loses_less_over_the_folds_becomes_the_champion(toy: tup
 @pytest.mark.slow
 def test_ablations_end_in_a_table_with_an_interval_for_every_variant(toy: tuple[Path, str]) -> None:
     data, _ = toy
-    output = output_of(kedro("run", "--env", "test", "--pipeline", "ablation", data=data))
+    output = output_of(kedro("run", "--env", "test", "--pipelines", "ablation", data=data))
     table = json.loads((data / "08_reporting" / "ablation_scores.json").read_text())["table"]
     assert {"base", "no_variable_attention", "no_gate", "no_window_statistics", "no_scale", "scale_only_head"} <= set(
         table

@@ -1,4 +1,4 @@
-"""`kedro run --pipeline forecast` as a user types it, on a checkpoint that is there."""
+"""`kedro run --pipelines forecast` as a user types it, on a checkpoint that is there."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def save_calibration(models: Path, fingerprint: str) -> None:
 
 def run(data: Path, *parameters: str, fails: bool = False) -> str:
     chosen = ("--params", ",".join(parameters)) if parameters else ()
-    return output_of(kedro("run", "--env", "test", "--pipeline", "forecast", *chosen, data=data), fails)
+    return output_of(kedro("run", "--env", "test", "--pipelines", "forecast", *chosen, data=data), fails)
 
 
 @pytest.mark.slow
@@ -66,7 +66,7 @@ def test_the_pipeline_writes_table_picture_and_page_and_prints_the_forecast(data
 
 @pytest.mark.slow
 def test_a_sweep_writes_every_anchor_of_the_file(data: Path) -> None:
-    output_of(kedro("run", "--env", "test", "--pipeline", "sweep", data=data))
+    output_of(kedro("run", "--env", "test", "--pipelines", "sweep", data=data))
     frame = pd.read_parquet(newest(data / "07_model_output" / "sweep.parquet") / "sweep.parquet")
     assert len(frame) == 5 * frame["ts"].nunique() > 50_000
     assert frame["q05"].notna().all() and frame["ts"].is_monotonic_increasing

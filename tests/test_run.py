@@ -76,7 +76,7 @@ def test_every_scoring_of_the_test_split_is_counted(toy: tuple[Path, str]) -> No
     data, _ = toy
     log = data / "08_reporting" / "test_uses.jsonl"
     before = len(log.read_text().splitlines())
-    output_of(kedro("run", "--env", "test", "--pipeline", "evaluate", data=data))
+    output_of(kedro("run", "--env", "test", "--pipelines", "evaluate", data=data))
     assert len(log.read_text().splitlines()) == before + 1
 
 
@@ -95,7 +95,7 @@ def test_a_backtest_trades_the_test_split_and_counts_as_a_use_of_it(toy: tuple[P
     data, _ = toy
     log = data / "08_reporting" / "test_uses.jsonl"
     before = len(log.read_text().splitlines())
-    chosen = ("--pipeline", "backtest", "--params", "backtest.positions=netted")
+    chosen = ("--pipelines", "backtest", "--params", "backtest.positions=netted")
     output = output_of(kedro("run", "--env", "test", *chosen, data=data))
     assert "positions netted, filled at the next bar's open" in output
     results = json.loads((data / "08_reporting" / "backtest.json").read_text())
@@ -113,7 +113,7 @@ def test_same_seed_same_metrics_and_train_needs_features_alone(toy: tuple[Path, 
     report = data / "08_reporting" / "validation_metrics.json"
     first = json.loads(report.read_text())
     report.unlink()
-    chosen = ("--pipeline", "train", "--runner", "ThreadRunner", "--params", "train.resume=never")
+    chosen = ("--pipelines", "train", "--runner", "ThreadRunner", "--params", "train.resume=never")
     output_of(kedro("run", "--env", "test", *chosen, data=data))
     assert json.loads(report.read_text()) == first
 
@@ -123,14 +123,14 @@ def test_earlier_features_can_be_asked_for(toy: tuple[Path, str]) -> None:
     version = newest(data / "04_feature" / "features.parquet").name
     output_of(kedro("run", "--env", "test", "--pipelines", "ingest,features", data=data))
     assert newest(data / "04_feature" / "features.parquet").name != version
-    chosen = ("--pipeline", "train", "--to-nodes", "split_dataset", "--load-versions", f"features:{version}")
+    chosen = ("--pipelines", "train", "--to-nodes", "split_dataset", "--load-versions", f"features:{version}")
     output_of(kedro("run", "--env", "test", *chosen, data=data))
     output_of(kedro("run", "--env", "test", *chosen[:-1], "features:2020-01-01T00.00.00.000Z", data=data), fails=True)
 
 
 def test_a_run_can_start_in_the_middle(toy: tuple[Path, str]) -> None:
     data, _ = toy
-    output = output_of(kedro("run", "--env", "test", "--pipeline", "evaluate", "--from-nodes", "score", data=data))
+    output = output_of(kedro("run", "--env", "test", "--pipelines", "evaluate", "--from-nodes", "score", data=data))
     assert "predict_test" not in output
 
 
@@ -140,12 +140,12 @@ def test_the_calibration_is_of_the_checkpoint_beside_it_and_of_no_other(toy: tup
     calibration = json.loads((folder / "calibration.json").read_text())
     card = json.loads((newest(data / "06_models" / "checkpoint") / "checkpoint" / "checkpoint.json").read_text())
     assert calibration["checkpoint"] == card["fingerprint"]
-    chosen = ("--to-nodes", "fit_calibration", "--params", "train.seed=5", "--pipeline", "train")
+    chosen = ("--to-nodes", "fit_calibration", "--params", "train.seed=5", "--pipelines", "train")
     output_of(kedro("run", "--env", "test", *chosen, data=data))
-    pair = ("--pipeline", "evaluate", "--load-versions", f"calibration:{folder.name}")
+    pair = ("--pipelines", "evaluate", "--load-versions", f"calibration:{folder.name}")
     text = output_of(kedro("run", "--env", "test", *pair, data=data), fails=True)
     assert "take the calibration that was saved with the checkpoint" in text
-    output_of(kedro("run", "--env", "test", "--pipeline", "train", data=data))
+    output_of(kedro("run", "--env", "test", "--pipelines", "train", data=data))
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""`kedro run --pipeline tune` as a user runs it: stopped, gone on, seen in MLflow, and its best taken by train."""
+"""`kedro run --pipelines tune` as a user runs it: stopped, gone on, seen in MLflow, and its best taken by train."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def tuned(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, str]:
     process.send(signal.SIGTERM)
     status, _ = process.end(timeout=120)
     assert status == 143, process.output[-3000:]
-    again = kedro("run", "--env", "test", "--pipeline", "tune", data=data, timeout=600)
+    again = kedro("run", "--env", "test", "--pipelines", "tune", data=data, timeout=600)
     return data, process.output, output_of(again)
 
 
@@ -68,7 +68,7 @@ def test_train_takes_the_best_parameters_from_their_file(tuned: tuple[Path, str,
     data, *_ = tuned
     best = json.loads((data / "08_reporting" / "tuning_scores.json").read_text())["best"]["parameters"]
     file = data / "06_models" / "tuned_parameters.yml"
-    chosen = ("--pipeline", "train", "--to-nodes", "train_model", "--config", str(file))
+    chosen = ("--pipelines", "train", "--to-nodes", "train_model", "--config", str(file))
     output_of(kedro("run", "--env", "test", *chosen, data=data))
     card = json.loads((newest(data / "06_models" / "checkpoint") / "checkpoint" / "checkpoint.json").read_text())
     for name, value in best.items():
@@ -86,7 +86,7 @@ def test_train_takes_the_best_parameters_from_their_file(tuned: tuple[Path, str,
 )
 def test_a_bad_space_is_refused_before_anything_runs(parameter: str, message: str, tmp_path: Path) -> None:
     text = output_of(
-        kedro("run", "--env", "test", "--pipeline", "tune", "--params", parameter, data=tmp_path), fails=True
+        kedro("run", "--env", "test", "--pipelines", "tune", "--params", parameter, data=tmp_path), fails=True
     )
     assert message in text
     assert "Traceback" not in text

@@ -19,7 +19,7 @@ from nqcast.pipelines import (
 
 
 def register_pipelines() -> dict[str, Pipeline]:
-    """Name every pipeline that `kedro run --pipeline NAME` takes.
+    """Name every pipeline that `kedro run --pipelines NAME` takes.
 
     An explicit dict instead of `find_pipelines`: names stay what they are, and asking for one loads no other.
     """

@@ -11,7 +11,7 @@ RUN_HERE: dict[str, dict[str, str | None]] = {
     "docs/tutorial.md": {
         "make demo": "make -o .venv/.installed demo ARGS='--env test'",
         "source .venv/bin/activate": None,
-        "kedro run --pipeline forecast": "kedro run --pipeline forecast --env test",
+        "kedro run --pipelines forecast": "kedro run --pipelines forecast --env test",
     },
     "docs/gpu.md": {
         'python -c "import torch; print(torch.__version__, torch.cuda.is_available())"': None,
@@ -57,60 +57,60 @@ RUN_ELSEWHERE: dict[str, str] = {
     "kedro run --pipelines ingest,features --env nq --params bars=nq.dbn.zst": (
         "tests/test_real_bars.py::test_databento_files_go_through_ingest_and_features"
     ),
-    "kedro run --pipeline train": _AGAIN,
-    "kedro run --pipeline train --params train.resume=never": _AGAIN,
-    "kedro run --pipeline train --params train.epochs=2,model.size=test": _AGAIN,
-    "kedro run --pipeline train --params train.epochs=6": _AGAIN,
-    "kedro run --pipeline train --params train.every_minutes=2": (
+    "kedro run --pipelines train": _AGAIN,
+    "kedro run --pipelines train --params train.resume=never": _AGAIN,
+    "kedro run --pipelines train --params train.epochs=2,model.size=test": _AGAIN,
+    "kedro run --pipelines train --params train.epochs=6": _AGAIN,
+    "kedro run --pipelines train --params train.every_minutes=2": (
         "tests/training/test_trainer.py::test_checkpoints_by_time_are_written_inside_an_epoch"
     ),
     "kedro run --pipelines train,evaluate --params train.seed=1": (
         "tests/test_run.py::test_the_calibration_is_of_the_checkpoint_beside_it_and_of_no_other"
     ),
     "kedro run --pipelines features,train,evaluate": _TOY,
-    "kedro run --pipeline evaluate": _SCORING,
-    "kedro run --pipeline evaluate --params evaluate.baselines=full": (
+    "kedro run --pipelines evaluate": _SCORING,
+    "kedro run --pipelines evaluate --params evaluate.baselines=full": (
         f"{_SCORING} "
         "tests/evaluation/test_baselines.py::test_garch_is_calibrated_on_a_garch_market_and_follows_its_volatility "
         "tests/evaluation/test_baselines.py::test_lightgbm_learns_what_only_a_feature_says"
     ),
-    "kedro run --pipeline forecast": _FORECAST,
-    "kedro run --pipeline forecast --env nq --params bars=FILE": _FORECAST,
-    "kedro run --pipeline forecast --env nq --params bars=my_bars.csv": _FORECAST,
-    "kedro run --pipeline forecast --env es --params bars=es.csv": _FORECAST,
-    "kedro run --pipeline forecast --env nq --params bars=FILE,forecast.max_age_minutes=10": (
+    "kedro run --pipelines forecast": _FORECAST,
+    "kedro run --pipelines forecast --env nq --params bars=FILE": _FORECAST,
+    "kedro run --pipelines forecast --env nq --params bars=my_bars.csv": _FORECAST,
+    "kedro run --pipelines forecast --env es --params bars=es.csv": _FORECAST,
+    "kedro run --pipelines forecast --env nq --params bars=FILE,forecast.max_age_minutes=10": (
         "tests/test_forecast_run.py::test_a_refusal_ends_the_run_with_its_reason"
     ),
-    "kedro run --pipeline forecast --params forecast.as_of=2020-01-15T15:00:00Z": (
+    "kedro run --pipelines forecast --params forecast.as_of=2020-01-15T15:00:00Z": (
         "tests/test_forecast_run.py::test_a_refusal_ends_the_run_with_its_reason"
     ),
-    "kedro run --pipeline sweep --env nq --params bars=FILE": (
+    "kedro run --pipelines sweep --env nq --params bars=FILE": (
         "tests/test_forecast_run.py::test_a_sweep_writes_every_anchor_of_the_file"
     ),
-    "kedro run --pipeline features_many --params bars=FOLDER": (
+    "kedro run --pipelines features_many --params bars=FOLDER": (
         "tests/symbols/test_features_many.py::test_processes_give_the_bits_of_one_symbol_and_what_is_done_is_skipped"
     ),
-    "kedro run --pipeline evaluate --params evaluate.explain_anchors=2000": _SCORING,
-    "kedro run --pipeline evaluate --params evaluate.explain_anchors=0": (
+    "kedro run --pipelines evaluate --params evaluate.explain_anchors=2000": _SCORING,
+    "kedro run --pipelines evaluate --params evaluate.explain_anchors=0": (
         f"{_SCORING} tests/forecast/test_explain.py::test_looking_can_be_switched_off"
     ),
-    "kedro run --pipeline backtest": _BACKTEST,
-    "kedro run --pipeline backtest --env nq --params bars=FILE": _BACKTEST,
-    "kedro run --pipeline backtest --params backtest.positions=netted,backtest.slippage_ticks=2": _BACKTEST,
-    "kedro run --pipeline backtest_walk_forward": (
+    "kedro run --pipelines backtest": _BACKTEST,
+    "kedro run --pipelines backtest --env nq --params bars=FILE": _BACKTEST,
+    "kedro run --pipelines backtest --params backtest.positions=netted,backtest.slippage_ticks=2": _BACKTEST,
+    "kedro run --pipelines backtest_walk_forward": (
         "tests/test_experiment_runs.py::test_the_record_of_all_folds_can_be_traded"
     ),
-    "kedro run --pipeline monitor --env nq --params bars=FILE": (
+    "kedro run --pipelines monitor --env nq --params bars=FILE": (
         "tests/test_monitor_run.py::test_bars_of_the_same_law_pass_and_nothing_that_training_left_is_touched"
     ),
-    "kedro run --pipeline walk_forward": _FOLDS,
-    "kedro run --pipeline walk_forward --env nq --params bars=FILE": _FOLDS,
-    "kedro run --pipeline walk_forward --params walk_forward.mode=rolling,walk_forward.folds=6": _FOLDS,
-    "kedro run --pipeline ablation": _ABLATION,
-    "kedro run --pipeline ablation --params ablation.train.epochs=6": _ABLATION,
-    "kedro run --pipeline tune --params tune.trials=5": _TUNE,
-    "kedro run --pipeline tune --params tune.trials=20": _TUNE,
-    "kedro run --pipeline train --config data/06_models/tuned_parameters.yml": (
+    "kedro run --pipelines walk_forward": _FOLDS,
+    "kedro run --pipelines walk_forward --env nq --params bars=FILE": _FOLDS,
+    "kedro run --pipelines walk_forward --params walk_forward.mode=rolling,walk_forward.folds=6": _FOLDS,
+    "kedro run --pipelines ablation": _ABLATION,
+    "kedro run --pipelines ablation --params ablation.train.epochs=6": _ABLATION,
+    "kedro run --pipelines tune --params tune.trials=5": _TUNE,
+    "kedro run --pipelines tune --params tune.trials=20": _TUNE,
+    "kedro run --pipelines train --config data/06_models/tuned_parameters.yml": (
         "tests/test_tuning_run.py::test_train_takes_the_best_parameters_from_their_file"
     ),
     "kedro viz run": _VIZ,

@@ -78,7 +78,7 @@ def test_a_calibration_that_is_named_must_fit(models: Path) -> None:
 
 
 def test_no_checkpoint_is_said_with_its_cure(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="kedro run --pipeline train"):
+    with pytest.raises(ValueError, match="kedro run --pipelines train"):
         nqcast.load(tmp_path / "nothing")
     with pytest.raises(DatasetError, match="expected a version"):
         nqcast.load(tmp_path)

@@ -97,7 +97,7 @@ def test_a_symbol_that_fails_does_not_keep_the_others_from_being_saved(folder: P
     bars.mkdir()
     (bars / "NQ.parquet").write_bytes((folder / "NQ.parquet").read_bytes())
     (bars / "BAD.csv").write_text("ts,open\n2016-01-04,1\n")
-    chosen = ("run", "--pipeline", "features_many", "--params", f"bars={bars},partitions.workers=1")
+    chosen = ("run", "--pipelines", "features_many", "--params", f"bars={bars},partitions.workers=1")
     text = output_of(kedro(*chosen, data=data), fails=True)
     assert "found 1 that failed" in text and "BAD:" in text
     assert list(by_symbol(data / "04_feature" / "symbols")) == ["NQ"]

@@ -35,7 +35,7 @@ def render_tuning(told: Mapping[str, Any]) -> str:
         "",
         f"The best of {len(trials)} is the best by luck too: its {objective} here is no estimate of what comes.",
         "To train with it (with --env where you tuned with one):",
-        "kedro run --pipeline train --params " + as_params(best["parameters"]),
+        "kedro run --pipelines train --params " + as_params(best["parameters"]),
     ]
     return "\n".join(lines)
 
@@ -48,13 +48,13 @@ def _shown(trials: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def run_config(told: Mapping[str, Any]) -> str:
-    """YAML for `kedro run --pipeline train --config FILE`: the best parameters, and nothing else, as run parameters."""
+    """YAML for `kedro run --pipelines train --config FILE`: the best parameters, and nothing else, as run parameters."""
     best, configured = told["best"], told["configured"]
     before = "" if configured is None else f"; the configured values: {configured:.6g}"
     lines = [
         f"# Trial {best['trial']} of study {told['study']}: {told['objective']} {best['value']:.6g}{before}",
         f"# on {told['anchors']}.",
-        "# Use it:      kedro run --pipeline train --config THIS_FILE      (with --env where you tuned with one)",
+        "# Use it:      kedro run --pipelines train --config THIS_FILE      (with --env where you tuned with one)",
         "# Make it stay: copy what stands below `params:` into conf/local/parameters_tuned.yml",
         "run:",
         "  params:",

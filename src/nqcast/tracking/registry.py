@@ -153,7 +153,7 @@ def _beats_out_of_sample(version_: Any, champion: Any, tags: dict[str, str]) -> 
     if ours is None or theirs is None or ours["anchors"] != theirs["anchors"]:
         log.info(
             "tracking: no walk-forward of both this version's and the champion's recipe on the same anchors; "
-            "`kedro run --pipeline walk_forward` with the parameters of each makes them"
+            "`kedro run --pipelines walk_forward` with the parameters of each makes them"
         )
         return False
     return float(ours["loss"]) < float(theirs["loss"])
