@@ -129,7 +129,7 @@ def unknown_parts(command: str) -> list[str]:
     except click.UsageError as error:
         return [error.format_message()]
     if options["pipeline"]:
-        return ["Kedro warns of --pipelines: write --pipelines"]
+        return ["Kedro warns of --pipeline: write --pipelines"]
     unknown = [name for name in options["pipelines"] or () if name not in register_pipelines()]
     nodes = {node.name for pipeline in register_pipelines().values() for node in pipeline.nodes}
     unknown += [name for key in ("from_nodes", "to_nodes") for name in options[key] or () if name not in nodes]
@@ -155,7 +155,7 @@ def test_what_a_command_names_is_there() -> None:
 
 
 def test_no_file_says_pipeline_where_kedro_wants_pipelines() -> None:
-    old = re.compile("--pipelines" + r"\b(?!s)")  # in two parts: this file is one of them
+    old = re.compile("--pipeline" + r"\b(?!s)")  # in two parts: this file is one of them
     listed = subprocess.run(["git", "ls-files"], cwd=PROJECT, capture_output=True, text=True, check=True).stdout
     files = [
         name for name in listed.splitlines() if name.endswith((".py", ".md", ".yml", ".ipynb", "Makefile", ".toml"))
@@ -170,7 +170,7 @@ def test_no_file_says_pipeline_where_kedro_wants_pipelines() -> None:
     [
         "make dmeo",
         "kedro run --pipelines trian",
-        "kedro run --pipelines train",
+        "kedro run --pipeline train",
         "kedro run --from-nodes predict",
         "kedro run --params train.epoch=2",
         "kedro run --pipelin train",

@@ -48,7 +48,7 @@ def _shown(trials: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def run_config(told: Mapping[str, Any]) -> str:
-    """YAML for `kedro run --pipelines train --config FILE`: the best parameters, and nothing else, as run parameters."""
+    """YAML for `kedro run --pipelines train --config FILE`: the best parameters alone, as run parameters."""
     best, configured = told["best"], told["configured"]
     before = "" if configured is None else f"; the configured values: {configured:.6g}"
     lines = [

@@ -57,8 +57,8 @@ def checkpoint_in(folder: Path) -> dict[str, Any]:
         return read_checkpoint(folder)
     if not folder.is_dir():
         raise ValueError(
-            f"expected the folder of a checkpoint, found nothing at {folder}: train one (`kedro run --pipelines train`) "
-            "or correct the path; data/06_models/checkpoint is where runs save it"
+            f"expected the folder of a checkpoint, found nothing at {folder}: train one (`kedro run --pipelines "
+            "train`) or correct the path; data/06_models/checkpoint is where runs save it"
         )
     inside = [item for item in folder.iterdir() if (item / DOCUMENT).is_file()]
     if inside and inside[0].name == folder.parent.name:  # one version: <name>/<version>/<name>
