@@ -11,7 +11,8 @@ from scipy import stats
 
 from nqcast.evaluation import metrics
 from nqcast.evaluation.baselines import make_baseline
-from nqcast.evaluation.comparison import baseline_quantiles, verdict
+from nqcast.evaluation.baselines.fitted import baseline_quantiles
+from nqcast.evaluation.comparison import verdict
 from nqcast.evaluation.config import EvaluateConfig
 from nqcast.evaluation.frames import as_arrays, predictions_frame
 from nqcast.evaluation.metrics import level_name

@@ -13,11 +13,10 @@ from numpy.typing import NDArray
 
 from nqcast.constants import HORIZON_BARS, HORIZONS
 from nqcast.evaluation import metrics
-from nqcast.evaluation.baselines import make_baselines
 from nqcast.evaluation.calibration import CONFORMAL, ONLINE, RAW
 from nqcast.evaluation.config import EvaluateConfig
 from nqcast.evaluation.coverage import coverage_check, render_checks, render_coverage
-from nqcast.evaluation.frames import Forecasts, Positions
+from nqcast.evaluation.frames import Forecasts
 from nqcast.evaluation.metrics import Floats
 from nqcast.evaluation.scores import MEAN, add_truth, describe_anchors, render_scores, score_table
 from nqcast.evaluation.significance import (
@@ -92,20 +91,6 @@ def _coverage_checks(
 def _resamples(anchors: Forecasts, config: EvaluateConfig) -> NDArray[np.int64]:
     rng = np.random.default_rng(config.seed)
     return stationary_bootstrap(anchors.session.nunique(), config.mean_block, config.bootstrap_replications, rng)
-
-
-def baseline_quantiles(
-    features: pd.DataFrame, train: Positions, ts: pd.Series, levels: tuple[float, ...], config: EvaluateConfig
-) -> dict[str, Floats]:
-    """Quantiles (N, H, Q) of every baseline of the profile at the anchors `ts`, fitted on the train anchors."""
-    positions = pd.Index(features["ts"]).get_indexer(pd.Index(ts))
-    if (positions < 0).any():
-        raise ValueError(
-            f"expected every anchor among the features, found {(positions < 0).sum()} that are not: "
-            "score with the features that the forecasts were made from"
-        )
-    baselines = make_baselines(config.baseline_names, levels, tuple(HORIZONS), config.seed)
-    return {name: one.fit(features, train).predict(features, positions) for name, one in baselines.items()}
 
 
 def gain_intervals(

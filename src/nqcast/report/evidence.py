@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from nqcast.constants import BAR_MINUTES, HORIZONS
 from nqcast.evaluation import metrics
+from nqcast.evaluation.baselines.fitted import baseline_quantiles
 from nqcast.evaluation.calibration import CONFORMAL, ONLINE, quantiles_by_row
-from nqcast.evaluation.comparison import MODEL, baseline_quantiles
+from nqcast.evaluation.comparison import MODEL
 from nqcast.evaluation.config import EvaluateConfig
 from nqcast.evaluation.frames import Forecasts, Positions, as_arrays
 from nqcast.evaluation.metrics import Floats

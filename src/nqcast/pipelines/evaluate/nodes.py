@@ -49,8 +49,9 @@ def score(
     """Scores of the model and of every baseline on the same anchors; the text of the table ends the run."""
     from nqcast.constants import HORIZONS
     from nqcast.data.splits import positions
+    from nqcast.evaluation.baselines.fitted import baseline_quantiles
     from nqcast.evaluation.calibration import quantiles_by_row
-    from nqcast.evaluation.comparison import MODEL, baseline_quantiles, verdict
+    from nqcast.evaluation.comparison import MODEL, verdict
     from nqcast.evaluation.frames import as_arrays
 
     train, levels = positions(splits, "train"), tuple(checkpoint["metadata"]["quantiles"])
