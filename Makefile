@@ -58,7 +58,7 @@ replay-metrics: $(STAMP)  ## send to MLflow what an outage kept back
 	$(BIN)/python -m nqcast.tracking.replay $(ARGS)
 
 prove-no-leak: $(STAMP)  ## changed futures, permuted targets, label order; bars=FILE takes your own bars
-	$(BIN)/python -m nqcast.experiments.prove_no_leak $(if $(bars),--bars $(bars)) $(ARGS)
+	$(BIN)/python -m nqcast.experiments.leak_proof $(if $(bars),--bars $(bars)) $(ARGS)
 
 soak: $(STAMP)  ## 200 kills at random instants and 200 in checkpoint writes: nothing lost, bit-equal ends
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.faults.killing --kills 200 --where anywhere

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from tests.forecast.conftest import random_checkpoint
+from tests.market.known_rolls import known_rolls
 
 from nqcast.data.config import FeaturesConfig, ScaleConfig
 from nqcast.data.features import build_features
@@ -18,7 +19,7 @@ from nqcast.market.config import IngestConfig
 from nqcast.market.contracts import MONTH_CODES
 from nqcast.market.ingest import build_bars
 from nqcast.market.simulation.config import SimulationConfig
-from nqcast.market.simulation.simulator import known_rolls, simulate
+from nqcast.market.simulation.simulator import simulate
 from nqcast.parameters import ParameterError, check_parameters
 
 

@@ -5,10 +5,11 @@ import os
 from omegaconf.resolvers import oc
 
 from nqcast.config_guard import GuardedConfigLoader
+from nqcast.hooks.parameters import ParameterHook
 from nqcast.hooks.progress import ProgressHook
 from nqcast.hooks.signals import SignalHook
 from nqcast.hooks.storage import StorageHook
-from nqcast.hooks.summary import AlarmHook, ParameterHook, SummaryHook
+from nqcast.hooks.summary import AlarmHook, SummaryHook
 from nqcast.parameters import with_defaults
 from nqcast.tracking.hook import TrackingHook
 

@@ -1,6 +1,10 @@
 import pandas as pd
 
-from nqcast.data.clock import add_clock
+from nqcast.data.clock import clock_columns
+
+
+def add_clock(frame):
+    return frame.assign(**clock_columns(frame["ts"]))
 
 
 def clock_of(*stamps: str) -> pd.DataFrame:

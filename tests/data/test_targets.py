@@ -2,7 +2,11 @@ import numpy as np
 import pandas as pd
 
 from nqcast.constants import HORIZONS, TARGETS
-from nqcast.data.targets import add_targets, realized_volatility
+from nqcast.data.targets import realized_volatility, target_columns
+
+
+def add_targets(bars):
+    return bars.assign(**target_columns(bars))
 
 
 def by_lookup(bars: pd.DataFrame, minutes: int) -> np.ndarray:

@@ -133,26 +133,6 @@ def test_winkler_score_by_hand() -> None:
         assert score[0, 0] == pytest.approx(expected)
 
 
-def test_pit_of_the_true_forecast_is_uniform_and_of_a_narrow_one_is_not() -> None:
-    targets = np.random.default_rng(2).normal(size=(20_000, 1))
-    quantiles = np.broadcast_to(stats.norm.ppf(LEVELS), (20_000, 1, 7))
-    right, narrow = (metrics.pit(f * quantiles, targets, LEVELS)[:, 0] for f in (1.0, 0.8))
-    assert right.min() > 0
-    assert right.max() < 1
-    shares = np.histogram(right, bins=20, range=(0, 1))[0] / 20_000
-    assert np.abs(shares - 0.05).max() < 0.016  # linear between levels: close to uniform, not exact
-    assert np.mean(narrow < 0.05) + np.mean(narrow > 0.95) > 0.16
-
-
-def test_pit_at_a_quantile_is_its_level_and_it_increases_with_the_outcome() -> None:
-    quantiles = np.broadcast_to(stats.norm.ppf(LEVELS), (7, 1, 7))
-    at = metrics.pit(quantiles, stats.norm.ppf(LEVELS)[:, None], LEVELS)[:, 0]
-    assert at == pytest.approx(np.array(LEVELS))
-    grid = np.linspace(-6, 6, 500)
-    values = metrics.pit(np.broadcast_to(stats.norm.ppf(LEVELS), (500, 1, 7)), grid[:, None], LEVELS)[:, 0]
-    assert (np.diff(values) > 0).all()
-
-
 def test_pit_shares_count_outcomes_between_quantiles(forecast: tuple[np.ndarray, np.ndarray]) -> None:
     quantiles, targets = forecast
     shares = metrics.pit_shares(quantiles, targets, LEVELS)

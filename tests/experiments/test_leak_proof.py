@@ -13,8 +13,7 @@ from nqcast.constants import CONTEXT, TARGETS
 from nqcast.data.config import FeaturesConfig, SplitConfig
 from nqcast.evaluation.frames import targets_at
 from nqcast.experiments import leak_proof
-from nqcast.experiments.leak_proof import LeakError, World
-from nqcast.experiments.prove_no_leak import main
+from nqcast.experiments.leak_proof import LeakError, World, main
 from nqcast.market.config import IngestConfig
 from nqcast.market.simulation.config import SimulationConfig
 from nqcast.market.simulation.simulator import simulate

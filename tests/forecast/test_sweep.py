@@ -17,7 +17,6 @@ from nqcast.forecast.config import ForecastConfig
 from nqcast.forecast.forecaster import Forecaster
 from nqcast.forecast.freshness import ForecastRefusedError
 from nqcast.forecast.predictor import predict_frame
-from nqcast.forecast.sweep import sweep
 
 Checkpoint = dict[str, Any]
 NAMES = [f"q{round(100 * tau):02d}" for tau in LEVELS]
@@ -47,7 +46,7 @@ def test_a_sweep_says_at_each_bar_what_a_forecast_there_would_have_said(
 def test_without_calibration_a_sweep_is_the_evaluation_of_the_same_anchors(
     features: pd.DataFrame, checkpoint: Checkpoint
 ) -> None:
-    swept = next(iter(sweep(Forecaster(checkpoint, config=ForecastConfig(min_bars=LATE)), features)))
+    swept = next(iter(Forecaster(checkpoint, config=ForecastConfig(min_bars=LATE)).sweep_table(features)))
     positions = pd.Index(features["ts"]).get_indexer(pd.Index(swept["ts"].iloc[:: len(HORIZONS)]))
     assert positions.min() >= LATE and len(positions) > 500
     plain = predict_frame(checkpoint, features, positions, EvaluateConfig(device="cpu"))
@@ -58,13 +57,13 @@ def test_every_anchor_comes_once_and_chunks_change_nothing(
     features: pd.DataFrame, plain_checkpoint: Checkpoint
 ) -> None:
     model = Forecaster(plain_checkpoint, config=ForecastConfig(min_bars=LATE))
-    parts = list(sweep(model, features, chunk=100))
+    parts = list(model.sweep_table(features, chunk=100))
     assert all(len(part) == 500 for part in parts[:-1])
     joined = pd.concat(parts, ignore_index=True)
     tradeable = features["traded"] & ~features["halt"] & features[list(TARGETS)].notna().any(axis=1)
     expected = features.loc[tradeable & (features.index >= LATE), "ts"]
     assert joined["ts"].iloc[::5].tolist() == expected.tolist()
-    pd.testing.assert_frame_equal(joined, next(iter(sweep(model, features))), rtol=1e-5, atol=1e-9)
+    pd.testing.assert_frame_equal(joined, next(iter(model.sweep_table(features))), rtol=1e-5, atol=1e-9)
 
 
 def test_too_short_a_history_is_refused_before_anything_is_forecast(
@@ -82,7 +81,6 @@ from nqcast.data.config import ScaleConfig
 from nqcast.data.features import build_features
 from nqcast.forecast.config import ForecastConfig
 from nqcast.forecast.forecaster import Forecaster
-from nqcast.forecast.sweep import sweep
 from nqcast.market.config import IngestConfig
 from nqcast.market.ingest import build_bars
 from nqcast.market.simulation.config import SimulationConfig
@@ -93,7 +91,7 @@ checkpoint = random_checkpoint(features, ScaleConfig())
 
 def peak_after(min_bars):
     forecaster = Forecaster(checkpoint, config=ForecastConfig(min_bars=min_bars))
-    rows = sum(len(part) for part in sweep(forecaster, features, 512))
+    rows = sum(len(part) for part in forecaster.sweep_table(features, 512))
     return rows, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 few, before = peak_after(len(features) - 1500)

@@ -10,11 +10,12 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 import pytest
+from tests.market.known_rolls import known_rolls
 
 from nqcast.market.config import IngestConfig
 from nqcast.market.ingest import build_bars
 from nqcast.market.simulation.config import SimulationConfig
-from nqcast.market.simulation.simulator import known_rolls, simulate
+from nqcast.market.simulation.simulator import simulate
 from nqcast.market.vendor import read_bars
 
 CONFIG = IngestConfig()

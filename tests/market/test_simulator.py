@@ -3,12 +3,13 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from tests.market.known_rolls import known_rolls
 
 from nqcast.market.calendar import OUTSIDE, assign_sessions, sessions_around, trading_sessions
 from nqcast.market.config import IngestConfig
 from nqcast.market.ingest import build_bars
 from nqcast.market.simulation.config import SimulationConfig
-from nqcast.market.simulation.simulator import known_rolls, simulate
+from nqcast.market.simulation.simulator import simulate
 
 ROLL_SESSIONS = 60
 """From 2016-01-04 on, these hold the roll of March 2016."""

@@ -19,11 +19,6 @@ def utc_nanoseconds(ts: pd.Series) -> np.ndarray:
     return ts.dt.tz_convert("UTC").dt.tz_localize(None).to_numpy().astype("datetime64[ns]").astype(np.int64)
 
 
-def add_clock(frame: pd.DataFrame) -> pd.DataFrame:
-    """`frame` with its clock (`clock_columns` of ts)."""
-    return frame.assign(**clock_columns(frame["ts"]))
-
-
 def clock_columns(ts: pd.Series) -> dict[str, np.ndarray]:
     """bar_in_day (0–287), day_of_week (Monday 0), day_of_month (1–31) and day_of_year (1–366), int64.
 

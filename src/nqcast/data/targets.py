@@ -11,11 +11,6 @@ from nqcast.data.clock import utc_nanoseconds
 _MINUTE = 60_000_000_000  # nanoseconds
 
 
-def add_targets(frame: pd.DataFrame) -> pd.DataFrame:
-    """`frame` (ts, session, close, halt, unadjusted) with the five targets (`target_columns`)."""
-    return frame.assign(**target_columns(frame))
-
-
 def target_columns(frame: pd.DataFrame) -> dict[str, np.ndarray]:
     """The five targets of `frame` (ts, session, close, halt, unadjusted), natural log returns.
 

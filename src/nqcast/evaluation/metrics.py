@@ -173,26 +173,6 @@ def pit_shares(quantiles_NHQ: ArrayLike, targets_NH: ArrayLike, levels: Sequence
     return np.diff(np.concatenate([ends, coverage, ends + 1.0], axis=-1), axis=-1)
 
 
-def pit(quantiles_NHQ: ArrayLike, targets_NH: ArrayLike, levels: Sequence[float]) -> Floats:
-    """Probability integral transform (N, H) in (0, 1): the forecast distribution function at the outcome.
-
-    Convention: linear between quantiles; beyond the outermost ones an exponential tail whose density continues
-    that of the neighbouring gap. Uniform when the forecast is right.
-    """
-    quantiles, targets = check_shapes(quantiles_NHQ, targets_NH, levels)
-    quantiles = np.maximum.accumulate(quantiles, axis=-1)
-    tau, tiny = np.asarray(levels, dtype=float), np.finfo(float).tiny
-    gaps = np.maximum(np.diff(quantiles, axis=-1), tiny)
-    part = np.clip((targets[..., None] - quantiles[..., :-1]) / gaps, 0.0, 1.0)
-    middle = tau[0] + part @ np.diff(tau)
-    low_rate = np.maximum(gaps[..., 0] / (tau[1] - tau[0]) * tau[0], tiny)
-    high_rate = np.maximum(gaps[..., -1] / (tau[-1] - tau[-2]) * (1 - tau[-1]), tiny)
-    with np.errstate(over="ignore"):
-        low = tau[0] * np.exp(np.minimum(targets - quantiles[..., 0], 0.0) / low_rate)
-        high = 1 - (1 - tau[-1]) * np.exp(-np.maximum(targets - quantiles[..., -1], 0.0) / high_rate)
-    return np.where(targets < quantiles[..., 0], low, np.where(targets > quantiles[..., -1], high, middle))
-
-
 def crossing_rate(quantiles_NHQ: ArrayLike) -> float:
     """Share of forecasts (anchor and horizon) with at least one pair of neighbouring quantiles in the wrong order."""
     crossed = (np.diff(np.asarray(quantiles_NHQ, dtype=float), axis=-1) < 0).any(axis=-1)

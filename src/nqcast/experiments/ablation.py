@@ -21,7 +21,7 @@ from nqcast.evaluation.config import EvaluateConfig
 from nqcast.evaluation.frames import targets_at
 from nqcast.evaluation.metrics import Floats
 from nqcast.evaluation.significance import session_sums, skill_with_interval, stationary_bootstrap
-from nqcast.experiments.config import AblationConfig, Variant
+from nqcast.experiments.config import AblationConfig, ExperimentSettings, Variant
 from nqcast.forecast.predictor import predict
 from nqcast.runs.recipe import Recipe, merged
 
@@ -39,6 +39,12 @@ class Ablation:
     recipe: Recipe
     evaluate: EvaluateConfig
     config: AblationConfig
+
+    @classmethod
+    def of(cls, settings: ExperimentSettings, config: AblationConfig) -> Ablation:
+        """The ablation of the configured forecaster."""
+        recipe = Recipe(settings.scale, settings.model, settings.train, settings.quantiles)
+        return cls(settings.split, recipe, settings.evaluate, config)
 
     def run(self, features: pd.DataFrame, root: Path) -> dict[str, Any]:
         """Train every variant with every seed below `root` (a finished one is not trained again) and compare.

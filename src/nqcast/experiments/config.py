@@ -6,10 +6,24 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from nqcast.data.config import ScaleConfig
+from nqcast.data.config import ScaleConfig, SplitConfig
+from nqcast.evaluation.config import EvaluateConfig
 from nqcast.experiments.search_space import Space
 from nqcast.model.config import ModelConfig
 from nqcast.training.config import TrainConfig
+
+
+class ExperimentSettings(BaseModel):
+    """What every experiment starts from: the configured split, forecaster and evaluation, as one artifact."""
+
+    model_config = ConfigDict(frozen=True)
+
+    split: SplitConfig
+    scale: ScaleConfig
+    model: ModelConfig
+    train: TrainConfig
+    quantiles: tuple[float, ...]
+    evaluate: EvaluateConfig
 
 
 class WalkForwardConfig(BaseModel):

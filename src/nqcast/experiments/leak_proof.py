@@ -1,4 +1,6 @@
-"""Proofs that no forecast knows its future; ordinary code that raises, on the simulated market or a file of bars.
+"""Proofs that no forecast knows its future, by code that raises: `make prove-no-leak`, one line each.
+
+The bars are those of the simulated market, or of a file (`python -m nqcast.experiments.leak_proof --bars FILE`).
 
 1. Everything after a random time t is changed: features, windows, scale and forecasts up to t stay equal, bit by bit.
 2. Targets are permuted across anchors before every fit and for scoring: no model's skill interval lies above zero.
@@ -7,7 +9,10 @@
 
 from __future__ import annotations
 
+import argparse
 import logging
+import sys
+import tempfile
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -17,7 +22,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from nqcast.constants import BAR_MINUTES, FEATURES, HORIZONS, LEVELS, SPLITS, TARGETS
+from nqcast.constants import BAR_MINUTES, CONTEXT, FEATURES, HORIZONS, LEVELS, SPLITS, TARGETS
 from nqcast.data.config import FeaturesConfig, ScaleConfig, SplitConfig
 from nqcast.data.features import build_features
 from nqcast.data.seasonal_har import make_scale
@@ -31,12 +36,15 @@ from nqcast.evaluation.significance import session_sums, skill_with_interval, st
 from nqcast.forecast.predictor import Checkpoint, load_scale, predict
 from nqcast.market.config import IngestConfig
 from nqcast.market.ingest import build_bars
+from nqcast.market.simulation.config import SimulationConfig
+from nqcast.market.simulation.simulator import simulate
+from nqcast.market.vendor import read_bars
 from nqcast.model import MIGT_TVDT
 from nqcast.model.config import ModelConfig
 from nqcast.runs.recipe import Recipe
 from nqcast.training.config import TrainConfig
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("nqcast.leak_proof")
 
 ON_CPU = EvaluateConfig(device="cpu", batch_size=64)
 BASELINES = ("time_of_day", "time_of_day_ewma", "log_har", "seasonal_har")
@@ -216,3 +224,63 @@ def _windows(features: pd.DataFrame, anchors: np.ndarray) -> np.ndarray:
 def _equal(what: str, cut: pd.Timestamp, one: Any, other: Any) -> None:
     if not np.array_equal(one, other, equal_nan=True):
         raise LeakError(f"expected {what} up to {cut} to be unmoved by later bars, found other values")
+
+
+def prove(raw: pd.DataFrame, ingest: IngestConfig, features: FeaturesConfig, cuts: int, seed: int) -> None:
+    """All proofs on raw bars, at `cuts` random times.
+
+    Raises:
+        LeakError: one of them fails; says which and where.
+        ValueError: the bars cannot be used, or are too few for three splits.
+    """
+    world = World.make(raw, ingest, features, SplitConfig(warmup_bars=600))
+    log.info("%d five-minute bars from %s to %s", len(world.features), *world.features["ts"].iloc[[0, -1]])
+    prove_the_labels_are_in_order(world.features, world.splits, CONTEXT)
+    log.info("labels of train end before validation begins, those of validation before test: proved")
+    rng = np.random.default_rng(seed)
+    n = len(world.features)
+    for number in range(cuts):
+        row = int(rng.integers(n // 4, n - 50))
+        cut = world.features["ts"].iloc[row]
+        checkpoint = random_checkpoint(world, rolling=bool(number % 2), seed=number)
+        prove_the_future_is_unused(world, checkpoint, cut, seed + number)
+        log.info("everything after %s changed: features, windows, scale and forecasts up to it are bit-equal", cut)
+    with tempfile.TemporaryDirectory(prefix="nqcast-proof-") as folder:
+        skills = prove_permuted_targets_teach_nothing(world, seed, Path(folder))
+    for name, skill in skills.items():
+        log.info("targets permuted: mean skill of %s %.2f %%, interval not above zero", name, skill[-1])
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command; 0 when everything is proved."""
+    parser = argparse.ArgumentParser(prog="python -m nqcast.experiments.leak_proof", description=__doc__)
+    parser.add_argument("--bars", type=Path, help="a file of bars (default: 60 sessions of the simulated market)")
+    parser.add_argument("--cuts", type=int, default=4, help="random times t (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--naive-timezone", help="zone of time stamps that carry none")
+    options = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    log.setLevel(logging.INFO)
+    try:
+        raw = _bars(options.bars)
+        has_volume = "volume" in raw
+        ingest = IngestConfig(volume=has_volume, naive_timezone=options.naive_timezone)
+        prove(raw, ingest, FeaturesConfig(volume=has_volume), options.cuts, options.seed)
+    except LeakError as error:
+        log.error("LEAK: %s", error)
+        return 1
+    except ValueError as error:
+        log.error("error: %s", error)
+        return 2
+    log.info("no leak found")
+    return 0
+
+
+def _bars(file: Path | None) -> pd.DataFrame:
+    if file is not None:
+        return read_bars(file)
+    return simulate(SimulationConfig(sessions=60, seed=11))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

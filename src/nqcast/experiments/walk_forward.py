@@ -22,10 +22,10 @@ from nqcast.evaluation.baselines.fitted import baseline_quantiles
 from nqcast.evaluation.calibration import RAW, calibrated_frame, fit_calibration, in_anchor_order
 from nqcast.evaluation.config import EvaluateConfig
 from nqcast.evaluation.frames import as_arrays, predictions_frame
-from nqcast.experiments.config import WalkForwardConfig
+from nqcast.experiments.config import ExperimentSettings, WalkForwardConfig
 from nqcast.experiments.folds import Fold, plan_folds
 from nqcast.forecast.predictor import predict_frame
-from nqcast.runs.recipe import Recipe
+from nqcast.runs.recipe import Recipe, merged
 from nqcast.training.config import FREE_ON_RESUME
 from nqcast.training.run_card import TrainingInterruptedError
 
@@ -45,6 +45,13 @@ class WalkForward:
     recipe: Recipe
     evaluate: EvaluateConfig
     config: WalkForwardConfig
+
+    @classmethod
+    def of(cls, settings: ExperimentSettings, config: WalkForwardConfig) -> WalkForward:
+        """The walk-forward of the configured forecaster, with the changes of `config.train` inside its folds."""
+        train = merged(settings.train, config.train)
+        recipe = Recipe(settings.scale, settings.model, train, settings.quantiles)
+        return cls(settings.split, recipe, settings.evaluate, config)
 
     def run(
         self, features: pd.DataFrame, finished: Mapping[str, Callable[[], Partition]], root: Path

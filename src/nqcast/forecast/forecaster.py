@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,14 +14,15 @@ import torch
 from nqcast.constants import FEATURES, HORIZONS
 from nqcast.data.config import FeaturesConfig
 from nqcast.data.features import build_features
+from nqcast.data.splits import anchor_rows
 from nqcast.data.windows import WindowTable, model_inputs
+from nqcast.evaluation.config import EvaluateConfig
 from nqcast.evaluation.conformal import ConformalCalibration
-from nqcast.evaluation.frames import FrameStream
+from nqcast.evaluation.frames import FrameStream, predictions_frame
 from nqcast.evaluation.metrics import Floats
 from nqcast.forecast.config import ForecastConfig
-from nqcast.forecast.freshness import BAR, Anchor, check_window, choose_anchor, known_bars
-from nqcast.forecast.predictor import load_model, load_scale
-from nqcast.forecast.sweep import sweep
+from nqcast.forecast.freshness import BAR, Anchor, ForecastRefusedError, check_window, choose_anchor, known_bars
+from nqcast.forecast.predictor import CHUNK_ANCHORS, Predictor, load_model, load_scale
 from nqcast.market.calendar import sessions_around
 from nqcast.market.config import IngestConfig
 from nqcast.market.ingest import build_bars
@@ -150,7 +152,30 @@ class Forecaster:
             ForecastRefusedError: no bar has a full window, min_bars before it and a target after it.
             ValueError: the frame is not one of bars.
         """
-        return sweep(self, self.features(self.grid(bars)))
+        return self.sweep_table(self.features(self.grid(bars)))
+
+    def sweep_table(self, features: pd.DataFrame, chunk: int = CHUNK_ANCHORS) -> FrameStream:
+        """`sweep` over a feature table, `chunk` anchors a frame: scale, windows and model are made once.
+
+        Refusals come here, not while the stream is read.
+        """
+        context, warmup = self.model.config.context, self.config.min_bars
+        positions = np.flatnonzero(anchor_rows(features, context, warmup))
+        if not len(positions):
+            raise ForecastRefusedError(
+                f"expected bars with {max(context, warmup)} five-minute bars before them and a horizon that ends in "
+                f"their session, found none among {len(features)}: bring a longer history, or lower forecast.min_bars"
+            )
+        predictor = Predictor(self.model, self.scale, features, EvaluateConfig().batch_size)
+        horizons = list(self.metadata["horizons"])
+
+        def frames() -> Iterator[pd.DataFrame]:
+            for rows, quantiles_NHQ, scale_NH in predictor.stream(positions, chunk):
+                if self.calibration is not None:
+                    quantiles_NHQ = self.calibration.apply(quantiles_NHQ, scale_NH)
+                yield predictions_frame(features, rows, quantiles_NHQ, scale_NH, self.levels, horizons)
+
+        return FrameStream(frames)
 
     def features(self, grid: pd.DataFrame) -> pd.DataFrame:
         """The feature table of five-minute bars, made as it was for the training."""

@@ -1,34 +1,15 @@
-"""Kedro hooks of the project itself: parameters are checked first, results are shown last."""
+"""What ends a run: its results to read, where they were written, and the exit status that they ask for."""
 
 from __future__ import annotations
 
-import os
-import sys
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
-from kedro.framework.context import KedroContext
 from kedro.framework.hooks import hook_impl
-from kedro.io import DataCatalog, DatasetError
+from kedro.io import DataCatalog
 from rich.console import Console
 
-from nqcast.parameters import check_parameters
-from nqcast.stopping import RunAlarmed, RunEndedError
-from nqcast.storage.errors import StorageError
-
-
-class ParameterHook:
-    """Refuses unknown or bad parameters before any pipeline is built.
-
-    Kedro itself validates only the parameters that the chosen nodes take: a misspelt group would pass in silence.
-    """
-
-    @hook_impl
-    def after_context_created(self, context: KedroContext) -> None:
-        """Check all groups at once."""
-        show_bad_input_in_one_line()
-        check_parameters(context.config_loader["parameters"])
+from nqcast.stopping import RunAlarmed
 
 
 class SummaryHook:
@@ -92,25 +73,6 @@ class AlarmHook:
         """Raise RunAlarmed once the run is over and its summary printed."""
         if self._status:
             raise RunAlarmed(self._status)
-
-
-def show_bad_input_in_one_line() -> None:
-    """Let bad input and a full disk end in their message: they are no crash to debug.
-
-    NQCAST_TRACEBACK=1 keeps the traceback; any other exception keeps it always.
-    """
-    if os.environ.get("NQCAST_TRACEBACK") or getattr(sys.excepthook, "is_short", False):
-        return
-    previous = sys.excepthook
-
-    def show(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-        if isinstance(error, ValueError | DatasetError | StorageError | RunEndedError):
-            sys.stderr.write(f"\nerror: {error}\n(NQCAST_TRACEBACK=1 shows where it was raised)\n")
-        else:
-            previous(kind, error, trace)
-
-    show.is_short = True  # type: ignore[attr-defined]
-    sys.excepthook = show
 
 
 def _path_of(catalog: DataCatalog, name: str) -> Path | None:

@@ -1,4 +1,4 @@
-"""From the newest bars and a checkpoint to quantiles of returns and prices from now, a picture and a page."""
+"""From bars and a checkpoint to quantiles from now, a picture and a page, or to forecasts at every bar of a history."""
 
 from __future__ import annotations
 
@@ -26,6 +26,19 @@ def make_forecast(
 
     issued = Forecaster(checkpoint, calibration, config, ingest).issue(raw_bars)
     return issued.forecast, issued.recent, summary(issued)
+
+
+def sweep_forecasts(
+    raw_bars: pd.DataFrame,
+    checkpoint: dict[str, Any],
+    calibration: dict[str, Any],
+    config: ForecastConfig,
+    ingest: IngestConfig,
+) -> Any:
+    """Calibrated forecasts at every anchor of the bars, made while they are written (a FrameStream)."""
+    from nqcast.forecast.forecaster import Forecaster
+
+    return Forecaster(checkpoint, calibration, config, ingest).sweep(raw_bars)
 
 
 def draw_forecast(forecast: pd.DataFrame, recent: pd.DataFrame) -> Any:

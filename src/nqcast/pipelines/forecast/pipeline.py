@@ -1,8 +1,10 @@
-"""raw_bars, checkpoint, calibration → forecast, its summary, chart and page."""
+"""raw_bars, checkpoint, calibration → forecast, its summary, chart and page; or sweep."""
 
 from kedro.pipeline import Node, Pipeline
 
 from nqcast.pipelines.forecast import nodes
+
+_INPUTS = ["raw_bars", "checkpoint", "calibration", "params:forecast", "params:ingest"]
 
 
 def create_pipeline() -> Pipeline:
@@ -11,7 +13,7 @@ def create_pipeline() -> Pipeline:
         [
             Node(
                 nodes.make_forecast,
-                inputs=["raw_bars", "checkpoint", "calibration", "params:forecast", "params:ingest"],
+                inputs=_INPUTS,
                 outputs=["forecast", "recent_bars", "forecast_summary"],
                 name="make_forecast",
             ),
@@ -29,3 +31,8 @@ def create_pipeline() -> Pipeline:
             ),
         ]
     )
+
+
+def create_sweep_pipeline() -> Pipeline:
+    """Name the inputs and the output of forecasts at every bar of a history."""
+    return Pipeline([Node(nodes.sweep_forecasts, inputs=_INPUTS, outputs="sweep", name="sweep_forecasts")])

@@ -1,5 +1,0 @@
-"""The `sweep` pipeline."""
-
-from nqcast.pipelines.sweep.pipeline import create_pipeline
-
-__all__ = ["create_pipeline"]
