@@ -79,4 +79,5 @@ def test_the_hints_of_every_node_resolve_at_run_time() -> None:
     nodes = {node.name: node.func for pipeline in register_pipelines().values() for node in pipeline.nodes}
     assert len(nodes) > 30
     for name, function in nodes.items():
-        assert get_type_hints(function)["return"], name
+        hints = get_type_hints(function)
+        assert isinstance(function, type) or hints["return"], name  # a class makes itself
