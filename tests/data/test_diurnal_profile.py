@@ -2,7 +2,15 @@ import numpy as np
 import pytest
 
 from nqcast.constants import HORIZON_BARS
-from nqcast.data.diurnal_profile import diurnal_profile, horizon_variance, smooth_profile
+from nqcast.data.diurnal_profile import (
+    HALT_SLOTS,
+    diurnal_profile,
+    horizon_variance,
+    smooth_profile,
+    unseen_halt_slots,
+    with_filled,
+    without_halt,
+)
 
 
 def day_profile() -> np.ndarray:
@@ -15,6 +23,19 @@ def day_profile() -> np.ndarray:
     profile[204] += 5
     profile[183:186] = profile[192:204] = 0
     return profile
+
+
+def test_slots_that_training_never_saw_open_lie_between_their_neighbours():
+    rng = np.random.default_rng(0)
+    true = day_profile()
+    slot = np.tile(np.flatnonzero(true > 0), 300)
+    assert list(unseen_halt_slots(slot)) == list(HALT_SLOTS)
+    profile = with_filled(diurnal_profile(slot, rng.exponential(true[slot])), unseen_halt_slots(slot))
+    filled = profile[list(HALT_SLOTS)]
+    assert (filled > min(profile[182], profile[186])).all() and (filled < max(profile[182], profile[186])).all()
+    assert (without_halt(profile)[list(HALT_SLOTS)] == 0).all()
+    seen = np.concatenate([slot, np.repeat(HALT_SLOTS, 200)])
+    assert not len(unseen_halt_slots(seen)), "what was traded in training is learned from"
 
 
 def test_the_profile_of_a_known_day_comes_back():

@@ -106,6 +106,16 @@ def test_the_mean_of_the_scaled_moves_is_one_in_training(features, train, predic
     np.testing.assert_allclose(np.nanmean(np.abs(unit), axis=0), 1, atol=2e-3)
 
 
+def test_a_session_without_a_halt_is_scaled_for_the_minutes_that_it_trades(features, train, fitted):
+    """At 15:10 a quarter of an hour is all halt or all trading; at noon, 15 minutes know no difference."""
+    halting, open_all_day = (fitted.transform(features.assign(halts=halts)) for halts in (True, False))
+    ratio_NH = open_all_day / halting
+    at = features["bar_in_day"].to_numpy()
+    assert (ratio_NH[at == 182, 1] > 1.2).all()
+    assert (ratio_NH[at == 144, 0] == 1).all()
+    assert (ratio_NH[at == 144, 4] > 1.0).all()
+
+
 def test_the_profile_is_learned_between_the_first_and_the_last_train_anchor(features, train):
     before = np.arange(len(features)) < train.min()
     changed = features.assign(log_return=np.where(before, 0.05, features["log_return"]))

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from nqcast.market.calendar import (
+    LAST_HALT,
     OUTSIDE,
     assign_sessions,
     extend_sessions,
@@ -37,6 +38,15 @@ def _close(day: str) -> str:
         ("2015-12-24", "12:15"),
         ("2016-07-04", "12:00"),
         ("2016-09-05", "12:00"),
+        ("2009-06-10", "16:30"),
+        ("2009-06-12", "15:15"),
+        ("2011-04-21", "15:15"),
+        ("2012-07-04", "10:30"),
+        ("2012-10-30", "08:15"),
+        ("2012-11-15", "16:30"),
+        ("2012-11-19", "16:15"),
+        ("2014-02-17", "10:30"),
+        ("2014-05-26", "12:00"),
         ("2016-11-25", "12:15"),
         ("2018-07-03", "12:15"),
         ("2018-12-05", "08:30"),
@@ -67,11 +77,13 @@ def test_a_session_opens_at_1700_chicago_time_on_either_side_of_dst() -> None:
     assert set(length.index) == {pd.Timedelta(hours=23), pd.Timedelta(hours=19)}
 
 
-def test_the_afternoon_halt_lasts_from_november_2012_to_june_2021() -> None:
-    sessions = trading_sessions(date(2012, 11, 1), date(2021, 12, 31))
+def test_the_afternoon_halt_lasts_from_the_first_bars_to_june_2021() -> None:
+    sessions = trading_sessions(date(2008, 12, 1), date(2021, 12, 31))
     halted = sessions[sessions["halt_start"].notna()]
-    assert halted["session"].min() == pd.Timestamp("2012-11-19")
-    assert halted["session"].max() == pd.Timestamp("2021-06-25")
+    assert halted["session"].min() == pd.Timestamp("2008-12-01")
+    assert halted["session"].max() == pd.Timestamp(LAST_HALT)
+    older = halted["session"] <= pd.Timestamp("2012-11-16")
+    assert set(halted.loc[older, "session"].dt.day_of_week) == {0, 1, 2, 3}  # a Friday ended at 15:15
     local = halted["halt_start"].dt.tz_convert(CHICAGO)
     assert set(zip(local.dt.hour, local.dt.minute, strict=True)) == {(15, 15)}
     assert ((halted["halt_end"] - halted["halt_start"]) == pd.Timedelta(minutes=15)).all()

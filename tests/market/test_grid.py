@@ -44,6 +44,20 @@ def test_a_row_without_a_trade_stands_at_the_last_close_with_no_volume_and_no_va
     assert set(bars["ts"][bars["traded"]]) == traded
 
 
+def test_a_session_ends_with_its_known_close_but_the_newest_with_its_last_bar(make_bars) -> None:
+    """A bar before a silent last slot has the same target as before a traded one."""
+    raw = make_bars(date(2016, 9, 20), date(2016, 9, 21), missing=0.0)
+    last = pd.Timestamp("2016-09-20 20:55", tz="UTC"), pd.Timestamp("2016-09-21 20:55", tz="UTC")
+    silent = raw["ts"].between(last[0], last[0] + pd.Timedelta("1h"))
+    full, thin = (build_bars(part, IngestConfig()).bars for part in (raw, raw[~silent]))
+    assert len(full) == len(thin) and not thin.loc[thin["ts"] == last[0], "traded"].item()
+    np.testing.assert_array_equal(full["ts"], thin["ts"])
+    cut = build_bars(raw[raw["ts"] < last[1]], IngestConfig()).bars
+    assert cut["ts"].iloc[-1] == last[1] - pd.Timedelta("5min")
+    assert (full.groupby("session")["bars_to_close"].min() == 0).all()
+    assert (full.groupby("session")["bars_to_close"].diff().dropna() == -1).all()
+
+
 def test_realized_variance_is_the_sum_over_the_minutes_written_out(week: pd.DataFrame, bars: pd.DataFrame) -> None:
     sessions = trading_sessions(date(2016, 9, 19), date(2016, 9, 23))
     expected: dict[pd.Timestamp, float] = {}

@@ -7,6 +7,7 @@ from nqcast.constants import HORIZON_BARS, SLOTS_PER_DAY
 # Slots (exchange time) that stand alone: session opening 17:00, cash opening 08:30, futures settlement 15:00 (the
 # last quarter of an hour before the halt follows), reopening after the halt 15:30.
 _SHARP = tuple(hour * 12 + minute // 5 for hour, minute in ((8, 30), (15, 0), (15, 30), (17, 0)))
+HALT_SLOTS = tuple(range(183, 186))  # 15:15 to 15:30, closed in the sessions of the era that halts
 _KERNEL = np.array([0.25, 0.5, 0.25])
 
 
@@ -28,6 +29,28 @@ def smooth_profile(profile_S: np.ndarray, count_S: np.ndarray) -> np.ndarray:
     norm = sum(weight * np.roll(joins.astype(float), shift) for weight, shift in zip(_KERNEL, (-1, 0, 1), strict=True))
     smooth_S[joins] = total[joins] / norm[joins]
     return smooth_S
+
+
+def unseen_halt_slots(slot: np.ndarray) -> np.ndarray:
+    """Slots of the halt (K,) in which too few of the bars (N,) lie to learn from: sessions that halt, or hardly any."""
+    count_S = np.bincount(slot, minlength=SLOTS_PER_DAY)
+    enough = min(60, np.median(count_S[count_S > 0]) / 2)
+    return np.array([at for at in HALT_SLOTS if count_S[at] < enough], dtype=int)
+
+
+def with_filled(profile_S: np.ndarray, unseen_K: np.ndarray) -> np.ndarray:
+    """The profile with slots that training never saw open drawn between their neighbours, straight in the log."""
+    known = np.setdiff1d(np.flatnonzero(profile_S > 0), unseen_K)
+    filled_S = profile_S.copy()
+    filled_S[unseen_K] = np.exp(np.interp(unseen_K, known, np.log(profile_S[known])))
+    return filled_S
+
+
+def without_halt(profile_S: np.ndarray) -> np.ndarray:
+    """The profile of a session that halts."""
+    halted_S = profile_S.copy()
+    halted_S[list(HALT_SLOTS)] = 0.0
+    return halted_S
 
 
 def diurnal_profile(slot: np.ndarray, variance: np.ndarray) -> np.ndarray:

@@ -16,10 +16,13 @@ from nqcast.data.clock import clock_columns, utc_nanoseconds
 from nqcast.data.config import FeaturesConfig
 from nqcast.data.targets import target_columns
 
-_CARRIED = ("ts", "session", "contract", "traded", "halt", "close", "raw_close", "gap_minutes", "unadjusted")
+_CARRIED = (
+    *("ts", "session", "contract", "traded", "halt", "close", "raw_close", "gap_minutes", "unadjusted"),
+    *("halts", "bars_to_close"),
+)
 COLUMNS = (*_CARRIED, "realized_variance", "log_range", "session_first", *CLOCK, *FEATURES, *TARGETS)
 _REQUIRED = ("ts", "open", "high", "low", "close", "traded", "halt", "session", "realized_variance")
-_OPTIONAL_DEFAULTS = {"contract": pd.NA, "gap_minutes": 0.0, "unadjusted": False}
+_OPTIONAL_DEFAULTS = {"contract": pd.NA, "gap_minutes": 0.0, "unadjusted": False, "bars_to_close": 0}
 
 
 def build_features(bars: pd.DataFrame, config: FeaturesConfig | None = None) -> pd.DataFrame:
@@ -31,8 +34,9 @@ def build_features(bars: pd.DataFrame, config: FeaturesConfig | None = None) -> 
         config: volume switch and tick size.
 
     Returns:
-        ts, session, contract, traded, halt, close, raw_close, gap_minutes, unadjusted, realized_variance, log_range
-        (ln H/L), session_first, the clock, the 24 features (float64) and the 5 targets (NaN = undefined).
+        ts, session, contract, traded, halt, close, raw_close, gap_minutes, unadjusted, halts, bars_to_close,
+        realized_variance, log_range (ln H/L), session_first, the clock, the 24 features (float64), the 5 targets (NaN:
+        undefined).
 
     Raises:
         ValueError: a column is missing, stamps are naive or out of order, or a price is not positive.
@@ -87,6 +91,8 @@ def _checked(bars: pd.DataFrame, config: FeaturesConfig) -> pd.DataFrame:
     if not (bars["low"].to_numpy() > 0).all():
         raise ValueError("bars must have positive prices; found a low at or below 0 or missing: clean the bars")
     absent: dict[str, Any] = {name: value for name, value in _OPTIONAL_DEFAULTS.items() if name not in bars.columns}
+    if "halts" not in bars.columns:
+        absent["halts"] = bool(bars["halt"].any())
     if "raw_close" not in bars.columns:
         absent["raw_close"] = bars["close"]
     return bars.assign(**absent) if absent else bars

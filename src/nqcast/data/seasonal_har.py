@@ -14,7 +14,7 @@ import pandas as pd
 from nqcast.constants import LEVELS
 from nqcast.data.announcements import announcements_ahead
 from nqcast.data.config import ScaleConfig
-from nqcast.data.diurnal_profile import diurnal_profile, horizon_variance
+from nqcast.data.diurnal_profile import diurnal_profile, horizon_variance, unseen_halt_slots, with_filled, without_halt
 from nqcast.data.har import fit_laplace, frozen_ewma
 from nqcast.data.scale import Scale, Volatility, train_targets
 
@@ -106,14 +106,17 @@ class SeasonalHAR(Scale):
         return np.maximum(np.exp(log_seasonal_NH + exponent_NH), self.config.floor)
 
     def _fit_profiles(self, history: pd.DataFrame) -> None:
-        active = ~history["halt"].to_numpy(bool)
-        slot = history["bar_in_day"].to_numpy()[active]
-        self.profiles_PS = np.stack([diurnal_profile(slot, _variance(history, name)[active]) for name in _SOURCES])
+        active, slot = ~history["halt"].to_numpy(bool), history["bar_in_day"].to_numpy()
+        unseen_K = unseen_halt_slots(slot[active])
+        active &= ~np.isin(slot, unseen_K)
+        profiles = (diurnal_profile(slot[active], _variance(history, name)[active]) for name in _SOURCES)
+        self.profiles_PS = np.stack([with_filled(profile_S, unseen_K) for profile_S in profiles])
 
     def _log_seasonal(self, features: pd.DataFrame) -> np.ndarray:
-        """Log of √(seasonal variance) (N, H)."""
-        table_SH = 0.5 * np.log(horizon_variance(self.profiles_PS[0]))
-        return table_SH[features["bar_in_day"].to_numpy()]
+        """Log of √(seasonal variance) (N, H), each session with its own halt, which its era tells beforehand."""
+        profile_S = self.profiles_PS[0]
+        table_2SH = np.stack([horizon_variance(profile_S), horizon_variance(without_halt(profile_S))])
+        return 0.5 * np.log(table_2SH)[features["halts"].to_numpy(int), features["bar_in_day"].to_numpy()]
 
     def _predictors(self, features: pd.DataFrame) -> np.ndarray:
         """Intercept and half-logs of the averages (N, K)."""

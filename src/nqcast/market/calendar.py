@@ -15,15 +15,26 @@ import pandas_market_calendars
 
 from nqcast.constants import EXCHANGE_TIMEZONE
 
+REGULAR_CLOSE_1630 = date(2012, 11, 16)
+"""Last date of the older hours: 17:00 to 15:15, and 15:30 to 16:30 on a day whose next day is a session too.
+
+The public calendar ends these sessions at 15:15 and counts 15:30 to 16:30 as the next session's."""
 REGULAR_CLOSE_1615 = (date(2012, 11, 19), date(2015, 9, 20))
 """First and last date on which the regular close was 16:15; the public calendar says 16:00."""
+HOLIDAY_CLOSE_1030 = date(2014, 2, 17)
+"""Last holiday with a session that closed at 10:30; the public calendar says 12:00, as it is since."""
 
 SPECIAL_CLOSES = {
+    date(2012, 10, 29): time(8, 15),  # the cash market stayed closed for a hurricane
+    date(2012, 10, 30): time(8, 15),
     date(2018, 12, 5): time(8, 30),  # national days of mourning: the public calendar has no session at all
     date(2025, 1, 9): time(8, 30),
 }
 NOT_TRADED = (date(2024, 3, 29), date(2025, 4, 18))
 """Good Fridays without a session (no payrolls that day) that the public calendar opens until 08:15."""
+
+LAST_HALT = date(2021, 6, 25)
+"""Last date of the era in which trading halts from 15:15 to 15:30."""
 
 OUTSIDE = -1
 
@@ -32,7 +43,7 @@ def trading_sessions(start: date, end: date, closes: Mapping[date, time] | None 
     """Sessions whose trading date lies in [start, end], in order.
 
     Returns session (datetime64[ns], naive trading date), open, close, halt_start, halt_end (datetime64[ns, UTC];
-    NaT where the session has no 15:15-15:30 halt: after 2021-06-25, on early closes, before 2012-11-19).
+    NaT where the session has no 15:15-15:30 halt: after 2021-06-25, on early closes, on Fridays before 2012-11-19).
     `closes` adds to or overrides the dated corrections: trading date -> close in exchange time.
     """
     if pd.Timestamp(end) < pd.Timestamp(start):
@@ -51,6 +62,7 @@ def trading_sessions(start: date, end: date, closes: Mapping[date, time] | None 
         }
     )
     local["close"] = _corrected_closes(local)
+    local = _with_older_hours(local)
     special = {**SPECIAL_CLOSES, **(closes or {})}
     local = _with_special_closes(local, {day: at for day, at in special.items() if _within(day, start, end)})
     local = local[
@@ -149,9 +161,24 @@ def _corrected_closes(local: pd.DataFrame) -> pd.Series:
         | ((month == 12) & (day == 24))
         | ((month == 7) & (day == 3) & (weekday < 4))
     )
-    noon = half_day & (at == pd.Timedelta(hours=12))
-    close[noon] = session[noon] + pd.Timedelta(hours=12, minutes=15)
+    at_noon = at == pd.Timedelta(hours=12)
+    close[half_day & at_noon] = session[half_day & at_noon] + pd.Timedelta(hours=12, minutes=15)
+    holiday = at_noon & ~half_day & (session <= pd.Timestamp(HOLIDAY_CLOSE_1030))
+    close[holiday] = session[holiday] + pd.Timedelta(hours=10, minutes=30)
     return close
+
+
+def _with_older_hours(local: pd.DataFrame) -> pd.DataFrame:
+    """Sessions up to REGULAR_CLOSE_1630 with their opening at 17:00, their halt and their close at 16:30."""
+    session, local = local["session"], local.copy()
+    old = session <= pd.Timestamp(REGULAR_CLOSE_1630)
+    late = old & (local["open"].dt.normalize() < session) & (local["open"].dt.hour < 17)
+    local.loc[late, "open"] = local.loc[late, "open"].dt.normalize() + pd.Timedelta(hours=17)
+    regular = old & (local["close"] - session == pd.Timedelta(hours=15, minutes=15))
+    regular &= (session + pd.Timedelta(days=1)).isin(session)
+    for column, hour, minute in (("halt_start", 15, 15), ("halt_end", 15, 30), ("close", 16, 30)):
+        local.loc[regular, column] = session[regular] + pd.Timedelta(hours=hour, minutes=minute)
+    return local
 
 
 def _with_special_closes(local: pd.DataFrame, closes: Mapping[date, time]) -> pd.DataFrame:

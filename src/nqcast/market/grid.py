@@ -8,23 +8,26 @@ import numpy as np
 import pandas as pd
 
 from nqcast.constants import BAR_MINUTES
-from nqcast.market.calendar import nanoseconds
+from nqcast.market.calendar import LAST_HALT, nanoseconds
 from nqcast.market.schema import MINUTE_NS
 
 SLOT_NS = BAR_MINUTES * MINUTE_NS
+MOST_SILENT_SLOTS = 12  # a session that lacks more before its close was cut by the source
 
 
 def aggregate(joined: pd.DataFrame, sessions: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
-    """Bars on the complete grid: a row for every 5-minute slot from a session's first bar to its last.
+    """Bars on the complete grid: a row for every 5-minute slot from a session's first bar to its close.
 
     joined: source bars sorted by ts with session_position (row of sessions), code (index of names), raw_close and
-    unadjusted. Where nothing traded: volume 0, every price at the last close, traded false, realized_variance 0.
+    unadjusted. Where nothing traded: volume 0, every price at the last close, traded false, realized_variance 0. halts
+    says whether the session belongs to the era of the 15:15-15:30 halt; bars_to_close counts the slots that follow up
+    to the close as the calendar has it, which is known before the session opens.
     """
     slot = nanoseconds(joined["ts"]) // SLOT_NS
     session = joined["session_position"].to_numpy()
     begin = np.flatnonzero(np.diff(session, prepend=-1))  # first source bar of each session
     end = np.append(begin[1:], len(joined)) - 1
-    length = slot[end] - slot[begin] + 1
+    length = _last_slots(slot[end], session[end], sessions) - slot[begin] + 1
     offset = np.cumsum(length) - length  # first grid row of each session
     bars_per_session = np.diff(np.append(begin, len(joined)))
     source_row = slot - np.repeat(slot[begin] - offset, bars_per_session)
@@ -57,8 +60,22 @@ def aggregate(joined: pd.DataFrame, sessions: pd.DataFrame, names: Sequence[str]
             "raw_close": raw_close,
             "realized_variance": np.where(traded, np.add.reduceat(squares, start)[last], 0.0),
             "unadjusted": traded & np.logical_or.reduceat(joined["unadjusted"].to_numpy(), start)[last],
+            "halts": (sessions["session"] <= pd.Timestamp(LAST_HALT)).to_numpy()[grid_session],
+            "bars_to_close": -((grid_ts - nanoseconds(sessions["close"])[grid_session]) // SLOT_NS) - 1,
         }
     )
+
+
+def _last_slots(traded: np.ndarray, session: np.ndarray, sessions: pd.DataFrame) -> np.ndarray:
+    """Last slot of each session: the one before its known close, or its last bar where more than an hour is missing.
+
+    Whether a target near the close is defined must not hang on a trade that comes after it. The file's last session
+    ends with its last bar, since nobody knows yet what follows.
+    """
+    close = nanoseconds(sessions["close"])[session] // SLOT_NS - 1
+    known = (close > traded) & (close - traded <= MOST_SILENT_SLOTS)
+    known[-1] = False
+    return np.where(known, close, traded)
 
 
 def squared_returns(joined: pd.DataFrame, begin: np.ndarray) -> np.ndarray:

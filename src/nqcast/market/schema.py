@@ -31,6 +31,8 @@ BARS = pa.DataFrameSchema(
         "contract": pa.Column(pd.StringDtype(na_value=np.nan)),
         "realized_variance": pa.Column(float, pa.Check.ge(0)),
         "unadjusted": pa.Column(bool),
+        "halts": pa.Column(bool),
+        "bars_to_close": pa.Column("int64", pa.Check.ge(0)),
     },
     checks=[
         pa.Check(lambda bars: (bars["high"] >= np.maximum(bars["open"], bars["close"])).all(), name="high is highest"),
