@@ -24,17 +24,13 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))  # also where the package is not installed
 
 from nqcast.constants import CLOCK, FEATURES, HORIZONS, TARGETS
-from nqcast.data.loader import WindowLoader
-from nqcast.data.windows import WindowTable
+from nqcast.data.windows import WindowLoader, WindowTable
 from nqcast.model import MIGT_TVDT, ModelConfig
-from nqcast.training.compilation import compile_regions
 from nqcast.training.config import TrainConfig
-from nqcast.training.device import Precision
+from nqcast.training.device import Precision, compile_regions
 from nqcast.training.loss_functions import CombinedQuantileLoss
-from nqcast.training.optimizer import build_optimizer
-from nqcast.training.scheduler import WarmupCosineScheduler
-from nqcast.training.step import Stepper, StepResult, StepSettings
-from nqcast.training.tally import Tally
+from nqcast.training.scheduler import WarmupCosineScheduler, build_optimizer
+from nqcast.training.step import Stepper, StepResult, StepSettings, Tally
 
 GIB = 2**30
 EPOCHS, WINDOWS = 18, 808_708  # the long run whose length is asked for

@@ -9,7 +9,7 @@ from benchmarks.material import BareStep, random_batch
 from benchmarks.measuring import Row, in_own_process, main, seconds_per_call
 
 from nqcast.model import MIGT_TVDT, ModelConfig
-from nqcast.training.host_memory import keep_freed_memory
+from nqcast.training.device import keep_freed_memory
 
 BATCH = 128
 

@@ -101,10 +101,10 @@ class BareStep:
 
     def forward_backward(self, batch: dict[str, Any]) -> None:
         """Back-propagate the mean pinball loss of target / scale over the defined targets."""
-        from nqcast.training.step import forecast
+        from nqcast.batches import outputs
 
         with self.autocast:
-            output = forecast(self.model, batch)
+            output = outputs(self.model, batch)
         q_hat_BHQ = (output["quantiles"] if isinstance(output, dict) else output).float()
         scale_BH = batch["scale"]
         error_BHQ = (batch["targets"] / scale_BH)[..., None] - q_hat_BHQ / scale_BH[..., None]

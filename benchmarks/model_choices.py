@@ -16,8 +16,7 @@ from benchmarks.measuring import PeakMemory, Row, in_own_process, main, quick, s
 from torch import nn
 
 from nqcast.model import MIGT_TVDT, ModelConfig
-from nqcast.training.compilation import compile_regions
-from nqcast.training.device import Precision, pick_device
+from nqcast.training.device import Precision, compile_regions, pick_device
 
 BATCH = 128
 PLAIN = "plain kernels: attention by products, tanh GELU, eager, fp32"

@@ -78,7 +78,7 @@ def _build(config: ModelConfig, precision: str, place: torch.device) -> BareStep
 def _seconds(config: ModelConfig, precision: str, compiled: bool, batch: int, place: torch.device) -> float:
     step, data = _build(config, precision, place), random_batch(config, batch, place.type)
     if compiled:
-        from nqcast.training.compilation import compile_regions
+        from nqcast.training.device import compile_regions
 
         compile_regions(step.model, "default", place)
     if place.type == "cuda":

@@ -9,11 +9,11 @@ from benchmarks.ceilings import device
 from benchmarks.material import data_module
 from benchmarks.measuring import Row, main, quick, seconds_per_call
 
+from nqcast.batches import outputs
 from nqcast.constants import LEVELS
-from nqcast.data.loader import WindowLoader
+from nqcast.data.windows import WindowLoader
 from nqcast.model import MIGT_TVDT, ModelConfig
 from nqcast.training.device import Precision, pick_device
-from nqcast.training.step import forecast
 from nqcast.training.validation import validation_sums
 
 
@@ -29,7 +29,7 @@ def measure() -> Iterator[Row]:
     def forward() -> None:
         with torch.inference_mode():
             for batch in batches:
-                forecast(model, batch)
+                outputs(model, batch)
 
     precision = Precision("fp32", place)
     whole = len(positions) / seconds_per_call(lambda: validation_sums(model, loader, precision, LEVELS))

@@ -11,7 +11,7 @@ from tests.kedro_command import PROJECT
 
 from nqcast import settings
 from nqcast.experiments.config import TuneConfig
-from nqcast.experiments.search_space import with_fields
+from nqcast.fields import changed
 from nqcast.model import MIGT_TVDT, ModelConfig
 from nqcast.parameters import ParameterError, check_parameters, with_defaults
 from nqcast.pipeline_registry import register_pipelines
@@ -70,7 +70,7 @@ def test_what_is_tuned_on_real_bars_is_part_of_the_model_there() -> None:
     for name, parameter in space.items():
         if name.startswith("model."):
             field = name.removeprefix("model.")
-            low, high = (MIGT_TVDT(with_fields(model, {field: value})) for value in parameter.extremes[::2])
+            low, high = (MIGT_TVDT(changed(model, {field: value})) for value in parameter.extremes[::2])
             assert low.summary() != high.summary(), name
 
 

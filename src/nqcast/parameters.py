@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import types
 from itertools import pairwise
 from typing import Any, Union, get_args, get_origin
@@ -15,6 +14,7 @@ from nqcast.data.config import FeaturesConfig, ScaleConfig, SplitConfig
 from nqcast.evaluation.config import EvaluateConfig
 from nqcast.experiments.config import AblationConfig, TuneConfig, WalkForwardConfig
 from nqcast.experiments.search_space import check_space
+from nqcast.fields import Config, changed, did_you_mean
 from nqcast.forecast.config import ForecastConfig
 from nqcast.market.config import IngestConfig
 from nqcast.model.config import ModelConfig
@@ -106,19 +106,18 @@ class Parameters(BaseModel):
         return self
 
 
-def _changed(where: str, config: Any, changes: dict[str, Any]) -> Any:
+def _changed(where: str, config: Config, changes: dict[str, Any]) -> Config:
     """`config` with `changes`; ValueError that names `where` and the closest known field for what does not fit."""
     try:
-        return type(config)(**{**config.model_dump(), **changes})
+        return changed(config, changes)
     except ValidationError as error:
         found: list[dict[str, Any]] = [dict(item) for item in error.errors(include_url=False)]
     fields = list(type(config).model_fields)
     texts = []
     for item in found:
         name = ".".join([where, *(str(part) for part in item["loc"])])
-        close = difflib.get_close_matches(str(item["loc"][-1]) if item["loc"] else "", fields, n=1, cutoff=0.5)
         if item["type"] == "extra_forbidden":
-            texts.append(f"{name}: found no such field; did you mean {close[0] if close else ' or '.join(fields)}?")
+            texts.append(f"{name}: found no such field; {did_you_mean(str(item['loc'][-1]), fields)}")
         else:
             reason = str(item["msg"]).removeprefix("Value error, ")
             texts.append(f"{name}: {reason}" + ("" if "found" in reason else f", found {item['input']!r}"))
@@ -151,9 +150,7 @@ def _complaint(item: dict[str, Any]) -> str:
         found = "" if "found" in reason else f", found {item['input']!r}"
         return f"{name}: {reason}{found}" if name else f"{reason}{found}"
     known = list(_model_at(path[:-1]).model_fields)
-    close = difflib.get_close_matches(path[-1], known, n=1, cutoff=0.5)
-    prefix = "".join(f"{part}." for part in path[:-1])
-    cure = f"did you mean {prefix}{close[0]}?" if close else f"known here: {', '.join(sorted(known))}"
+    cure = did_you_mean(path[-1], known, "".join(f"{part}." for part in path[:-1]))
     return f"{name}: there is no such parameter; {cure}"
 
 

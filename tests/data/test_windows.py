@@ -5,8 +5,7 @@ import torch
 
 from nqcast.constants import CLOCK, FEATURES, TARGETS
 from nqcast.data.features import build_features
-from nqcast.data.loader import WindowLoader
-from nqcast.data.windows import WindowTable
+from nqcast.data.windows import WindowLoader, WindowTable
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ValidationError
 
 from nqcast.data.config import ScaleConfig
 from nqcast.experiments.config import TuneConfig
-from nqcast.experiments.search_space import SearchParameter, as_choice, check_space, from_choice, with_fields
+from nqcast.experiments.search_space import SearchParameter, as_choice, check_space, from_choice
 from nqcast.model.config import ModelConfig
 from nqcast.parameters import ParameterError, check_parameters
 from nqcast.training.config import TrainConfig
@@ -83,9 +83,3 @@ def test_the_configured_value_is_tried_where_the_space_holds_it(
     parameter: SearchParameter, value: Any, expected: bool
 ) -> None:
     assert parameter.holds(value) is expected
-
-
-def test_another_size_brings_its_preset_and_keeps_what_was_set_by_hand() -> None:
-    config = ModelConfig(size="laptop", d_ff=48)
-    assert with_fields(config, {"size": "full"}) == ModelConfig(size="full", d_ff=48)
-    assert with_fields(config, {"dropout": 0.2}) == ModelConfig(size="laptop", d_ff=48, dropout=0.2)

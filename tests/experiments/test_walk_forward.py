@@ -18,7 +18,8 @@ from nqcast.evaluation.frames import as_arrays
 from nqcast.experiments.folds import plan_folds
 from nqcast.experiments.walk_forward import WalkForward
 from nqcast.experiments.walk_forward_scores import join_folds, render_folds, score_folds
-from nqcast.runs.recipe import Recipe, merged
+from nqcast.fields import changed
+from nqcast.runs.recipe import Recipe
 from nqcast.training.run_card import TrainingInterruptedError
 
 HORIZONS = ("15m", "30m", "60m", "2h", "4h")
@@ -60,14 +61,14 @@ def test_another_setting_makes_another_fold(walk: WalkForward, features: pd.Data
     names = set(ran[0])
     recipe = walk.recipe
     for other in (
-        dataclasses.replace(walk, recipe=dataclasses.replace(recipe, train=merged(recipe.train, {"epochs": 2}))),
-        dataclasses.replace(walk, recipe=dataclasses.replace(recipe, scale=merged(recipe.scale, {"ridge": 0.5}))),
-        dataclasses.replace(walk, evaluate=merged(walk.evaluate, {"online_rate": 0.07})),
+        dataclasses.replace(walk, recipe=dataclasses.replace(recipe, train=changed(recipe.train, {"epochs": 2}))),
+        dataclasses.replace(walk, recipe=dataclasses.replace(recipe, scale=changed(recipe.scale, {"ridge": 0.5}))),
+        dataclasses.replace(walk, evaluate=changed(walk.evaluate, {"online_rate": 0.07})),
     ):
         card = {"fingerprint": "x"}
         fold = plan_folds(features, walk.split, walk.config)[0]
         assert walk._fingerprint(fold, card, None) != other._fingerprint(fold, card, None)
-    same = dataclasses.replace(walk, recipe=dataclasses.replace(recipe, train=merged(recipe.train, {"log_every": 7})))
+    same = dataclasses.replace(walk, recipe=dataclasses.replace(recipe, train=changed(recipe.train, {"log_every": 7})))
     assert walk._fingerprint(fold, card, None) == same._fingerprint(fold, card, None)
     assert len(names) == 3
 
@@ -127,7 +128,7 @@ def test_a_stop_of_the_run_is_no_failure_of_a_fold(
 def test_a_warm_start_comes_from_an_earlier_fold_alone(
     walk: WalkForward, features: pd.DataFrame, ran: Ran, tmp_path: Path
 ) -> None:
-    warm = dataclasses.replace(walk, config=merged(walk.config, {"warm_start": True}))
+    warm = dataclasses.replace(walk, config=changed(walk.config, {"warm_start": True}))
     partitions, log = run(warm, features, tmp_path)
     made = [partitions[entry["partition"]] for entry in log]
     sources = [partition["record"]["warm_start"] for partition in made]
@@ -142,7 +143,7 @@ def test_a_warm_start_takes_the_weights_and_leaves_the_constants_to_the_new_anch
     earlier = ran[0][ran[1][0]["partition"]]["checkpoint"]
     tensors = {n: a + 0.1 if n.startswith("model.head.delta") else a for n, a in earlier["tensors"].items()}
     moved = {"tensors": tensors, "metadata": earlier["metadata"]}
-    still = dataclasses.replace(walk.recipe, train=merged(walk.recipe.train, {"epochs": 0}))
+    still = dataclasses.replace(walk.recipe, train=changed(walk.recipe.train, {"epochs": 0}))
     fold = plan_folds(features, walk.split, walk.config)[2]
     splits = make_splits(features, fold.split)
     started, _ = still.make(features, splits, {"fingerprint": "x"}, tmp_path, moved)
@@ -150,7 +151,7 @@ def test_a_warm_start_takes_the_weights_and_leaves_the_constants_to_the_new_anch
     for name, array in started["tensors"].items():
         if name.startswith("model."):
             assert np.array_equal(array, tensors[name]) == (name not in refitted), name
-    other = dataclasses.replace(still, model=merged(still.model, {"d_ff": 48}))
+    other = dataclasses.replace(still, model=changed(still.model, {"d_ff": 48}))
     with pytest.raises(ValueError, match="expected a warm start from a checkpoint of the same model"):
         other.make(features, splits, {"fingerprint": "x"}, tmp_path / "other", moved)
 

@@ -7,7 +7,7 @@ import torch
 from tests.model.conftest import random_clock
 
 from nqcast.model import MIGT_TVDT, ModelConfig
-from nqcast.training.compilation import compile_regions
+from nqcast.training.device import compile_regions
 
 CPU = torch.device("cpu")
 

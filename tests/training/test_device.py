@@ -5,7 +5,8 @@ import os
 import pytest
 import torch
 
-from nqcast.training.device import deterministic_kernels, pick_device, pick_precision, to_device
+from nqcast.batches import to_device
+from nqcast.training.device import deterministic_kernels, pick_device, pick_precision
 
 
 def test_auto_takes_what_is_there() -> None:

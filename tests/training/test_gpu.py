@@ -14,8 +14,7 @@ from tests.training.test_distributed import TRAIN
 from tests.training.tiny_rank import make_trainer as tiny_trainer
 
 from nqcast.constants import HORIZONS, LEVELS
-from nqcast.data.loader import WindowLoader
-from nqcast.data.windows import WindowTable
+from nqcast.data.windows import WindowLoader, WindowTable
 from nqcast.model import MIGT_TVDT, ModelConfig
 from nqcast.training import TrainConfig, Trainer
 from nqcast.training.checkpoint import read_checkpoint

@@ -8,7 +8,7 @@ import pytest
 
 CODE = """
 import hashlib, sys, torch
-from nqcast.training.host_memory import keep_freed_memory
+from nqcast.training.device import keep_freed_memory
 if sys.argv[1] == "keep":
     assert keep_freed_memory()
 layer = torch.nn.Linear(64, 64)

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from nqcast.training import TrainConfig
-from nqcast.training.optimizer import build_optimizer
+from nqcast.training.scheduler import build_optimizer
 
 
 def test_without_a_gradient_signal_matrices_shrink_and_vectors_stay() -> None:

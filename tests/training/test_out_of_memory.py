@@ -7,11 +7,12 @@ from collections.abc import Callable
 import pytest
 import torch
 
+from nqcast.batches import parts
 from nqcast.training import TrainConfig, Trainer
 from nqcast.training.config import FREE_ON_RESUME
 from nqcast.training.device import Precision
 from nqcast.training.loss_functions import CombinedQuantileLoss
-from nqcast.training.out_of_memory import OutOfMemoryError, bytes_per_window, parts
+from nqcast.training.out_of_memory import OutOfMemoryError, bytes_per_window
 from nqcast.training.step import Stepper, StepSettings
 
 from .conftest import LEVELS, TinyLoader, TinyModel

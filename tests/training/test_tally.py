@@ -43,15 +43,15 @@ def test_a_deferred_run_stopped_between_log_points_ends_bit_equal(make_trainer: 
     whole = deferred(make_trainer("whole", poison, log_every=3))
     whole.train()
     first = deferred(make_trainer("parts", poison, log_every=3, every_minutes=1e-9))
-    alive, done = first.team.alive, []
+    asked, done = first._asked_to_stop, []
 
-    def stop() -> None:
+    def stop() -> bool:
         done.append(first.status)
         if len(done) == steps + 4:  # four batches of epoch 0's validation come first
             first.request_stop()
-        alive()
+        return asked()
 
-    first.team.alive = stop
+    first._asked_to_stop = stop
     first.train()
     assert first.status == "stopped"
     second = deferred(make_trainer("parts", poison, log_every=3))

@@ -18,7 +18,8 @@ from nqcast.model import MIGT_TVDT, ModelConfig
 from nqcast.stopping import finishing
 from nqcast.training import TrainConfig, Trainer
 from nqcast.training.distributed.process import run_rank
-from nqcast.training.distributed.ranks import OverlappedRanks, joined_ranks
+from nqcast.training.distributed.ranks import Ranks, joined_ranks
+from nqcast.training.distributed.trainer import SharedTrainer
 from nqcast.training.distributed.watchdog import stop_flag, why_ended
 from nqcast.training.run_card import carded
 
@@ -57,15 +58,16 @@ class FusedModel(torch.nn.Module):
         return self.inner(features.repeat(1, 8, 1), mask, clock, scale)
 
 
-def make_trainer(case: dict, directory: Path, team: object = None, poison: object = None) -> Trainer:
+def make_trainer(case: dict, directory: Path, ranks: Ranks | None = None, poison: object = None) -> Trainer:
     """The trainer of a case; equal weights and data in every process."""
     torch.manual_seed(11)
     config = TrainConfig(**case["train"])
     loaders = TinyLoader(140, 16, config.seed, poison), TinyLoader(70, 16, None)
-    device = getattr(team, "device", "cpu")
+    device = getattr(ranks, "device", "cpu")
     dropout = case.get("dropout", 0.2)
     model = FusedModel(dropout) if case.get("fused") else TinyModel(dropout)
-    return Trainer(model, config, *loaders, directory, device, None, team)
+    parts = model, config, *loaders, directory, device
+    return Trainer(*parts) if ranks is None else SharedTrainer(ranks, *parts)
 
 
 def main() -> int:
@@ -78,20 +80,20 @@ def main() -> int:
     cases = json.loads((folder / "cases.json").read_text())
 
     def train() -> None:
-        with joined_ranks(TrainConfig(**cases[0]["train"]), folder, meeting) as team:
+        with joined_ranks(TrainConfig(**cases[0]["train"]), folder, meeting) as met:
             for case in cases:
-                ranks = OverlappedRanks(team.device, team.watchdog) if case.get("overlapped") else team
+                ranks = Ranks(met.device, met.watchdog, exact=not case.get("overlapped"))
                 at, kind = case.get("trouble", (-1, None))
                 seen = []
 
                 def poison(number: int, batch: dict, at=at, kind=kind, seen=seen) -> dict:
                     seen.append(number)
-                    wrong = team.rank == 1 and FIRST_START and len(seen) == at
+                    wrong = met.rank == 1 and FIRST_START and len(seen) == at
                     return trouble(kind, folder, batch) if wrong else batch
 
                 trainer = make_trainer(case, folder.parent / case["name"], ranks, poison)
                 with finishing(trainer.request_stop):
-                    if ranks.writes:
+                    if trainer.writes:
                         with carded(trainer.output_dir, {"run": "tiny"}):
                             trainer.train()
                     else:

@@ -21,7 +21,7 @@ _HOME = {
     "make_scale": "seasonal_har",
     "scale_from_state": "seasonal_har",
     "WindowTable": "windows",
-    "WindowLoader": "loader",
+    "WindowLoader": "windows",
     "NQDataModule": "data_module",
 }
 __all__ = sorted(_HOME)

@@ -10,12 +10,11 @@ import pyarrow as pa
 from nqcast.constants import FEATURES, LEVELS
 from nqcast.data.config import LoaderConfig, ScaleConfig, SplitConfig
 from nqcast.data.features import check_features
-from nqcast.data.loader import WindowLoader
 from nqcast.data.scale import Scale
 from nqcast.data.seasonal_har import make_scale
 from nqcast.data.splits import check_no_overlap, make_splits, positions
 from nqcast.data.targets import realized_volatility
-from nqcast.data.windows import WindowTable
+from nqcast.data.windows import WindowLoader, WindowTable
 
 
 class NQDataModule:

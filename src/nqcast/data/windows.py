@@ -1,23 +1,18 @@
-"""Windows: the last `context` rows of the feature table, gathered on the device without per-sample Python."""
+"""Windows: the last `context` rows of the feature table, gathered on the device, and the loader that orders them.
 
-from collections.abc import Mapping
-from typing import Any
+No Python runs per window; the order of a loader is a function of seed and epoch alone.
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 
+from nqcast.batches import Batch
 from nqcast.constants import CLOCK, CONTEXT, FEATURES, HORIZONS, TARGETS
-
-Batch = dict[str, Tensor | dict[str, Tensor]]
-
-_OPTIONAL_INPUTS = ("attention_mask", "temporal_info", "scale", "unit_quantiles", "volatility")
-
-
-def model_inputs(batch: Mapping[str, Any]) -> tuple[Any, ...]:
-    """What the network takes of a batch, in the order of its arguments; None for what the batch has not."""
-    return (batch["features"], *(batch.get(name) for name in _OPTIONAL_INPUTS))
 
 
 class WindowTable:
@@ -53,8 +48,11 @@ class WindowTable:
         self.clock_N4 = self._tensor(features[list(CLOCK)].to_numpy(np.int16))
         self.scale_NH = None if scale_NH is None else self._tensor(self._checked_scale(scale_NH))
         self.unit_quantiles = None if unit_quantiles is None else self._tensor(unit_quantiles.astype(np.float32))
-        per_row = {"volatility": volatility_NK, "realized": realized_NH}
-        self.per_row = {k: self._tensor(v.astype(np.float32)) for k, v in per_row.items() if v is not None}
+        self.per_row: dict[Literal["volatility", "realized"], Tensor] = {}
+        if volatility_NK is not None:
+            self.per_row["volatility"] = self._tensor(volatility_NK.astype(np.float32))
+        if realized_NH is not None:
+            self.per_row["realized"] = self._tensor(realized_NH.astype(np.float32))
 
     def gather(self, positions: np.ndarray | Tensor, full: bool | None = None) -> Batch:
         """Batch of the windows that end at `positions` (B,), rows of the table.
@@ -85,7 +83,8 @@ class WindowTable:
         if self.unit_quantiles is not None:
             per_row = self.unit_quantiles.dim() == 3
             batch["unit_quantiles"] = self.unit_quantiles[position_B] if per_row else self.unit_quantiles
-        batch |= {name: column.index_select(0, position_B) for name, column in self.per_row.items()}
+        for name, column_NK in self.per_row.items():
+            batch[name] = column_NK.index_select(0, position_B)
         return batch
 
     def _full(self, table: Tensor, position_B: Tensor) -> Tensor:
@@ -114,3 +113,60 @@ class WindowTable:
                 f"{np.min(scale_NH)}: take it from transform of the same features"
             )
         return scale_NH.astype(np.float32)
+
+
+class WindowLoader:
+    """Iterable over the windows that end at `positions`; with a seed in random order, without one in time order.
+
+    Args:
+        table: windows of all rows.
+        positions: anchors (N,), rows of the table.
+        batch_size: windows per batch; the last batch may be smaller.
+        seed: order of epoch e is a permutation drawn from (seed, e); None keeps the order of `positions`.
+        windows_per_epoch: take only the first so many of the permutation (a random subset of the anchors).
+    """
+
+    def __init__(
+        self,
+        table: WindowTable,
+        positions: np.ndarray,
+        batch_size: int,
+        seed: int | None = None,
+        windows_per_epoch: int | None = None,
+    ) -> None:
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1; found {batch_size}: raise it")
+        if windows_per_epoch is not None and seed is None:
+            raise ValueError("windows_per_epoch draws anchors at random; found no seed: give one")
+        self.table, self.positions, self.batch_size, self.seed = table, np.asarray(positions), batch_size, seed
+        self.n_windows = min(len(self.positions), windows_per_epoch or len(self.positions))
+        self.epoch = 0
+        self._full = len(self.positions) == 0 or int(self.positions.min()) >= table.context - 1
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch whose order the next iteration takes."""
+        self.epoch = epoch
+
+    def order(self) -> np.ndarray:
+        """Positions of this epoch, in the order in which they are handed out."""
+        if self.seed is None:
+            return self.positions
+        rng = np.random.default_rng([self.seed, self.epoch])
+        return self.positions[rng.permutation(len(self.positions))[: self.n_windows]]
+
+    def __len__(self) -> int:
+        return -(-self.n_windows // self.batch_size)
+
+    def __iter__(self) -> Iterator[Batch]:
+        return self.batches()
+
+    def batches(self, start: int = 0) -> Iterator[Batch]:
+        """Batches of this epoch from number `start` on, as a resumed run needs them."""
+        return self.numbered(range(start, len(self)))
+
+    def numbered(self, numbers: Iterable[int]) -> Iterator[Batch]:
+        """Batches of this epoch with these numbers, as one of several ranks needs them; no other one is gathered."""
+        order_N = torch.from_numpy(self.order()).to(self.table.device)
+        parts = order_N.split(self.batch_size)
+        for number in numbers:
+            yield self.table.gather(parts[number], full=self._full)

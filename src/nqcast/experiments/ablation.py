@@ -22,8 +22,9 @@ from nqcast.evaluation.frames import targets_at
 from nqcast.evaluation.metrics import Floats
 from nqcast.evaluation.significance import session_sums, skill_with_interval, stationary_bootstrap
 from nqcast.experiments.config import AblationConfig, ExperimentSettings, Variant
+from nqcast.fields import changed
 from nqcast.forecast.predictor import predict
-from nqcast.runs.recipe import Recipe, merged
+from nqcast.runs.recipe import Recipe
 
 logger = logging.getLogger(__name__)
 
@@ -74,10 +75,10 @@ class Ablation:
         self, name: str, variant: Variant, seed: int, features: pd.DataFrame, splits: pd.DataFrame,
         card: dict[str, Any], root: Path,
     ) -> dict[str, Any]:  # fmt: skip
-        common = merged(self.recipe.train, {**self.config.train, "seed": seed})
+        common = changed(self.recipe.train, {**self.config.train, "seed": seed})
         scale, model, train = variant.apply(self.recipe.scale, self.recipe.model, common)
         logger.info("variant %s, seed %d", name, seed)
-        recipe = Recipe(scale, model, merged(train, {"seed": seed}), self.recipe.quantiles)
+        recipe = Recipe(scale, model, changed(train, {"seed": seed}), self.recipe.quantiles)
         return recipe.make(features, splits, card, root / f"{name}_seed_{seed}")[0]
 
     def _loss(self, checkpoint: dict[str, Any], features: pd.DataFrame, splits: pd.DataFrame) -> Floats:
@@ -88,7 +89,7 @@ class Ablation:
 
     def _reference_losses(self, features: pd.DataFrame, splits: pd.DataFrame) -> dict[str, Floats]:
         validation, levels = positions(splits, "validation"), self.recipe.quantiles
-        config = merged(self.evaluate, {"baselines": REFERENCES})
+        config = changed(self.evaluate, {"baselines": REFERENCES})
         ts = features["ts"].iloc[validation]
         quantiles = baseline_quantiles(features, positions(splits, "train"), ts, levels, config)
         targets = targets_at(features, validation, tuple(HORIZONS))

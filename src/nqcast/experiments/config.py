@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from nqcast.data.config import ScaleConfig, SplitConfig
 from nqcast.evaluation.config import EvaluateConfig
 from nqcast.experiments.search_space import Space
+from nqcast.fields import changed
 from nqcast.model.config import ModelConfig
 from nqcast.training.config import TrainConfig
 
@@ -64,11 +65,7 @@ class Variant(BaseModel):
         self, scale: ScaleConfig, model: ModelConfig, train: TrainConfig
     ) -> tuple[ScaleConfig, ModelConfig, TrainConfig]:
         """The three configurations with this variant's changes; pydantic's ValidationError for what does not fit."""
-        return (
-            ScaleConfig(**{**scale.model_dump(), **self.scale}),
-            ModelConfig(**{**model.model_dump(), **self.model}),
-            TrainConfig(**{**train.model_dump(), **self.train}),
-        )
+        return changed(scale, self.scale), changed(model, self.model), changed(train, self.train)
 
 
 class AblationConfig(BaseModel):

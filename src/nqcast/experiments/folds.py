@@ -11,6 +11,7 @@ import pandas as pd
 from nqcast.data.config import SplitConfig
 from nqcast.data.splits import anchor_mask
 from nqcast.experiments.config import WalkForwardConfig
+from nqcast.fields import changed
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ def _fold(usable: np.ndarray, split: SplitConfig, config: WalkForwardConfig, ind
         "test_start": _date(usable[test]),
         "test_end": _date(usable[test + config.test_sessions - 1]),
     }
-    return Fold(f"fold_{index + 1:02d}", SplitConfig(**{**split.model_dump(), **dates}))
+    return Fold(f"fold_{index + 1:02d}", changed(split, dates))
 
 
 def _date(day: np.datetime64) -> dt.date:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import types
 from collections.abc import Iterable, Mapping
@@ -10,7 +9,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from nqcast.model.config import PRESETS, ModelConfig
+from nqcast.fields import changed, closest
 
 Value = bool | int | float | str | None | list[Any]
 _LEAF = {"low", "high", "log", "step", "choices"}
@@ -110,8 +109,8 @@ def _complaints(name: str, parameter: SearchParameter, configs: Mapping[str, Bas
     where = f"tune.space.{name}"
     known = [f"{group}.{field}" for group, config in configs.items() for field in type(config).model_fields]
     if name not in known:
-        close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-        yield f"{where}: found no such parameter; did you mean {close[0] if close else 'model.…, train.… or scale.…'}?"
+        meant = closest(name, known) or "model.…, train.… or scale.…"
+        yield f"{where}: found no such parameter; did you mean {meant}?"
         return
     if name in NOT_TUNED:
         yield f"{where}: found a parameter that cannot be tuned (trials must forecast the same): take it out"
@@ -129,23 +128,11 @@ def _complaints(name: str, parameter: SearchParameter, configs: Mapping[str, Bas
 def _reasons(config: BaseModel, field: str, value: Any) -> Iterable[str]:
     """Why `field` does not take `value`; what depends on other fields is left to the trial that combines them."""
     try:
-        with_fields(config, {field: value})
+        changed(config, {field: value})
     except ValidationError as error:
         for item in error.errors(include_url=False):
             if item["loc"]:
                 yield f"{str(item['msg']).removeprefix('Value error, ')}, found {value!r}"
-
-
-def with_fields(config: Any, changes: Mapping[str, Any]) -> Any:
-    """`config` with some fields changed, checked anew; another model.size brings its preset where nothing else was set.
-
-    Raises pydantic's ValidationError, a ValueError, for what does not fit.
-    """
-    own = config.model_dump()
-    if isinstance(config, ModelConfig) and "size" in changes:
-        preset = PRESETS[config.size]
-        own = {name: value for name, value in own.items() if preset.get(name, ...) != value}
-    return type(config)(**{**own, **changes})
 
 
 def is_whole(config: type[BaseModel], field: str) -> bool:

@@ -20,9 +20,10 @@ from nqcast.data.config import SplitConfig
 from nqcast.data.fingerprint import data_card
 from nqcast.data.splits import make_splits, positions
 from nqcast.experiments.config import TuneConfig
-from nqcast.experiments.search_space import as_choice, is_whole, nested, with_fields
+from nqcast.experiments.search_space import as_choice, is_whole, nested
 from nqcast.experiments.trials import Trials
 from nqcast.experiments.tuning_report import render_tuning
+from nqcast.fields import changed
 from nqcast.runs.recipe import Recipe
 from nqcast.training.config import FREE_ON_RESUME
 from nqcast.training.run_directory import DirectoryLock
@@ -90,7 +91,7 @@ class Tuning:
     def recipe_of(self, parameters: dict[str, Any]) -> Recipe:
         """The recipe of one trial; pydantic's ValidationError, a ValueError, for a combination that does not fit."""
         base, changes = self._base(), nested(parameters)
-        scale, model, train = (with_fields(getattr(base, n), changes.get(n, {})) for n in ("scale", "model", "train"))
+        scale, model, train = (changed(getattr(base, n), changes.get(n, {})) for n in ("scale", "model", "train"))
         return Recipe(scale, model, train, base.quantiles)
 
     def configured(self) -> dict[str, Any]:
@@ -115,7 +116,7 @@ class Tuning:
         return found
 
     def _base(self) -> Recipe:
-        train = with_fields(self.recipe.train, {**self.config.train, "top_k": 1})
+        train = changed(self.recipe.train, {**self.config.train, "top_k": 1})
         return Recipe(self.recipe.scale, self.recipe.model, train, self.recipe.quantiles)
 
     def _pruner(self, optuna: Any) -> Any:

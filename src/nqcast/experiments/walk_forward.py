@@ -24,8 +24,9 @@ from nqcast.evaluation.config import EvaluateConfig
 from nqcast.evaluation.frames import as_arrays, predictions_frame
 from nqcast.experiments.config import ExperimentSettings, WalkForwardConfig
 from nqcast.experiments.folds import Fold, plan_folds
+from nqcast.fields import changed
 from nqcast.forecast.predictor import predict_frame
-from nqcast.runs.recipe import Recipe, merged
+from nqcast.runs.recipe import Recipe
 from nqcast.training.config import FREE_ON_RESUME
 from nqcast.training.run_card import TrainingInterruptedError
 
@@ -49,7 +50,7 @@ class WalkForward:
     @classmethod
     def of(cls, settings: ExperimentSettings, config: WalkForwardConfig) -> WalkForward:
         """The walk-forward of the configured forecaster, with the changes of `config.train` inside its folds."""
-        train = merged(settings.train, config.train)
+        train = changed(settings.train, config.train)
         recipe = Recipe(settings.scale, settings.model, train, settings.quantiles)
         return cls(settings.split, recipe, settings.evaluate, config)
 

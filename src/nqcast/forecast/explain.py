@@ -16,8 +16,9 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
+from nqcast.batches import Batch, outputs
 from nqcast.constants import FEATURES, HORIZONS
-from nqcast.data.windows import WindowTable, model_inputs
+from nqcast.data.windows import WindowTable
 from nqcast.evaluation import metrics
 from nqcast.evaluation.config import EvaluateConfig
 from nqcast.evaluation.frames import Positions, targets_at
@@ -26,12 +27,13 @@ from nqcast.evaluation.metrics import Floats
 from nqcast.evaluation.significance import stationary_bootstrap
 from nqcast.forecast.permutation_importance import MEAN, donors, importance, named, spread_evenly
 from nqcast.forecast.predictor import Checkpoint, Predictor, predictor_of
+from nqcast.model import MIGT_TVDT
 from nqcast.model.attention_weights import Inside, look_inside, windows_at_once
 
 logger = logging.getLogger(__name__)
 
 Explanation = dict[str, Any]
-Windows = tuple[dict[str, Any], Tensor]
+Windows = tuple[Batch, Tensor]
 
 
 def explain(
@@ -80,11 +82,10 @@ def windows_of(predictor: Predictor, positions: Positions, donor_positions: Posi
         unit_NHQ = predictor.scale.rolling_quantiles(predictor.features, predictor.scale_NH, positions)
     for start in range(0, len(positions), predictor.batch_size):
         part = slice(start, start + predictor.batch_size)
-        batch: dict[str, Any] = predictor.table.gather(positions[part])
+        batch: Batch = predictor.table.gather(positions[part])
         if unit_NHQ is not None:
             batch["unit_quantiles"] = torch.from_numpy(unit_NHQ[part]).float().to(predictor.table.device)
-        donor: dict[str, Any] = predictor.table.gather(donor_positions[part])
-        yield batch, donor["features"]
+        yield batch, predictor.table.gather(donor_positions[part])["features"]
 
 
 @torch.inference_mode()
@@ -113,14 +114,13 @@ def _with_column(own_BTF: Tensor, donor_BTF: Tensor, f: int) -> Tensor:
 
 
 def _loss(
-    model: nn.Module, batch: dict[str, Any], features_BTF: Tensor, targets_BH: Floats, levels: tuple[float, ...]
+    model: nn.Module, batch: Batch, features_BTF: Tensor, targets_BH: Floats, levels: tuple[float, ...]
 ) -> Floats:
-    inputs = model_inputs({**batch, "features": features_BTF})
-    quantiles_BHQ = model(*inputs)["quantiles"].double().cpu().numpy()
+    quantiles_BHQ = outputs(model, {**batch, "features": features_BTF})["quantiles"].double().cpu().numpy()
     return metrics.anchor_loss(quantiles_BHQ, targets_BH, levels)
 
 
-def look_inside_all(model: Any, table: WindowTable, positions: Positions) -> Iterator[Inside]:
+def look_inside_all(model: MIGT_TVDT, table: WindowTable, positions: Positions) -> Iterator[Inside]:
     """The model's weights at the anchors, batch after batch."""
     size = min(256, windows_at_once(model))
     for start in range(0, len(positions), size):

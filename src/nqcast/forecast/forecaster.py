@@ -11,11 +11,12 @@ import numpy as np
 import pandas as pd
 import torch
 
+from nqcast.batches import Batch, outputs
 from nqcast.constants import FEATURES, HORIZONS
 from nqcast.data.config import FeaturesConfig
 from nqcast.data.features import build_features
 from nqcast.data.splits import anchor_rows
-from nqcast.data.windows import WindowTable, model_inputs
+from nqcast.data.windows import WindowTable
 from nqcast.evaluation.config import EvaluateConfig
 from nqcast.evaluation.conformal import ConformalCalibration
 from nqcast.evaluation.frames import FrameStream, predictions_frame
@@ -128,9 +129,9 @@ class Forecaster:
             unit = self.scale.rolling_quantiles(features, scale_NH, last)[0]
         newest = (features.iloc[-context:], scale_NH[-context:], self._device, context, unit, volatility_NK[-context:])
         window = WindowTable(*newest)
-        batch: dict[str, Any] = window.gather(np.array([min(len(features), context) - 1]))
+        batch: Batch = window.gather(np.array([min(len(features), context) - 1]))
         with torch.inference_mode():
-            output = self.model(*model_inputs(batch))
+            output = outputs(self.model, batch)
         quantiles_1HQ = output["quantiles"].double().cpu().numpy()
         if self.calibration is not None:
             quantiles_1HQ = self.calibration.apply(quantiles_1HQ, scale_NH[-1:])

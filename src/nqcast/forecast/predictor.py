@@ -14,10 +14,11 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from nqcast.batches import Batch, outputs
 from nqcast.constants import FEATURES
 from nqcast.data.scale import Scale
 from nqcast.data.seasonal_har import scale_from_state
-from nqcast.data.windows import WindowTable, model_inputs
+from nqcast.data.windows import WindowTable
 from nqcast.evaluation.config import EvaluateConfig
 from nqcast.evaluation.frames import FrameStream, Positions, predictions_frame
 from nqcast.evaluation.metrics import Floats
@@ -146,10 +147,10 @@ class Predictor:
         full, found = bool((positions >= self.table.context - 1).all()), []
         for start in range(0, len(positions), self.batch_size):
             rows = slice(start, start + self.batch_size)
-            batch: dict[str, Any] = self.table.gather(positions[rows], full=full)
+            batch: Batch = self.table.gather(positions[rows], full=full)
             if unit_NHQ is not None:
                 batch["unit_quantiles"] = torch.from_numpy(unit_NHQ[rows]).float().to(self.table.device)
-            found.append(self.model(*model_inputs(batch))["quantiles"])
+            found.append(outputs(self.model, batch)["quantiles"])
         return torch.cat(found).cpu().double().numpy()
 
     def _unit_quantiles(self, positions: Positions) -> _BySession | None:

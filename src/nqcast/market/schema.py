@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 
 import numpy as np
@@ -10,6 +9,7 @@ import pandas as pd
 import pandera.pandas as pa
 
 from nqcast.constants import BAR_MINUTES
+from nqcast.fields import closest
 from nqcast.market.calendar import nanoseconds
 from nqcast.market.config import SOURCE_SPACINGS, IngestConfig
 
@@ -47,8 +47,8 @@ BARS = pa.DataFrameSchema(
 def missing_column_error(name: str, columns: Iterable[str], cure: str) -> ValueError:
     """The error for a column that is not there, naming the closest one that is."""
     present = [str(column) for column in columns]
-    close = difflib.get_close_matches(name, [column.lower() for column in present], n=1)
-    hint = f" (closest: {next(c for c in present if c.lower() == close[0])!r})" if close else ""
+    near = closest(name, present, alike=0.6)
+    hint = f" (closest: {near!r})" if near else ""
     return ValueError(f"expected a column {name!r}, found {present}{hint}: {cure}")
 
 

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from nqcast.batches import Batch, model_inputs
 from nqcast.model.blocks import MASKED_SCORE, AttentionPool, SelfAttention, VariableBlock
 from nqcast.model.migt_tvdt import MIGT_TVDT
 
@@ -59,8 +60,8 @@ def gate_values(block: VariableBlock, x_NLD: Tensor) -> Tensor:
 
 
 @torch.inference_mode()
-def look_inside(model: MIGT_TVDT, batch: dict[str, Any]) -> Inside:
-    """Weights of `model` on the windows of `batch` (features, temporal_info, and what else its forward takes).
+def look_inside(model: MIGT_TVDT, batch: Batch) -> Inside:
+    """Weights of `model` on the windows of `batch`.
 
     Raises:
         ValueError: the model is in training mode, where dropout would change what is seen.
@@ -70,7 +71,7 @@ def look_inside(model: MIGT_TVDT, batch: dict[str, Any]) -> Inside:
         raise ValueError("expected a model in evaluation mode, found it in training mode: call model.eval() first")
     seen = _Seen()
     with _hooks(model, seen):
-        model(batch["features"], batch.get("attention_mask"), batch.get("temporal_info"), batch.get("scale"))
+        model(*model_inputs(batch))
     c, b = model.config, len(batch["features"])
     rolled_NP = seen.time_NP
     for weights_NPP in reversed(seen.time_blocks_NPP):  # half of each block's output is its own token (the residual)

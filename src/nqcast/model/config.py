@@ -28,6 +28,7 @@ class ModelConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
     # Fields that change how the forecast is computed, not what it is: a run may go on with others.
     without_effect: ClassVar[frozenset[str]] = frozenset({"activation_checkpointing", "kernels"})
+    presets: ClassVar[dict[str, dict[str, dict[str, Any]]]] = {"size": PRESETS}
 
     size: Literal["laptop", "full", "test"] = Field(default="laptop", description="Preset that fills the unset fields.")
     n_features: int = Field(default=24, ge=1, description="Variables per bar (count).")

@@ -12,6 +12,7 @@ from nqcast.constants import HORIZONS
 from nqcast.data.config import ScaleConfig
 from nqcast.data.seasonal_har import make_scale, scale_from_state
 from nqcast.data.splits import positions
+from nqcast.fields import changed
 from nqcast.model.config import ModelConfig
 from nqcast.runs.run import TrainingRun
 from nqcast.training.config import TrainConfig
@@ -40,9 +41,9 @@ def agreed(
             "leave it out"
         )
     wanted = known if model.n_volatility is None else model.n_volatility
-    own = {**model.model_dump(), "quantiles": levels, "n_horizons": len(HORIZONS), "n_volatility": wanted}
+    own = {"quantiles": levels, "n_horizons": len(HORIZONS), "n_volatility": wanted}
     loop = {"quantiles": levels, "horizons": tuple(HORIZONS), "start_name": scale["scalars"]["config"]["kind"]}
-    return ModelConfig(**own), TrainConfig(**{**train.model_dump(), **loop})
+    return changed(model, own), changed(train, loop)
 
 
 @dataclass(frozen=True)
@@ -75,8 +76,3 @@ class Recipe:
         """All settings as JSON-able values."""
         parts = {"scale": self.scale, "model": self.model, "train": self.train}
         return {name: part.model_dump(mode="json") for name, part in parts.items()} | {"levels": list(self.quantiles)}
-
-
-def merged(config: Any, changes: dict[str, Any]) -> Any:
-    """A configuration with some fields changed, checked anew; ValueError from the model for what does not fit."""
-    return type(config)(**{**config.model_dump(), **changes})

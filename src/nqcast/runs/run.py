@@ -30,7 +30,7 @@ from nqcast.training.checkpoint import CheckpointStore, model_arrays
 from nqcast.training.config import FREE_ON_RESUME, TrainConfig
 from nqcast.training.device import deterministic_kernels, pick_device
 from nqcast.training.distributed.launch import processes_here
-from nqcast.training.distributed.team import Team
+from nqcast.training.distributed.ranks import Ranks
 from nqcast.training.run_card import TrainingInterruptedError, carded, refuse_other_unfinished
 
 logger = logging.getLogger(__name__)
@@ -97,18 +97,18 @@ class TrainingRun:
             raise RuntimeError(f"training left no whole checkpoint in {directory}: see the log above for its reason")
         return self._artifact(best), history
 
-    def train_here(self, directory: Path, team: Team | None = None, follower: Any = None) -> list[dict[str, Any]]:
-        """Train in `directory`, in this process, alone or as one rank of a team; returns the history.
+    def train_here(self, directory: Path, ranks: Ranks | None = None, follower: Any = None) -> list[dict[str, Any]]:
+        """Train in `directory`, in this process, alone or as one of several ranks; returns the history.
 
         `follower` is the Trainer's logger.
 
         Raises RunStopped or TrainingInterruptedError like `train`.
         """
-        team = team or Team()
-        trainer = create_trainer(self._start(), self.config, self._data_module(), directory, logger=follower, team=team)
+        parts = self._start(), self.config, self._data_module(), directory
+        trainer = create_trainer(*parts, logger=follower, ranks=ranks)
         trainer.reference_losses["constants"] = self._constant_losses()
         logger.info("run directory %s; %s", directory, trainer.model.summary())
-        card = carded(directory, self.content) if team.writes else nullcontext()
+        card = carded(directory, self.content) if trainer.writes else nullcontext()
         with finishing(trainer.request_stop), card:
             history = trainer.train()
             leave_if_asked()

@@ -42,8 +42,8 @@ def work(folder: Path, meeting: str | None) -> int:
     def train() -> None:
         run = read_run(folder)
         run = with_train(run, device=str(rank_device(run.config)))
-        with deterministic_kernels(run.config.deterministic), joined_ranks(run.config, folder, meeting) as team:
-            run.train_here(folder.parent, team)
+        with deterministic_kernels(run.config.deterministic), joined_ranks(run.config, folder, meeting) as ranks:
+            run.train_here(folder.parent, ranks)
 
     return run_rank(folder, train)
 

@@ -10,7 +10,7 @@ _HOME = {
     "metric_values": "loss_functions",
     "WarmupCosineScheduler": "scheduler",
     "LinearWarmupScheduler": "scheduler",
-    "EarlyStopping": "early_stopping",
+    "EarlyStopping": "scheduler",
     "Trainer": "trainer",
     "create_trainer": "factory",
     "TensorBoardLogger": "loggers",

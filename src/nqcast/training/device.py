@@ -1,22 +1,30 @@
-"""Device and arithmetic of a run."""
+"""Where a run computes: its device, arithmetic, kernels, memory on a CPU, and what torch.compile makes faster."""
 
+import ctypes
+import logging
 import os
+import platform
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import torch
+from torch import Tensor, nn
 
-from nqcast.training.host_memory import keep_freed_memory
+log = logging.getLogger(__name__)
 
+NONE, DEFAULT, GRAPHS = "none", "default", "reduce-overhead"  # ways of torch.compile
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of mallopt(3)
+_LARGEST_MMAP_THRESHOLD = 32 * 2**20  # bytes; glibc takes no more
+_NEVER_TRIM = 2**31 - 1
 
 
 def pick_device(name: str | torch.device = "auto") -> torch.device:
     """The named device; "auto" means cuda, then mps, then cpu. Raises ValueError when the named one is missing.
 
-    Choosing the CPU settles how its memory is kept (`host_memory`).
+    Choosing the CPU settles how its memory is kept (`keep_freed_memory`).
     """
     device = _find_device(name)
     if device.type == "cpu":
@@ -84,19 +92,67 @@ def deterministic_kernels(enabled: bool) -> Iterator[None]:
         torch.use_deterministic_algorithms(before)
 
 
-def describe(device: torch.device, precision: Precision, model: torch.nn.Module) -> str:
+def describe(device: torch.device, precision: Precision, model: nn.Module) -> str:
     """One line for the log: device, precision and parameters."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} threads"
     parameters = sum(parameter.numel() for parameter in model.parameters())
     return f"device {device} ({name}), precision {precision.name}, {parameters:,} parameters"
 
 
-def to_device(batch: dict[str, Any], device: torch.device) -> dict[str, Any]:
-    """Move a batch's tensors (one level of nesting); free when they already are there."""
-    moved: dict[str, Any] = {}
-    for name, value in batch.items():
-        if isinstance(value, dict):
-            moved[name] = to_device(value, device)
-        else:
-            moved[name] = value.to(device, non_blocking=True) if isinstance(value, torch.Tensor) else value
-    return moved
+def keep_freed_memory() -> bool:
+    """Let glibc keep freed blocks instead of handing them back to the kernel; False where there is no glibc.
+
+    Where kernels are not fused, activations of some megabytes are otherwise mapped and unmapped in every step, and the
+    page faults cost a third of a training step and more of a forecast. No number changes; the process keeps its peak
+    of such memory.
+    """
+    if platform.libc_ver()[0] != "glibc":
+        return False
+    libc = ctypes.CDLL(None)
+    return bool(
+        libc.mallopt(_M_MMAP_THRESHOLD, _LARGEST_MMAP_THRESHOLD) and libc.mallopt(_M_TRIM_THRESHOLD, _NEVER_TRIM)
+    )
+
+
+def compile_regions(model: nn.Module, mode: str, device: torch.device) -> bool:
+    """Compile, in place, the parts that `model.regions()` lists; the whole model where it lists none.
+
+    Equal parts are compiled once, shapes are static, weights keep their names.
+
+    "reduce-overhead" also replays CUDA graphs on a GPU; elsewhere it is "default". Returns False, after one warning,
+    where nothing can be compiled here.
+    """
+    if mode == NONE:
+        return False
+    reason = _obstacle(device)
+    if reason:
+        log.warning("train.compile=%s is left out, training goes on without it: %s", mode, reason)
+        return False
+    graphs = mode == GRAPHS and device.type == "cuda"
+    for region in _regions(model):
+        region.compile(dynamic=False, mode=GRAPHS if graphs else None)
+    if graphs:  # outputs of the last replay may be overwritten from here on
+        model.register_forward_pre_hook(lambda *_: torch.compiler.cudagraph_mark_step_begin())
+    return True
+
+
+def _regions(model: nn.Module) -> list[nn.Module]:
+    listed = getattr(model, "regions", None)
+    return list(listed()) if callable(listed) else [model]
+
+
+def _obstacle(device: torch.device) -> str:
+    """Why nothing can be compiled here; empty where a small function was compiled and ran."""
+    compilers = [os.environ.get("CXX", "g++"), "g++", "clang++"]
+    if not any(map(shutil.which, compilers)):
+        return "no C++ compiler (g++ or clang++) is installed, or CXX does not name one"
+    try:
+        torch.compile(_probe, dynamic=False)(torch.ones(8, device=device))
+    except Exception as error:  # whatever the compiler's parts raise: the run can go on without them
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        return f"{type(error).__name__}: {' '.join(lines[:2])}"
+    return ""
+
+
+def _probe(x: Tensor) -> Tensor:
+    return torch.tanh(x) + 1.0

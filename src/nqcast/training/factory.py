@@ -6,8 +6,9 @@ from typing import Any
 from torch import nn
 
 from nqcast.training.config import TrainConfig
-from nqcast.training.distributed.team import Team
-from nqcast.training.loggers import Loggers, start_wandb
+from nqcast.training.distributed.ranks import Ranks
+from nqcast.training.distributed.trainer import SharedTrainer
+from nqcast.training.loggers import Logger, Loggers, start_wandb
 from nqcast.training.trainer import Trainer
 
 
@@ -17,15 +18,15 @@ def create_trainer(
     data_module: Any,
     output_dir: Path | str,
     use_wandb: bool = False,
-    logger: Any = None,
-    team: Team | None = None,
+    logger: Logger | None = None,
+    ranks: Ranks | None = None,
 ) -> Trainer:
     """Trainer over a data module's loaders, with the model's base set from its training anchors.
 
     Args:
         use_wandb: start a run of Weights & Biases and log to it (`wandb.finish()` ends it).
         logger: anything with log(dict, step=…), beside wandb where both are given.
-        team: the ranks that share each step; None means this process alone.
+        ranks: the processes that share each step; None means this one alone.
 
     Raises:
         ValueError: use_wandb is set and wandb is not installed.
@@ -38,5 +39,5 @@ def create_trainer(
     set_base: Any = getattr(model, "set_base", None)
     if set_base is not None:
         set_base(data_module.unit_quantiles_HQ, data_module.feature_mean_F, data_module.feature_std_F)
-    loaders = data_module.train_loader, data_module.val_loader
-    return Trainer(model, config, *loaders, output_dir, config.device, logger, team)
+    own = (model, config, data_module.train_loader, data_module.val_loader, output_dir, config.device, logger)
+    return Trainer(*own) if ranks is None else SharedTrainer(ranks, *own)

@@ -9,7 +9,14 @@ import importlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
+
+
+class Logger(Protocol):
+    """What follows a run."""
+
+    def log(self, values: Mapping[str, Any], *, step: int) -> object:
+        """Take in one epoch's metrics; what it returns is of no account."""
 
 
 class MissingLoggerError(ValueError):
@@ -81,7 +88,7 @@ class TensorBoardLogger:
 class Loggers:
     """Several loggers as one."""
 
-    def __init__(self, loggers: Iterable[Any]) -> None:
+    def __init__(self, loggers: Iterable[Logger]) -> None:
         self._loggers = tuple(loggers)
 
     def log(self, values: Mapping[str, Any], step: int) -> None:

@@ -1,14 +1,10 @@
-"""Out of memory: recognised, estimated, and answered by smaller micro-batches."""
-
-from typing import Any
+"""Out of memory: recognised, and what would have been needed. `step` answers it by smaller micro-batches."""
 
 import torch
 from torch import Tensor, nn
 
+from nqcast.batches import Batch, n_windows, outputs, rows_of
 from nqcast.stopping import RunEndedError
-
-Batch = dict[str, Any]
-_UNBATCHED_2D = "unit_quantiles"  # (H, Q) where one table serves all windows
 
 
 class OutOfMemoryError(RunEndedError):
@@ -20,46 +16,9 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or "DefaultCPUAllocator" in str(error)
 
 
-def n_windows(batch: Batch) -> int:
-    """Windows in a batch."""
-    return int(batch["targets"].shape[0])
-
-
-def parts(batch: Batch, n: int) -> list[Batch]:
-    """The batch in at most `n` pieces of whole windows, in order; [batch] for n = 1."""
-    if n == 1:
-        return [batch]
-    total = n_windows(batch)
-    size = -(-total // min(n, total))
-    return [_rows(batch, slice(start, start + size)) for start in range(0, total, size)]
-
-
-def piece(batch: Batch, i: int, n: int) -> Batch:
-    """Piece `i` of `n` nearly equal ones; one window without a defined target where there is no window left for it."""
-    if n == 1:
-        return batch
-    total = n_windows(batch)
-    start, stop = total * i // n, total * (i + 1) // n
-    if start < stop:
-        return _rows(batch, slice(start, stop))
-    empty = _rows(batch, slice(0, 1))
-    return {**empty, "targets": torch.full_like(empty["targets"], torch.nan)}
-
-
-def _rows(batch: Batch, rows: slice) -> Batch:
-    def cut(name: str, value: Any) -> Any:
-        if isinstance(value, dict):
-            return _rows(value, rows)
-        if not isinstance(value, Tensor) or (name == _UNBATCHED_2D and value.ndim == 2):
-            return value
-        return value[rows]
-
-    return {name: cut(name, value) for name, value in batch.items()}
-
-
 def bytes_per_window(model: nn.Module, batch: Batch) -> int:
     """Bytes that the backward pass of one more window keeps: tensors saved for two windows less those for one."""
-    one, two = (_saved_bytes(model, _rows(batch, slice(n))) for n in (1, 2))
+    one, two = (_saved_bytes(model, rows_of(batch, slice(n))) for n in (1, 2))
     return max(two - one, 0) or one
 
 
@@ -72,8 +31,7 @@ def _saved_bytes(model: nn.Module, batch: Batch) -> int:
         return tensor
 
     with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        output = model(*(batch.get(name) for name in ("features", "attention_mask", "temporal_info", "scale")))
-        kept = output["quantiles"].sum()  # alive until all of its graph has been counted
+        kept = outputs(model, batch)["quantiles"].sum()  # alive until all of its graph has been counted
     return sum(seen.values()) + kept.element_size()
 
 

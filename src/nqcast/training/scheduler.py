@@ -1,10 +1,31 @@
-"""Learning rates as pure functions of two counters that the loop moves: micro-batches and epochs."""
+"""How a run learns: its optimiser, its learning rates, and when it stops.
+
+Rates are pure functions of two counters that the loop moves, micro-batches and epochs.
+"""
 
 import math
 from typing import Any
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 from torch.optim import Optimizer
+
+from nqcast.training.config import TrainConfig
+
+
+def build_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
+    """AdamW with decay on matrices only. Loshchilov & Hutter (2019), "Decoupled weight decay regularization".
+
+    Two groups, matrices with decay and vectors (biases, norms) without, in the order of named_parameters.
+    """
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    if not trained:
+        raise ValueError("expected a model with trainable parameters, found none; unfreeze some")
+    matrices = [parameter for parameter in trained if parameter.dim() >= 2]
+    vectors = [parameter for parameter in trained if parameter.dim() < 2]
+    groups = [{"params": matrices, "weight_decay": config.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+    fused = all(parameter.device.type in ("cuda", "cpu") for parameter in trained)
+    return torch.optim.AdamW([group for group in groups if group["params"]], lr=config.learning_rate, fused=fused)
 
 
 def warmup_factor(batches: int, warmup_steps: int) -> float:
@@ -109,3 +130,41 @@ class WarmupCosineScheduler(_CountedScheduler):
 
     def _warm_rate(self, base: float) -> float:
         return cosine_rate(base, self.position, self.t_0, self.t_mult, self.eta_min)
+
+
+class EarlyStopping:
+    """Stops after `patience` epochs in a row without a fall of more than `min_delta` below the best value.
+
+    `min_delta` is in the loss's own units: give it a loss of order one. NaN never counts as improvement.
+    """
+
+    def __init__(self, patience: int = 10, min_delta: float = 1e-5) -> None:
+        self.patience = patience
+        self.min_delta = min_delta
+        self.best = math.inf
+        self.bad_epochs = 0
+
+    @property
+    def should_stop(self) -> bool:
+        """True once `patience` epochs in a row brought nothing."""
+        return self.bad_epochs >= self.patience
+
+    def step(self, value: float) -> bool:
+        """Take in one epoch's loss; True means stop."""
+        if value < self.best - self.min_delta:
+            self.best = value
+            self.bad_epochs = 0
+        else:
+            self.bad_epochs += 1
+        return self.should_stop
+
+    __call__ = step
+
+    def state_dict(self) -> dict[str, Any]:
+        """Best value (None before the first finite one) and the number of epochs since."""
+        return {"best": self.best if math.isfinite(self.best) else None, "bad_epochs": self.bad_epochs}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue counting from a saved state."""
+        self.best = math.inf if state["best"] is None else float(state["best"])
+        self.bad_epochs = int(state["bad_epochs"])

@@ -4,28 +4,21 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from types import TracebackType
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from nqcast.training import out_of_memory as memory
+from nqcast.batches import Batch, n_windows, outputs, parts
 from nqcast.training.device import Precision
-from nqcast.training.distributed.team import Portion, Team
 from nqcast.training.loss_functions import CombinedQuantileLoss, realized_loss
-
-Batch = dict[str, Any]
+from nqcast.training.out_of_memory import OutOfMemoryError, explanation, is_out_of_memory
 
 log = logging.getLogger(__name__)
 
-
-def forecast(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
-    """The model's output, with "quantiles" (B, H, Q) in return units; optional keys are passed on when present."""
-    inputs = [batch.get(name) for name in ("attention_mask", "temporal_info", "scale", "unit_quantiles")]
-    if batch.get("volatility") is not None:
-        inputs.append(batch["volatility"])
-    return model(batch["features"], *inputs)
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -54,8 +47,8 @@ class Stepper:
     `splits` is the number of pieces in which a micro-batch passes through the model: 1 until memory runs out and
     `settings.halve` allows more. The gradient is the same, dropout's masks are others.
 
-    `team` is the ranks that share a group. With `rates`, which gives the rate of each parameter group as a device
-    scalar, a step is skipped or applied on the device and the host waits for nothing; the optimiser must be fused.
+    With `rates`, which gives the rate of each parameter group as a device scalar, a step is skipped or applied on the
+    device and the host waits for nothing; the optimiser must be fused.
     """
 
     def __init__(
@@ -65,30 +58,71 @@ class Stepper:
         loss: CombinedQuantileLoss,
         precision: Precision,
         settings: StepSettings,
-        team: Team | None = None,
         rates: Callable[[], list[Tensor]] | None = None,
     ) -> None:
         self.settings, self.splits, self.rates = settings, 1, rates
-        self.team = team or Team()
-        self.network = self.team.network(model)
         self.model, self.optimizer, self.loss = model, optimizer, loss
-        self.precision, self.scaler = precision, precision.scaler()
+        self.device, self.autocast, self.scaler = precision.device, precision.autocast(), precision.scaler()
         self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
 
-    def __call__(self, batches: Sequence[Batch], first_index: int, portion: Portion | None = None) -> StepResult:
+    def __call__(self, batches: Sequence[Batch], first_index: int) -> StepResult:
         """Step on the mean loss over all defined targets of the group.
 
         The denominator is known from the targets before any forward pass, so unequal masks and a short last group
         weigh every target alike. `first_index` numbers the group's first micro-batch in the run; dropout depends on
-        the seed and the micro-batch's number only. `batches` are the units of `portion`, this rank's part of the
-        group; without one they are the whole group.
+        the seed and the micro-batch's number only.
         """
-        own = portion or self.team.portion(len(batches), len(batches))
-        count = self.team.total(self._defined(batches))
-        while (losses := self._accumulate(batches, own, first_index, count, self.team)) is None:
-            self.splits *= 2
-            log.warning("out of memory: micro-batches go through the model in %d pieces from here on", self.splits)
-        loss_sum = self.team.finish(self.parameters, losses, own.n_units)
+        count = self._defined(batches)
+        loss_sum = self._retried(batches, lambda: self._accumulate(batches, first_index, count))
+        return self._apply(loss_sum, count)
+
+    def _defined(self, batches: Sequence[Batch]) -> Tensor:
+        """Number of defined targets."""
+        counts = [torch.isfinite(batch["targets"]).sum() for batch in batches]
+        return torch.stack(counts).sum() if counts else torch.zeros((), dtype=torch.int64, device=self.device)
+
+    def _accumulate(self, batches: Sequence[Batch], first_index: int, count: Tensor) -> Tensor:
+        """Back-propagate each micro-batch; returns the group's summed loss."""
+        loss_sum = self._zero()
+        for index, batch in enumerate(batches, first_index):
+            loss_sum = loss_sum + self._backward(batch, count, index)
+        return loss_sum
+
+    def _backward(self, batch: Batch, count: Tensor, index: int, piece: int = 0) -> Tensor:
+        """Add the gradient of a micro-batch, or of piece `piece` of it, over `count`; returns its summed loss."""
+        loss_sum = self._zero()
+        with _SeededDropout(self.settings.seed, index, piece, self.device):
+            for part in parts(batch, self.splits):
+                loss_sum += self._backward_part(part, count)
+        return loss_sum
+
+    def _backward_part(self, batch: Batch, count: Tensor) -> Tensor:
+        loss_sum, objective = self._loss_sum(batch, self.model)
+        self.scaler.scale(objective / count.clamp(min=1)).backward()
+        return loss_sum
+
+    def _loss_sum(self, batch: Batch, network: nn.Module) -> tuple[Tensor, Tensor]:
+        """Loss on y/scale, and what is minimised: both summed over the micro-batch's defined targets, in float32."""
+        with self.autocast:
+            output = outputs(network, batch)
+        q_hat_BHQ, targets_BH = output["quantiles"].float(), batch["targets"].float()
+        if (scale_BH := batch.get("scale")) is not None:
+            scale_BH = scale_BH.float()
+            q_hat_BHQ, targets_BH = q_hat_BHQ / scale_BH[..., None], targets_BH / scale_BH
+        loss = self.loss.elements(q_hat_BHQ, targets_BH)["total"].sum()
+        if not self.settings.realized_weight:
+            return loss.detach(), loss
+        if "realized" not in batch or "log_spread" not in output:
+            raise ValueError(
+                "expected `realized` in the batch and `log_spread` from the model, found one without: set "
+                "train.realized_weight=0, or take NQDataModule and MIGT_TVDT"
+            )
+        realized_BH = batch["realized"].masked_fill(~torch.isfinite(targets_BH), torch.nan)
+        realized = realized_loss(output["log_spread"].float(), realized_BH).sum()
+        return loss.detach(), loss + self.settings.realized_weight * realized
+
+    def _apply(self, loss_sum: Tensor, count: Tensor) -> StepResult:
+        """Take the step that the gradients ask for, unless one of them is not finite."""
         self.scaler.unscale_(self.optimizer)
         grad_norm = nn.utils.clip_grad_norm_(self.parameters, self.settings.clip_norm)
         # A pinball gradient is bounded: an infinite loss can hide behind a finite one.
@@ -100,15 +134,6 @@ class Stepper:
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
         return StepResult(loss_sum, count, grad_norm, applied)
-
-    def _defined(self, batches: Sequence[Batch]) -> Tensor:
-        """Number of defined targets."""
-        counts = [torch.isfinite(batch["targets"]).sum() for batch in batches]
-        return torch.stack(counts).sum() if counts else torch.zeros((), dtype=torch.int64, device=self._device)
-
-    @property
-    def _device(self) -> torch.device:
-        return self.precision.device
 
     def _update_on_device(self, applied: Tensor, rates: list[Tensor]) -> None:
         """The fused optimiser leaves weights, moments and its own count alone where `found_inf` is 1."""
@@ -124,72 +149,42 @@ class Stepper:
 
     def rehearse(self, batch: Batch) -> float:
         """Seconds that a micro-batch takes, forward and backward, the second time; no weight or state changes."""
-        alone, seconds = Team(), 0.0
+        seconds, splits = 0.0, self.splits
         for _ in range(2):
             started = time.perf_counter()
-            self._accumulate([batch], alone.portion(1, 1), 0, self._defined([batch]), alone)
+            self._retried([batch], lambda: self._backward(batch, self._defined([batch]), 0))
             self.optimizer.zero_grad(set_to_none=True)
-            if self.precision.device.type == "cuda":
+            if self.device.type == "cuda":
                 torch.cuda.synchronize()
             seconds = time.perf_counter() - started
+        self.splits = splits
         return seconds
 
-    def _accumulate(
-        self, batches: Sequence[Batch], own: Portion, first_index: int, count: Tensor, team: Team
-    ) -> dict[int, Tensor] | None:
-        """Back-propagate the units; {unit: summed loss}, or None where memory ran out and smaller pieces may fit.
+    def _retried(self, batches: Sequence[Batch], attempt: Callable[[], Result]) -> Result:
+        """What `attempt` returns; where memory runs out, that of another one with twice as many pieces.
 
-        Raises memory.OutOfMemoryError where they may not be tried, or are single windows already.
+        Raises OutOfMemoryError where these may not be tried, or are single windows already.
         """
-        network = self.network if team is self.team else self.model
-        losses: dict[int, Tensor] = {}
-        try:
-            for share, batch in zip(own.shares, batches, strict=True):
-                losses[share.unit] = torch.zeros((), dtype=_sum_dtype(self._device), device=self._device)
-                pieces = memory.parts(batch, self.splits)
-                with self._dropout(first_index + share.micro, share.piece):
-                    for i, part in enumerate(pieces):
-                        with team.backward(share is own.shares[-1] and i == len(pieces) - 1):
-                            micro_loss, objective = self._loss_sum(part, network)
-                            scaled = self.scaler.scale(objective / count.clamp(min=1))
-                            (scaled if team.loss_factor == 1 else scaled * team.loss_factor).backward()
-                        losses[share.unit] += micro_loss.detach()
-                team.unit_done(self.parameters, share)
-            return losses
-        except RuntimeError as error:
-            if not memory.is_out_of_memory(error):
-                raise
-        # Outside of the handler, whose error holds the graph.
-        team.reset()
+        while True:
+            try:
+                return attempt()
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
+            self._halve(batches)  # outside of the handler, whose error holds the graph
+
+    def _halve(self, batches: Sequence[Batch]) -> None:
         self.optimizer.zero_grad(set_to_none=True)
-        if self._device.type == "cuda":
+        if self.device.type == "cuda":
             torch.cuda.empty_cache()
-        if not self.settings.halve or self.splits >= max(map(memory.n_windows, batches)):
-            raise memory.OutOfMemoryError(memory.explanation(self.model, batches[0], self.splits))
-        return None
+        if not self.settings.halve or self.splits >= max(map(n_windows, batches)):
+            raise OutOfMemoryError(explanation(self.model, batches[0], self.splits))
+        self.splits *= 2
+        log.warning("out of memory: micro-batches go through the model in %d pieces from here on", self.splits)
 
-    def _loss_sum(self, batch: Batch, network: nn.Module) -> tuple[Tensor, Tensor]:
-        """Loss on y/scale, and what is minimised: both summed over the micro-batch's defined targets, in float32."""
-        with self.precision.autocast():
-            output = forecast(network, batch)
-        q_hat_BHQ, targets_BH = output["quantiles"].float(), batch["targets"].float()
-        if batch.get("scale") is not None:
-            scale_BH = batch["scale"].float()
-            q_hat_BHQ, targets_BH = q_hat_BHQ / scale_BH[..., None], targets_BH / scale_BH
-        loss = self.loss.elements(q_hat_BHQ, targets_BH)["total"].sum()
-        if not self.settings.realized_weight:
-            return loss, loss
-        if "realized" not in batch or "log_spread" not in output:
-            raise ValueError(
-                "expected `realized` in the batch and `log_spread` from the model, found one without: set "
-                "train.realized_weight=0, or take NQDataModule and MIGT_TVDT"
-            )
-        realized_BH = batch["realized"].masked_fill(~torch.isfinite(targets_BH), torch.nan)
-        realized = realized_loss(output["log_spread"].float(), realized_BH).sum()
-        return loss, loss + self.settings.realized_weight * realized
-
-    def _dropout(self, index: int, piece: int) -> "_SeededDropout":
-        return _SeededDropout(self.settings.seed, index, piece, self._device)
+    def _zero(self) -> Tensor:
+        dtype = torch.float32 if self.device.type == "mps" else torch.float64  # mps has no float64
+        return torch.zeros((), dtype=dtype, device=self.device)
 
 
 class _SeededDropout:
@@ -210,9 +205,57 @@ class _SeededDropout:
         elif self.device.type == "mps":
             torch.mps.manual_seed(self.seed)
 
-    def __exit__(self, *error: Any) -> None:
-        self.fork.__exit__(*error)
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.fork.__exit__(kind, error, trace)
 
 
-def _sum_dtype(device: torch.device) -> torch.dtype:
-    return torch.float32 if device.type == "mps" else torch.float64
+@dataclass(frozen=True)
+class Counts:
+    """What a tally says when it is read."""
+
+    loss_sum: float
+    loss_count: float
+    batches: int  # micro-batches of applied steps: the schedule's clock
+    skipped: int
+    skipped_in_row: int
+    longest_row: int  # of skipped steps, since the last reading
+
+
+class Tally:
+    """Sums over steps: of loss, defined targets, micro-batches that move the schedule, and skipped steps.
+
+    The totals go on from what they are loaded with, so reading them often or seldom gives the same numbers bit by bit.
+    On a device without float64 they are kept on the CPU.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device if device.type == "cuda" else torch.device("cpu")
+        self.load(Counts(0.0, 0.0, 0, 0, 0, 0))
+
+    def load(self, counts: Counts) -> None:
+        """Go on from these counts."""
+        values = (counts.loss_sum, counts.loss_count, counts.batches, counts.skipped, counts.skipped_in_row, 0.0)
+        totals = torch.tensor(values, dtype=torch.float64).to(self.device)
+        self.loss_sum, self.loss_count, self.batches, self.skipped, self.in_row, self.longest = totals.unbind()
+
+    def add(self, result: StepResult, n_micro: int) -> None:
+        """Take in one step of `n_micro` micro-batches; a skipped one adds to nothing but the skipped."""
+        applied = result.applied.to(self.device)
+        failed = ~applied
+        self.loss_sum = self.loss_sum + result.loss_sum.to(self.device).masked_fill(failed, 0.0)
+        self.loss_count = self.loss_count + result.count.to(self.device).masked_fill(failed, 0)
+        self.batches = self.batches + n_micro * applied
+        self.skipped = self.skipped + failed
+        self.in_row = (self.in_row + failed) * failed
+        self.longest = torch.maximum(self.longest, self.in_row)
+
+    def read(self) -> Counts:
+        """The counts so far, by one transfer, which waits for the device; the longest row starts anew."""
+        parts: list[Tensor] = [
+            self.loss_sum, self.loss_count, self.batches, self.skipped, self.in_row, self.longest,
+        ]  # fmt: skip
+        loss_sum, loss_count, batches, skipped, in_row, longest = torch.stack(parts).tolist()
+        self.longest = torch.zeros_like(self.longest)
+        return Counts(loss_sum, loss_count, int(batches), int(skipped), int(in_row), int(longest))

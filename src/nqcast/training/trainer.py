@@ -2,8 +2,8 @@
 
 import logging
 import time
-from collections.abc import Mapping
-from contextlib import nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,20 +11,17 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
+from nqcast.batches import Batches, groups, to_device
 from nqcast.stopping import RunEndedError
 from nqcast.training.checkpoint import Checkpoint, CheckpointError, CheckpointStore, checkpoint_name, read_checkpoint
-from nqcast.training.compilation import compile_regions
 from nqcast.training.config import FREE_ON_RESUME, TrainConfig
-from nqcast.training.device import describe, pick_device, pick_precision, to_device
-from nqcast.training.distributed.team import Team, share_out
-from nqcast.training.early_stopping import EarlyStopping
-from nqcast.training.loss_functions import CombinedQuantileLoss, metric_values
+from nqcast.training.device import compile_regions, describe, pick_device, pick_precision
+from nqcast.training.loggers import Logger
+from nqcast.training.loss_functions import CombinedQuantileLoss, MetricSums, metric_values
 from nqcast.training.metrics_log import MetricsLog, json_ready
-from nqcast.training.optimizer import build_optimizer
 from nqcast.training.run_directory import DirectoryLock, move_aside
-from nqcast.training.scheduler import WarmupCosineScheduler
-from nqcast.training.step import Stepper, StepResult, StepSettings
-from nqcast.training.tally import Counts, Tally
+from nqcast.training.scheduler import EarlyStopping, WarmupCosineScheduler, build_optimizer
+from nqcast.training.step import Counts, Stepper, StepResult, StepSettings, Tally
 from nqcast.training.training_state import (
     Progress,
     differing_keys,
@@ -47,16 +44,13 @@ class Trainer:
     """Trains a quantile model and keeps everything needed to go on after any interruption.
 
     Args:
-        model: module called as model(features, attention_mask, temporal_info, scale, unit_quantiles), and with the
-            batch's volatility where there is one, returning
-            {"quantiles": (B, H, Q) in return units}.
+        model: module called as model(*model_inputs(batch)), returning {"quantiles": (B, H, Q) in return units}.
         config: settings of the run.
         train_loader: iterable of batches with `__len__`; `set_epoch(epoch)` is called when it exists.
         val_loader: iterable of batches, the same on every pass.
         output_dir: run directory: metrics.jsonl, checkpoint_epoch_XXXX, checkpoint_latest, checkpoint_best.
         device: torch device; "auto" takes cuda, then mps, then cpu. None takes config.device.
         logger: anything with log(dict, step=…), such as the wandb module; gets one call per epoch.
-        team: the ranks that share each step; None means this process alone.
 
     Attributes:
         history: one dict per epoch; the first is the untrained model's.
@@ -65,18 +59,19 @@ class Trainer:
         status: "new", "running", "finished", "early_stopped" or "stopped".
     """
 
+    writes = True  # this process keeps the run's files
+
     def __init__(
         self,
         model: nn.Module,
         config: TrainConfig,
-        train_loader: Any,
-        val_loader: Any,
+        train_loader: Batches,
+        val_loader: Batches,
         output_dir: Path | str,
         device: str | torch.device | None = None,
-        logger: Any = None,
-        team: Team | None = None,
+        logger: Logger | None = None,
     ) -> None:
-        self.config, self.team = config, team or Team()
+        self.config = config
         self.device = pick_device(config.device if device is None else device)
         self.precision = pick_precision(config.precision, self.device)
         self.model = model.to(self.device)
@@ -91,16 +86,12 @@ class Trainer:
             self.optimizer, config.warmup_steps, config.t_0, config.t_mult, config.eta_min
         )
         self.early_stopping = EarlyStopping(config.patience, config.min_delta)
-        loss = CombinedQuantileLoss(config.quantiles, config.crossing_weight, config.sharpness_weight).to(self.device)
-        halve = config.on_out_of_memory == "halve" and self.team.may_retry
         self.tally = Tally(self.device)
         self.deferred = self.device.type == "cuda"  # counts are read at log points only: nothing else waits for the GPU
-        rates = (lambda: self.scheduler.rates_at(self.tally.batches)) if self.deferred else None
-        settings = StepSettings(config.clip_norm, config.seed, halve, config.realized_weight)
         compile_regions(self.model, config.compile, self.device)
-        self.stepper = Stepper(self.model, self.optimizer, loss, self.precision, settings, self.team, rates)
+        self.stepper = self._make_stepper()
         self.store = CheckpointStore(self.output_dir, config.top_k)
-        self.metrics_log = MetricsLog(self.output_dir, self.team.writes)
+        self.metrics_log = MetricsLog(self.output_dir, self.writes)
         self._stop_requested = False
         self._saved_at = time.monotonic()
 
@@ -130,13 +121,9 @@ class Trainer:
             RunDirectoryBusyError: another process works there.
             TrainingFailedError: config.max_skipped steps in a row had no finite gradient.
         """
-        with DirectoryLock(self.output_dir) if self.team.writes else nullcontext():
-            never = (resume or self.config.resume) == "never"
-            if self.team.writes:
-                self.store.clean()
-                if never:
-                    move_aside(self.output_dir)
-            self.team.barrier()  # the others read what the one that writes has put in order
+        never = (resume or self.config.resume) == "never"
+        with self._held():
+            self._put_in_order(never)
             self._saved_at = time.monotonic()
             came_from = "" if never or self.status != "new" else self._resume()
             self._load_tally()
@@ -157,7 +144,33 @@ class Trainer:
             return text
         self.model.train()
         seconds = self.stepper.rehearse(to_device(next(iter(self.val_loader)), self.device))
-        return f"{text}, about {seconds * len(self.train_loader) / self.team.world:.0f} s of training per epoch"
+        return f"{text}, about {seconds * len(self.train_loader) / self._processes:.0f} s of training per epoch"
+
+    # What a run by several processes does in its own way: see `distributed.trainer`.
+
+    _processes = 1
+
+    def _make_stepper(self) -> Stepper:
+        return Stepper(*self._of_stepper(halve=self.config.on_out_of_memory == "halve"))
+
+    def _of_stepper(self, halve: bool) -> tuple[Any, ...]:
+        """What any stepper is made of."""
+        c = self.config
+        loss = CombinedQuantileLoss(c.quantiles, c.crossing_weight, c.sharpness_weight).to(self.device)
+        rates = (lambda: self.scheduler.rates_at(self.tally.batches)) if self.deferred else None
+        settings = StepSettings(c.clip_norm, c.seed, halve, c.realized_weight)
+        return self.model, self.optimizer, loss, self.precision, settings, rates
+
+    def _held(self) -> AbstractContextManager[Any]:
+        return DirectoryLock(self.output_dir)
+
+    def _put_in_order(self, never: bool) -> None:
+        self.store.clean()
+        if never:
+            move_aside(self.output_dir)
+
+    def _newest(self) -> tuple[Path, Checkpoint] | None:
+        return self.store.newest_verified()
 
     def _run_epochs(self) -> None:
         while not self._ended():
@@ -180,16 +193,23 @@ class Trainer:
             self.train_loader.set_epoch(epoch)
         self.model.train()
         looks = {"total": len(self.train_loader), "initial": p.batch, "delay": 2, "leave": False}
-        with tqdm(desc=f"epoch {epoch}", disable=None if self.team.writes else True, **looks) as bar:
-            for portion, batches in share_out(self.train_loader, p.batch, self.config.accumulation, self.team):
-                result = self.stepper([to_device(batch, self.device) for batch in batches], p.micro_batches, portion)
-                self._count(result, portion.n_micro)
-                bar.update(portion.n_micro)
-                self.team.alive()
-                if self.team.any(self._stop_requested):
+        with tqdm(desc=f"epoch {epoch}", disable=None if self.writes else True, **looks) as bar:
+            for result, n_micro in self._steps():
+                self._count(result, n_micro)
+                bar.update(n_micro)
+                if self._asked_to_stop():
                     return False
                 self._save_by_time()
         return True
+
+    def _steps(self) -> Iterator[tuple[StepResult, int]]:
+        """Take the steps that are left of the epoch, one by one; yields each one's result and its micro-batches."""
+        p = self.progress
+        for group in groups(self.train_loader, p.batch, self.config.accumulation):
+            yield self.stepper([to_device(batch, self.device) for batch in group], p.micro_batches), len(group)
+
+    def _asked_to_stop(self) -> bool:
+        return self._stop_requested
 
     def _count(self, result: StepResult, n_micro: int) -> None:
         """Move the counters; a skipped step uses up its data but holds the schedule."""
@@ -255,10 +275,12 @@ class Trainer:
     def _validate(self) -> dict[str, float] | None:
         """Validation metrics of the present weights, with skills; None when a stop was requested."""
         levels, horizons = self.config.quantiles, self.config.horizons
-        inputs = (self.model, self.val_loader, self.precision, levels)
-        sums = validation_sums(*inputs, self._stops_validation, self.stepper.splits, self.team)
-        if sums is None:
+        try:
+            sums = self._validation_sums()
+        except InterruptedError:
             return None
+        if sums is None:
+            raise ValueError("expected at least one validation window, found none; widen the validation split")
         if len(sums.count_H) != len(horizons) or sums.loss_HQ.shape[1] != len(levels):
             raise ValueError(
                 f"expected {len(horizons)} horizons and {len(levels)} levels from the model, found "
@@ -269,10 +291,9 @@ class Trainer:
         references = {self.config.start_name: {name: start[f"loss_{name}"] for name in horizons}}
         return values | skills(values, references | self.reference_losses, horizons)
 
-    def _stops_validation(self) -> bool:
-        """Asked at every batch; several ranks validate to the end, since they would have to agree."""
-        self.team.alive()
-        return self.team.world == 1 and self._stop_requested
+    def _validation_sums(self) -> MetricSums | None:
+        inputs = (self.model, self.val_loader, self.precision, self.config.quantiles, self.stepper.splits)
+        return validation_sums(*inputs, stop=self._asked_to_stop)
 
     def _save_by_time(self) -> None:
         minutes = self.config.every_minutes
@@ -280,7 +301,7 @@ class Trainer:
             self._save(val_loss=None)
 
     def _save(self, val_loss: float | None) -> None:
-        if not self.team.writes:
+        if not self.writes:
             return
         self._read_tally()
         p = self.progress
@@ -326,10 +347,9 @@ class Trainer:
 
     def _resume(self) -> str:
         """Go on from the newest verified checkpoint of this run directory, when there is one, and say so."""
-        found = self.store.newest_verified()
-        self.team.barrier()  # all have read before anything is changed
+        found = self._newest()
         if found is None:
-            if self.store.folders() and self.team.writes:
+            if self.store.folders() and self.writes:
                 move_aside(self.output_dir)  # all broken, as the warnings say: their metrics are another run's
             self.metrics_log.truncate(0)  # a kill before the first checkpoint may have left epoch 0's line
             return ""
@@ -343,7 +363,7 @@ class Trainer:
                 f"{'; '.join(differences)}; set them back, choose another directory, or set train.resume=never"
             )
         self._restore(content)
-        if self.team.writes:
+        if self.writes:
             self.store.settle(folder.name)
         self.metrics_log.truncate(content.state["metrics_bytes"])
         p = self.progress

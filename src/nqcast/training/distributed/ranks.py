@@ -1,55 +1,75 @@
-"""Several ranks share each step. Which windows a step sees does not depend on their number.
-
-Two ways of adding gradients: `OrderedRanks` gathers them unit by unit and adds them as one process would, bit by bit;
-`OverlappedRanks` is torch's DistributedDataParallel, which sends while the backward pass still runs.
-"""
+"""The ranks of a run: processes that meet, and what they say to each other."""
 
 import datetime as dt
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from math import gcd
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
+from torch import Tensor
 
 from nqcast.training.config import TrainConfig
-from nqcast.training.distributed.team import Portion, Share, Team, fold, portion
+from nqcast.training.distributed.units import ordered_sum
 from nqcast.training.distributed.watchdog import Watchdog
 from nqcast.training.loss_functions import MetricSums
 
 _GRACE = 60.0  # seconds by which a collective waits longer than the watchdog, so that the stacks come first
 
 
-class Ranks(Team):
-    """One rank of several; what both ways of adding gradients have in common."""
+class Ranks:
+    """This process as one rank of several: what they say to each other.
 
-    def __init__(self, device: torch.device, watchdog: Watchdog) -> None:
+    `exact` asks for gradients added in the order of one process, bit by bit.
+    """
+
+    def __init__(self, device: torch.device, watchdog: Watchdog, exact: bool = True) -> None:
         self.rank, self.world = dist.get_rank(), dist.get_world_size()
-        self.device, self.watchdog = device, watchdog
+        self.device, self.watchdog, self.exact = device, watchdog, exact
 
     def total(self, count: Tensor) -> Tensor:
+        """Sum of an integer over the ranks."""
         dist.all_reduce(count)
         return count
 
     def any(self, flag: bool) -> bool:
+        """Whether any rank says so."""
         asked = torch.tensor(int(flag))  # on the CPU: gloo carries it, and no GPU is waited for
         dist.all_reduce(asked, dist.ReduceOp.MAX)
         return bool(asked)
 
     def barrier(self) -> None:
+        """Wait until every rank is here."""
         self.any(False)
 
     def alive(self) -> None:
+        """Say that something was finished: a rank that falls silent hangs."""
         self.watchdog.alive()
 
+    def ordered_total(self, values: dict[int, Tensor], n: int) -> Tensor:
+        """Sum of `n` numbers, of which this rank has those in `values`, in the order of their keys."""
+        table = torch.zeros(n, dtype=torch.float64, device=self.device)
+        for number, value in values.items():
+            table[number] = value
+        dist.all_reduce(table)  # every place is filled by one rank alone
+        return ordered_sum(table)
+
+    def ordered_rows(self, rows: dict[int, Tensor], n: int, width: int) -> Tensor:
+        """Sum of `n` rows in their order; number i is at rank i mod world."""
+        own = torch.zeros(-(-n // self.world), width, device=self.device)
+        for number, row in rows.items():
+            own[number // self.world] = row
+        gathered = [torch.empty_like(own) for _ in range(self.world)]
+        dist.all_gather(gathered, own)
+        return ordered_sum(gathered[i % self.world][i // self.world] for i in range(n))
+
     def metric_sums(self, batches: dict[int, MetricSums], n_batches: int) -> MetricSums | None:
-        """Every rank fills its own rows of a table of zeros, so that adding the tables is exact in any order."""
+        """Sums over all ranks' batches, added in the order of the batches' numbers.
+
+        Every rank fills its own rows of a table of zeros, so that adding the tables is exact in any order.
+        """
         shape = torch.zeros(2, dtype=torch.int64, device=self.device)
         if batches:
             shape += torch.tensor(next(iter(batches.values())).loss_HQ.shape, device=self.device)
@@ -61,78 +81,7 @@ class Ranks(Team):
         for number, sums in batches.items():
             rows[number] = sums.packed()
         dist.all_reduce(rows)
-        return like.unpacked(fold(rows))
-
-    def _loss_sum(self, losses: dict[int, Tensor], n_units: int) -> Tensor:
-        table = torch.zeros(n_units, dtype=torch.float64, device=self.device)
-        for unit, loss in losses.items():
-            table[unit] = loss
-        dist.all_reduce(table)
-        return fold(table)
-
-
-class OrderedRanks(Ranks):
-    """Gradients added unit by unit in the order of one process: bit-equal to it where whole micro-batches are shared.
-
-    That is where the number of ranks divides accumulation, with the same threads per process. Costs the memory and the
-    traffic of one gradient per unit.
-    """
-
-    def __init__(self, device: torch.device, watchdog: Watchdog) -> None:
-        super().__init__(device, watchdog)
-        self._kept: dict[int, Tensor] = {}
-
-    def portion(self, n_micro: int, accumulation: int) -> Portion:
-        return portion(n_micro, self.world // gcd(accumulation, self.world), self.rank, self.world)
-
-    def unit_done(self, parameters: list[nn.Parameter], share: Share) -> None:
-        present = torch.tensor([float(p.grad is not None) for p in parameters], device=self.device)
-        flat = [torch.zeros(p.numel(), device=self.device) if p.grad is None else p.grad.flatten() for p in parameters]
-        self._kept[share.unit] = torch.cat([*flat, present])
-        for parameter in parameters:
-            parameter.grad = None
-
-    def reset(self) -> None:
-        self._kept.clear()
-
-    def finish(self, parameters: list[nn.Parameter], losses: dict[int, Tensor], n_units: int) -> Tensor:
-        sizes = [*(p.numel() for p in parameters), len(parameters)]
-        own = torch.zeros(-(-n_units // self.world), sum(sizes), device=self.device)
-        for unit, gradient in self._kept.items():
-            own[unit // self.world] = gradient
-        self._kept.clear()
-        gathered = [torch.empty_like(own) for _ in range(self.world)]
-        dist.all_gather(gathered, own)
-        *gradients, present = fold(gathered[u % self.world][u // self.world] for u in range(n_units)).split(sizes)
-        for parameter, gradient, known in zip(parameters, gradients, present.tolist(), strict=True):
-            parameter.grad = gradient.view_as(parameter).clone() if known else None
-        return self._loss_sum(losses, n_units)
-
-
-class OverlappedRanks(Ranks):
-    """torch's DistributedDataParallel: buckets of the gradient are summed while the backward pass goes on."""
-
-    may_retry = False  # a rank that starts a backward pass anew would leave the others waiting in a sum
-
-    def __init__(self, device: torch.device, watchdog: Watchdog) -> None:
-        super().__init__(device, watchdog)
-        self.loss_factor = self.world  # DistributedDataParallel divides the sum by the number of ranks
-        self._network: DistributedDataParallel | None = None
-
-    def portion(self, n_micro: int, accumulation: int) -> Portion:
-        """Every rank gets the same number of units, of a short group too: none may miss a sum."""
-        return portion(n_micro, self.world // gcd(n_micro, self.world), self.rank, self.world)
-
-    def network(self, model: nn.Module) -> nn.Module:
-        ids = [self.device] if self.device.type == "cuda" else None
-        self._network = DistributedDataParallel(model, ids, broadcast_buffers=False, gradient_as_bucket_view=True)
-        return self._network
-
-    def backward(self, last: bool) -> AbstractContextManager[Any]:
-        return nullcontext() if last or self._network is None else self._network.no_sync()
-
-    def finish(self, parameters: list[nn.Parameter], losses: dict[int, Tensor], n_units: int) -> Tensor:
-        return self._loss_sum(losses, n_units)
+        return like.unpacked(ordered_sum(rows))
 
 
 def rank_device(config: TrainConfig) -> torch.device:
@@ -166,7 +115,6 @@ def joined_ranks(config: TrainConfig, folder: Path, meeting: str | None) -> Iter
             timeout=dt.timedelta(seconds=seconds + _GRACE),
         )
         try:
-            exact = device.type == "cpu" or config.deterministic
-            yield (OrderedRanks if exact else OverlappedRanks)(device, watchdog)
+            yield Ranks(device, watchdog, exact=device.type == "cpu" or config.deterministic)
         finally:
             dist.destroy_process_group()
