@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 from tests.forecast.conftest import random_checkpoint
+from tests.kedro_command import kedro, newest, output_of
 from tests.market.known_rolls import known_rolls
 
 from nqcast.data.config import FeaturesConfig, ScaleConfig
@@ -77,3 +79,18 @@ def test_a_contract_without_a_product_is_given_none() -> None:
     row = {"last_price": 4500.0, "issue_time": pd.Timestamp("2016-03-28 17:00", tz="UTC")}
     assert heading(pd.DataFrame([{**row, "contract": "201606"}])).startswith("contract 201606 at 4,500.00")
     assert heading(pd.DataFrame([{**row, "contract": "unknown"}])).startswith("price at 4,500.00")
+
+
+@pytest.mark.slow
+def test_a_users_currency_bars_become_features_by_the_name_of_their_instrument(real_data: Any, tmp_path: Any) -> None:
+    raw = pd.read_parquet(real_data / "eurusd_1m_2018_2019.parquet")
+    raw[raw["ts"] < "2018-02-10"].to_parquet(tmp_path / "mine.parquet")
+    chosen = f"bars={tmp_path / 'mine.parquet'},instrument=EURUSD,ingest.volume=false,features.volume=false"
+    output_of(kedro("run", "--env", "nq", "--pipelines", "ingest,features", "--params", chosen, data=tmp_path))
+    features = pd.read_parquet(newest(tmp_path / "nq" / "04_feature" / "features.parquet") / "features.parquet")
+    opening = features.loc[features["session_first"], "ts"].dt.tz_convert("America/New_York").dt.time
+    assert opening.mode()[0] == dt.time(17) and features["session"].dt.day_of_week.max() == 4
+    assert features["target_4h"].notna().mean() > 0.8, "sessions of 24 hours leave most bars a 4h target"
+    refused = kedro("run", "--env", "nq", "--pipelines", "ingest", "--params", chosen.replace("EURUSD,", "EURUDS,"),
+                    data=tmp_path)  # fmt: skip
+    assert "did you mean EURUSD?" in output_of(refused, fails=True)

@@ -17,6 +17,7 @@ from nqcast.experiments.search_space import check_space
 from nqcast.fields import Config, changed, did_you_mean
 from nqcast.forecast.config import ForecastConfig
 from nqcast.market.config import IngestConfig
+from nqcast.market.instruments import instrument
 from nqcast.model.config import ModelConfig
 from nqcast.monitoring.config import MonitorConfig
 from nqcast.symbols.config import PartitionsConfig
@@ -35,6 +36,12 @@ class Parameters(BaseModel):
 
     bars: str | None = Field(
         default=None, description="Path of the user's bars (DBN, parquet or CSV), read by `--env nq`."
+    )
+    instrument: str = Field(
+        default="NQ", description="Row of the table of instruments: its tick, calendar, halts and contract months."
+    )
+    instruments: dict[str, dict[str, Any]] = Field(
+        default_factory=dict, description="Rows of your own for that table, by symbol: tick, calendar, halt, months, …"
     )
     quantiles: tuple[float, ...] = Field(
         default=LEVELS, description="Probabilities of the forecast quantiles, ascending."
@@ -135,6 +142,20 @@ def check_parameters(parameters: dict[str, Any]) -> Parameters:
     except ValidationError as error:
         complaints = [_complaint(dict(item)) for item in error.errors(include_url=False)]
     raise ParameterError("the parameters do not fit:\n" + "\n".join(f"  - {text}" for text in complaints)) from None
+
+
+def with_instrument(parameters: dict[str, Any]) -> dict[str, Any]:
+    """The parameters with what the instrument's row says where they say nothing themselves: calendar and ticks.
+
+    Raises:
+        ParameterError: there is no such row, or it does not fit.
+    """
+    try:
+        row = instrument(parameters.get("instrument", "NQ"), parameters.get("instruments"))
+    except ValueError as error:
+        raise ParameterError(f"the parameters do not fit:\n  - instrument: {error}") from None
+    ingest = {"instrument": row.model_dump(mode="json"), "tick": row.tick, **(parameters.get("ingest") or {})}
+    return {**parameters, "ingest": ingest, "features": {"tick": row.tick, **(parameters.get("features") or {})}}
 
 
 def with_defaults(parameters: dict[str, Any]) -> dict[str, Any]:

@@ -45,7 +45,7 @@ def run(folder: Path, out: Path, config: PartitionsConfig) -> list[dict[str, obj
     """The node as Kedro runs it: partitions are saved as they are yielded; returns the lines of the log."""
     store = VerifiedPartitionsDataset(filepath=str(out))
     files, lines = SymbolFilesDataset(source=str(folder)).load(), []
-    for partition, line in build_symbol_features(files, store.load(), INGEST, FEATURES, config):
+    for partition, line in build_symbol_features(files, store.load(), INGEST, FEATURES, {}, config):
         store.save(partition)
         lines.append(line)
     return lines

@@ -27,6 +27,7 @@ from nqcast.forecast.predictor import CHUNK_ANCHORS, Predictor, load_model, load
 from nqcast.market.calendar import sessions_around
 from nqcast.market.config import IngestConfig
 from nqcast.market.ingest import build_bars
+from nqcast.market.instruments import Instrument
 from nqcast.market.schema import check_raw_bars, infer_spacing
 from nqcast.market.vendor import as_raw_bars, read_bars
 from nqcast.training.device import pick_device
@@ -56,7 +57,7 @@ class Forecaster:
         checkpoint: tensors and metadata of a trained model.
         calibration: the state of a ConformalCalibration that was fitted for this checkpoint; None applies none.
         config: age, gaps and history that are asked of the bars.
-        ingest: how raw bars are checked; the tick, and whether volume is needed, follow from the checkpoint.
+        ingest: how raw bars are checked; instrument, tick, and whether volume is needed follow from the checkpoint.
 
     Raises:
         ValueError: a broken checkpoint, or a calibration of another one.
@@ -75,8 +76,11 @@ class Forecaster:
         self.model, self.scale = load_model(checkpoint).to(self._device), load_scale(checkpoint)
         self._volume = _trained_with_volume(checkpoint)
         given = ingest or IngestConfig()
-        tick = self.metadata.get("data", {}).get("tick") or given.tick  # features are floored as they were in training
-        self.ingest = given.model_copy(update={"volume": given.volume and self._volume, "tick": tick})
+        data = self.metadata.get("data", {})
+        tick = data.get("tick") or given.tick  # features are floored as they were in training
+        row = Instrument(**data["instrument"]) if "instrument" in data else given.instrument
+        changes = {"volume": given.volume and self._volume, "tick": tick, "instrument": row}
+        self.ingest = given.model_copy(update=changes)
         self.calibration = (
             None
             if calibration is None
@@ -110,7 +114,7 @@ class Forecaster:
         """The forecast with what it was made from; arguments and errors are those of `forecast`."""
         grid, context = self.grid(bars), self.model.config.context
         first, last = grid["ts"].iloc[max(len(grid) - context, 0)], grid["ts"].iloc[-1]
-        sessions = sessions_around(first, last, self.ingest.session_closes)
+        sessions = sessions_around(first, last, self.ingest.session_closes, self.ingest.instrument)
         anchor = choose_anchor(grid, self.config, sessions)
         check_window(grid.iloc[: anchor.row + 1].tail(context), self.config, sessions)
         table = self.features(grid)

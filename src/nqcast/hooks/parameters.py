@@ -10,7 +10,7 @@ from kedro.framework.context import KedroContext
 from kedro.framework.hooks import hook_impl
 from kedro.io import DatasetError
 
-from nqcast.parameters import check_parameters
+from nqcast.parameters import check_parameters, with_instrument
 from nqcast.stopping import RunEndedError
 from nqcast.storage.errors import StorageError
 
@@ -23,9 +23,11 @@ class ParameterHook:
 
     @hook_impl
     def after_context_created(self, context: KedroContext) -> None:
-        """Check all groups at once."""
+        """Fill in what the instrument's row says, and check all groups at once."""
         show_bad_input_in_one_line()
-        check_parameters(context.config_loader["parameters"])
+        parameters = with_instrument(context.config_loader["parameters"])
+        check_parameters(parameters)
+        context.config_loader["parameters"] = parameters
 
 
 def show_bad_input_in_one_line() -> None:

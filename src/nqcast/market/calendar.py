@@ -14,6 +14,7 @@ import pandas as pd
 import pandas_market_calendars
 
 from nqcast.constants import EXCHANGE_TIMEZONE
+from nqcast.market.instruments import INDEX_FUTURES, Halt, Instrument
 
 REGULAR_CLOSE_1630 = date(2012, 11, 16)
 """Last date of the older hours: 17:00 to 15:15, and 15:30 to 16:30 on a day whose next day is a session too.
@@ -39,8 +40,10 @@ LAST_HALT = date(2021, 6, 25)
 OUTSIDE = -1
 
 
-def trading_sessions(start: date, end: date, closes: Mapping[date, time] | None = None) -> pd.DataFrame:
-    """Sessions whose trading date lies in [start, end], in order.
+def trading_sessions(
+    start: date, end: date, closes: Mapping[date, time] | None = None, instrument: Instrument | None = None
+) -> pd.DataFrame:
+    """Sessions of an instrument (index futures where none is given) whose trading date lies in [start, end], in order.
 
     Returns session (datetime64[ns], naive trading date), open, close, halt_start, halt_end (datetime64[ns, UTC];
     NaT where the session has no 15:15-15:30 halt: after 2021-06-25, on early closes, on Fridays before 2012-11-19).
@@ -48,6 +51,8 @@ def trading_sessions(start: date, end: date, closes: Mapping[date, time] | None 
     """
     if pd.Timestamp(end) < pd.Timestamp(start):
         raise ValueError(f"expected end on or after start, found start {start} and end {end}: swap them")
+    if instrument is not None and instrument.calendar != INDEX_FUTURES:
+        return _product_sessions(start, end, closes or {}, instrument)
     margin = timedelta(days=10)  # the library's empty schedule has no types
     library = pandas_market_calendars.get_calendar("CME_Equity").schedule(
         start - margin, end + margin, market_times="all", tz=EXCHANGE_TIMEZONE
@@ -76,10 +81,15 @@ def trading_sessions(start: date, end: date, closes: Mapping[date, time] | None 
     return local.reset_index(drop=True)
 
 
-def sessions_around(first: pd.Timestamp, last: pd.Timestamp, closes: Mapping[date, time] | None = None) -> pd.DataFrame:
+def sessions_around(
+    first: pd.Timestamp,
+    last: pd.Timestamp,
+    closes: Mapping[date, time] | None = None,
+    instrument: Instrument | None = None,
+) -> pd.DataFrame:
     """Sessions that can hold bars from `first` to `last` (UTC), with a margin longer than any holiday at both ends."""
     margin = timedelta(days=6)
-    return trading_sessions(first.date() - margin, last.date() + margin, closes)
+    return trading_sessions(first.date() - margin, last.date() + margin, closes, instrument)
 
 
 def assign_sessions(ts: pd.Series, sessions: pd.DataFrame) -> np.ndarray:
@@ -112,16 +122,16 @@ def runs_outside(ts: pd.Series, position: np.ndarray, spacing: int, minutes: int
     )
 
 
-def extend_sessions(sessions: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
+def extend_sessions(sessions: pd.DataFrame, runs: pd.DataFrame, instrument: Instrument | None = None) -> pd.DataFrame:
     """Sessions widened, or added, so that the runs of `runs_outside` fall into them.
 
-    A run belongs to the trading date of its start (17:00 exchange time opens the next date). If that date has a
-    session, its open or close moves to take the run in; if not, the run becomes a session of that date.
+    A run belongs to the trading date of its start (for futures 17:00 exchange time opens the next date). If that date
+    has a session, its open or close moves to take the run in; if not, the run becomes a session of that date.
     """
     opens = dict(zip(sessions["session"], sessions["open"], strict=True))
     closes = dict(zip(sessions["session"], sessions["close"], strict=True))
     for start, end in zip(runs["start"], runs["end"], strict=True):
-        day = trading_date(start)
+        day = trading_date(start, instrument)
         opens[day] = min(opens.get(day, start), start)
         closes[day] = max(closes.get(day, end), end)
     extended = sessions.set_index("session").reindex(pd.DatetimeIndex(list(opens), name="session"))
@@ -129,9 +139,11 @@ def extend_sessions(sessions: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
     return extended.reset_index().sort_values("open", ignore_index=True)[list(sessions.columns)]
 
 
-def trading_date(ts: pd.Timestamp) -> pd.Timestamp:
-    """Trading date of an instant: the exchange date, or the next one from 17:00 on."""
-    return (ts.tz_convert(EXCHANGE_TIMEZONE).tz_localize(None) + pd.Timedelta(hours=7)).normalize()
+def trading_date(ts: pd.Timestamp, instrument: Instrument | None = None) -> pd.Timestamp:
+    """Trading date of an instant: the exchange date, or the next one from the hour on at which the date changes."""
+    zone, change = (instrument or Instrument()).date_change
+    rest = pd.Timedelta(days=1) - pd.Timedelta(hours=change.hour, minutes=change.minute)
+    return (ts.tz_convert(zone).tz_localize(None) + rest).normalize()
 
 
 def nanoseconds(ts: pd.Series) -> np.ndarray:
@@ -191,3 +203,41 @@ def _with_special_closes(local: pd.DataFrame, closes: Mapping[date, time]) -> pd
         else:
             indexed.loc[session] = {"session": session, "open": session - pd.Timedelta(hours=7), "close": close}
     return indexed.sort_index().reset_index(drop=True)
+
+
+def _product_sessions(start: date, end: date, closes: Mapping[date, time], instrument: Instrument) -> pd.DataFrame:
+    """Sessions of an instrument whose calendar the library knows well enough; 24/5 changes the date at `opens`."""
+    margin, zone = timedelta(days=10), instrument.zone
+    library = pandas_market_calendars.get_calendar(instrument.calendar).schedule(
+        start - margin, end + margin, market_times="all", tz=zone
+    )
+    session = pd.Series(library.index.as_unit("ns"))
+    if instrument.opens is None:
+        local = pd.DataFrame({"open": _naive(library["market_open"]), "close": _naive(library["market_close"])})
+    else:
+        change = pd.Timedelta(hours=instrument.opens.hour, minutes=instrument.opens.minute)
+        local = pd.DataFrame({"open": session - pd.Timedelta(days=1) + change, "close": session + change})
+    local.insert(0, "session", session)
+    local[["halt_start", "halt_end"]] = _halts(library, session, instrument.halt)
+    for day, at in closes.items():
+        local.loc[(session == pd.Timestamp(day)).to_numpy(), "close"] = pd.Timestamp.combine(day, at)
+    inside = session.between(pd.Timestamp(start), pd.Timestamp(end))
+    local = local[inside & ~session.dt.strftime("%m-%d").isin(instrument.closed)]
+    no_halt = ~((local["halt_start"] < local["halt_end"]) & (local["halt_end"] < local["close"]))
+    local.loc[no_halt, ["halt_start", "halt_end"]] = pd.NaT
+    for column in ("open", "close", "halt_start", "halt_end"):
+        local[column] = local[column].dt.tz_localize(zone).dt.tz_convert("UTC").dt.as_unit("ns")
+    return local.reset_index(drop=True)
+
+
+def _halts(library: pd.DataFrame, session: pd.Series, halt: Halt | None) -> pd.DataFrame:
+    """Start and end of each session's halt, naive: the instrument's, else the library's breaks, else none."""
+    if halt is not None:
+        daily = session.where(session <= pd.Timestamp(halt.until or date.max.replace(year=2200)))
+        hours = (pd.Timedelta(hours=at.hour, minutes=at.minute) for at in (halt.start, halt.end))
+        return pd.concat([daily + at for at in hours], axis=1, keys=["halt_start", "halt_end"])
+    if "break_start" in library:
+        return pd.DataFrame({"halt_start": _naive(library["break_start"]), "halt_end": _naive(library["break_end"])})
+    return pd.DataFrame(
+        {name: pd.Series(pd.NaT, session.index, "datetime64[ns]") for name in ("halt_start", "halt_end")}
+    )

@@ -7,6 +7,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from nqcast.market.instruments import Instrument, instrument
+
 SOURCE_SPACINGS = (1, 5)
 """Bar spacings taken from a vendor, in minutes."""
 
@@ -16,6 +18,9 @@ class IngestConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    instrument: Instrument = Field(
+        Instrument(), description="Row of the table of instruments: calendar, halts, contract months; a name or a row."
+    )
     volume: bool = Field(True, description="Whether the file must have a volume column; false writes volume 0.")
     naive_timezone: str | None = Field(
         None, description="Zone of time stamps that carry none, such as America/Chicago; none makes them an error."
@@ -105,3 +110,8 @@ class IngestConfig(BaseModel):
                     f"expected the name of a time zone such as America/Chicago or UTC, found {zone!r}"
                 ) from error
         return zone
+
+    @field_validator("instrument", mode="before")
+    @classmethod
+    def _by_name(cls, value: object) -> object:
+        return instrument(value) if isinstance(value, str) else value

@@ -30,6 +30,8 @@ class Contracts:
     known: bool
     expiry: tuple[int, ...] | None = None
     """Expiry month of each name (12 * year + month - 1); None where the text does not say."""
+    root: str = ""
+    """The product in the contracts' text, such as NQ; empty where it is not in it."""
 
 
 def is_outright(name: str) -> bool:
@@ -87,7 +89,7 @@ def identify_contracts(contract: pd.Series | None, ts: pd.Series) -> Contracts:
     if len(set(names)) < len(names):  # NQH1 of 2011 and NQH1 of 2021 in one file
         names = [f"{name}@{expiry // 12}" for name, expiry in zip(names, expiries, strict=True)]
     months = tuple(int(month) for month in expiries)
-    return Contracts(expiry_code[pair_code].astype(np.int64), tuple(names), known=True, expiry=months)
+    return Contracts(expiry_code[pair_code].astype(np.int64), tuple(names), known=True, expiry=months, root=roots[0])
 
 
 def _distinct(key_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -12,9 +12,10 @@ import pandas as pd
 from nqcast.market import calendar
 from nqcast.market.checks import rows, series, stamps
 from nqcast.market.config import IngestConfig
-from nqcast.market.contracts import Contracts, identify_contracts
+from nqcast.market.contracts import MONTH_CODES, Contracts, identify_contracts
 from nqcast.market.data_report import report_text, session_report
 from nqcast.market.grid import aggregate
+from nqcast.market.instruments import Instrument, table
 from nqcast.market.rolls import join_contracts
 from nqcast.market.schema import BARS, check_raw_bars, infer_spacing
 
@@ -47,6 +48,8 @@ def build_bars(raw: pd.DataFrame, config: IngestConfig) -> Ingested:
     sound, contracts, counts = _sorted_unique(checked[reason.isna() & ~fillers])
     if not len(sound):
         raise ValueError(f"expected bars, found none that can be believed: {_listed(reason)}")
+    _check_product(contracts.root, config.instrument)
+    sound, contracts = _front_months(sound, contracts, reason, config.instrument.months)
     sound, sessions, questions, ended = _with_sessions(sound, spacing, config)
     outside = sound["session_position"].to_numpy() == calendar.OUTSIDE
     reason[sound.index[outside]] = rows.OUT_OF_SESSION
@@ -60,7 +63,8 @@ def build_bars(raw: pd.DataFrame, config: IngestConfig) -> Ingested:
     found = [*exchanged, *ended, *judged, *_series_doubts(joined, bars, sessions, ledger, contracts, config)]
     off_tick = series.off_tick(inside, config.tick)
     found += series.off_tick_doubt(off_tick, len(inside), config)
-    found += series.unadjusted_rolls([entry for entry in ledger if entry["rule"] == "jump"])
+    if config.instrument.months:
+        found += series.unadjusted_rolls([entry for entry in ledger if entry["rule"] == "jump"])
     report = {
         **{"rows_in": len(raw), "rows_used": len(joined), "spacing_minutes": spacing},
         **counts,
@@ -106,6 +110,34 @@ def _sorted_unique(sound: pd.DataFrame) -> tuple[pd.DataFrame, Contracts, dict[s
     return ordered[keep], replace(contracts, code=code[keep]), counts
 
 
+def _check_product(root: str, chosen: Instrument) -> None:
+    """Raise ValueError for contracts of a product that the table knows to trade by another calendar."""
+    known = table().get(root)
+    if known is not None and known.calendar != chosen.calendar:
+        raise ValueError(
+            f"expected bars of {chosen.symbol}, which trades by {chosen.calendar}, found contracts of {root}, which "
+            f"trades by {known.calendar}: set instrument={root}"
+        )
+
+
+def _front_months(
+    sound: pd.DataFrame, contracts: Contracts, reason: pd.Series, months: str
+) -> tuple[pd.DataFrame, Contracts]:
+    """The rows of contracts in the months that become the front; the others' reason is noted."""
+    if contracts.expiry is None or not months:
+        return sound, contracts
+    front = np.array([MONTH_CODES[month % 12] in months for month in contracts.expiry])[contracts.code]
+    if front.all():
+        return sound, contracts
+    reason[sound.index[~front]] = rows.OTHER_MONTH
+    if not front.any():
+        raise ValueError(
+            f"expected contracts of the months {months}, found none among {', '.join(contracts.names[:6])}: set the "
+            "instrument of these bars, or its months in a row of your own"
+        )
+    return sound[front], replace(contracts, code=contracts.code[front])
+
+
 def _with_sessions(
     sound: pd.DataFrame, spacing: int, config: IngestConfig
 ) -> tuple[pd.DataFrame, pd.DataFrame, list[dict[str, Any]], list[series.Doubt]]:
@@ -113,12 +145,14 @@ def _with_sessions(
 
     A long run outside the calendar is real trading until someone says otherwise: it is kept, and asked about.
     """
-    sessions = calendar.sessions_around(sound["ts"].iloc[0], sound["ts"].iloc[-1], config.session_closes)
+    sessions = calendar.sessions_around(
+        sound["ts"].iloc[0], sound["ts"].iloc[-1], config.session_closes, config.instrument
+    )
     _stop_or_warn(ended := stamps.end_stamps(sound["ts"], sessions, spacing), config)
     position = calendar.assign_sessions(sound["ts"], sessions)
     runs = calendar.runs_outside(sound["ts"], position, spacing, config.question_minutes)
     if len(runs):
-        sessions = calendar.extend_sessions(sessions, runs)
+        sessions = calendar.extend_sessions(sessions, runs, config.instrument)
         asked = int((position == calendar.OUTSIDE).sum())
         position = calendar.assign_sessions(sound["ts"], sessions)
         asked -= int((position == calendar.OUTSIDE).sum())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from nqcast.data.config import FeaturesConfig
 from nqcast.data.features import build_features
 from nqcast.market.config import IngestConfig
 from nqcast.market.ingest import build_bars
+from nqcast.market.instruments import Instrument, instrument, table
 from nqcast.market.vendor import read_bars
 
 
@@ -43,13 +45,35 @@ class SymbolFeatures:
     record: dict[str, Any]
 
 
-def tasks_of(files: Mapping[str, Path], ingest: IngestConfig, features: FeaturesConfig) -> list[SymbolTask]:
-    """One task per symbol, in the order of their names; reads every file once to tell its content."""
+def tasks_of(
+    files: Mapping[str, Path],
+    ingest: IngestConfig,
+    features: FeaturesConfig,
+    instruments: Mapping[str, dict[str, Any]] | None = None,
+) -> list[SymbolTask]:
+    """One task per symbol, in the order of their names; reads every file once to tell its content.
+
+    A file whose name begins with a symbol of the table of instruments, or of the user's own rows, is of that
+    instrument (EURUSD.parquet, eurusd_1m_2018.csv); any other is of the run's.
+    """
     ingest = ingest.model_copy(update={"volume": ingest.volume and features.volume})
-    return [
-        SymbolTask(symbol, str(path), fingerprint_of(path, ingest, features), ingest, features)
-        for symbol, path in sorted(files.items())
-    ]
+    tasks = []
+    for symbol, path in sorted(files.items()):
+        row = instrument_of(symbol, instruments or {})
+        chosen = (ingest, features)
+        if row is not None and row.symbol != ingest.instrument.symbol:
+            of_row = {"instrument": row, "tick": row.tick}
+            chosen = ingest.model_copy(update=of_row), features.model_copy(update={"tick": row.tick})
+        tasks.append(SymbolTask(symbol, str(path), fingerprint_of(path, *chosen), *chosen))
+    return tasks
+
+
+def instrument_of(symbol: str, own: Mapping[str, dict[str, Any]]) -> Instrument | None:
+    """The row that a file's name begins with, or the whole name; None where no row does."""
+    for name in (symbol, re.split(r"[_ -]", symbol)[0].upper()):
+        if name in own or name in table():
+            return instrument(name, own)
+    return None
 
 
 def fingerprint_of(path: Path, ingest: IngestConfig, features: FeaturesConfig) -> str:
@@ -69,6 +93,7 @@ def build_symbol(task: SymbolTask) -> SymbolFeatures:
     table.to_parquet(buffer, engine="pyarrow", compression="zstd")
     record = {
         **{"symbol": task.symbol, "fingerprint": task.fingerprint, "file": Path(task.path).name},
+        **{"instrument": task.ingest.instrument.model_dump(mode="json")},
         **{name: report[name] for name in ("rows_in", "bars", "quarantined", "rolls", "first_bar", "last_bar")},
         **{"doubts": len(report["doubts"]), "seconds": round(time.perf_counter() - started, 3)},
     }

@@ -11,7 +11,8 @@ from nqcast.market.schema import MINUTE_NS, PRICES
 
 SPREAD = "calendar spread, not a contract"
 COMBINATION = "a symbol that names no contract, in a file of contracts"
-NO_FAULT = (SPREAD, COMBINATION)
+OTHER_MONTH = "a contract month that never becomes the front"
+NO_FAULT = (SPREAD, COMBINATION, OTHER_MONTH)
 """Reasons that are no fault of the file."""
 OUT_OF_SESSION = "out of session"
 FIRST_STAMP = pd.Timestamp("1990-01-01", tz="UTC")

@@ -18,6 +18,7 @@ def build_symbol_features(
     finished_symbols: dict[str, Any],
     ingest: IngestConfig,
     features: FeaturesConfig,
+    instruments: dict[str, Any],
     partitions: PartitionsConfig,
 ) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
     """Yield each symbol as it ends: its partition, and its line in the log (finished, skipped or failed).
@@ -28,7 +29,7 @@ def build_symbol_features(
     from nqcast.symbols.build import build_symbol, tasks_of
     from nqcast.symbols.schedule import run_all
 
-    tasks = tasks_of(symbol_files, ingest, features)
+    tasks = tasks_of(symbol_files, ingest, features, instruments)
     finished = [task for task in tasks if task.partition in finished_symbols]
     for task in finished:
         yield {}, {"symbol": task.symbol, "partition": task.partition, "status": "skipped"}

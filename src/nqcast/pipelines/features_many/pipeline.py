@@ -13,7 +13,7 @@ def create_pipeline() -> Pipeline:
                 nodes.build_symbol_features,
                 inputs=[
                     *("symbol_files", "finished_symbols"),
-                    *("params:ingest", "params:features", "params:partitions"),
+                    *("params:ingest", "params:features", "params:instruments", "params:partitions"),
                 ],
                 outputs=["symbol_features", "symbol_log"],
                 name="build_symbol_features",

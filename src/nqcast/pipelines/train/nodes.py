@@ -10,19 +10,20 @@ import pandas as pd
 
 from nqcast.data.config import ScaleConfig, SplitConfig
 from nqcast.evaluation.config import EvaluateConfig
+from nqcast.market.config import IngestConfig
 from nqcast.model.config import ModelConfig
 from nqcast.training.config import TrainConfig
 
 logger = logging.getLogger(__name__)
 
 
-def load_features(features: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """The feature table, proved to hold what training needs, and the name of its content."""
+def load_features(features: pd.DataFrame, ingest: IngestConfig) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """The feature table, proved to hold what training needs, and the name of its content and its instrument."""
     from nqcast.data.features import check_features
     from nqcast.data.fingerprint import data_card
 
     check_features(features)
-    card = data_card(features)
+    card = data_card(features, ingest.instrument.model_dump(mode="json"))
     logger.info(
         "%d feature rows from %s to %s UTC, content %s", card["rows"], card["first"], card["last"], card["fingerprint"]
     )

@@ -9,7 +9,12 @@ def create_pipeline() -> Pipeline:
     """Name the chain: feature loading, dataset splitting, scale, training, validation metrics, calibration."""
     return Pipeline(
         [
-            Node(nodes.load_features, inputs="features", outputs=["feature_table", "data_card"], name="load_features"),
+            Node(
+                nodes.load_features,
+                inputs=["features", "params:ingest"],
+                outputs=["feature_table", "data_card"],
+                name="load_features",
+            ),
             Node(nodes.split_dataset, inputs=["feature_table", "params:split"], outputs="splits", name="split_dataset"),
             Node(
                 nodes.fit_scale,

@@ -1,0 +1,98 @@
+"""Instruments: what ingest and calendar have to know of a product, as one table (instruments.yml) and own rows."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from datetime import date, time
+from functools import cache
+from importlib.resources import files
+from typing import Any, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from nqcast.constants import EXCHANGE_TIMEZONE
+from nqcast.market.contracts import MONTH_CODES
+
+INDEX_FUTURES = "CME_Equity"
+"""The calendar whose dated corrections, halts and early closes stand in `calendar`."""
+
+
+class Halt(BaseModel):
+    """A daily pause of trading inside the session, in the instrument's zone."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    start: time
+    end: time
+    until: date | None = Field(None, description="Last trading date that has it; none = it is in force.")
+
+
+class Instrument(BaseModel):
+    """One row of the table."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    symbol: str = Field("NQ", description="Its name in the table.")
+    name: str = Field("", description="What it is, in words.")
+    tick: float = Field(0.25, gt=0, description="Smallest price step (points).")
+    calendar: str = Field(INDEX_FUTURES, description="Sessions, by the name that pandas_market_calendars gives them.")
+    zone: str = Field(EXCHANGE_TIMEZONE, description="Zone of `opens` and `halt`.")
+    opens: time | None = Field(
+        None, description="Hour at which every date's session begins the day before and the last one ends; with 24/5."
+    )
+    closed: tuple[str, ...] = Field((), description="Days of the year without a session, as MM-DD; with 24/5.")
+    halt: Halt | None = Field(None, description="Daily pause that the calendar does not know.")
+    months: str = Field(
+        MONTH_CODES,
+        description="Letters of the contract months that become the front; empty for quotes, which never roll.",
+    )
+
+    @field_validator("months")
+    @classmethod
+    def _known_months(cls, months: str) -> str:
+        wrong = sorted(set(months) - set(MONTH_CODES))
+        if wrong:
+            raise ValueError(f"expected letters of contract months among {MONTH_CODES}, found {months!r}: correct them")
+        return months
+
+    @model_validator(mode="after")
+    def _hours_fit(self) -> Self:
+        if (self.calendar == "24/5") != (self.opens is not None):
+            raise ValueError(
+                f"expected opens with the calendar 24/5 and with no other, found calendar {self.calendar} and opens "
+                f"{self.opens}: give both, such as opens: '17:00' and zone: America/New_York, or neither"
+            )
+        if self.calendar == INDEX_FUTURES and self.halt is not None:
+            raise ValueError(
+                f"expected no halt with {INDEX_FUTURES}, which has its own by date, found one: leave it out"
+            )
+        return self
+
+    @property
+    def date_change(self) -> tuple[str, time]:
+        """Zone and hour at which the trading date changes."""
+        return (self.zone, self.opens) if self.opens else (EXCHANGE_TIMEZONE, time(17))
+
+
+@cache
+def table() -> dict[str, Instrument]:
+    """The instruments that this package ships, by symbol."""
+    text = files("nqcast.market").joinpath("instruments.yml").read_text(encoding="utf-8")
+    return {symbol: Instrument(symbol=symbol, **row) for symbol, row in yaml.safe_load(text).items()}
+
+
+def instrument(symbol: str, own: Mapping[str, Mapping[str, Any]] | None = None) -> Instrument:
+    """The row of a symbol, the user's `own` before the shipped ones; ValueError where there is none."""
+    if own and symbol in own:
+        return Instrument(**{"symbol": symbol, **own[symbol]})
+    if symbol in table():
+        return table()[symbol]
+    known = [*(own or ()), *table()]
+    close = difflib.get_close_matches(symbol.upper(), known, n=1)
+    raise ValueError(
+        f"expected an instrument of the table, found {symbol!r}"
+        + (f"; did you mean {close[0]}?" if close else f": known are {', '.join(known)}")
+        + " A row of your own goes below `instruments` in conf/local/parameters.yml"
+    )
