@@ -39,6 +39,7 @@ _RESUME = "tests/faults/test_killing.py::test_twenty_killed_runs_go_on_to_twenty
 _CHAMPION = "tests/tracking/test_registry.py::test_a_served_model_answers_a_request_with_the_forecast_of_the_checkpoint"
 _HERE = "tests/docs/test_walked_pages.py::test_the_tutorial_ends_in_a_report_a_forecast_and_a_tracked_run"
 _KINDS = "tests/test_run.py::test_announcements_of_the_command_line_reach_the_network_and_its_forecasts"
+_OWN = "tests/docs/test_extending.py::test_the_feature_of_the_page_trains_and_forecasts_and_no_module_changes"
 _HOOKS = "tests/docs/test_hooks.py::test_the_hooks_pass_on_a_clean_tree_and_see_what_is_wrong"
 
 # Commands that another test runs, or one like it: the same pipeline or target, other values. Several tests stand with a
@@ -67,7 +68,7 @@ RUN_ELSEWHERE: dict[str, str] = {
     "kedro run --pipelines train,evaluate --params train.seed=1": (
         "tests/test_run.py::test_the_calibration_is_of_the_checkpoint_beside_it_and_of_no_other"
     ),
-    "kedro run --pipelines features,train,evaluate": _TOY,
+    "kedro run --pipelines features,train,evaluate --params features.own=mine/close_location.py": f"{_OWN} {_TOY}",
     "kedro run --pipelines evaluate": _SCORING,
     "kedro run --pipelines evaluate --params evaluate.baselines=full": (
         f"{_SCORING} "
@@ -133,9 +134,6 @@ RUN_ELSEWHERE: dict[str, str] = {
     "export MLFLOW_TRACKING_URI=sqlite:///data/09_tracking/mlflow.db": _CHAMPION,
     "mlflow models serve -m models:/nqcast@champion --env-manager local --host 127.0.0.1 --port 5001": _CHAMPION,
     "curl -H 'Content-Type: application/json' -d @request.json http://127.0.0.1:5001/invocations": _CHAMPION,
-    "python -m pytest -q tests/data/test_features.py": (
-        "tests/docs/test_extending.py::test_the_feature_of_the_page_passes_the_questions_that_all_features_are_asked"
-    ),
     "python -m pytest -q tests/evaluation/test_baselines.py": (
         "tests/docs/test_extending.py::test_the_baseline_of_the_page_can_be_asked_for_by_name"
     ),
@@ -147,9 +145,7 @@ RUN_ELSEWHERE: dict[str, str] = {
 # Blocks of Python: run here after the tutorial, or by another test.
 PYTHON_AFTER_THE_TUTORIAL = ("README.md", "docs/forecast_and_serve.md")
 PYTHON_ELSEWHERE = {
-    "docs/add_a_feature.md": (
-        "tests/docs/test_extending.py::test_the_feature_of_the_page_passes_the_questions_that_all_features_are_asked"
-    ),
+    "docs/add_a_feature.md": _OWN,
     "docs/explain.md": "tests/forecast/test_explain.py::test_a_checkpoint_is_explained_at_a_bounded_sample",
     "docs/add_a_baseline.md": "tests/docs/test_extending.py::test_the_baseline_of_the_page_can_be_asked_for_by_name",
     "notebooks/README.md": "tests/test_tools.py::test_a_kernel_of_kedro_jupyter_has_the_catalog_ready",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from tests.docs.code_blocks import blocks_of
-from tests.kedro_command import PROJECT
+from tests.kedro_command import PROJECT, kedro, newest, output_of
 
 from nqcast.constants import FEATURES
 from nqcast.model.config import ModelConfig
@@ -23,7 +24,8 @@ def copy(tmp_path: Path) -> Path:
     folder = tmp_path / "nqcast"
     for name in ("src", "tests"):
         shutil.copytree(PROJECT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(PROJECT / "pyproject.toml", folder / "pyproject.toml")
+    for name in ("pyproject.toml", ".telemetry"):
+        shutil.copy(PROJECT / name, folder / name)
     return folder
 
 
@@ -49,19 +51,32 @@ def apply(copy: Path, diff: str) -> None:
 
 
 @pytest.mark.slow
-def test_the_feature_of_the_page_passes_the_questions_that_all_features_are_asked(copy: Path) -> None:
+@pytest.mark.timeout(600)
+def test_the_feature_of_the_page_trains_and_forecasts_and_no_module_changes(copy: Path, tmp_path: Path) -> None:
+    project, data = copy, tmp_path / "data"
+    shutil.copytree(PROJECT / "conf", project / "conf", ignore=shutil.ignore_patterns("local"))
+    page = (PROJECT / "docs" / "add_a_feature.md").read_text()
+    (file,) = re.findall(r"inside the project, `(mine/\S+\.py)`", page)
+    (settings,) = re.findall(r"`(conf/local/\S+\.yml)`", page)
     blocks = blocks_of(PROJECT / "docs" / "add_a_feature.md")
-    for block in blocks:
-        if block.language == "diff":
-            apply(copy, block.text)
-    (own,) = (block.text for block in blocks if block.language == "python")
-    with (copy / "tests" / "data" / "test_features.py").open("a") as file:
-        file.write(f"\n\n{own}\n")
-    passed = run(copy, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/data/test_features.py")
-    assert "failed" not in passed
-    told = run(copy, "-c", "import nqcast.constants as c; from nqcast.model.config import ModelConfig;"
-               "print(c.FEATURES[-1], len(c.FEATURES) == ModelConfig().n_features)")  # fmt: skip
-    assert told.split() == ["close_location", "True"]
+    code, snippet = (block.text for block in blocks if block.language == "python")
+    for place, text in ((file, code), (settings, next(b.text for b in blocks if b.language == "yaml"))):
+        (project / place).parent.mkdir(parents=True, exist_ok=True)
+        (project / place).write_text(f"{text}\n")
+    shared = {"data": data, "cwd": project, "local": "local"}
+    short = ("--params", "train.epochs=1,train.windows_per_epoch=256,tracking.enabled=false")
+    chosen = ("run", "--env", "test", "--pipelines")
+    output_of(kedro(*chosen, "ingest,features,train", *short, **shared))
+    checkpoint = newest(data / "06_models" / "checkpoint") / "checkpoint"
+    trained = json.loads((checkpoint / "checkpoint.json").read_text())
+    assert len(trained["features"]) == trained["model"]["n_features"] == 25
+    assert trained["features"][-1].startswith("close_location:")
+    assert "forecast.html" in output_of(kedro(*chosen, "forecast", **shared))
+    snippet = snippet.replace("data/06_models/checkpoint", str(data / "06_models" / "checkpoint"))
+    assert "25" in run(project, "-c", f"{snippet}\nprint(forecaster.model.config.n_features)")
+    (project / file).write_text(f"{code}\n# another word\n")
+    refused = output_of(kedro(*chosen, "forecast", **shared), fails=True)
+    assert refused.count("close_location:") == 2 and "give their files, unchanged" in refused
 
 
 @pytest.mark.slow

@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from nqcast.constants import FEATURES
 from nqcast.data.fingerprint import data_card
 from nqcast.data.splits import make_splits
 from nqcast.runs.inputs import read_run, with_train, write_run
@@ -35,7 +36,11 @@ def run(features: pd.DataFrame, recipe: Recipe) -> TrainingRun:
     scale = scale_state(features, splits, recipe.scale, recipe.quantiles)
     train = recipe.train.model_copy(update={"windows_per_epoch": 600, "accumulation": 2, "max_restarts": 1})
     return TrainingRun(
-        features, splits, scale, data_card(features), *agreed(recipe.model, train, recipe.quantiles, scale)
+        features,
+        splits,
+        scale,
+        data_card(features),
+        *agreed(recipe.model, train, recipe.quantiles, scale, len(FEATURES)),
     )
 
 

@@ -2,6 +2,7 @@
 
 import datetime as dt
 from itertools import pairwise
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -20,6 +21,27 @@ class FeaturesConfig(BaseModel):
     tick: float = Field(
         default=0.25, gt=0, description="Smallest price step, in index points; half of it floors the logs."
     )
+    own: tuple[str, ...] = Field(
+        default=(),
+        description="Python files of features of your own, one function each, inside the project. A list, or text such "
+        "as mine/one.py+mine/two.py. They are code, and are run.",
+    )
+
+    @field_validator("own", mode="before")
+    @classmethod
+    def _from_text(cls, value: Any) -> Any:
+        """`--params` takes no lists, since Kedro splits at commas."""
+        return [file for file in value.split("+") if file] if isinstance(value, str) else value
+
+    @field_validator("own")
+    @classmethod
+    def _inside(cls, files: tuple[str, ...]) -> tuple[str, ...]:
+        outside = [file for file in files if Path(file).is_absolute() or ".." in Path(file).parts]
+        if outside:
+            raise ValueError(
+                f"expected files inside the project, as paths from its folder, found {outside}: move them there"
+            )
+        return files
 
 
 class SplitConfig(BaseModel):

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from nqcast.constants import FEATURES, LEVELS
 from nqcast.data.config import LoaderConfig, ScaleConfig, SplitConfig
-from nqcast.data.features import check_features
+from nqcast.data.features import check_features, feature_names
 from nqcast.data.scale import Scale
 from nqcast.data.seasonal_har import make_scale
 from nqcast.data.splits import check_no_overlap, make_splits, positions
@@ -28,8 +28,9 @@ class NQDataModule:
         scale: a fitted scale, a ScaleConfig, or None: SeasonalHAR with its defaults.
         loader: seed, windows per epoch and device.
 
-    After `setup()`: features, splits, scale, scale_NH, unit_quantiles_HQ, feature_mean_F and feature_std_F (over the
-    traded rows from the first train window to the last train anchor), train_loader, val_loader, test_loader.
+    After `setup()`: features, splits, scale, scale_NH, unit_quantiles_HQ, n_features, feature_mean_F and
+    feature_std_F (over the traded rows from the first train window to the last train anchor), train_loader, val_loader,
+    test_loader.
     """
 
     n_features = len(FEATURES)
@@ -74,6 +75,7 @@ class NQDataModule:
         if frame is None:
             raise ValueError("a data module needs features; found no data_path: give one, or use from_frames")
         self.features = check_features(frame)
+        self.n_features = len(feature_names(self.features))
         self.splits = self._split()
         self.scale = self._fit_scale()
         self.scale_NH, self.volatility_NK = self.scale.describe(self.features)
@@ -110,7 +112,7 @@ class NQDataModule:
     def _moments(self) -> tuple[np.ndarray, np.ndarray]:
         train = positions(self.splits, "train")
         rows = self.features.iloc[max(int(train[0]) - self.loader_config.context + 1, 0) : int(train[-1]) + 1]
-        values = rows.loc[rows["traded"], list(FEATURES)].to_numpy()
+        values = rows.loc[rows["traded"], list(feature_names(rows))].to_numpy()
         return values.mean(axis=0), values.std(axis=0)
 
     def _unit_quantiles(self) -> np.ndarray:

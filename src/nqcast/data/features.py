@@ -5,6 +5,7 @@ nothing later. Returns stay inside the session (a session's first bar: ln(C/O); 
 averages run over a path in which the jump of an unadjusted roll is taken out.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from scipy.signal import lfilter
 from nqcast.constants import CLOCK, FEATURES, TARGETS
 from nqcast.data.clock import clock_columns, utc_nanoseconds
 from nqcast.data.config import FeaturesConfig
+from nqcast.data.own_features import OwnFeature, is_own, load_own_features, own_columns
 from nqcast.data.targets import target_columns
 
 _CARRIED = (
@@ -25,21 +27,30 @@ _REQUIRED = ("ts", "open", "high", "low", "close", "traded", "halt", "session", 
 _OPTIONAL_DEFAULTS = {"contract": pd.NA, "gap_minutes": 0.0, "unadjusted": False, "bars_to_close": 0}
 
 
-def build_features(bars: pd.DataFrame, config: FeaturesConfig | None = None) -> pd.DataFrame:
+def feature_names(frame: pd.DataFrame) -> tuple[str, ...]:
+    """The features of a table in the order in which a model takes them: the 24, then the user's own."""
+    return (*FEATURES, *(name for name in frame.columns if is_own(name)))
+
+
+def build_features(
+    bars: pd.DataFrame, config: FeaturesConfig | None = None, own: Sequence[OwnFeature] | None = None
+) -> pd.DataFrame:
     """Features, clock and targets of `bars`, row for row.
 
     Args:
         bars: the complete five-minute grid (ts UTC, open, high, low, close, volume, traded, halt, session,
             realized_variance, raw_close, gap_minutes, contract, unadjusted).
-        config: volume switch and tick size.
+        config: volume switch, tick size, files of own features.
+        own: own features at hand; None loads those that `config.own` names.
 
     Returns:
         ts, session, contract, traded, halt, close, raw_close, gap_minutes, unadjusted, halts, bars_to_close,
         realized_variance, log_range (ln H/L), session_first, the clock, the 24 features (float64), the 5 targets (NaN:
-        undefined).
+        undefined) and the user's own features.
 
     Raises:
-        ValueError: a column is missing, stamps are naive or out of order, or a price is not positive.
+        ValueError: a column is missing, stamps are naive or out of order, a price is not positive, or a feature of
+            the user's own looks ahead, depends on the price level or is not finite.
     """
     config = config or FeaturesConfig()
     bars = _checked(bars, config)
@@ -53,7 +64,9 @@ def build_features(bars: pd.DataFrame, config: FeaturesConfig | None = None) -> 
         "session_first": session_first,
     }
     columns |= clock_columns(bars["ts"]) | _feature_columns(bars, session_first, config) | target_columns(bars)
-    frame = pd.DataFrame({name: columns[name] for name in COLUMNS}, copy=False)  # each column is its own by now
+    columns = {name: columns[name] for name in COLUMNS}
+    columns |= own_columns(bars, load_own_features(config.own) if own is None else own)
+    frame = pd.DataFrame(columns, copy=False)  # each column is its own by now
     _check_finite(frame)
     return frame
 
@@ -99,7 +112,7 @@ def _checked(bars: pd.DataFrame, config: FeaturesConfig) -> pd.DataFrame:
 
 
 def _check_finite(frame: pd.DataFrame) -> None:
-    names = [name for name in FEATURES if not np.isfinite(frame[name].to_numpy()).all()]
+    names = [name for name in feature_names(frame) if not np.isfinite(frame[name].to_numpy()).all()]
     if names:
         raise ValueError(f"features must be finite on every row; found others in {names}: check the bars for NaN")
 

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from nqcast.batches import Batch
-from nqcast.constants import CLOCK, CONTEXT, FEATURES, HORIZONS, TARGETS
+from nqcast.constants import CLOCK, CONTEXT, HORIZONS, TARGETS
+from nqcast.data.features import feature_names
 
 
 class WindowTable:
@@ -42,7 +43,7 @@ class WindowTable:
         realized_NH: np.ndarray | None = None,
     ) -> None:
         self.context, self.n_rows, self.device = context, len(features), torch.device(device)
-        self.features_NF = self._tensor(features[list(FEATURES)].to_numpy(np.float32))
+        self.features_NF = self._tensor(features[list(feature_names(features))].to_numpy(np.float32))
         self.targets_NH = self._tensor(features[list(TARGETS)].to_numpy(np.float32))
         # one narrow table: the four clocks are one gather of a quarter of their size
         self.clock_N4 = self._tensor(features[list(CLOCK)].to_numpy(np.int16))

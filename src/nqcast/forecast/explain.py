@@ -8,7 +8,7 @@ Shapes: N anchors · F features · H horizons · P patches · K variable blocks.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from nqcast.batches import Batch, outputs
-from nqcast.constants import FEATURES, HORIZONS
+from nqcast.constants import HORIZONS
+from nqcast.data.features import feature_names
 from nqcast.data.windows import WindowTable
 from nqcast.evaluation import metrics
 from nqcast.evaluation.config import EvaluateConfig
@@ -52,14 +53,16 @@ def explain(
     chosen = spread_evenly(positions, config.explain_anchors)
     predictor = predictor_of(checkpoint, features, config)
     levels, ts = tuple(checkpoint["metadata"]["quantiles"]), features["ts"].iloc[chosen]
-    logger.info("looking into the network at %d anchors, %d features each", len(chosen), len(FEATURES))
+    logger.info(
+        "looking into the network at %d anchors, %d features each", len(chosen), predictor.model.config.n_features
+    )
     explanation: Explanation = {
         "anchors": {"count": len(chosen), "first": f"{ts.iloc[0]}", "last": f"{ts.iloc[-1]}"},
         "importance": _importance(predictor, chosen, levels, config),
     }
     if predictor.model.config.tokens:
         inside = look_inside_all(predictor.model, predictor.table, chosen)
-        explanation |= _weights(inside, predictor.model.config.patch_length)
+        explanation |= _weights(inside, feature_names(features), predictor.model.config.patch_length)
     return {**explanation, "text": render_explanation(explanation)}
 
 
@@ -72,7 +75,9 @@ def _importance(
     loss, permuted = permuted_losses(windows_of(predictor, chosen, chosen[giver]), predictor.model, targets, levels)
     session = features["session"].to_numpy()[chosen]
     resamples = stationary_bootstrap(len(np.unique(session)), config.mean_block, config.bootstrap_replications, rng)
-    return named(importance(loss, permuted, session, resamples, config.confidence), FEATURES, tuple(HORIZONS))
+    return named(
+        importance(loss, permuted, session, resamples, config.confidence), feature_names(features), tuple(HORIZONS)
+    )
 
 
 def windows_of(predictor: Predictor, positions: Positions, donor_positions: Positions) -> Iterator[Windows]:
@@ -127,7 +132,7 @@ def look_inside_all(model: MIGT_TVDT, table: WindowTable, positions: Positions) 
         yield look_inside(model, table.gather(positions[start : start + size]))
 
 
-def _weights(inside: Iterator[Inside], patch_bars: int) -> Explanation:
+def _weights(inside: Iterator[Inside], names: Sequence[str], patch_bars: int) -> Explanation:
     """Means over anchors (and channels of the gates), by feature name."""
     parts = list(inside)
 
@@ -138,16 +143,16 @@ def _weights(inside: Iterator[Inside], patch_bars: int) -> Explanation:
     gates = []
     for gate_NFD in joined("gate_KBVD", 1):
         low_F, high_F = np.quantile(gate_NFD, [0.1, 0.9], axis=(0, 2))
-        rows = zip(FEATURES, gate_NFD.mean((0, 2)), low_F, high_F, strict=True)
+        rows = zip(names, gate_NFD.mean((0, 2)), low_F, high_F, strict=True)
         gates.append({name: {"mean": float(m), "low": float(a), "high": float(b)} for name, m, a, b in rows})
     return {
         "gates": gates,
         "variable_attention": joined("attention_KBVV", 1).mean(1).astype(float).tolist(),
-        "variable_pool": dict(zip(FEATURES, joined("variable_BV", 0).mean(0).astype(float).tolist(), strict=True)),
+        "variable_pool": dict(zip(names, joined("variable_BV", 0).mean(0).astype(float).tolist(), strict=True)),
         "time": {
             "patch_bars": patch_bars,
-            "pool": dict(zip(FEATURES, pool_PF.T.astype(float).tolist(), strict=True)),
-            "rollout": dict(zip(FEATURES, rollout_PF.T.astype(float).tolist(), strict=True)),
+            "pool": dict(zip(names, pool_PF.T.astype(float).tolist(), strict=True)),
+            "rollout": dict(zip(names, rollout_PF.T.astype(float).tolist(), strict=True)),
         },
     }
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,9 +12,10 @@ import pandas as pd
 import torch
 
 from nqcast.batches import Batch, outputs
-from nqcast.constants import FEATURES, HORIZONS
+from nqcast.constants import HORIZONS
 from nqcast.data.config import FeaturesConfig
 from nqcast.data.features import build_features
+from nqcast.data.own_features import OwnFeature, is_own, load_own_features
 from nqcast.data.splits import anchor_rows
 from nqcast.data.windows import WindowTable
 from nqcast.evaluation.config import EvaluateConfig
@@ -58,9 +59,10 @@ class Forecaster:
         calibration: the state of a ConformalCalibration that was fitted for this checkpoint; None applies none.
         config: age, gaps and history that are asked of the bars.
         ingest: how raw bars are checked; instrument, tick, and whether volume is needed follow from the checkpoint.
+        own_features: the files of the features of your own that the checkpoint was trained with, in their order.
 
     Raises:
-        ValueError: a broken checkpoint, or a calibration of another one.
+        ValueError: a broken checkpoint, a calibration of another one, or other own features than it was trained with.
     """
 
     def __init__(
@@ -69,8 +71,10 @@ class Forecaster:
         calibration: dict[str, Any] | None = None,
         config: ForecastConfig | None = None,
         ingest: IngestConfig | None = None,
+        own_features: Sequence[str | Path] = (),
     ) -> None:
         self.metadata = checkpoint["metadata"]
+        self._own = _as_trained(load_own_features(own_features), self.metadata["features"])
         self.config = config or ForecastConfig()
         self._device = pick_device(self.config.device)
         self.model, self.scale = load_model(checkpoint).to(self._device), load_scale(checkpoint)
@@ -184,7 +188,7 @@ class Forecaster:
 
     def features(self, grid: pd.DataFrame) -> pd.DataFrame:
         """The feature table of five-minute bars, made as it was for the training."""
-        return build_features(grid, FeaturesConfig(volume=self._volume, tick=self.ingest.tick))
+        return build_features(grid, FeaturesConfig(volume=self._volume, tick=self.ingest.tick), self._own)
 
     def grid(self, bars: Bars) -> pd.DataFrame:
         """Five-minute bars of all that is known when the forecast is made."""
@@ -211,7 +215,17 @@ class Forecaster:
         return frame.assign(last_price=price, contract=pd.array([bar["contract"]] * len(frame), dtype="str"))
 
 
+def _as_trained(given: tuple[OwnFeature, ...], trained: Sequence[str]) -> tuple[OwnFeature, ...]:
+    expected, found = [name for name in trained if is_own(name)], [feature.name for feature in given]
+    if expected != found:
+        raise ValueError(
+            f"expected the own features that the checkpoint was trained with, {expected}, found {found}: give their "
+            "files, unchanged, by features.own or nqcast.load(…, own_features=[…]); the digits name a file's content"
+        )
+    return given
+
+
 def _trained_with_volume(checkpoint: dict[str, Any]) -> bool:
     """Without volume the feature log_volume is 0 on every row, and so is its mean."""
     mean_F = checkpoint["tensors"]["model.norm.feature_mean_F"]
-    return bool(mean_F[FEATURES.index("log_volume")] != 0)
+    return bool(mean_F[checkpoint["metadata"]["features"].index("log_volume")] != 0)

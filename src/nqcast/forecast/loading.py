@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ def load(
     checkpoint: str | Path | dict[str, Any],
     calibration: str | Path | dict[str, Any] | None = None,
     config: ForecastConfig | None = None,
+    own_features: Sequence[str | Path] = (),
 ) -> Forecaster:
     """A forecaster from a checkpoint: `nqcast.load("data/06_models/checkpoint").forecast(bars)`.
 
@@ -31,6 +33,7 @@ def load(
         calibration: a calibration.json (or its versioned folder), or its content. None takes the one that lies beside
             the checkpoint and was fitted for it; without one the quantiles are the model's own.
         config: age, gaps and history that are asked of the bars.
+        own_features: the files of the features of your own that it was trained with; they are run.
 
     Raises:
         ValueError: there is no checkpoint, it does not verify, or the calibration is another checkpoint's.
@@ -44,7 +47,7 @@ def load(
         calibration = _document(Path(calibration).expanduser())
     elif calibration is None and folder is not None:
         calibration = _calibration_beside(folder, artifact["metadata"].get("fingerprint", ""))
-    return Forecaster(artifact, calibration, config)
+    return Forecaster(artifact, calibration, config, own_features=own_features)
 
 
 def checkpoint_in(folder: Path) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from nqcast.batches import Batch, outputs
 from nqcast.constants import FEATURES
+from nqcast.data.features import feature_names
 from nqcast.data.scale import Scale
 from nqcast.data.seasonal_har import scale_from_state
 from nqcast.data.windows import WindowTable
@@ -178,10 +179,9 @@ def _part(checkpoint: Checkpoint, prefix: str) -> dict[str, NDArray[Any]]:
 
 
 def _check_features(checkpoint: Checkpoint, features: pd.DataFrame) -> None:
-    trained, missing = checkpoint["metadata"]["features"], [c for c in FEATURES if c not in features.columns]
+    trained, known = list(checkpoint["metadata"]["features"]), list(feature_names(features))
+    missing = [c for c in FEATURES if c not in features.columns]
     if missing:
         raise ValueError(f"expected a features frame, found no column {missing}: run the features pipeline")
-    if list(trained) != list(FEATURES):
-        raise ValueError(
-            f"expected a checkpoint trained on {list(FEATURES)}, found one on {list(trained)}: train it again"
-        )
+    if trained != known:
+        raise ValueError(f"expected a checkpoint trained on {known}, found one on {trained}: train it again")

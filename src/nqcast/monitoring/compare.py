@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from nqcast.constants import FEATURES, HORIZONS
+from nqcast.constants import HORIZONS
 from nqcast.data.config import SplitConfig
+from nqcast.data.features import feature_names
 from nqcast.data.fingerprint import fingerprint
 from nqcast.data.splits import anchor_mask, check_no_overlap, positions
 from nqcast.evaluation.baselines import make_baselines
@@ -162,7 +163,7 @@ def _drift(
     reference_SFB = session_counts(trained.features, train, edges, bins)
     value = stability_index(session_counts(newest, chosen, edges, bins).sum(axis=0), reference_SFB.sum(axis=0))
     limits = drift_limits(reference_SFB, count, rate)
-    return _rows(DRIFT, [(name, "") for name in FEATURES], value, np.zeros(len(FEATURES)), limits)
+    return _rows(DRIFT, [(name, "") for name in feature_names(trained.features)], value, np.zeros(len(value)), limits)
 
 
 def _rows(

@@ -13,7 +13,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from nqcast.constants import FEATURES
+from nqcast.data.features import feature_names
 from nqcast.evaluation.frames import Positions
 from nqcast.evaluation.metrics import Floats
 from nqcast.monitoring.limits import Limits, joint_limits
@@ -24,14 +24,16 @@ HALF = 0.5  # added to every count: a bin that stays empty counts as half an anc
 def bin_edges(features: pd.DataFrame, train: Positions, bins: int) -> list[Floats]:
     """Inner edges of each feature's bins; fewer where values repeat."""
     shares = np.linspace(0, 1, bins + 1)[1:-1]
-    return [np.unique(np.quantile(features[name].to_numpy(np.float64)[train], shares)) for name in FEATURES]
+    return [
+        np.unique(np.quantile(features[name].to_numpy(np.float64)[train], shares)) for name in feature_names(features)
+    ]
 
 
 def session_counts(features: pd.DataFrame, positions: Positions, edges: list[Floats], bins: int) -> Floats:
     """Anchors (S, F, B) of each session in each bin, sessions in time order."""
     _, session = np.unique(features["session"].to_numpy()[positions], return_inverse=True)
-    counts = np.zeros((session.max() + 1, len(FEATURES), bins))
-    for f, name in enumerate(FEATURES):
+    counts = np.zeros((session.max() + 1, len(edges), bins))
+    for f, name in enumerate(feature_names(features)):
         inside = np.searchsorted(edges[f], features[name].to_numpy(np.float64)[positions], side="right")
         np.add.at(counts[:, f], (session, inside), 1.0)
     return counts
@@ -62,7 +64,7 @@ def drift_limits(count_SFB: Floats, sessions: int, rate: float) -> Limits:
     log_RF = np.log(stretch_indices(count_SFB, sessions))
     blocks = len(count_SFB) / sessions
     limits = joint_limits(log_RF, log_RF.mean(axis=0), rate, +1, blocks, np.sqrt(1 + 1 / blocks), pooled=True)
-    return Limits(np.full(len(FEATURES), -np.inf), np.exp(limits.high_K))
+    return Limits(np.full(len(limits.high_K), -np.inf), np.exp(limits.high_K))
 
 
 def stretch_indices(count_SFB: Floats, sessions: int) -> Floats:

@@ -10,6 +10,7 @@ import pandas as pd
 
 from nqcast.constants import HORIZONS
 from nqcast.data.config import ScaleConfig
+from nqcast.data.features import feature_names
 from nqcast.data.seasonal_har import make_scale, scale_from_state
 from nqcast.data.splits import positions
 from nqcast.fields import changed
@@ -27,9 +28,9 @@ def scale_state(
 
 
 def agreed(
-    model: ModelConfig, train: TrainConfig, levels: tuple[float, ...], scale: dict[str, Any]
+    model: ModelConfig, train: TrainConfig, levels: tuple[float, ...], scale: dict[str, Any], n_features: int
 ) -> tuple[ModelConfig, TrainConfig]:
-    """Both configurations with the levels, horizons, scale and start of the run: one source for what two of them hold.
+    """Both configurations with the levels, horizons, features, scale and start of the run: one source for all.
 
     Raises:
         ValueError: model.n_volatility asks for more or fewer predictors than the fitted scale has.
@@ -41,7 +42,7 @@ def agreed(
             "leave it out"
         )
     wanted = known if model.n_volatility is None else model.n_volatility
-    own = {"quantiles": levels, "n_horizons": len(HORIZONS), "n_volatility": wanted}
+    own = {"quantiles": levels, "n_horizons": len(HORIZONS), "n_features": n_features, "n_volatility": wanted}
     loop = {"quantiles": levels, "horizons": tuple(HORIZONS), "start_name": scale["scalars"]["config"]["kind"]}
     return changed(model, own), changed(train, loop)
 
@@ -69,7 +70,7 @@ class Recipe:
         `logger` has log(dict, step=…), called after every epoch.
         """
         state = scale_state(features, splits, self.scale, self.quantiles)
-        configs = agreed(self.model, self.train, self.quantiles, state)
+        configs = agreed(self.model, self.train, self.quantiles, state, len(feature_names(features)))
         return TrainingRun(features, splits, state, data_card, *configs, warm_start).train(root, logger)
 
     def dump(self) -> dict[str, Any]:

@@ -13,9 +13,10 @@ from typing import Any
 import pandas as pd
 
 from nqcast import __version__
-from nqcast.constants import FEATURES, HORIZONS
+from nqcast.constants import HORIZONS
 from nqcast.data.config import LoaderConfig
 from nqcast.data.data_module import NQDataModule
+from nqcast.data.features import feature_names
 from nqcast.data.seasonal_har import scale_from_state
 from nqcast.data.splits import positions
 from nqcast.evaluation.baselines import make_baseline
@@ -158,7 +159,7 @@ class TrainingRun:
             "model": self.model.model_dump(mode="json"),
             "train": self.config.model_dump(mode="json"),
             "scale": self.scale["scalars"],
-            "features": list(FEATURES),
+            "features": list(feature_names(self.features)),
             "horizons": list(HORIZONS),
             "quantiles": list(self.config.quantiles),
             "epoch": state["progress"]["epoch"],

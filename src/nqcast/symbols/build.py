@@ -15,6 +15,7 @@ from typing import Any
 from nqcast import __version__
 from nqcast.data.config import FeaturesConfig
 from nqcast.data.features import build_features
+from nqcast.data.own_features import load_own_features
 from nqcast.market.config import IngestConfig
 from nqcast.market.ingest import build_bars
 from nqcast.market.instruments import Instrument, instrument, table
@@ -80,7 +81,8 @@ def fingerprint_of(path: Path, ingest: IngestConfig, features: FeaturesConfig) -
     """First 16 hexadecimal digits of the SHA-256 of the file's content, the settings and this version."""
     with path.open("rb") as file:
         content = hashlib.file_digest(file, "sha256").hexdigest()
-    settings = [__version__, ingest.model_dump(mode="json"), features.model_dump(mode="json")]
+    settings = [__version__, ingest.model_dump(mode="json"), features.model_dump(mode="json", exclude={"own"})]
+    settings += [feature.name for feature in load_own_features(features.own)]
     return hashlib.sha256(json.dumps([content, *settings], sort_keys=True).encode()).hexdigest()[:16]
 
 

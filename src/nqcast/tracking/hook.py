@@ -70,6 +70,8 @@ class TrackingHook:
         folder = self._data_folder() / FOLDER
         boards = TensorBoardRuns(folder / "tensorboard") if config.tensorboard else None
         complete = self._complete(parameters) if self._complete else parameters
+        own = (complete.get("features") or {}).get("own")  # a registered model is served without these files
+        self._registers = config.register_model and not own
         self._recipe = recipe_fingerprint(complete)
         tags = {**run_tags(run_params, nqcast.__version__), RECIPE_TAG: self._recipe}
         try:
@@ -77,7 +79,7 @@ class TrackingHook:
         except OSError as error:
             log.warning("tracking: no spool can be made in %s, the run goes on untracked: %s", folder, error)
             return
-        self._catalog, self._registers = catalog, config.register_model
+        self._catalog = catalog
         self._session = TrackingSession(spool, destination(folder, config.uri), config, self._project(), boards)
         self._session.start(f"{tags['kedro.pipeline']} {tags.get('kedro.session_id', '')}", config.experiment, tags)
         self._session.params(flatten_parameters(complete))

@@ -7,8 +7,8 @@ from typing import Any, Self
 import numpy as np
 import pandas as pd
 
-from nqcast.constants import FEATURES
 from nqcast.data.config import ScaleConfig
+from nqcast.data.features import feature_names
 from nqcast.data.seasonal_har import make_scale
 from nqcast.evaluation.baselines.base import Baseline, optional_library
 from nqcast.evaluation.frames import Positions, targets_at
@@ -71,5 +71,7 @@ class Lightgbm(Baseline):
 
     def _inputs(self, features: pd.DataFrame, scale_NH: Floats, positions: Positions) -> Floats:
         """Inputs (H, N, F + 3): features, slot and weekday, and the log scale of the horizon."""
-        common = features.loc[:, [*FEATURES, "bar_in_day", "day_of_week"]].to_numpy(dtype=float)[positions]
+        common = features.loc[:, [*feature_names(features), "bar_in_day", "day_of_week"]].to_numpy(dtype=float)[
+            positions
+        ]
         return np.stack([np.column_stack([common, np.log(scale_NH[positions, h])]) for h in range(len(self.horizons))])

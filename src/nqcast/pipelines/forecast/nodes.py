@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from nqcast.data.config import FeaturesConfig
 from nqcast.forecast.config import ForecastConfig
 from nqcast.market.config import IngestConfig
 
@@ -16,6 +17,7 @@ def make_forecast(
     calibration: dict[str, Any],
     config: ForecastConfig,
     ingest: IngestConfig,
+    features: FeaturesConfig,
 ) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Any]]:
     """One row per horizon and level, the bars before it, and a summary whose text ends the run.
 
@@ -24,7 +26,7 @@ def make_forecast(
     from nqcast.forecast.forecaster import Forecaster
     from nqcast.forecast.text import summary
 
-    issued = Forecaster(checkpoint, calibration, config, ingest).issue(raw_bars)
+    issued = Forecaster(checkpoint, calibration, config, ingest, features.own).issue(raw_bars)
     return issued.forecast, issued.recent, summary(issued)
 
 
@@ -34,11 +36,12 @@ def sweep_forecasts(
     calibration: dict[str, Any],
     config: ForecastConfig,
     ingest: IngestConfig,
+    features: FeaturesConfig,
 ) -> Any:
     """Calibrated forecasts at every anchor of the bars, made while they are written (a FrameStream)."""
     from nqcast.forecast.forecaster import Forecaster
 
-    return Forecaster(checkpoint, calibration, config, ingest).sweep(raw_bars)
+    return Forecaster(checkpoint, calibration, config, ingest, features.own).sweep(raw_bars)
 
 
 def draw_forecast(forecast: pd.DataFrame, recent: pd.DataFrame) -> Any:

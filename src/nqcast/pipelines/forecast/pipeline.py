@@ -4,7 +4,7 @@ from kedro.pipeline import Node, Pipeline
 
 from nqcast.pipelines.forecast import nodes
 
-_INPUTS = ["raw_bars", "checkpoint", "calibration", "params:forecast", "params:ingest"]
+_INPUTS = ["raw_bars", "checkpoint", "calibration", "params:forecast", "params:ingest", "params:features"]
 
 
 def create_pipeline() -> Pipeline:

@@ -38,9 +38,7 @@ class SharedStepper(Stepper):
         losses = self._gradients(own, batches, first_index, count)
         return self._apply(self.ranks.ordered_total(losses, own.n_units), count)
 
-    def _gradients(
-        self, own: OwnUnits, batches: Sequence[Batch], first_index: int, count: Tensor
-    ) -> dict[int, Tensor]:
+    def _gradients(self, own: OwnUnits, batches: Sequence[Batch], first_index: int, count: Tensor) -> dict[int, Tensor]:
         """Leave the group's gradient in the parameters of every rank; returns the summed loss of each own unit."""
         raise NotImplementedError
 
@@ -56,9 +54,7 @@ class OrderedStepper(SharedStepper):
         world = self.ranks.world
         return own_units(n_micro, world // gcd(accumulation, world), self.ranks.rank, world)
 
-    def _gradients(
-        self, own: OwnUnits, batches: Sequence[Batch], first_index: int, count: Tensor
-    ) -> dict[int, Tensor]:
+    def _gradients(self, own: OwnUnits, batches: Sequence[Batch], first_index: int, count: Tensor) -> dict[int, Tensor]:
         def attempt() -> tuple[dict[int, Tensor], dict[int, Tensor]]:
             losses, gradients = {}, {}
             for unit, batch in zip(own.units, batches, strict=True):
@@ -97,9 +93,7 @@ class OverlappedStepper(SharedStepper):
         world = self.ranks.world
         return own_units(n_micro, world // gcd(n_micro, world), self.ranks.rank, world)
 
-    def _gradients(
-        self, own: OwnUnits, batches: Sequence[Batch], first_index: int, count: Tensor
-    ) -> dict[int, Tensor]:
+    def _gradients(self, own: OwnUnits, batches: Sequence[Batch], first_index: int, count: Tensor) -> dict[int, Tensor]:
         self._parts_left = sum(len(parts(batch, self.splits)) for batch in batches)
         units = zip(own.units, batches, strict=True)
 
