@@ -52,6 +52,30 @@ def test_predictions_hold_one_row_per_anchor_and_horizon_in_order(toy: tuple[Pat
     assert (predictions[levels].diff(axis=1).iloc[:, 1:] >= 0).all().all()
 
 
+def test_a_file_with_the_models_own_forecasts_is_scored_as_the_model_is(toy: tuple[Path, str], tmp_path: Path) -> None:
+    data, _ = toy
+    expected = json.loads((data / "08_reporting" / "scores.json").read_text())
+    predictions = pd.read_parquet(next(newest(data / "07_model_output" / "predictions.parquet").glob("*.parquet")))
+    file = tmp_path / "mine.csv"
+    predictions.drop(columns=["target", "session", "scale"]).to_csv(file, index=False)
+    chosen = ("run", "--env", "test", "--pipelines", "score_file", "--params")
+    output = output_of(kedro(*chosen, f"predictions={file}", data=data))
+    found = json.loads((data / "08_reporting" / "file_scores.json").read_text())
+    for name in ("constants", "seasonal_har", "model"):
+        for figure in ("mean_pinball", "skill_constants", "picp_80"):
+            assert found["table"][name]["mean"][figure] == pytest.approx(
+                expected["table"][name]["mean"][figure], rel=1e-9
+            )
+    assert found["gains"]["seasonal_har"]["15m"]["gain"] == pytest.approx(
+        expected["gains"]["seasonal_har"]["15m"]["gain"]
+    )
+    assert "test anchors (100%)" in output
+    uses = [json.loads(line) for line in (data / "08_reporting" / "test_uses.jsonl").read_text().splitlines()]
+    assert uses[-1]["checkpoint"].startswith("file ") and len(uses) == expected["test_uses"] + 1
+    refused = output_of(kedro(*chosen, "predictions=nowhere.csv", data=data), fails=True)
+    assert "expected a parquet or CSV file of forecasts, found nothing at" in refused
+
+
 def test_every_written_entry_of_the_catalog_is_there(toy: tuple[Path, str]) -> None:
     data, _ = toy
     for layer in ("raw", "ingest", "features", "train", "evaluate"):

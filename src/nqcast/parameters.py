@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from nqcast.backtest.config import BacktestConfig
 from nqcast.constants import LEVELS
 from nqcast.data.config import FeaturesConfig, ScaleConfig, SplitConfig
-from nqcast.evaluation.config import EvaluateConfig
+from nqcast.evaluation.config import EvaluateConfig, ScoreFileConfig
 from nqcast.experiments.config import AblationConfig, TuneConfig, WalkForwardConfig
 from nqcast.experiments.search_space import check_space
 from nqcast.fields import Config, changed, did_you_mean
@@ -43,6 +43,9 @@ class Parameters(BaseModel):
     instruments: dict[str, dict[str, Any]] = Field(
         default_factory=dict, description="Rows of your own for that table, by symbol: tick, calendar, halt, months, …"
     )
+    predictions: str | None = Field(
+        default=None, description="Path of anyone's forecasts (parquet or CSV), read by the pipeline `score_file`."
+    )
     quantiles: tuple[float, ...] = Field(
         default=LEVELS, description="Probabilities of the forecast quantiles, ascending."
     )
@@ -54,6 +57,7 @@ class Parameters(BaseModel):
     model: ModelConfig = ModelConfig()
     train: TrainConfig = TrainConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
+    score_file: ScoreFileConfig = ScoreFileConfig()
     forecast: ForecastConfig = ForecastConfig()
     walk_forward: WalkForwardConfig = WalkForwardConfig()
     ablation: AblationConfig = AblationConfig()

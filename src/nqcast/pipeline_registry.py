@@ -11,6 +11,7 @@ from nqcast.pipelines import (
     forecast,
     ingest,
     monitor,
+    score_file,
     train,
     tune,
     walk_forward,
@@ -36,6 +37,7 @@ def register_pipelines() -> dict[str, Pipeline]:
         "backtest": backtest.create_pipeline(),
         "backtest_walk_forward": backtest.create_walk_forward_pipeline(),
         "monitor": monitor.create_pipeline(),
+        "score_file": score_file.create_pipeline(),
     }
     pipelines["__default__"] = pipelines["ingest"] + pipelines["features"] + pipelines["train"] + pipelines["evaluate"]
     return pipelines

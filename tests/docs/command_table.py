@@ -39,6 +39,7 @@ _RESUME = "tests/faults/test_killing.py::test_twenty_killed_runs_go_on_to_twenty
 _CHAMPION = "tests/tracking/test_registry.py::test_a_served_model_answers_a_request_with_the_forecast_of_the_checkpoint"
 _HERE = "tests/docs/test_walked_pages.py::test_the_tutorial_ends_in_a_report_a_forecast_and_a_tracked_run"
 _KINDS = "tests/test_run.py::test_announcements_of_the_command_line_reach_the_network_and_its_forecasts"
+_FILE = "tests/test_run.py::test_a_file_with_the_models_own_forecasts_is_scored_as_the_model_is"
 _OWN = "tests/docs/test_extending.py::test_the_feature_of_the_page_trains_and_forecasts_and_no_module_changes"
 _HOOKS = "tests/docs/test_hooks.py::test_the_hooks_pass_on_a_clean_tree_and_see_what_is_wrong"
 
@@ -114,6 +115,11 @@ RUN_ELSEWHERE: dict[str, str] = {
     "kedro run --pipelines train --config data/06_models/tuned_parameters.yml": (
         "tests/test_tuning_run.py::test_train_takes_the_best_parameters_from_their_file"
     ),
+    "kedro run --pipelines score_file --env nq --params predictions=FILE": _FILE,
+    "kedro run --pipelines score_file --env nq --params predictions=FILE,score_file.values=price": (
+        f"{_FILE} "
+        "tests/evaluation/test_given_forecasts.py::test_rows_in_any_order_stamps_of_the_issue_and_prices_mean_the_same"
+    ),
     "kedro viz run": _VIZ,
     "kedro jupyter lab": "tests/test_tools.py::test_a_kernel_of_kedro_jupyter_has_the_catalog_ready",
     "make demo": _TOY,
@@ -143,7 +149,7 @@ RUN_ELSEWHERE: dict[str, str] = {
 }
 
 # Blocks of Python: run here after the tutorial, or by another test.
-PYTHON_AFTER_THE_TUTORIAL = ("README.md", "docs/forecast_and_serve.md")
+PYTHON_AFTER_THE_TUTORIAL = ("README.md", "docs/forecast_and_serve.md", "docs/score_your_forecasts.md")
 PYTHON_ELSEWHERE = {
     "docs/add_a_feature.md": _OWN,
     "docs/explain.md": "tests/forecast/test_explain.py::test_a_checkpoint_is_explained_at_a_bounded_sample",

@@ -15,6 +15,7 @@ _HOME = {
     "SimulatedMarketDataset": "sources",
     "TrueQuantilesDataset": "sources",
     "VendorBarsDataset": "sources",
+    "ForecastFileDataset": "sources",
     "RunDirectoryDataset": "run_directory",
     "AppendOnlyLogDataset": "append_only",
     "VerifiedPartitionsDataset": "partitions",

@@ -121,3 +121,39 @@ class VendorBarsDataset(_ReadOnlyDataset):
 
     def _describe(self) -> dict[str, Any]:
         return {"filepath": self._source}
+
+
+class ForecastFileDataset(_ReadOnlyDataset):
+    """Forecasts of anyone's making: a parquet or CSV file. A relative path counts from the current folder."""
+
+    def __init__(self, *, source: str | None = None, metadata: dict[str, Any] | None = None) -> None:
+        """
+        Args:
+            source: path of the file; `~` is expanded. None or empty: an error at load.
+            metadata: anything for plugins; ignored here.
+        """
+        self._source = str(source) if source else None
+        self.metadata = metadata
+
+    def load(self) -> pd.DataFrame:
+        if self._source is None:
+            raise DatasetError("expected a file of forecasts, found none: give one with --params predictions=FILE")
+        path = Path(self._source).expanduser().absolute()
+        readers: dict[str, Any] = {".parquet": pd.read_parquet, ".csv": pd.read_csv, ".gz": pd.read_csv}
+        if not path.is_file() or path.suffix not in readers:
+            raise DatasetError(
+                f"expected a parquet or CSV file of forecasts, found {'nothing' if not path.exists() else 'none'} at "
+                f"{path}: give one with --params predictions=FILE; a relative path counts from {Path.cwd()}"
+            )
+        try:
+            return readers[path.suffix](path)
+        except (ValueError, OSError) as error:
+            raise DatasetError(
+                f"expected a table of forecasts in {path}, found none ({error}): write it anew"
+            ) from error
+
+    def _exists(self) -> bool:
+        return self._source is not None and Path(self._source).expanduser().is_file()
+
+    def _describe(self) -> dict[str, Any]:
+        return {"filepath": self._source}

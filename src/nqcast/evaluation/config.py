@@ -97,3 +97,14 @@ class EvaluateConfig(BaseModel):
         """The baselines to fit, in the order of the table."""
         profiles = {"quick": QUICK_BASELINES, "full": FULL_BASELINES}
         return profiles[self.baselines] if isinstance(self.baselines, str) else self.baselines
+
+
+class ScoreFileConfig(BaseModel):
+    """What the quantiles in a file of forecasts are."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    values: Literal["log_return", "price"] = Field(
+        default="log_return",
+        description="Log returns over the horizon, or prices of the contract as it traded (not adjusted).",
+    )

@@ -1,0 +1,159 @@
+"""Forecasts of anyone's making, read from a file and put beside the features that they are scored on.
+
+A file has one row per anchor and horizon: `ts` (start of the bar at whose end the forecast was made, UTC or with a
+zone) or `issue_time` (that end), `horizon`, and one column per level, q05 … q95 (the digits behind the point: q025 is
+.025). Targets in the file are not read: they come from the features.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from nqcast.constants import BAR_MINUTES, HORIZONS
+from nqcast.data.fingerprint import fingerprint
+from nqcast.data.splits import positions
+from nqcast.evaluation.baselines.fitted import baseline_quantiles
+from nqcast.evaluation.comparison import MODEL, verdict
+from nqcast.evaluation.config import EvaluateConfig
+from nqcast.evaluation.frames import Positions, as_arrays, predictions_frame
+from nqcast.evaluation.metrics import Floats
+
+Values = Literal["log_return", "price"]
+
+_LEVEL = re.compile(r"q(\d{2,})")
+_LARGEST_RETURN = 0.5  # a median beyond it is a price
+
+
+def levels_of(rows: pd.DataFrame) -> dict[float, str]:
+    """Probability and column of each level, rising; ValueError for fewer than three, or without the median."""
+    found = {float(f"0.{name[1:]}"): name for name in map(str, rows.columns) if _LEVEL.fullmatch(name)}
+    if 0.5 not in found or len(found) < 3:
+        raise ValueError(
+            "expected a column for each of three levels or more, with the median, as q05, q50, q95; found "
+            f"{list(rows.columns)}: name the columns by the digits behind the point"
+        )
+    return dict(sorted(found.items()))
+
+
+def as_predictions(rows: pd.DataFrame, features: pd.DataFrame, splits: pd.DataFrame, values: Values) -> pd.DataFrame:
+    """The predictions frame of a file's rows, on the anchors of validation and test, outcomes taken from the features.
+
+    `values` says what the quantiles are: log returns over the horizon, or prices (of the raw, unadjusted contract).
+
+    Raises:
+        ValueError: a column is missing, an anchor is none of validation or test, has not each horizon once, or a
+            quantile is not finite (or not a price above 0).
+    """
+    levels, horizons = levels_of(rows), tuple(HORIZONS)
+    stamps, place = _stamps(rows), _places(rows)
+    order = np.lexsort([place, stamps.to_numpy()])
+    ts = stamps.iloc[order].iloc[:: len(horizons)]
+    rows_N = _positions(ts, splits)
+    shape = (len(rows_N), len(horizons), len(levels))
+    quantiles = rows[list(levels.values())].to_numpy(np.float64)[order].reshape(shape)
+    returns = _returns(quantiles, features["raw_close"].to_numpy(np.float64)[rows_N], values)
+    return predictions_frame(features, rows_N, returns, np.ones(shape[:2]), list(levels), horizons)
+
+
+def share_of_splits(predictions: pd.DataFrame, splits: pd.DataFrame) -> dict[str, tuple[int, int]]:
+    """How many anchors of validation and of test the forecasts hold, and how many there are."""
+    held = splits["ts"].isin(predictions["ts"])
+    parts = {name: splits["split"] == name for name in ("validation", "test")}
+    return {name: (int((held & part).sum()), int(part.sum())) for name, part in parts.items()}
+
+
+def use_of_file(rows: pd.DataFrame, features: pd.DataFrame, anchors: int) -> dict[str, Any]:
+    """The line for the log of uses of the test split; empty where no test anchor is scored."""
+    if not anchors:
+        return {}
+    name = fingerprint(rows)
+    return {
+        "time": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+        **{"configuration": name, "checkpoint": f"file {name}", "data": fingerprint(features), "anchors": anchors},
+    }
+
+
+def score_given(
+    predictions: pd.DataFrame,
+    splits: pd.DataFrame,
+    features: pd.DataFrame,
+    true_law: Any,
+    test_uses: int,
+    config: EvaluateConfig,
+) -> dict[str, Any]:
+    """The verdict on a file's forecasts, called model in it, with the share of each split that the file holds."""
+    levels = tuple(levels_of(predictions))
+    anchors = as_arrays(predictions, levels, tuple(HORIZONS))
+    baselines = baseline_quantiles(features, positions(splits, "train"), anchors.ts, levels, config)
+    scores = verdict(anchors, {**baselines, MODEL: anchors.quantiles}, true_law, levels, config)
+    shares = share_of_splits(predictions, splits)
+    held = ", ".join(f"{n:,} of the {of:,} {name} anchors ({n / of:.0%})" for name, (n, of) in shares.items() if n)
+    lines = [f"The file, called model above, holds {held}.", f"Scorings of the test split so far: {test_uses}"]
+    return {**scores, "anchors_held": shares, "text": "\n\n".join([scores["text"], "\n".join(lines)])}
+
+
+def _stamps(rows: pd.DataFrame) -> pd.Series:
+    """Starts of the anchors' bars, UTC without its mark."""
+    named = [name for name in ("ts", "issue_time") if name in rows.columns]
+    missing = [] if named else ["ts"]
+    missing += [] if "horizon" in rows.columns else ["horizon"]
+    if missing:
+        raise ValueError(f"expected the columns ts (or issue_time), horizon and q05 …, found no {missing}: add them")
+    try:
+        stamps = pd.to_datetime(rows[named[0]], utc=True)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"expected time stamps in {named[0]}, found others ({error}): write them as UTC") from error
+    early = pd.Timedelta(minutes=BAR_MINUTES if named[0] == "issue_time" else 0)
+    return (stamps - early).dt.as_unit("ns").reset_index(drop=True)
+
+
+def _places(rows: pd.DataFrame) -> np.ndarray:
+    """Index of each row's horizon; every anchor has each of them once."""
+    horizons = tuple(HORIZONS)
+    place = rows["horizon"].map({name: i for i, name in enumerate(horizons)})
+    counts = pd.crosstab(_stamps(rows), place.reset_index(drop=True)).reindex(
+        columns=range(len(horizons)), fill_value=0
+    )
+    if place.isna().any() or not (counts == 1).all(axis=None):
+        raise ValueError(
+            f"expected each anchor once with each of the horizons {list(horizons)}, found {len(rows)} rows for "
+            f"{_stamps(rows).nunique()} anchors with the horizons {sorted(map(str, rows['horizon'].unique()))}: "
+            "forecast all five, or leave the anchor out"
+        )
+    return place.to_numpy(np.int64)
+
+
+def _positions(ts: pd.Series, splits: pd.DataFrame) -> Positions:
+    allowed = splits.loc[splits["split"] != "train"]
+    index = pd.Index(allowed["ts"].dt.as_unit("ns")).get_indexer(pd.Index(ts))
+    if (index < 0).any():
+        first = ts[index < 0].iloc[0]
+        trains = splits.loc[splits["split"] == "train", "ts"].isin([first]).any()
+        raise ValueError(
+            f"expected anchors of validation and test alone, found {(index < 0).sum()} others; the first, {first}, "
+            f"{'trains the baselines' if trains else 'is no bar at which forecasts are scored'}: take the anchors of "
+            "data/05_model_input/splits.parquet, or of a predictions file"
+        )
+    return np.asarray(allowed["position"].to_numpy(np.int64)[index])
+
+
+def _returns(quantiles_NHQ: Floats, price_N: Floats, values: Values) -> Floats:
+    bad = ~np.isfinite(quantiles_NHQ) if values == "log_return" else ~(quantiles_NHQ > 0)
+    if bad.any():
+        raise ValueError(
+            f"expected a finite {'log return' if values == 'log_return' else 'price above 0'} in every cell, found "
+            f"{int(bad.sum())} others: leave out anchors that were not forecast"
+        )
+    found = quantiles_NHQ if values == "log_return" else np.log(quantiles_NHQ / price_N[:, None, None])
+    median = float(np.abs(np.median(found)))
+    if median > _LARGEST_RETURN:
+        raise ValueError(
+            f"expected log returns, found quantiles whose typical size is {median:.3g}: prices are given by "
+            "score_file.values=price"
+        )
+    return found

@@ -1,0 +1,37 @@
+"""Forecasts of anyone's making against the baselines, on the same anchors and by the same tests as the model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from nqcast.data.config import SplitConfig
+from nqcast.evaluation.config import EvaluateConfig, ScoreFileConfig
+
+
+def place_forecasts(
+    forecast_file: pd.DataFrame, features: pd.DataFrame, split: SplitConfig, config: ScoreFileConfig
+) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Any]]:
+    """The file as a predictions frame, the splits, and the record that test anchors were scored."""
+    from nqcast.data.splits import make_splits
+    from nqcast.evaluation.given_forecasts import as_predictions, share_of_splits, use_of_file
+
+    splits = make_splits(features, split)
+    predictions = as_predictions(forecast_file, features, splits, config.values)
+    scored, _ = share_of_splits(predictions, splits)["test"]
+    return predictions, splits, use_of_file(forecast_file, features, scored)
+
+
+def score_forecasts(
+    predictions: pd.DataFrame,
+    splits: pd.DataFrame,
+    features: pd.DataFrame,
+    true_quantiles: Any,
+    test_uses: list[dict[str, Any]],
+    config: EvaluateConfig,
+) -> dict[str, Any]:
+    """Scores of the file and of every baseline on the same anchors; the text of the table ends the run."""
+    from nqcast.evaluation.given_forecasts import score_given
+
+    return score_given(predictions, splits, features, true_quantiles, len(test_uses), config)

@@ -1,0 +1,119 @@
+"""Forecasts of anyone's making: read as they are meant, or refused with what is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from nqcast.constants import HORIZONS, LEVELS
+from nqcast.data.config import SplitConfig
+from nqcast.data.splits import make_splits, positions
+from nqcast.evaluation.config import EvaluateConfig
+from nqcast.evaluation.given_forecasts import as_predictions, levels_of, score_given, share_of_splits, use_of_file
+
+from .conftest import Market
+
+NAMES = ["q05", "q10", "q25", "q50", "q75", "q90", "q95"]
+Frames = tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]
+
+
+@pytest.fixture(scope="module")
+def frames(market: Market) -> Frames:
+    """Features, splits, and a file of forecasts at the test anchors: sorted draws of a normal law."""
+    features = market(60)
+    splits = make_splits(features, SplitConfig(warmup_bars=300))
+    test = positions(splits, "test")
+    rows = features.loc[np.repeat(test, len(HORIZONS)), ["ts"]].reset_index(drop=True)
+    rows["horizon"] = np.tile(list(HORIZONS), len(test))
+    values = np.sort(np.random.default_rng(0).normal(scale=1e-3, size=(len(rows), len(LEVELS))), axis=1)
+    return features, splits, rows.assign(**dict(zip(NAMES, values.T, strict=True)))
+
+
+def test_rows_in_any_order_stamps_of_the_issue_and_prices_mean_the_same(frames: Frames) -> None:
+    features, splits, rows = frames
+    expected = as_predictions(rows, features, splits, "log_return")
+    np.testing.assert_array_equal(expected[NAMES], rows[NAMES])
+    shuffled = rows.sample(frac=1.0, random_state=1)
+    pd.testing.assert_frame_equal(as_predictions(shuffled, features, splits, "log_return"), expected)
+    issued = rows.assign(issue_time=(rows["ts"] + pd.Timedelta(minutes=5)).dt.strftime("%Y-%m-%d %H:%M")).drop(
+        columns="ts"
+    )
+    pd.testing.assert_frame_equal(as_predictions(issued, features, splits, "log_return"), expected)
+    price = features.set_index("ts").loc[rows["ts"], "raw_close"].to_numpy()[:, None]
+    priced = rows.assign(**dict(zip(NAMES, (price * np.exp(rows[NAMES].to_numpy())).T, strict=True)))
+    found = as_predictions(priced, features, splits, "price")
+    np.testing.assert_allclose(found[NAMES], expected[NAMES], atol=1e-12)
+
+
+def test_outcomes_come_from_the_features_whatever_the_file_says(frames: Frames) -> None:
+    features, splits, rows = frames
+    found = as_predictions(rows.assign(target=rows["q50"], scale=5.0), features, splits, "log_return")
+    assert found["target"].equals(as_predictions(rows, features, splits, "log_return")["target"])
+    anchor = positions(splits, "test")[7]
+    assert found["target"].iloc[35] == features["target_15m"].iloc[anchor]
+
+
+def test_levels_are_the_digits_behind_the_point() -> None:
+    columns = ["ts", "q975", "q50", "q025", "quality", "q5"]
+    assert levels_of(pd.DataFrame(columns=columns)) == {0.025: "q025", 0.5: "q50", 0.975: "q975"}
+
+
+def worse(rows: pd.DataFrame) -> pd.DataFrame:
+    rows.loc[3, "q10"] = np.inf
+    return rows
+
+
+@pytest.mark.parametrize(
+    ("change", "values", "complaint"),
+    [
+        (lambda r: r.drop(columns="horizon"), "log_return", r"found no \['horizon'\]"),
+        (lambda r: r.drop(columns="ts"), "log_return", r"found no \['ts'\]"),
+        (lambda r: r.drop(columns="q50"), "log_return", "with the median"),
+        (lambda r: r.iloc[1:], "log_return", "each anchor once with each of the horizons"),
+        (lambda r: pd.concat([r, r.iloc[:5]]), "log_return", "each anchor once with each of the horizons"),
+        (lambda r: r.assign(horizon=r["horizon"].replace("4h", "3h")), "log_return", "'3h'"),
+        (lambda r: r.assign(ts="yesterday, or so"), "log_return", "time stamps in ts"),
+        (lambda r: r.assign(ts=r["ts"] + pd.Timedelta(days=400)), "log_return", "no bar at which forecasts are scored"),
+        (worse, "log_return", "1 others"),
+        (lambda r: r.assign(**{n: 4800 + r[n] for n in NAMES}), "log_return", "score_file.values=price"),
+        (lambda r: r, "price", "price above 0"),
+    ],
+)
+def test_what_is_no_file_of_forecasts_is_refused(
+    change: Callable[[pd.DataFrame], pd.DataFrame], values: str, complaint: str, frames: Frames
+) -> None:
+    features, splits, rows = frames
+    with pytest.raises(ValueError, match=complaint):
+        as_predictions(change(rows.copy()), features, splits, values)
+
+
+def test_anchors_that_train_the_baselines_are_refused(frames: Frames) -> None:
+    features, splits, rows = frames
+    train = features["ts"].iloc[positions(splits, "train")[: len(rows) // 5]]
+    with pytest.raises(ValueError, match="trains the baselines"):
+        as_predictions(rows.assign(ts=np.repeat(train.array, 5)), features, splits, "log_return")
+
+
+def test_the_verdict_says_how_much_of_the_test_split_was_chosen(frames: Frames) -> None:
+    features, splits, rows = frames
+    kept = as_predictions(rows.iloc[: 5 * (len(rows) // 10)], features, splits, "log_return")
+    scored, of = share_of_splits(kept, splits)["test"]
+    assert scored == len(rows) // 10 and of == len(rows) // 5
+    config = EvaluateConfig(bootstrap_replications=100, baselines=("constants", "seasonal_har"))
+    scores = score_given(kept, splits, features, None, 3, config)
+    assert f"{scored:,} of the {of:,} test anchors (50%)" in scores["text"]
+    assert set(scores["table"]) == {"constants", "seasonal_har", "model"}
+    assert scores["gains"]["seasonal_har"]["mean"]["high"] < 0  # draws of a law that knows nothing are worse
+
+
+def test_a_use_of_the_test_split_is_told_and_one_of_validation_is_none(frames: Frames) -> None:
+    features, _, rows = frames
+    assert use_of_file(rows, features, 0) == {}
+    use = use_of_file(rows, features, 12)
+    assert (
+        use["anchors"] == 12
+        and use["data"] != use["configuration"] != use_of_file(rows[1:], features, 12)["configuration"]
+    )
