@@ -27,7 +27,7 @@ def day_night_market(sessions: int = 60, seed: int = 0) -> pd.DataFrame:
     path = np.cumsum(minutes, axis=1)
     frame = pd.DataFrame({"session": session, "bar_in_day": slot, "day_of_week": (np.arange(n) // 276) % 5})
     frame["session_first"] = np.arange(n) % 276 == 0
-    frame = frame.assign(traded=True, halt=False, log_return=path[:, -1], sigma=sigma)
+    frame = frame.assign(traded=True, halt=False, halts=False, log_return=path[:, -1], sigma=sigma)
     frame["realized_variance"] = (minutes**2).sum(axis=1)
     frame["log_range"] = np.maximum(path.max(axis=1), 0) - np.minimum(path.min(axis=1), 0)
     price = frame["log_return"].groupby(frame["session"]).cumsum()
