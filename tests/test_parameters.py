@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, get_type_hints
 
 import pytest
 import yaml
 from kedro.config import OmegaConfigLoader
+from kedro.framework.project import configure_project
 from tests.kedro_command import PROJECT
 
 from nqcast import settings
+from nqcast.constants import level_name
 from nqcast.experiments.config import TuneConfig
 from nqcast.fields import changed
+from nqcast.hooks.parameters import ParameterHook
 from nqcast.model import MIGT_TVDT, ModelConfig
 from nqcast.parameters import ParameterError, check_parameters, with_defaults
 from nqcast.pipeline_registry import register_pipelines
@@ -26,6 +30,17 @@ from nqcast.pipeline_registry import register_pipelines
         ({"quantiles": [0.9, 0.5, 0.1]}, "ascending order"),
         ({"quantiles": [0.1, 0.9]}, "the median, 0.5"),
         ({"quantiles": [0.0, 0.5, 1.0]}, "between 0 and 1"),
+        ({"quantiles": [0.1, 0.5, 0.8]}, "add a pair such as 0.1 and 0.9"),
+        ({"quantiles": [0.05, 0.05001, 0.5, 0.95]}, "four decimals"),
+        ({"quantiles": ".05+half+.95"}, "joined by +, such as .05+.5+.95"),
+        ({"model": {"n_horizons": 3}}, "model.n_horizons: found a value where nothing reads one"),
+        ({"model": {"n_features": 24}}, "model.n_features"),
+        ({"model": {"quantiles": [0.1, 0.5, 0.9]}}, "set `quantiles`"),
+        ({"train": {"quantiles": [0.1, 0.5, 0.9]}}, "set `quantiles`"),
+        ({"train": {"horizons": ["15m"]}}, "train.horizons"),
+        ({"train": {"start_name": "mine"}}, "train.start_name"),
+        ({"walk_forward": {"train": {"start_name": "mine"}}}, "walk_forward.train.start_name"),
+        ({"ablation": {"variants": {"few": {"model": {"n_horizons": 3}}}}}, "ablation.variants.few.model.n_horizons"),
         ({"train": {"batch_size": 0}}, "train.batch_size"),
         ({"train": {"epochs": "many"}}, "train.epochs"),
         ({"split": {"train": 0.9}}, "must sum to 1"),
@@ -41,10 +56,47 @@ def test_a_mistake_is_named_with_its_cure(parameters: dict[str, Any], message: s
     assert message in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "levels", [(0.05, 0.5, 0.95), tuple(k / 10 for k in range(1, 10)), (0.01, 0.02, 0.025, 0.5, 0.975, 0.98, 0.99)]
+)
+def test_levels_can_be_given_as_a_list_or_as_one_word(levels: tuple[float, ...]) -> None:
+    word = "+".join(f"{level:g}".lstrip("0") for level in levels)
+    assert [check_parameters({"quantiles": given}).quantiles for given in (word, levels)] == [levels, levels]
+    assert len({level_name(level) for level in levels}) == len(levels)
+
+
 def test_all_mistakes_are_told_at_once() -> None:
     with pytest.raises(ParameterError) as caught:
         check_parameters({"trian": {}, "train": {"batch_size": 0}, "scale": {"kind": "magic"}})
     assert str(caught.value).count("\n  - ") == 3
+
+
+SIMULATED_ENTRIES = {"raw_bars": {"type": "nqcast.datasets.SimulatedMarketDataset", "config": {}}}
+FILE_ENTRIES = {"raw_bars": {"type": "nqcast.datasets.VendorBarsDataset", "source": "my.csv"}}
+
+
+@pytest.mark.parametrize(
+    ("entries", "pipeline", "given", "message"),
+    [
+        (SIMULATED_ENTRIES, "__default__", {"bars": "my.csv"}, "add --env nq"),
+        (FILE_ENTRIES, "train", {"bars": "my.csv"}, "run `--pipelines ingest,features` on them first"),
+        (FILE_ENTRIES, "train", {"forecast": {"min_bars": 7}}, "a pipeline that does: forecast, sweep"),
+        (FILE_ENTRIES, "forecast", {"quantiles": ".05+.5+.95"}, "a pipeline that does: ablation"),
+        (FILE_ENTRIES, "__default__", {"bars": "my.csv", "train": {"seed": 1}, "tracking": {"enabled": False}}, ""),
+    ],
+)
+def test_a_parameter_that_nothing_reads_is_refused(
+    entries: dict[str, Any], pipeline: str, given: dict[str, Any], message: str
+) -> None:
+    configure_project("nqcast")
+    hook = ParameterHook()
+    hook.after_catalog_created(conf_catalog=entries)
+    run = {"run_params": {"runtime_params": given}, "pipeline": register_pipelines()[pipeline]}
+    if not message:
+        hook.before_pipeline_run(**run)
+        return
+    with pytest.raises(ParameterError, match=f"nothing in this run reads it.*{re.escape(message)}"):
+        hook.before_pipeline_run(**run)
 
 
 @pytest.mark.parametrize("env", ["base", "nq", "test"])

@@ -16,4 +16,11 @@ FEATURES: tuple[str, ...] = (
     *("ema_slope_9", "ema_slope_21", "ema_slope_50", "ema_dev_9", "ema_dev_21", "ema_dev_50"),
     *("atr_14", "volume_ma_ratio"),
 )
+SIMULATED = "SIMULATED MARKET"
+"""How the source of bars begins that no exchange has traded; every result made from them says so."""
 SPLITS: tuple[str, ...] = ("train", "validation", "test")
+
+
+def level_name(level: float) -> str:
+    """Column name of a quantile's level: 0.05 -> "q05", 0.5 -> "q50", 0.025 -> "q025"; to four decimals, no more."""
+    return "q" + f"{level:.4f}"[2:].rstrip("0").ljust(2, "0")

@@ -24,6 +24,16 @@ from nqcast.symbols.config import PartitionsConfig
 from nqcast.tracking.config import TrackingConfig
 from nqcast.training.config import TrainConfig
 
+SET_BY_THE_RUN = {
+    "model.quantiles": "set `quantiles`, which the whole run shares",
+    "model.n_features": "the run counts the features itself",
+    "model.n_horizons": "the horizons are those of the targets, 15m to 4h",
+    "train.quantiles": "set `quantiles`, which the whole run shares",
+    "train.horizons": "the horizons are those of the targets, 15m to 4h",
+    "train.start_name": "the run names its start by scale.kind",
+}
+"""Fields that a checkpoint keeps and a run fills by itself; given as a parameter they would do nothing."""
+
 
 class ParameterError(ValueError):
     """One or more parameters are unknown or out of bounds; the message lists every one with its cure."""
@@ -66,9 +76,20 @@ class Parameters(BaseModel):
     monitor: MonitorConfig = MonitorConfig()
     tracking: TrackingConfig = TrackingConfig()
 
+    @field_validator("quantiles", mode="before")
+    @classmethod
+    def _from_the_command_line(cls, levels: object) -> object:
+        """`.05+.5+.95`, since --params parts its items at commas."""
+        if not isinstance(levels, str | int | float):
+            return levels
+        try:
+            return tuple(float(part) for part in str(levels).split("+"))
+        except ValueError:
+            raise ValueError(f"expected levels joined by +, such as .05+.5+.95, found {levels!r}") from None
+
     @field_validator("quantiles")
     @classmethod
-    def _in_order(cls, levels: tuple[float, ...]) -> tuple[float, ...]:
+    def _usable(cls, levels: tuple[float, ...]) -> tuple[float, ...]:
         ascending = all(a < b for a, b in pairwise(levels))
         if not (ascending and levels and levels[0] > 0 and levels[-1] < 1):
             raise ValueError(
@@ -77,7 +98,22 @@ class Parameters(BaseModel):
             )
         if 0.5 not in levels:
             raise ValueError(f"expected the median, 0.5, among the quantiles, found {list(levels)}: add it")
+        if any(round(level, 4) != level for level in levels):
+            raise ValueError(f"expected levels of at most four decimals, found {list(levels)}: round them")
+        if not any(round(1 - level, 6) in levels for level in levels if level < 0.5):
+            raise ValueError(
+                f"expected the two ends of an interval among the quantiles, found {list(levels)}: add a pair such as "
+                "0.1 and 0.9"
+            )
         return levels
+
+    @model_validator(mode="after")
+    def _set_by_the_run(self) -> Parameters:
+        for name, cure in SET_BY_THE_RUN.items():
+            group, field = name.split(".")
+            if field in getattr(self, group).model_fields_set:
+                raise ValueError(f"{name}: found a value where nothing reads one: {cure}")
+        return self
 
     @model_validator(mode="after")
     def _windows_fit(self) -> Parameters:
@@ -119,6 +155,9 @@ class Parameters(BaseModel):
 
 def _changed(where: str, config: Config, changes: dict[str, Any]) -> Config:
     """`config` with `changes`; ValueError that names `where` and the closest known field for what does not fit."""
+    for name, cure in SET_BY_THE_RUN.items():
+        if name in (f"{where.rsplit('.', 1)[-1]}.{field}" for field in changes):
+            raise ValueError(f"{where}.{name.split('.')[1]}: found a value where nothing reads one: {cure}")
     try:
         return changed(config, changes)
     except ValidationError as error:
@@ -164,7 +203,10 @@ def with_instrument(parameters: dict[str, Any]) -> dict[str, Any]:
 
 def with_defaults(parameters: dict[str, Any]) -> dict[str, Any]:
     """The parameters as a run uses them, every default written out, as plain data."""
-    return check_parameters(parameters).model_dump(mode="json")
+    unread: dict[str, set[str]] = {}
+    for group, field in (name.split(".") for name in SET_BY_THE_RUN):
+        unread.setdefault(group, set()).add(field)
+    return check_parameters(parameters).model_dump(mode="json", exclude=unread)
 
 
 def _complaint(item: dict[str, Any]) -> str:

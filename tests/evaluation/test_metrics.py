@@ -85,6 +85,17 @@ def test_metrics_follow_levels_by_value_when_their_order_in_the_list_changes(
 def test_the_name_of_level_95_is_q95_and_an_absent_level_is_an_error() -> None:
     assert [metrics.level_name(tau) for tau in LEVELS] == ["q05", "q10", "q25", "q50", "q75", "q90", "q95"]
     assert metrics.level_name(0.29) == "q29"  # int(100 * 0.29) is 28
+    assert [metrics.level_name(tau) for tau in (0.02, 0.025, 0.1 + 0.2, 0.995)] == ["q02", "q025", "q30", "q995"]
+
+
+def test_intervals_are_those_whose_ends_are_among_the_levels() -> None:
+    assert metrics.central_intervals(LEVELS) == [50, 80, 90]
+    assert metrics.usual_intervals(LEVELS) == [90, 80, 50] and metrics.main_interval(LEVELS) == 80
+    deciles = tuple(k / 10 for k in range(1, 10))
+    assert metrics.central_intervals(deciles) == [20, 40, 60, 80] and metrics.usual_intervals(deciles) == [80, 40]
+    assert metrics.central_intervals((0.025, 0.1, 0.5, 0.975)) == [95]
+    assert metrics.main_interval((0.05, 0.5, 0.95)) == 90
+    assert metrics.symmetric(LEVELS) and not metrics.symmetric((0.025, 0.1, 0.5, 0.975))
     with pytest.raises(ValueError, match=r"expected level 0\.2 .* found"):
         metrics.level_index(LEVELS, 0.2)
 

@@ -85,7 +85,9 @@ def backtest(
         },
     }
     results["text"] = render(results, evaluate.confidence)
-    return Backtest(_trades_frame(trades, features, timeline, capital), _sessions_frame(books, hold, config), results)
+    by_session = _sessions_frame(books, hold, config)
+    by_session.attrs["source"] = features.attrs.get("source", "")
+    return Backtest(_trades_frame(trades, features, timeline, capital), by_session, results)
 
 
 def _chosen(forecasts: pd.DataFrame, name: str) -> pd.DataFrame:

@@ -68,6 +68,7 @@ def build_features(
     columns |= own_columns(bars, load_own_features(config.own) if own is None else own)
     frame = pd.DataFrame(columns, copy=False)  # each column is its own by now
     _check_finite(frame)
+    frame.attrs["source"] = bars.attrs.get("source", "")  # where the bars come from travels with what is made of them
     return frame
 
 

@@ -17,13 +17,14 @@ def fingerprint(frame: pd.DataFrame) -> str:
 
 
 def data_card(features: pd.DataFrame, instrument: dict[str, Any] | None = None) -> dict[str, Any]:
-    """What a checkpoint says of its data: the content's fingerprint, the rows, the tick, first and last stamp (UTC).
+    """What a checkpoint says of its data: the content's fingerprint, rows, tick, source, first and last stamp (UTC).
 
     `instrument` is the row of its product, by whose calendar forecasts are made.
     """
     first, last = features["ts"].iloc[0], features["ts"].iloc[-1]
     card = {"fingerprint": fingerprint(features), "rows": len(features), "tick": tick_of(features)}
     card |= {} if instrument is None else {"instrument": instrument}
+    card["source"] = features.attrs.get("source", "")
     return card | {"first": f"{first:%Y-%m-%d %H:%M}", "last": f"{last:%Y-%m-%d %H:%M}"}
 
 

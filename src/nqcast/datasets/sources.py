@@ -8,6 +8,8 @@ import pandas as pd
 from kedro.io import AbstractDataset, DatasetError
 from kedro_datasets._typing import JSONPreview, TablePreview
 
+from nqcast.constants import SIMULATED
+
 
 class _ReadOnlyDataset(AbstractDataset):
     def save(self, data: Any) -> None:
@@ -30,7 +32,10 @@ class SimulatedMarketDataset(_ReadOnlyDataset):
         from nqcast.market.simulation.config import SimulationConfig
         from nqcast.market.simulation.simulator import simulate
 
-        return simulate(SimulationConfig(**self._config))
+        config = SimulationConfig(**self._config)
+        bars = simulate(config)
+        bars.attrs["source"] = f"{SIMULATED} (seed {config.seed})"
+        return bars
 
     def preview(self) -> JSONPreview:
         """The settings of the simulation, for kedro-viz: drawing the bars would take seconds."""
@@ -92,7 +97,9 @@ class VendorBarsDataset(_ReadOnlyDataset):
         path = self._existing_path()
         from nqcast.market.vendor import read_bars
 
-        return read_bars(path)
+        bars = read_bars(path)
+        bars.attrs["source"] = path.name
+        return bars
 
     def preview(self, nrows: int = 10) -> TablePreview:
         """The first rows of a parquet or CSV file for kedro-viz; None for other kinds and missing files."""

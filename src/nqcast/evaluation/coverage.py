@@ -66,11 +66,7 @@ def coverage_check(
     error = _with_mean(hits - np.asarray(levels), axis=0)
     drawn = _with_mean(coverage_draws(anchors, levels, resamples_RS), axis=1)
     below, above = np.quantile(drawn, [(1 - confidence) / 2, (1 + confidence) / 2], axis=0)
-    own, raw = (
-        metrics.mean_defined(metrics.weighted_interval_score(q, anchors.targets, levels))
-        for q in (anchors.quantiles, raw_NHQ)
-    )
-    change = _with_mean(own / raw - 1, axis=0)
+    change = _with_mean(_score(anchors.quantiles, anchors, levels) / _score(raw_NHQ, anchors, levels) - 1, axis=0)
     names = [level_name(tau) for tau in levels]
     check = {}
     for h, horizon in enumerate([*horizons, MEAN]):
@@ -80,6 +76,13 @@ def coverage_check(
         named = {key: dict(zip(names, map(float, values), strict=True)) for key, values in columns.items()}
         check[horizon] = {**named, "outside": outside, "wis_over_raw": float(change[h])}
     return check
+
+
+def _score(quantiles_NHQ: Floats, anchors: Forecasts, levels: Sequence[float]) -> Floats:
+    """Mean weighted interval score (H,); where the levels do not pair, the mean pinball loss, which it is half of."""
+    if not metrics.symmetric(levels):
+        return metrics.mean_pinball(quantiles_NHQ, anchors.targets, levels)
+    return metrics.mean_defined(metrics.weighted_interval_score(quantiles_NHQ, anchors.targets, levels))
 
 
 def _with_mean(values: Floats, axis: int) -> Floats:

@@ -77,6 +77,12 @@ def predictions_frame(
     return frame
 
 
+def levels_of(predictions: pd.DataFrame) -> tuple[float, ...]:
+    """The levels of a predictions frame, rising, read off its columns: q05 is 0.05, q025 is 0.025."""
+    names = [name for name in predictions.columns if name.startswith("q") and name[1:].isdigit()]
+    return tuple(sorted(float(f"0.{name[1:]}") for name in names))
+
+
 def as_arrays(predictions: pd.DataFrame, levels: Sequence[float], horizons: Sequence[str]) -> Forecasts:
     """Arrays of a predictions frame, anchors in time order; ValueError when one lacks a horizon or has it twice."""
     names = [level_name(tau) for tau in levels]

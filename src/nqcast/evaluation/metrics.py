@@ -13,13 +13,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
+from nqcast.constants import level_name
+
 Floats = NDArray[np.float64]
 LEVEL_TOLERANCE = 1e-9
-
-
-def level_name(level: float) -> str:
-    """Column name of a level: 0.05 -> "q05", 0.95 -> "q95" (rounded, so that 0.95 never becomes "q94")."""
-    return f"q{round(100 * level):02d}"
 
 
 def level_index(levels: Sequence[float], level: float) -> int:
@@ -30,13 +27,35 @@ def level_index(levels: Sequence[float], level: float) -> int:
     return int(matches[0])
 
 
-def has_interval(levels: Sequence[float], percent: int) -> bool:
+def central_intervals(levels: Sequence[float]) -> list[float]:
+    """Central intervals whose two ends are among the levels, in per cent, narrowest first: [50, 80, 90]."""
+    tails = [tau for tau in levels if tau < 0.5 and np.any(np.abs(np.asarray(levels) - (1 - tau)) < LEVEL_TOLERANCE)]
+    return sorted(round(100 * (1 - 2 * tau), 6) for tau in tails)
+
+
+def usual_intervals(levels: Sequence[float], wanted: Sequence[float] = (90, 80, 50)) -> list[float]:
+    """Those of the levels' central intervals that are nearest to the wanted ones, each once, widest first."""
+    present = central_intervals(levels)
+    return sorted({min(present, key=lambda percent: abs(percent - near)) for near in wanted}, reverse=True)
+
+
+def main_interval(levels: Sequence[float]) -> float:
+    """The central interval that is spoken of: 80 %, or the levels' nearest to it."""
+    return usual_intervals(levels, (80,))[0]
+
+
+def symmetric(levels: Sequence[float]) -> bool:
+    """Whether the levels are a median and pairs τ, 1 − τ, as the weighted interval score needs them."""
+    return len(levels) == 2 * len(central_intervals(levels)) + 1
+
+
+def has_interval(levels: Sequence[float], percent: float) -> bool:
     """Whether both ends of the central ``percent`` interval are among the levels."""
     tail = (1 - percent / 100) / 2
     return all(np.any(np.abs(np.asarray(levels) - end) < LEVEL_TOLERANCE) for end in (tail, 1 - tail))
 
 
-def interval(quantiles_NHQ: Floats, levels: Sequence[float], percent: int) -> tuple[Floats, Floats]:
+def interval(quantiles_NHQ: Floats, levels: Sequence[float], percent: float) -> tuple[Floats, Floats]:
     """Lower and upper ends (N, H) of the central interval that should cover ``percent`` per cent of outcomes."""
     tail = (1 - percent / 100) / 2
     return quantiles_NHQ[..., level_index(levels, tail)], quantiles_NHQ[..., level_index(levels, 1 - tail)]
@@ -106,21 +125,21 @@ def coverage_by_level(quantiles_NHQ: ArrayLike, targets_NH: ArrayLike, levels: S
     return mean_defined(below(quantiles_NHQ, targets_NH, levels))
 
 
-def inside(quantiles_NHQ: ArrayLike, targets_NH: ArrayLike, levels: Sequence[float], percent: int) -> Floats:
+def inside(quantiles_NHQ: ArrayLike, targets_NH: ArrayLike, levels: Sequence[float], percent: float) -> Floats:
     """1.0 where the outcome (N, H) lies in the closed central interval, 0.0 outside, NaN where undefined."""
     quantiles, targets = check_shapes(quantiles_NHQ, targets_NH, levels)
     low, high = interval(quantiles, levels, percent)
     return np.where(np.isfinite(targets), ((targets >= low) & (targets <= high)).astype(float), np.nan)
 
 
-def width(quantiles_NHQ: ArrayLike, targets_NH: ArrayLike, levels: Sequence[float], percent: int) -> Floats:
+def width(quantiles_NHQ: ArrayLike, targets_NH: ArrayLike, levels: Sequence[float], percent: float) -> Floats:
     """Width (N, H) of the central interval in return units, NaN where the target is undefined."""
     quantiles, targets = check_shapes(quantiles_NHQ, targets_NH, levels)
     low, high = interval(quantiles, levels, percent)
     return np.where(np.isfinite(targets), high - low, np.nan)
 
 
-def winkler(quantiles_NHQ: ArrayLike, targets_NH: ArrayLike, levels: Sequence[float], percent: int) -> Floats:
+def winkler(quantiles_NHQ: ArrayLike, targets_NH: ArrayLike, levels: Sequence[float], percent: float) -> Floats:
     """Winkler (interval) score (N, H) in return units: width + 2/α · distance outside, α = 1 − percent/100.
 
     Source: Winkler (1972); Gneiting and Raftery (2007), eq. 43. Less is better.
@@ -139,7 +158,7 @@ def weighted_interval_score(quantiles_NHQ: ArrayLike, targets_NH: ArrayLike, lev
     """
     quantiles, targets = check_shapes(quantiles_NHQ, targets_NH, levels)
     lower = [tau for tau in levels if tau < 0.5 - LEVEL_TOLERANCE]
-    if len(levels) != 2 * len(lower) + 1:
+    if not symmetric(levels):
         raise ValueError(f"expected a median and pairs of levels τ, 1 − τ, found {list(levels)}: make them symmetric")
     total = 0.5 * np.abs(targets - quantiles[..., level_index(levels, 0.5)])
     for tau in lower:

@@ -23,9 +23,9 @@ def score_table(
     """One row per (forecast, horizon) and one per forecast for the mean over horizons.
 
     ``forecasts`` maps a name to quantiles (N, H, Q) at the same N anchors. Columns: n (defined targets),
-    mean_pinball, crps, wis, skill_<reference> for each of `REFERENCES` present, picp_50/80/90, width_50/80/90,
-    winkler_50/80/90, crossing_rate, q05 … (coverage of each level). Losses and widths in log-return units;
-    the mean row is the plain mean of the horizons' rows, its n their sum.
+    mean_pinball, crps, wis (where the levels pair), skill_<reference> for each of `REFERENCES` present; picp, width
+    and winkler of every central interval (picp_80 …), crossing_rate, q05 … (coverage of each level). Losses and widths
+    in log-return units; the mean row is the plain mean of the horizons' rows, its n their sum.
     """
     references = [name for name in REFERENCES if name in forecasts]
     loss = {name: metrics.mean_pinball(q, targets_NH, levels) for name, q in forecasts.items()}
@@ -48,11 +48,11 @@ def _scores_of_one(
     block = pd.DataFrame({"horizon": list(horizons), "n": np.isfinite(targets_NH).sum(axis=0)})
     block["mean_pinball"] = metrics.mean_pinball(quantiles_NHQ, targets_NH, levels)
     block["crps"] = metrics.mean_defined(metrics.crps(quantiles_NHQ, targets_NH, levels))
-    block["wis"] = metrics.mean_defined(metrics.weighted_interval_score(quantiles_NHQ, targets_NH, levels))
-    for percent in (50, 80, 90):
-        if metrics.has_interval(levels, percent):
-            for name, of in (("picp", metrics.inside), ("width", metrics.width), ("winkler", metrics.winkler)):
-                block[f"{name}_{percent}"] = metrics.mean_defined(of(quantiles_NHQ, targets_NH, levels, percent))
+    if metrics.symmetric(levels):
+        block["wis"] = metrics.mean_defined(metrics.weighted_interval_score(quantiles_NHQ, targets_NH, levels))
+    for percent in metrics.central_intervals(levels):
+        for name, of in (("picp", metrics.inside), ("width", metrics.width), ("winkler", metrics.winkler)):
+            block[f"{name}_{percent:g}"] = metrics.mean_defined(of(quantiles_NHQ, targets_NH, levels, percent))
     block["crossing_rate"] = [metrics.crossing_rate(quantiles_NHQ[:, h]) for h in range(len(horizons))]
     coverage = metrics.coverage_by_level(quantiles_NHQ, targets_NH, levels)
     return block.assign(**{level_name(tau): coverage[:, i] for i, tau in enumerate(levels)})
@@ -135,7 +135,11 @@ def render_scores(table: pd.DataFrame, anchor_set: str, truth: pd.DataFrame | No
             for name in REFERENCES
             if f"skill_{name}" in table
         ],
-        ("picp_80", "Outcomes inside the 80 % interval, %", 100.0, 1),
+        *[
+            (f"picp_{percent}", f"Outcomes inside the {percent} % interval, %", 100.0, 1)
+            for percent in ("80",)
+            if f"picp_{percent}" in table
+        ],
     ]
     parts = [textwrap.fill(f"Scores on {anchor_set}", 100), ""]
     for column, heading, factor, digits in columns:

@@ -5,9 +5,15 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from nqcast.evaluation.config import EvaluateConfig
+
+
+def count_uses(log: Sequence[dict[str, Any]], data: str) -> int:
+    """How often the test split of these data (their fingerprint) was scored; other data in the same log are others."""
+    return sum(record["data"] == data for record in log)
 
 
 def use_record(checkpoint: dict[str, Any], anchors: int, config: EvaluateConfig) -> dict[str, Any]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 import pandas as pd
 
 from nqcast.constants import BAR_MINUTES
+from nqcast.evaluation import metrics
 from nqcast.forecast.freshness import BAR
-
-BANDS = ((0.05, 0.95, "90 %"), (0.10, 0.90, "80 %"), (0.25, 0.75, "50 %"))  # drawn where both levels were forecast
 
 
 def fan_paths(forecast: pd.DataFrame) -> pd.DataFrame:
@@ -31,9 +32,13 @@ def past_price(recent: pd.DataFrame) -> pd.Series:
     return pd.Series(traded["raw_close"].to_numpy(float), index=pd.DatetimeIndex(traded["ts"]) + BAR)
 
 
-def bands_of(paths: pd.DataFrame) -> list[tuple[float, float, str]]:
-    """The intervals whose two levels were forecast, widest first."""
-    return [(low, high, name) for low, high, name in BANDS if low in paths and high in paths]
+def bands_of(levels: Iterable[float]) -> list[tuple[float, float, str]]:
+    """The intervals to draw, widest first: lower level, upper level and name; those nearest to 90, 80 and 50 %."""
+    known = list(levels)
+    percents = metrics.usual_intervals(known)
+    ends = [(0.5 - percent / 200, 0.5 + percent / 200) for percent in percents]
+    level = {end: known[metrics.level_index(known, end)] for pair in ends for end in pair}
+    return [(level[low], level[high], f"{p:g} %") for (low, high), p in zip(ends, percents, strict=True)]
 
 
 def heading(forecast: pd.DataFrame) -> str:

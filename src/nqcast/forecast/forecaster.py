@@ -125,6 +125,7 @@ class Forecaster:
         past = table.iloc[: anchor.row + 1]
         frame = self._frame(self.quantiles(past), past.iloc[-1], anchor)
         recent = past[["ts", "raw_close", "traded"]].tail(self.config.history_bars).reset_index(drop=True)
+        frame.attrs["source"] = recent.attrs["source"] = grid.attrs.get("source", "")
         return Issued(frame, recent, anchor.session_close, last + BAR, self.calibration is not None)
 
     def quantiles(self, features: pd.DataFrame) -> Floats:
@@ -195,6 +196,7 @@ class Forecaster:
         raw = as_raw_bars(bars) if isinstance(bars, pd.DataFrame) else read_bars(bars)
         checked = check_raw_bars(raw, self.ingest)
         known = known_bars(checked, self.config, infer_spacing(checked["ts"]))
+        known.attrs["source"] = raw.attrs.get("source", "" if isinstance(bars, pd.DataFrame) else Path(bars).name)
         return build_bars(known, self.ingest).bars
 
     def _frame(self, quantiles_HQ: Floats, bar: pd.Series, anchor: Anchor) -> pd.DataFrame:

@@ -16,7 +16,7 @@ def forecast_figure(forecast: pd.DataFrame, recent: pd.DataFrame) -> go.Figure:
     """The plotly figure: recent price, the fan, and every forecast quantile to hover over; exchange time."""
     figure, paths, price = go.Figure(), fan_paths(forecast), past_price(recent)
     x = _local(paths.index)
-    for (low, high, name), colour in zip(bands_of(paths), COLOURS, strict=False):
+    for (low, high, name), colour in zip(bands_of(map(float, paths.columns)), COLOURS, strict=False):
         edge = {"mode": "lines", "line": {"width": 0}, "hoverinfo": "skip", "legendgroup": name, "x": x}
         figure.add_scatter(y=paths[low], showlegend=False, **edge)
         figure.add_scatter(y=paths[high], fill="tonexty", fillcolor=colour, name=name, **edge)

@@ -5,29 +5,70 @@ from __future__ import annotations
 import os
 import sys
 from types import TracebackType
+from typing import Any
 
 from kedro.framework.context import KedroContext
 from kedro.framework.hooks import hook_impl
+from kedro.framework.project import pipelines
 from kedro.io import DatasetError
+from kedro.pipeline import Pipeline
 
-from nqcast.parameters import check_parameters, with_instrument
+from nqcast.parameters import ParameterError, check_parameters, with_instrument
 from nqcast.stopping import RunEndedError
 from nqcast.storage.errors import StorageError
 
+READ_BY_HOOKS = {"instrument", "tracking"}
+
 
 class ParameterHook:
-    """Refuses unknown or bad parameters before any pipeline is built.
+    """Refuses parameters that are unknown, bad, or read by nothing in the run.
 
     Kedro itself validates only the parameters that the chosen nodes take: a misspelt group would pass in silence.
     """
 
+    def __init__(self) -> None:
+        self._entries: dict[str, Any] = {}
+
     @hook_impl
     def after_context_created(self, context: KedroContext) -> None:
-        """Fill in what the instrument's row says, and check all groups at once."""
+        """Fill in what the instrument's row says, check all groups, and part levels that came as one word."""
         show_bad_input_in_one_line()
         parameters = with_instrument(context.config_loader["parameters"])
-        check_parameters(parameters)
-        context.config_loader["parameters"] = parameters
+        levels = check_parameters(parameters).quantiles
+        context.config_loader["parameters"] = {**parameters, "quantiles": list(levels)}
+
+    @hook_impl
+    def after_catalog_created(self, conf_catalog: dict[str, Any]) -> None:
+        """Keep the entries as they are configured: some take a parameter by ${runtime_params:…}."""
+        self._entries = dict(conf_catalog)
+
+    @hook_impl(tryfirst=True)
+    def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline) -> None:
+        """Refuse what was given on the command line and changes nothing in this run.
+
+        Raises:
+            ParameterError: names the parameter, and what would read it.
+        """
+        read = {name.removeprefix("params:").split(".")[0] for name in pipeline.inputs() if name.startswith("params:")}
+        entries = [self._entries[name] for name in pipeline.datasets() if name in self._entries]
+        for name, value in (run_params.get("runtime_params") or {}).items():
+            if name not in read | READ_BY_HOOKS and not any(_holds(entry, value) for entry in entries):
+                raise ParameterError(f"{name}: nothing in this run reads it, found {value!r}: {self._cure(name)}")
+
+    def _cure(self, name: str) -> str:
+        if name != "bars":
+            readers = [key for key, one in pipelines.items() if f"params:{name}" in one.inputs()]
+            return f"leave it out, or run a pipeline that does: {', '.join(sorted(set(readers) - {'__default__'}))}"
+        if str(self._entries.get("raw_bars", {}).get("type", "")).endswith("SimulatedMarketDataset"):
+            return "this environment draws its bars from a seed; add --env nq to read the file"
+        return "bars are read by ingest, forecast, sweep and monitor; run `--pipelines ingest,features` on them first"
+
+
+def _holds(entry: Any, value: Any) -> bool:
+    """Whether a configured catalog entry holds the value anywhere."""
+    if isinstance(entry, dict):
+        return any(_holds(part, value) for part in entry.values())
+    return any(_holds(part, value) for part in entry) if isinstance(entry, list) else entry == value
 
 
 def show_bad_input_in_one_line() -> None:

@@ -65,7 +65,10 @@ def build_bars(raw: pd.DataFrame, config: IngestConfig) -> Ingested:
     found += series.off_tick_doubt(off_tick, len(inside), config)
     if config.instrument.months:
         found += series.unadjusted_rolls([entry for entry in ledger if entry["rule"] == "jump"])
+    source = str(raw.attrs.get("source", ""))
+    bars.attrs["source"] = source
     report = {
+        "source": source,
         **{"rows_in": len(raw), "rows_used": len(joined), "spacing_minutes": spacing},
         **counts,
         **{"zero_volume_dropped": int(fillers.sum()), "off_tick_prices": off_tick, "doubts": found},
@@ -76,8 +79,8 @@ def build_bars(raw: pd.DataFrame, config: IngestConfig) -> Ingested:
     report["text"] = report_text(report)
     BARS.validate(bars)
     logger.info(
-        "ingest: %s rows of %s-minute bars, %s bars in %s sessions, %s quarantined, %s rolls",
-        len(raw), spacing, len(bars), bars["session"].nunique(), len(quarantine), report["rolls"],
+        "%s: %s rows of %s-minute bars, %s bars in %s sessions, %s quarantined, %s rolls",
+        source or "ingest", len(raw), spacing, len(bars), bars["session"].nunique(), len(quarantine), report["rolls"],
     )  # fmt: skip
     return Ingested(bars, ledger, quarantine, report)
 

@@ -119,9 +119,11 @@ def monitor(
         ],
         ignore_index=True,
     )
+    shown_frame = _rolling_frame(outcomes, count, by_level, by_reference)
+    shown_frame.attrs["source"] = newest.attrs.get("source", "")
     return Monitored(
         checks,
-        _rolling_frame(outcomes, count, by_level, by_reference),
+        shown_frame,
         _report(checks, judged, trained, config),
         chosen,
     )

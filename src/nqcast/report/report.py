@@ -65,7 +65,7 @@ def _answers(evidence: Evidence, by_group: dict[str, pd.DataFrame]) -> list[str]
         f" [{100 * own.low[-1]:.2f}, {100 * own.high[-1]:.2f}].",
         f"Better than {evidence.reference.replace('_', ' ')} (mean skill {100 * reference.value[-1]:.2f} %)? "
         f"{100 * gain.value[-1]:+.2f} points [{100 * gain.low[-1]:+.2f}, {100 * gain.high[-1]:+.2f}]; {sure}.",
-        f"Calibrated? Share of outcomes inside the 80 % interval: {covered}.",
+        f"Calibrated? Share of outcomes inside the {metrics.main_interval(evidence.levels):g} % interval: {covered}.",
         _weakest(by_group),
         f"How often was this test split scored? {uses} time{'s' if uses != 1 else ''}, this one included.",
     ]
@@ -73,9 +73,10 @@ def _answers(evidence: Evidence, by_group: dict[str, pd.DataFrame]) -> list[str]
 
 
 def _covered(evidence: Evidence) -> dict[str, float]:
-    """Per cent of outcomes inside the 80 % interval, of the model's raw and calibrated rows."""
+    """Per cent of outcomes inside the main interval, of the model's raw and calibrated rows."""
+    percent = metrics.main_interval(evidence.levels)
     inside = {
-        name: metrics.inside(evidence.forecasts[name], evidence.anchors.targets, evidence.levels, 80)
+        name: metrics.inside(evidence.forecasts[name], evidence.anchors.targets, evidence.levels, percent)
         for name in evidence.model_rows
     }
     return {name: 100 * float(metrics.mean_defined(hits, axis=None)) for name, hits in inside.items()}
@@ -90,13 +91,14 @@ def _weakest(by_group: dict[str, pd.DataFrame]) -> str:
 def _how_good(evidence: Evidence) -> list[str]:
     table = score_table(evidence.forecasts, evidence.anchors.targets, evidence.levels, evidence.horizons)
     parts = [html.picture(figures.fan_chart(evidence.predictions, evidence.features, evidence.config), _FAN)]
+    main = f"{metrics.main_interval(evidence.levels):g}"
     columns = [
         ("mean_pinball", "Mean pinball loss, 1e-4 of log return (less is better)", 1e4, 3),
         ("skill_constants", "Skill over constants, %", 100, 2),
         ("skill_time_of_day", "Skill over time of day, %", 100, 2),
         ("crps", "CRPS, 1e-4 of log return (less is better)", 1e4, 3),
-        ("winkler_80", "Winkler score of the 80 % interval, 1e-4 of log return (less is better)", 1e4, 2),
-        ("width_80", "Mean width of the 80 % interval, 1e-4 of log return", 1e4, 2),
+        (f"winkler_{main}", f"Winkler score of the {main} % interval, 1e-4 of log return (less is better)", 1e4, 2),
+        (f"width_{main}", f"Mean width of the {main} % interval, 1e-4 of log return", 1e4, 2),
     ]
     for column, caption, factor, digits in columns:
         if column in table:
@@ -182,7 +184,7 @@ def _calibration(evidence: Evidence) -> list[str]:
         *parts,
         html.picture(reliability, _RELIABILITY),
         html.picture(figures.pit_histogram(anchors, levels, horizons), _PIT),
-        html.picture(figures.coverage_over_time(anchors, levels, horizons), _COVERAGE),
+        html.picture(figures.coverage_over_time(anchors, levels, horizons, metrics.main_interval(levels)), _COVERAGE),
     ]
 
 
@@ -201,7 +203,8 @@ def _group_tables(evidence: Evidence) -> dict[str, pd.DataFrame]:
     anchors, reference = evidence.anchors, evidence.reference
     names = dict.fromkeys(("constants", reference, *evidence.model_rows))
     forecasts = {name: evidence.forecasts[name] for name in names}
-    low, high = metrics.interval(forecasts[reference], evidence.levels, 80)
+    main = metrics.main_interval(evidence.levels)
+    low, high = metrics.interval(forecasts[reference], evidence.levels, main)
     splits = {
         "part of the session (Chicago time)": groups.session_part(anchors.ts),
         "volatility when the forecast was made": groups.volatility_tercile((high - low)[:, 0]),
@@ -217,8 +220,8 @@ def _group_tables(evidence: Evidence) -> dict[str, pd.DataFrame]:
             "outcomes": own["n"].astype(int),
             "skill over constants, %": 100 * own["skill_constants"],
             f"skill over {reference.replace('_', ' ')}, %": 100 * over_reference,
-            "in the 80 % interval, %": 100 * own["picp_80"],
-        } | {f"the same, {row.split('_')[1]}": 100 * means["picp_80"][row] for row in evidence.model_rows[1:]}
+            f"in the {main:g} % interval, %": 100 * own[f"picp_{main:g}"],
+        } | {f"the same, {row.split('_')[1]}": 100 * means[f"picp_{main:g}"][row] for row in evidence.model_rows[1:]}
         tables[name] = pd.DataFrame(columns).loc[sorted(set(group), key=_group_order)]
     return tables
 

@@ -10,12 +10,9 @@ from functools import lru_cache
 import torch
 from torch import Tensor, nn
 
+from nqcast.constants import level_name
+
 INTERVALS = {"80": (0.10, 0.90), "50": (0.25, 0.75)}
-
-
-def level_name(level: float) -> str:
-    """Column name of a level: 0.05 -> "q05". Rounds, because int(100 · 0.29) is 28."""
-    return f"q{round(100 * level):02d}"
 
 
 def interval_columns(levels: Sequence[float]) -> dict[str, tuple[int, int]]:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from nqcast.constants import BAR_MINUTES, HORIZONS
+from nqcast.constants import BAR_MINUTES, HORIZONS, level_name
 from nqcast.market.simulation.config import SimulationConfig
 from nqcast.market.simulation.path import MINUTE_NS, IntArray, front_path
 from nqcast.market.simulation.volatility import (
@@ -104,7 +104,7 @@ class TrueLaw:
             returns = self.sample(Anchors(anchors.ts[part], anchors.first[part], anchors.steps[part]), paths)
             quantiles[part], error[part] = _summary(returns, level)
         index = pd.MultiIndex.from_product([range(len(anchors.ts)), list(HORIZONS)])
-        names = [f"q{round(100 * q):02d}" for q in level]
+        names = [level_name(q) for q in levels]
         frame = pd.DataFrame(quantiles.reshape(len(index), -1), columns=names)
         frame.insert(0, "ts", anchors.ts[index.get_level_values(0)])
         frame.insert(1, "horizon", index.get_level_values(1))

@@ -10,7 +10,18 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from nqcast.report.figures.style import BLACK, BLUE, GREEN, GREY, MARKERS, ORANGE, VERMILION, finish, new_figure
+from nqcast.report.figures.style import (
+    BLACK,
+    BLUE,
+    GREEN,
+    GREY,
+    MARKERS,
+    ORANGE,
+    VERMILION,
+    finish,
+    new_figure,
+    with_source,
+)
 
 PERCENT, BASIS_POINTS = 100.0, 1e4
 ALL, HOLD = "all", "buy_and_hold"
@@ -27,7 +38,7 @@ def draw_equity(sessions: pd.DataFrame, results: Mapping[str, Any]) -> Figure:
     left, right = figure.subplots(1, 2, width_ratios=[1.7, 1])
     _equity_panel(left, sessions)
     _books_panel(right, results["books"])
-    return figure
+    return with_source(figure, sessions.attrs.get("source", ""))
 
 
 def _equity_panel(axes: Axes, sessions: pd.DataFrame) -> None:

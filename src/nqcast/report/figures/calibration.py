@@ -53,7 +53,7 @@ def reliability_diagram(
             label = "outside the band" if colour == VERMILION else "inside"
             axes.plot(x[chosen], error[h][chosen], "o", color=colour, markerfacecolor=fill, markersize=5, label=label)
         finish(axes, name, "Level of the quantile, %", "Observed less nominal, points" if h == 0 else "")
-        axes.set_xticks([5, 25, 50, 75, 95])
+        axes.set_xticks([x[0], 25, 50, 75, x[-1]])
     figure.legend(
         *panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=9, frameon=False
     )
@@ -75,14 +75,17 @@ def pit_histogram(anchors: Forecasts, levels: Sequence[float], horizons: Sequenc
 
 
 def coverage_over_time(
-    anchors: Forecasts, levels: Sequence[float], horizons: Sequence[str], percent: int = 80, sessions: int = 20
+    anchors: Forecasts, levels: Sequence[float], horizons: Sequence[str], percent: float = 80, sessions: int = 20
 ) -> Figure:
-    """Share of outcomes inside the central interval over the last ``sessions`` sessions, per horizon."""
+    """Share of outcomes inside the central interval over the last ``sessions`` sessions, per horizon.
+
+    Of a test split of few sessions, over the last third of them: every line has more than a point.
+    """
     hits = metrics.inside(anchors.quantiles, anchors.targets, levels, percent)
     hit_S = session_sums(hits, anchors.session)
     count_S = session_sums(np.isfinite(hits).astype(float), anchors.session)
     dates = pd.DatetimeIndex(np.unique(anchors.session.to_numpy()))
-    span = min(sessions, len(dates))
+    span = min(sessions, max(len(dates) // 3, 1))
     share = pd.DataFrame(hit_S).rolling(span).sum() / pd.DataFrame(count_S).rolling(span).sum()
     figure = new_figure(9.0, 3.6)
     axes = figure.subplots()
@@ -90,7 +93,7 @@ def coverage_over_time(
         axes.plot(dates.to_numpy(), share[h].to_numpy(), color=SERIES[h % 7], linestyle=DASHES[h % 7], linewidth=1.4)
         axes.plot([], [], color=SERIES[h % 7], linestyle=DASHES[h % 7], label=name)
     axes.axhline(percent / 100, color=BLACK, linewidth=1)
-    finish(axes, f"Inside the {percent} % interval, last {span} sessions", y="Share of outcomes")
+    finish(axes, f"Inside the {percent:g} % interval, last {span} sessions", y="Share of outcomes")
     axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     axes.tick_params(axis="x", labelrotation=20)
     axes.legend(ncols=len(horizons), fontsize=9, frameon=False, loc="best")

@@ -12,10 +12,11 @@ from matplotlib.figure import Figure
 
 from nqcast.constants import BAR_MINUTES, EXCHANGE_TIMEZONE, HORIZONS
 from nqcast.evaluation.config import EvaluateConfig
+from nqcast.evaluation.frames import levels_of
 from nqcast.evaluation.metrics import Floats, level_name
-from nqcast.report.figures.style import BANDS, BLACK, BLUE, GREY, VERMILION, finish, new_figure
+from nqcast.forecast.fan import bands_of
+from nqcast.report.figures.style import BANDS, BLACK, BLUE, GREY, VERMILION, finish, new_figure, with_source
 
-INTERVALS = ((0.05, 0.95, "90 %"), (0.10, 0.90, "80 %"), (0.25, 0.75, "50 %"))
 HOURS_BETWEEN_FANS = 4
 
 
@@ -52,7 +53,7 @@ def fan_chart(predictions: pd.DataFrame, features: pd.DataFrame, config: Evaluat
         columnspacing=1.4,
         handlelength=1.6,
     )
-    return figure
+    return with_source(figure, features.attrs.get("source", ""))
 
 
 def choose_session(predictions: pd.DataFrame, features: pd.DataFrame, wanted: str | None) -> pd.Timestamp:
@@ -102,7 +103,7 @@ def _draw_fan(axes: Axes, ts: pd.Timestamp, price: float, fan: pd.DataFrame, end
         returns = np.concatenate([[0.0], fan[level_name(level)].to_numpy(dtype=float)])
         return price * np.exp(np.interp(np.sqrt(fine), np.sqrt(minutes), returns))
 
-    for (low, high, name), colour in zip(INTERVALS, BANDS, strict=True):
+    for (low, high, name), colour in zip(bands_of(levels_of(fan)), BANDS, strict=False):
         label = f"{name} interval" if labelled else None
         axes.fill_between(x, line(low), line(high), color=colour, linewidth=0, label=label, zorder=2)
     axes.plot(x, line(0.5), color=BLUE, linewidth=1, label="median forecast" if labelled else None, zorder=3)
@@ -117,7 +118,7 @@ def _return_panel(axes: Axes, forecasts: pd.DataFrame, horizon: str) -> None:
         raise ValueError(f"expected a forecast horizon of {known}, found {horizon!r}: correct evaluate.fan_horizon")
     rows = rows[rows["target"].notna()]
     made = rows["ts"] + pd.Timedelta(minutes=BAR_MINUTES)
-    for (low, high, _), colour in zip(INTERVALS, BANDS, strict=True):
+    for (low, high, _), colour in zip(bands_of(levels_of(rows)), BANDS, strict=False):
         _stepped(axes, made, [100 * rows[level_name(tau)].to_numpy(dtype=float) for tau in (low, high)], colour)
     axes.axhline(0, color=GREY, linewidth=0.6)
     outcome = 100 * rows["target"].to_numpy(dtype=float)

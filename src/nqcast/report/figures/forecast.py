@@ -11,7 +11,7 @@ from nqcast.constants import EXCHANGE_TIMEZONE
 from nqcast.evaluation.metrics import Floats
 from nqcast.forecast.fan import bands_of, fan_paths, heading, past_price
 from nqcast.report.figures.style import BANDS as COLOURS
-from nqcast.report.figures.style import BLACK, BLUE, GREY, finish, new_figure
+from nqcast.report.figures.style import BLACK, BLUE, GREY, finish, new_figure, with_source
 
 
 def draw_forecast(forecast: pd.DataFrame, recent: pd.DataFrame) -> Figure:
@@ -24,7 +24,7 @@ def draw_forecast(forecast: pd.DataFrame, recent: pd.DataFrame) -> Figure:
     figure = new_figure(10.0, 5.0)
     axes = figure.subplots()
     paths, price = fan_paths(forecast), past_price(recent)
-    for (low, high, name), colour in zip(bands_of(paths), COLOURS, strict=False):
+    for (low, high, name), colour in zip(bands_of(map(float, paths.columns)), COLOURS, strict=False):
         axes.fill_between(_days(paths.index), paths[low], paths[high], color=colour, linewidth=0, label=name, zorder=2)
     axes.plot(_days(paths.index), paths[0.5], color=BLUE, linewidth=1.2, label="median", zorder=3)
     axes.plot(_days(price.index), price.to_numpy(), color=BLACK, linewidth=1.2, label="price", zorder=4)
@@ -34,7 +34,7 @@ def draw_forecast(forecast: pd.DataFrame, recent: pd.DataFrame) -> Figure:
     axes.xaxis.set_major_locator(locator)
     axes.xaxis.set_major_formatter(ConciseDateFormatter(locator, tz=EXCHANGE_TIMEZONE))
     axes.legend(loc="upper left", frameon=False, fontsize=9)
-    return figure
+    return with_source(figure, forecast.attrs.get("source", ""))
 
 
 def _days(times: pd.Index) -> Floats:

@@ -19,6 +19,7 @@ from nqcast.report.figures.style import (
     VERMILION,
     finish,
     new_figure,
+    with_source,
 )
 
 
@@ -36,7 +37,7 @@ def draw_monitor(checks: pd.DataFrame, rolling: pd.DataFrame) -> Figure:
     _skill_panel(upper, checks, rolling)
     upper.tick_params(axis="x", labelbottom=False)
     _coverage_panel(figure.add_subplot(grid[1, 1], sharex=upper), checks, rolling)
-    return figure
+    return with_source(figure, rolling.attrs.get("source", ""))
 
 
 def _drift_panel(axes: Axes, rows: pd.DataFrame) -> None:

@@ -7,6 +7,8 @@ from typing import Literal
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from nqcast.constants import SIMULATED
+
 BLACK, GREY, LIGHT = "#1a1a1a", "#6b6b6b", "#d9d9d9"
 BLUE, ORANGE, GREEN, VERMILION, SKY, PURPLE = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7"
 SERIES = (BLUE, VERMILION, GREEN, ORANGE, PURPLE, SKY, GREY)
@@ -18,6 +20,13 @@ BANDS = ("#cfe3f1", "#9dc8e3", "#5ba3d0")  # widest interval first
 def new_figure(width: float = 8.0, height: float = 4.5) -> Figure:
     """An empty figure (inches) that lays itself out; not registered with pyplot, so nothing has to be closed."""
     return Figure(figsize=(width, height), layout="constrained", facecolor="white")
+
+
+def with_source(figure: Figure, source: str) -> Figure:
+    """The figure, with a word in its corner where no exchange has traded what it shows."""
+    if source.startswith(SIMULATED):
+        figure.text(0.995, 0.995, source, ha="right", va="top", fontsize=8.5, fontweight="bold", color=VERMILION)
+    return figure
 
 
 def finish(axes: Axes, title: str = "", x: str = "", y: str = "", grid: Literal["x", "y", "both"] = "y") -> Axes:
