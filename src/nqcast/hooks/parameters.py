@@ -17,7 +17,7 @@ from nqcast.parameters import ParameterError, check_parameters, with_instrument
 from nqcast.stopping import RunEndedError
 from nqcast.storage.errors import StorageError
 
-READ_BY_HOOKS = {"instrument", "tracking"}
+READ_BY_HOOKS = {"instrument", "instruments", "tracking"}
 
 
 class ParameterHook:
