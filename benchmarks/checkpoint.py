@@ -14,8 +14,9 @@ from benchmarks.material import BareStep, random_batch
 from benchmarks.measuring import Row, main, seconds_per_call
 
 from nqcast.model import MIGT_TVDT, ModelConfig
-from nqcast.training.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
-from nqcast.training.training_state import pack_optimizer, pack_rng
+from nqcast.storage.checkpoint import MANIFEST, Checkpoint, Metadata, TrainingState, checkpoint_files, read_checkpoint
+from nqcast.storage.verified import write_folder
+from nqcast.training.training_state import as_arrays, pack_optimizer, pack_rng
 
 
 def measure() -> Iterator[Row]:
@@ -24,11 +25,17 @@ def measure() -> Iterator[Row]:
         model = MIGT_TVDT(ModelConfig(size=size, patch_length=24), seed=0).train()
         optimizer = torch.optim.AdamW(model.parameters())
         BareStep(model, optimizer, torch.autocast("cpu", enabled=False))(random_batch(model.config, 1))
-        tensors, groups = pack_optimizer(optimizer)
-        content = Checkpoint(model.state_dict(), tensors | pack_rng(), {"optimizer_groups": groups})
+        moments, groups = pack_optimizer(optimizer)
+        moments_and_rng = as_arrays(moments, "optimizer") | as_arrays(pack_rng(), "rng")
+        training = TrainingState(moments_and_rng, {"optimizer_groups": groups})
+        content = Checkpoint(as_arrays(model.state_dict(), "model"), Metadata(), training)
         with tempfile.TemporaryDirectory() as root:
             folder = Path(root) / "checkpoint_epoch_0001"
-            write = seconds_per_call(lambda folder=folder, content=content: write_checkpoint(folder, content))
+            write = seconds_per_call(
+                lambda folder=folder, content=content: write_folder(
+                    folder, checkpoint_files(content), MANIFEST, replace=True
+                )
+            )
             verify = seconds_per_call(lambda folder=folder: read_checkpoint(folder))
             size_bytes = sum(path.stat().st_size for path in folder.iterdir())
         data = os.urandom(size_bytes)

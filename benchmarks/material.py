@@ -21,6 +21,7 @@ from nqcast.market.simulation.config import SimulationConfig
 from nqcast.market.simulation.simulator import simulate
 from nqcast.model import MIGT_TVDT
 from nqcast.model.config import ModelConfig
+from nqcast.storage.checkpoint import Checkpoint, Metadata
 
 CYCLES = {"bar_in_day": 288, "day_of_week": 7, "day_of_month": 28, "day_of_year": 365}
 
@@ -57,18 +58,17 @@ def data_module(sessions: int, batch_size: int = 128, windows: int | None = None
     return NQDataModule.from_frames(features(sessions), splits, batch_size=batch_size, loader=loader)
 
 
-def checkpoint(module: NQDataModule, size: str) -> dict[str, Any]:
+def checkpoint(module: NQDataModule, size: str) -> Checkpoint:
     """An untrained model of this size on the module's scale: it costs what a trained one does."""
     config = ModelConfig(size=size)
     model = MIGT_TVDT(config, seed=0)
     model.set_base(module.unit_quantiles_HQ, module.feature_mean_F, module.feature_std_F)
     arrays, scalars = module.scale.state()
     tensors = {f"model.{name}": tensor.numpy() for name, tensor in model.state_dict().items()}
-    metadata = {
-        **{"model": config.model_dump(mode="json"), "scale": scalars, "features": list(FEATURES)},
-        **{"quantiles": list(LEVELS), "horizons": list(HORIZONS), "fingerprint": "untrained"},
-    }
-    return {"tensors": tensors | {f"scale.{name}": array for name, array in arrays.items()}, "metadata": metadata}
+    axes = {"features": FEATURES, "quantiles": LEVELS, "horizons": tuple(HORIZONS)}
+    made_of = {"fingerprint": "untrained", "model": config.model_dump(mode="json"), "scale": scalars}
+    metadata = Metadata.of({**made_of, **axes})
+    return Checkpoint(tensors | {f"scale.{name}": array for name, array in arrays.items()}, metadata)
 
 
 def random_batch(config: ModelConfig, size: int, device: str = "cpu") -> dict[str, Any]:

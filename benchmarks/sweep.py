@@ -13,7 +13,7 @@ from benchmarks.material import checkpoint, data_module
 from benchmarks.measuring import PeakMemory, Row, main, quick, seconds_per_call
 from kedro.io import Version
 
-from nqcast.datasets import VerifiedParquetDataset
+from nqcast.datasets import VerifiedDataset
 from nqcast.evaluation.config import EvaluateConfig
 from nqcast.forecast.predictor import load_model, predict_stream
 from nqcast.training.device import pick_device
@@ -43,7 +43,8 @@ def measure() -> Iterator[Row]:
         frames = predict_stream(artifact, module.features, positions[:count], EvaluateConfig(device=device()))
         with tempfile.TemporaryDirectory() as folder:
             path = str(Path(folder) / "predictions.parquet")
-            VerifiedParquetDataset(filepath=path, version=Version(None, "2026-01-01T00.00.00.000Z")).save(frames)
+            inner, version = "nqcast.datasets.StreamedParquetDataset", Version(None, "2026-01-01T00.00.00.000Z")
+            VerifiedDataset(filepath=path, dataset=inner, version=version).save(frames)
 
     with PeakMemory() as peak:  # first: what the bare pass has freed would be taken again and not be seen
         whole = len(positions) / seconds_per_call(stream, least=2, warm=0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -65,12 +66,12 @@ def test_one_tick_is_asked_for_in_both_places() -> None:
 def test_a_forecast_uses_the_tick_of_its_checkpoint_and_the_name_of_its_contract() -> None:
     raw, _ = another_future("YM", 17_000.0, 1.0)
     features = build_features(build_bars(raw, IngestConfig(tick=1.0)).bars, FeaturesConfig(tick=1.0))
-    checkpoint: dict[str, Any] = random_checkpoint(features, ScaleConfig())
-    told, untold = {**checkpoint["metadata"], "data": data_card(features)}, checkpoint["metadata"]
-    by_checkpoint = Forecaster({**checkpoint, "metadata": told}).forecast(raw)
-    by_parameter = Forecaster({**checkpoint, "metadata": untold}, ingest=IngestConfig(tick=1.0)).forecast(raw)
+    checkpoint = random_checkpoint(features, ScaleConfig())
+    told = replace(checkpoint, metadata=replace(checkpoint.metadata, data=data_card(features)))
+    by_checkpoint = Forecaster(told).forecast(raw)
+    by_parameter = Forecaster(checkpoint, ingest=IngestConfig(tick=1.0)).forecast(raw)
     pd.testing.assert_frame_equal(by_checkpoint, by_parameter, check_exact=True)
-    wrong = Forecaster({**checkpoint, "metadata": untold}).forecast(raw)
+    wrong = Forecaster(checkpoint).forecast(raw)
     assert not np.array_equal(by_checkpoint["return_quantile"].dropna(), wrong["return_quantile"].dropna())
     assert heading(by_checkpoint).startswith("YMM6 at ")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,6 +19,7 @@ from nqcast.market.config import IngestConfig
 from nqcast.market.ingest import build_bars
 from nqcast.market.simulation.config import SimulationConfig
 from nqcast.market.simulation.simulator import simulate
+from nqcast.storage.checkpoint import Checkpoint
 
 BATCH = EvaluateConfig(device="cpu", batch_size=64)
 
@@ -30,7 +30,7 @@ class World:
 
     raw: pd.DataFrame
     features: pd.DataFrame
-    checkpoint: dict[str, Any]
+    checkpoint: Checkpoint
 
 
 def features_of(raw: pd.DataFrame) -> pd.DataFrame:

@@ -18,7 +18,7 @@ from nqcast.constants import HORIZONS, LEVELS
 from nqcast.data.config import ScaleConfig
 from nqcast.data.features import build_features
 from nqcast.datasets.checkpoint import CheckpointDataset
-from nqcast.datasets.documents import VerifiedJSONDataset
+from nqcast.datasets.verified import VerifiedDataset
 from nqcast.evaluation.conformal import ConformalCalibration
 from nqcast.market.config import IngestConfig
 from nqcast.market.ingest import build_bars
@@ -34,15 +34,15 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     models, version = folder / "06_models", Version(None, "2026-01-01T00.00.00.000Z")
     checkpoint = random_checkpoint(features, ScaleConfig())
     CheckpointDataset(filepath=str(models / "checkpoint"), version=version).save(checkpoint)
-    save_calibration(models, checkpoint["metadata"]["fingerprint"])
+    save_calibration(models, checkpoint.weights_sha256)
     return folder
 
 
-def save_calibration(models: Path, fingerprint: str) -> None:
-    state = ConformalCalibration(LEVELS, tuple(HORIZONS), fingerprint).state()
+def save_calibration(models: Path, weights: str, stamp: str = "000") -> None:
+    state = ConformalCalibration(LEVELS, tuple(HORIZONS), weights).state()
     entry = yaml.safe_load((PROJECT / "conf" / "base" / "catalog_train.yml").read_text())["calibration"]
-    version = Version(None, f"2026-01-01T00.00.00.{fingerprint[:3]}Z") if entry.get("versioned") else None
-    VerifiedJSONDataset(filepath=str(models / "calibration.json"), version=version).save(state)
+    version = Version(None, f"2026-01-01T00.00.00.{stamp}Z") if entry.get("versioned") else None
+    VerifiedDataset(filepath=str(models / "calibration.json"), dataset="json.JSONDataset", version=version).save(state)
 
 
 def run(data: Path, *parameters: str, fails: bool = False) -> str:
@@ -84,7 +84,7 @@ def test_a_refusal_ends_the_run_with_its_reason(data: Path) -> None:
 @pytest.mark.slow
 def test_a_calibration_of_another_checkpoint_ends_the_run(data: Path, tmp_path: Path) -> None:
     shutil.copytree(data, tmp_path, dirs_exist_ok=True)
-    save_calibration(tmp_path / "06_models", "zzz")
+    save_calibration(tmp_path / "06_models", "zzz", "001")
     assert "expected a conformal calibration of checkpoint 'feedc0de', found 'conformal' of 'zzz'" in run(
         tmp_path, fails=True
     )

@@ -11,13 +11,15 @@ import pytest
 import yaml
 from kedro.io import DataCatalog
 
+from nqcast.storage.checkpoint import Checkpoint, Metadata
+
 CATALOG = """
-versioned_frame:    {{type: nqcast.datasets.VerifiedParquetDataset, filepath: "{data}/frames/features.parquet", versioned: true}}
-frame:              {{type: nqcast.datasets.VerifiedParquetDataset, filepath: "{data}/bars.parquet"}}
-versioned_document: {{type: nqcast.datasets.VerifiedJSONDataset, filepath: "{data}/scores.json", versioned: true}}
-document:           {{type: nqcast.datasets.VerifiedJSONDataset, filepath: "{data}/report.json"}}
-text:               {{type: nqcast.datasets.VerifiedTextDataset, filepath: "{data}/report.md"}}
-page:               {{type: nqcast.datasets.VerifiedHTMLDataset, filepath: "{data}/report.html", versioned: true}}
+versioned_frame:    {{type: nqcast.datasets.VerifiedDataset, dataset: pandas.ParquetDataset, filepath: "{data}/frames/features.parquet", versioned: true}}
+frame:              {{type: nqcast.datasets.VerifiedDataset, dataset: pandas.ParquetDataset, filepath: "{data}/bars.parquet"}}
+versioned_document: {{type: nqcast.datasets.VerifiedDataset, dataset: json.JSONDataset, filepath: "{data}/scores.json", versioned: true}}
+document:           {{type: nqcast.datasets.VerifiedDataset, dataset: json.JSONDataset, filepath: "{data}/report.json"}}
+text:               {{type: nqcast.datasets.VerifiedDataset, dataset: text.TextDataset, filepath: "{data}/report.md"}}
+page:               {{type: nqcast.datasets.VerifiedDataset, dataset: text.TextDataset, filepath: "{data}/report.html", versioned: true}}
 checkpoint:         {{type: nqcast.datasets.CheckpointDataset, filepath: "{data}/checkpoint"}}
 """  # noqa: E501
 
@@ -36,7 +38,7 @@ def _artifact(name: str, seed: int) -> object:
     if name.endswith("document"):
         return {"loss": float(rng.normal()), "levels": [0.05, 0.5]}
     if name == "checkpoint":
-        return {"tensors": {"model.w": rng.normal(size=(4, 3)).astype(np.float32)}, "metadata": {"seed": seed}}
+        return Checkpoint({"model.w": rng.normal(size=(4, 3)).astype(np.float32)}, Metadata(epoch=seed))
     return f"<p>{rng.normal()}</p>"
 
 
@@ -44,12 +46,12 @@ def _assert_same(left: object, right: object) -> None:
     if isinstance(left, pd.DataFrame):
         assert isinstance(right, pd.DataFrame)
         pd.testing.assert_frame_equal(left, right)
-    elif isinstance(left, dict) and "tensors" in left:
-        assert isinstance(right, dict)
-        assert left["metadata"] == right["metadata"]
-        assert left["tensors"].keys() == right["tensors"].keys()
-        for name, array in left["tensors"].items():
-            np.testing.assert_array_equal(array, right["tensors"][name], strict=True)
+    elif isinstance(left, Checkpoint):
+        assert isinstance(right, Checkpoint)
+        assert left.metadata == right.metadata
+        assert left.tensors.keys() == right.tensors.keys()
+        for name, array in left.tensors.items():
+            np.testing.assert_array_equal(array, right.tensors[name], strict=True)
     else:
         assert left == right
 

@@ -10,6 +10,7 @@ import pytest
 from kedro.io import DatasetError
 
 from nqcast.datasets import VerifiedPartitionsDataset
+from nqcast.storage.checkpoint import Checkpoint, Metadata
 
 FILES = ("frame.parquet", "model.safetensors", "checkpoint.json", "record.json")
 
@@ -19,7 +20,7 @@ def partition(seed: int) -> dict[str, object]:
     ts = pd.date_range("2016-01-04", periods=20, freq="5min", tz="UTC", unit="ns")
     frame = pd.DataFrame({"ts": ts, "q05": rng.normal(size=20), "forecast": pd.array(["model"] * 20, dtype="string")})
     tensors = {"model.w": rng.normal(size=(3, 2)).astype(np.float32)}
-    return {"frame": frame, "checkpoint": {"tensors": tensors, "metadata": {"n": seed}}, "record": {"seed": seed}}
+    return {"frame": frame, "checkpoint": Checkpoint(tensors, Metadata(epoch=seed)), "record": {"seed": seed}}
 
 
 @pytest.fixture
@@ -36,9 +37,9 @@ def test_partitions_come_back_as_they_were_saved_one_by_one(dataset: VerifiedPar
     expected, found = partition(2), loaded["fold_2"]()
     pd.testing.assert_frame_equal(found["frame"], expected["frame"])
     np.testing.assert_array_equal(
-        found["checkpoint"]["tensors"]["model.w"], expected["checkpoint"]["tensors"]["model.w"], strict=True
+        found["checkpoint"].tensors["model.w"], expected["checkpoint"].tensors["model.w"], strict=True
     )
-    assert found["checkpoint"]["metadata"] == {"n": 2}
+    assert found["checkpoint"].metadata.epoch == 2
     assert found["record"] == {"seed": 2}
     dataset.save({})
     assert len(dataset.load()) == 2

@@ -15,9 +15,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from kedro.io import DatasetError, Version
 
-from nqcast.datasets import CheckpointDataset, VerifiedFigureDataset, VerifiedJSONDataset, VerifiedParquetDataset
+from nqcast.datasets import CheckpointDataset, VerifiedDataset
+from nqcast.storage.checkpoint import Checkpoint, Metadata
 
 ENTRIES = ("versioned_frame", "versioned_document", "page", "checkpoint", "frame", "document", "text")
+
+
+def verified(path: Path, inner: str | dict, version: Version | None = None) -> VerifiedDataset:
+    return VerifiedDataset(filepath=str(path), dataset=inner, version=version)
+
+
 QUICK = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
@@ -52,7 +59,7 @@ def test_a_frame_keeps_time_zones_units_missing_values_and_text(tmp_path: Path) 
             "kind": pd.Categorical(["x", "y", "x", "x"]),
         }
     )
-    dataset = VerifiedParquetDataset(filepath=str(tmp_path / "f.parquet"))
+    dataset = verified(tmp_path / "f.parquet", "pandas.ParquetDataset")
     dataset.save(frame)
     pd.testing.assert_frame_equal(dataset.load(), frame)
     by_time = frame.set_index("chicago").sort_index(ascending=False)
@@ -67,7 +74,7 @@ def test_a_frame_keeps_time_zones_units_missing_values_and_text(tmp_path: Path) 
 @given(values=st.lists(st.floats(width=64), max_size=30))
 def test_every_float64_comes_back_bit_for_bit_from_parquet(values: list[float], tmp_path: Path) -> None:
     frame = pd.DataFrame({"x": np.array(values, dtype=np.float64)})
-    dataset = VerifiedParquetDataset(filepath=str(tmp_path / "x.parquet"))
+    dataset = verified(tmp_path / "x.parquet", "pandas.ParquetDataset")
     dataset.save(frame)
     np.testing.assert_array_equal(dataset.load()["x"].to_numpy(), frame["x"].to_numpy())
 
@@ -94,7 +101,7 @@ DOCUMENTS = st.recursive(
 @QUICK
 @given(document=DOCUMENTS.filter(lambda value: value is not None))
 def test_every_document_comes_back_equal_with_nan_and_infinity(document: object, tmp_path: Path) -> None:
-    dataset = VerifiedJSONDataset(filepath=str(tmp_path / "d.json"))
+    dataset = verified(tmp_path / "d.json", "json.JSONDataset")
     dataset.save(document)
     assert same_json(dataset.load(), document)
     json.loads(dataset.preview(), parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
@@ -111,18 +118,18 @@ def test_every_document_comes_back_equal_with_nan_and_infinity(document: object,
 )
 def test_what_json_would_change_is_refused_with_its_place(document: object, where: str, tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match=where):
-        VerifiedJSONDataset(filepath=str(tmp_path / "d.json")).save(document)
+        verified(tmp_path / "d.json", "json.JSONDataset").save(document)
     assert not list(tmp_path.iterdir())
 
 
 def test_numpy_numbers_become_equal_numbers(tmp_path: Path) -> None:
-    dataset = VerifiedJSONDataset(filepath=str(tmp_path / "d.json"))
+    dataset = verified(tmp_path / "d.json", "json.JSONDataset")
     dataset.save({"n": np.int64(3), "x": np.float32(0.5), "ok": np.bool_(True), "pair": (1, 2)})
     assert dataset.load() == {"n": 3, "x": 0.5, "ok": True, "pair": [1, 2]}
 
 
 def test_a_preview_of_a_frame_is_its_first_rows_in_plain_json(tmp_path: Path) -> None:
-    dataset = VerifiedParquetDataset(filepath=str(tmp_path / "f.parquet"))
+    dataset = verified(tmp_path / "f.parquet", "pandas.ParquetDataset")
     ts = pd.date_range("2016-01-04", periods=9, tz="UTC", unit="ns")
     dataset.save(pd.DataFrame({"ts": ts, "y": [np.nan, np.inf, *range(7)], "ok": True}))
     preview = dataset.preview(nrows=3)
@@ -144,14 +151,14 @@ def test_checkpoint_tensors_keep_type_shape_order_and_missing_values(tmp_path: P
         "steps": np.array([2**62], dtype=np.int64),
     }
     dataset = CheckpointDataset(filepath=str(tmp_path / "checkpoint"))
-    dataset.save({"tensors": tensors, "metadata": {"nan": float("inf"), "features": ["a"]}})
+    dataset.save(Checkpoint(tensors, Metadata(features=("a",), metrics={"nan": float("inf")})))
     loaded = dataset.load()
-    assert loaded["metadata"] == {"nan": float("inf"), "features": ["a"]}
+    assert loaded.metadata == Metadata(features=("a",), metrics={"nan": float("inf")})
     for name, array in tensors.items():
-        np.testing.assert_array_equal(loaded["tensors"][name], array)
-        assert loaded["tensors"][name].shape == array.shape
-        assert loaded["tensors"][name].dtype == array.dtype.newbyteorder("=")
-    assert json.loads(dataset.preview())["nan"] is None
+        np.testing.assert_array_equal(loaded.tensors[name], array)
+        assert loaded.tensors[name].shape == array.shape
+        assert loaded.tensors[name].dtype == array.dtype.newbyteorder("=")
+    assert json.loads(dataset.preview())["metrics"]["nan"] is None
 
 
 @pytest.mark.parametrize(
@@ -159,8 +166,8 @@ def test_checkpoint_tensors_keep_type_shape_order_and_missing_values(tmp_path: P
     [
         ({"tensors": {}}, "found .*tensors"),
         ({"tensors": {"w": [1, 2]}, "metadata": {}}, "tensor 'w', found list"),
-        ({"tensors": {"w": np.array([object()])}, "metadata": {}}, "found object"),
-        ({"tensors": {}, "metadata": "x"}, "dict as metadata"),
+        (Checkpoint({"w": np.array([object()])}), "found object"),
+        ({"tensors": {}, "metadata": {"law": 1}}, "found the unknown law"),
     ],
 )
 def test_what_is_no_checkpoint_is_refused(data: object, message: str, tmp_path: Path) -> None:
@@ -174,7 +181,7 @@ def test_two_saves_of_a_checkpoint_without_kedro_make_two_versions(tmp_path: Pat
         CheckpointDataset(filepath=str(tmp_path / "checkpoint")).save(artifact("checkpoint", seed))
     dataset = CheckpointDataset(filepath=str(tmp_path / "checkpoint"))
     assert len(dataset.list_versions()) == 2
-    assert dataset.load()["metadata"] == {"seed": 2}
+    assert dataset.load().metadata == Metadata(epoch=2)
 
 
 @pytest.mark.parametrize("suffix", [".pt", ".pth", ".pkl", ".ckpt"])
@@ -183,7 +190,7 @@ def test_a_pickled_checkpoint_is_refused_unread_with_the_reason(
 ) -> None:
     offered = tmp_path / f"model{suffix}"
     offered.write_bytes(b"cos\nsystem\n(S'touch pwned'\ntR.")
-    with pytest.raises(DatasetError, match=r"run code.*safetensors"):
+    with pytest.raises(ValueError, match=r"run code.*safetensors"):
         CheckpointDataset(filepath=str(offered))
     version = tmp_path / "checkpoint" / "2026-01-01T00.00.00.000Z" / "checkpoint"
     version.mkdir(parents=True)
@@ -196,33 +203,33 @@ def test_a_pickled_checkpoint_is_refused_unread_with_the_reason(
 def test_a_figure_comes_back_as_the_pixels_that_were_drawn(tmp_path: Path) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.image import imread
 
     figure = Figure(figsize=(2, 1))
     FigureCanvasAgg(figure)
     figure.patch.set_facecolor((1.0, 0.0, 0.0))
-    dataset = VerifiedFigureDataset(filepath=str(tmp_path / "fan.png"), dpi=50)
+    save_args = {"dpi": 50, "bbox_inches": "tight"}
+    dataset = verified(tmp_path / "fan.png", {"type": "matplotlib.MatplotlibDataset", "save_args": save_args})
     assert dataset.preview() is None
     dataset.save(figure)
-    pixels = dataset.load()
+    pixels = imread(tmp_path / "fan.png")
     assert pixels.shape[2] == 4
     np.testing.assert_allclose(pixels, np.broadcast_to([1.0, 0.0, 0.0, 1.0], pixels.shape))
     assert base64.b64decode(dataset.preview()) == (tmp_path / "fan.png").read_bytes()
-    with pytest.raises(DatasetError, match="expected a matplotlib Figure"):
-        dataset.save("figure")
 
 
 def test_the_same_frame_gives_the_same_bytes(tmp_path: Path, artifact: Callable) -> None:
     frame = artifact("frame", 0)
     for name in ("a", "b"):
-        VerifiedParquetDataset(filepath=str(tmp_path / f"{name}.parquet")).save(frame)
+        verified(tmp_path / f"{name}.parquet", "pandas.ParquetDataset").save(frame)
     assert (tmp_path / "a.parquet").read_bytes() == (tmp_path / "b.parquet").read_bytes()
 
 
 @pytest.mark.parametrize("versioned", [True, False])
 def test_frames_one_by_one_give_the_file_of_all_of_them_whole_or_not_at_all(versioned: bool, tmp_path: Path) -> None:
-    def dataset(save: str) -> VerifiedParquetDataset:
+    def dataset(save: str) -> VerifiedDataset:
         version = Version(None, save) if versioned else None
-        return VerifiedParquetDataset(filepath=str(tmp_path / "frames.parquet"), version=version)
+        return verified(tmp_path / "frames.parquet", "nqcast.datasets.StreamedParquetDataset", version)
 
     ts = pd.date_range("2016-01-04", periods=50, freq="5min", tz="UTC", unit="ns")
     whole = pd.DataFrame({"ts": ts, "horizon": pd.array(["15m", "4h"] * 25, dtype="string"), "q05": np.arange(50) / 7})

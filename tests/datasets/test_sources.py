@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import inspect
 import json
 import os
@@ -24,10 +23,11 @@ from nqcast.datasets import (
     SimulatedMarketDataset,
     TrueQuantilesDataset,
     VendorBarsDataset,
-    VerifiedParquetDataset,
+    VerifiedDataset,
     run_directory,
 )
 from nqcast.datasets.append_only import append_record, read_records
+from nqcast.storage.lock import one_writer
 
 PREVIEWS = {"TablePreview", "JSONPreview", "ImagePreview", "HTMLPreview"}
 
@@ -135,8 +135,7 @@ def test_a_damaged_line_inside_the_log_is_an_error_with_its_number(line: str, tm
 def test_an_append_waits_for_the_one_that_another_process_is_writing(tmp_path: Path) -> None:
     path = tmp_path / "uses.jsonl"
     append_record(path, {"use": 1})
-    with path.open("ab") as other:
-        fcntl.flock(other, fcntl.LOCK_EX)
+    with one_writer(tmp_path), path.open("ab") as other:
         other.write(b'{"use": ')
         other.flush()
         writer = threading.Thread(target=append_record, args=(path, {"use": 3}))
@@ -151,7 +150,7 @@ def test_an_append_waits_for_the_one_that_another_process_is_writing(tmp_path: P
 @pytest.mark.parametrize("filepath", ["s3://bucket/f.parquet", "http://host/f.parquet"])
 def test_a_remote_path_is_refused(filepath: str) -> None:
     with pytest.raises(DatasetError, match="expected a local path"):
-        VerifiedParquetDataset(filepath=filepath)
+        VerifiedDataset(filepath=filepath, dataset="pandas.ParquetDataset")
 
 
 def test_every_dataset_is_found_by_its_catalog_name_and_its_preview_by_kedro_viz() -> None:
@@ -160,6 +159,7 @@ def test_every_dataset_is_found_by_its_catalog_name_and_its_preview_by_kedro_viz
         "SimulatedMarketDataset": "config: {}",
         "TrueQuantilesDataset": "config: {}",
         "SymbolFilesDataset": "source: x",
+        "ForecastFileDataset": "source: x",
     }
     lines = [f"{n}: {{type: nqcast.datasets.{n}, {paths.get(n, 'filepath: x')}}}" for n in nqcast.datasets.__all__]
     catalog = DataCatalog.from_config(yaml.safe_load("\n".join(lines)))
@@ -177,7 +177,7 @@ def test_the_package_loads_no_heavy_library_until_a_dataset_is_used() -> None:
         "import sys, nqcast.datasets\n"
         "heavy = {'pandas', 'pyarrow', 'matplotlib', 'torch', 'mlflow', 'kedro'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
-        "nqcast.datasets.VerifiedFigureDataset, nqcast.datasets.CheckpointDataset\n"
+        "nqcast.datasets.VerifiedDataset, nqcast.datasets.CheckpointDataset\n"
         "heavy = {'pyarrow', 'matplotlib', 'torch', 'mlflow'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
     )

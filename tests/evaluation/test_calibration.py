@@ -26,8 +26,11 @@ from nqcast.evaluation.coverage import coverage_band, coverage_check
 from nqcast.evaluation.frames import Forecasts, as_arrays
 from nqcast.evaluation.metrics import level_name
 from nqcast.evaluation.significance import stationary_bootstrap
+from nqcast.storage.checkpoint import Checkpoint, Metadata
 
 CONFIG = EvaluateConfig()
+CHECKPOINT = Checkpoint({}, Metadata(fingerprint="abc"))
+WEIGHTS = CHECKPOINT.weights_sha256
 
 
 def stream(sessions: int, width: float, seed: int) -> Forecasts:
@@ -55,8 +58,8 @@ def frame_of(anchors: Forecasts) -> pd.DataFrame:
 
 def test_a_calibration_of_validation_mends_the_coverage_of_later_anchors_offline_and_online() -> None:
     validation, later = stream(40, 1.3, 0), stream(40, 1.3, 1)
-    state = json.loads(json.dumps(fit_calibration(validation, LEVELS, "abc", CONFIG)))
-    rows = calibrated_quantiles(later, state, "abc", LEVELS)
+    state = json.loads(json.dumps(fit_calibration(validation, LEVELS, CHECKPOINT, CONFIG)))
+    rows = calibrated_quantiles(later, state, WEIGHTS, LEVELS)
     assert list(rows) == [CONFORMAL, ONLINE]
     raw = metrics.coverage_by_level(later.quantiles, later.targets, LEVELS)
     assert np.abs(raw - LEVELS).max() > 0.04
@@ -73,8 +76,8 @@ def test_a_calibration_of_validation_mends_the_coverage_of_later_anchors_offline
 def test_the_online_row_goes_on_where_the_validation_stretch_left_it() -> None:
     whole = stream(40, 1.5, 0)
     first, second = (dataclasses.replace(whole, **part(whole, cut)) for cut in (slice(0, 4000), slice(4000, None)))
-    state = fit_calibration(first, LEVELS, "abc", CONFIG)
-    issued = calibrated_quantiles(second, state, "abc", LEVELS)[ONLINE]
+    state = fit_calibration(first, LEVELS, CHECKPOINT, CONFIG)
+    issued = calibrated_quantiles(second, state, WEIGHTS, LEVELS)[ONLINE]
     stamps = whole.ts.dt.tz_convert(None).to_numpy()
     at_once = OnlineCalibration(LEVELS, tuple(HORIZONS.values()), CONFIG.online_rate).run(
         stamps, whole.quantiles, whole.targets, whole.scale
@@ -89,19 +92,19 @@ def part(anchors: Forecasts, cut: slice) -> dict[str, object]:
 
 
 def test_a_pair_that_does_not_belong_together_is_refused() -> None:
-    state = fit_calibration(stream(10, 1.0, 0), LEVELS, "abc", CONFIG)
-    with pytest.raises(ValueError, match=r"checkpoint 'def'.*'abc'"):
+    state = fit_calibration(stream(10, 1.0, 0), LEVELS, CHECKPOINT, CONFIG)
+    with pytest.raises(ValueError, match=rf"fitted for the weights def.*for {WEIGHTS[:20]}"):
         calibrated_quantiles(stream(10, 1.0, 1), state, "def", LEVELS)
     with pytest.raises(ValueError, match="expected a calibration of levels"):
-        calibrated_quantiles(stream(10, 1.0, 1), {**state, "levels": [0.1, 0.5, 0.9]}, "abc", LEVELS)
+        calibrated_quantiles(stream(10, 1.0, 1), {**state, "levels": [0.1, 0.5, 0.9]}, WEIGHTS, LEVELS)
 
 
 def test_the_calibrated_frame_holds_the_same_anchors_whatever_the_order_of_the_rows() -> None:
     validation, later = stream(10, 1.2, 0), stream(10, 1.2, 1)
-    state = fit_calibration(validation, LEVELS, "abc", CONFIG)
-    expected = calibrated_quantiles(later, state, "abc", LEVELS)
+    state = fit_calibration(validation, LEVELS, CHECKPOINT, CONFIG)
+    expected = calibrated_quantiles(later, state, WEIGHTS, LEVELS)
     shuffled = frame_of(later).sample(frac=1.0, random_state=0)
-    frame = calibrated_frame(shuffled, state, "abc", LEVELS)
+    frame = calibrated_frame(shuffled, state, WEIGHTS, LEVELS)
     for row, quantiles in quantiles_by_row(frame, LEVELS).items():
         assert (quantiles == expected[row]).all()
     again = as_arrays(frame[frame["forecast"] == ONLINE], LEVELS, tuple(HORIZONS))

@@ -87,7 +87,7 @@ def test_a_calibration_survives_json_and_refuses_another_checkpoint() -> None:
     state = json.loads(json.dumps(fitted.state()))
     back = ConformalCalibration.from_state(state, "abc")
     assert (back.apply(quantiles, scale) == fitted.apply(quantiles, scale)).all()
-    with pytest.raises(ValueError, match="expected a conformal calibration of checkpoint 'other'"):
+    with pytest.raises(ValueError, match=r"fitted for the weights other.*found 'conformal' for abc"):
         ConformalCalibration.from_state(state, "other")
 
 

@@ -141,14 +141,14 @@ def test_a_warm_start_takes_the_weights_and_leaves_the_constants_to_the_new_anch
     walk: WalkForward, features: pd.DataFrame, ran: Ran, tmp_path: Path
 ) -> None:
     earlier = ran[0][ran[1][0]["partition"]]["checkpoint"]
-    tensors = {n: a + 0.1 if n.startswith("model.head.delta") else a for n, a in earlier["tensors"].items()}
-    moved = {"tensors": tensors, "metadata": earlier["metadata"]}
+    tensors = {n: a + 0.1 if n.startswith("model.head.delta") else a for n, a in earlier.tensors.items()}
+    moved = dataclasses.replace(earlier, tensors=tensors)
     still = dataclasses.replace(walk.recipe, train=changed(walk.recipe.train, {"epochs": 0}))
     fold = plan_folds(features, walk.split, walk.config)[2]
     splits = make_splits(features, fold.split)
     started, _ = still.make(features, splits, {"fingerprint": "x"}, tmp_path, moved)
     refitted = {"model.norm.feature_mean_F", "model.norm.feature_std_F", "model.head.base_HQ"}
-    for name, array in started["tensors"].items():
+    for name, array in started.tensors.items():
         if name.startswith("model."):
             assert np.array_equal(array, tensors[name]) == (name not in refitted), name
     other = dataclasses.replace(still, model=changed(still.model, {"d_ff": 48}))
@@ -167,7 +167,7 @@ def test_each_fold_is_calibrated_on_its_own_validation(walk: WalkForward, featur
             as_arrays(frame[frame["forecast"] == name], walk.recipe.quantiles, HORIZONS)
             for name in ("model", "model_conformal")
         )
-        calibration = ConformalCalibration.from_state(state, partition["checkpoint"]["metadata"]["fingerprint"])
+        calibration = ConformalCalibration.from_state(state, partition["checkpoint"].weights_sha256)
         assert (calibration.apply(raw.quantiles, raw.scale) == moved.quantiles).all()
 
 

@@ -22,8 +22,9 @@ from typing import Any
 import torch
 from tests.training.conftest import HORIZONS, TinyLoader, TinyModel
 
+from nqcast.storage.checkpoint import CheckpointError, read_checkpoint
 from nqcast.training import TrainConfig, Trainer
-from nqcast.training.checkpoint import CheckpointError, CheckpointStore, read_checkpoint
+from nqcast.training.checkpoint import CheckpointStore
 from nqcast.training.run_card import carded
 
 CONFIG = TrainConfig(
@@ -66,12 +67,13 @@ def finish(directory: Path) -> None:
 def end_of(directory: Path) -> dict[str, Any]:
     """What must be equal: weights, moments, history, the best one's name and every line of metrics."""
     last = read_checkpoint(directory / "checkpoint_latest")
+    assert last.training is not None
     lines = [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
-    tensors = {**last.model, **last.optimizer}
+    tensors = {**last.tensors, **last.training.tensors}
     return {
-        "tensors": {k: hashlib.sha256(v.contiguous().numpy().tobytes()).hexdigest() for k, v in tensors.items()},
-        "progress": last.state["progress"],
-        "early_stopping": last.state["early_stopping"],
+        "tensors": {k: hashlib.sha256(v.tobytes()).hexdigest() for k, v in tensors.items()},
+        "progress": last.training.state["progress"],
+        "early_stopping": last.training.state["early_stopping"],
         "best": (directory / "checkpoint_best").resolve().name,
         "lines": [{k: v for k, v in line.items() if k != "validation_seconds"} for line in lines],
     }

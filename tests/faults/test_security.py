@@ -15,7 +15,7 @@ from tests.kedro_command import PROJECT, environment, kedro, output_of
 
 from nqcast.config_guard import AliasBombError, GuardedConfigLoader, written_out
 from nqcast.datasets.checkpoint import CheckpointDataset
-from nqcast.datasets.documents import VerifiedJSONDataset
+from nqcast.datasets.verified import VerifiedDataset
 from nqcast.hooks.storage import StorageHook
 from nqcast.training.checkpoint import CheckpointError, read_checkpoint
 
@@ -111,7 +111,7 @@ def test_a_tag_makes_no_object(tmp_path: Path) -> None:
 
 def written(path: Path) -> tuple[Pipeline, DataCatalog]:
     pipeline = Pipeline([Node(lambda: {}, inputs=None, outputs="report", name="write")])
-    return pipeline, DataCatalog({"report": VerifiedJSONDataset(filepath=path.as_posix())})
+    return pipeline, DataCatalog({"report": VerifiedDataset(filepath=path.as_posix(), dataset="json.JSONDataset")})
 
 
 @pytest.mark.parametrize("how", ["..", "a link to a folder", "a link to a file", "an absolute path"])
@@ -140,7 +140,7 @@ def test_an_output_outside_of_the_project_is_refused(how: str, tmp_path: Path, m
 @pytest.mark.parametrize("name", ["../../elsewhere", "a/b", "..", ".hidden"])
 def test_a_version_is_the_name_of_a_folder(name: str, tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="expected a version such as"):
-        VerifiedJSONDataset(filepath=str(tmp_path / "x.json"), version=Version(name, None))
+        VerifiedDataset(filepath=str(tmp_path / "x.json"), dataset="json.JSONDataset", version=Version(name, None))
 
 
 @pytest.mark.slow

@@ -20,17 +20,18 @@ from kedro.io import DatasetError, Version
 from tests.faults.killing import train
 from tests.kedro_command import PROJECT
 
-from nqcast.datasets.parquet import VerifiedParquetDataset
+from nqcast.datasets.verified import VerifiedDataset
+from nqcast.storage import verified
+from nqcast.storage.checkpoint import Checkpoint, CheckpointError, read_checkpoint
 from nqcast.storage.errors import StorageError
-from nqcast.training import checkpoint as checkpoint_module
-from nqcast.training.checkpoint import CheckpointError, read_checkpoint
+from nqcast.storage.lock import DirectoryLock
+from nqcast.training.checkpoint import CheckpointStore
 from nqcast.training.run_card import (
     OtherRunUnfinishedError,
     TrainingInterruptedError,
     carded,
     refuse_other_unfinished,
 )  # fmt: skip
-from nqcast.training.run_directory import DirectoryLock
 
 SMALL_DISK = """
 import sys
@@ -95,13 +96,13 @@ def test_a_failed_fsync_leaves_the_last_checkpoint_and_no_rest(
 ) -> None:
     directory = tmp_path / "run"
     shutil.copytree(finished, directory, symlinks=True)
-    store = checkpoint_module.CheckpointStore(directory, 2)
+    store = CheckpointStore(directory, 2)
     before = sorted(path.name for path in directory.iterdir())
 
     def full(descriptor: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(checkpoint_module.os, "fsync", full)
+    monkeypatch.setattr(verified.os, "fsync", full)
     content = read_checkpoint(directory / "checkpoint_latest")
     with pytest.raises(StorageError, match=r"disk is full, .* MiB needed.*last whole checkpoint is .*epoch_0003"):
         store.save("checkpoint_epoch_0009", content, 0.1)
@@ -115,7 +116,7 @@ def test_space_is_asked_for_before_a_checkpoint_is_written(
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1000))
     content = read_checkpoint(finished / "checkpoint_latest")
     with pytest.raises(StorageError, match=r"not enough space on disk: .* MiB needed"):
-        checkpoint_module.CheckpointStore(tmp_path, 2).save("checkpoint_epoch_0001", content, 0.1)
+        CheckpointStore(tmp_path, 2).save("checkpoint_epoch_0001", content, 0.1)
     assert not list(tmp_path.iterdir())
 
 
@@ -149,11 +150,11 @@ def test_five_hundred_flips_and_cuts_of_a_checkpoint_load_nothing_wrong(finished
     shutil.copytree((finished / "checkpoint_latest").resolve(), folder)
     whole = read_checkpoint(folder)
 
-    def same(found: checkpoint_module.Checkpoint) -> bool:
-        tensors = {**found.model, **found.optimizer}
-        return found.state == whole.state and all(
-            (tensors[name] == tensor).all() for name, tensor in {**whole.model, **whole.optimizer}.items()
-        )
+    def same(found: Checkpoint) -> bool:
+        assert found.training is not None and whole.training is not None
+        pairs = ((found.tensors, whole.tensors), (found.training.tensors, whole.training.tensors))
+        alike = all((mine[name] == array).all() for mine, theirs in pairs for name, array in theirs.items())
+        return alike and found.training.state == whole.training.state and found.metadata == whole.metadata
 
     assert silent_loads(folder, lambda: read_checkpoint(folder), same, CheckpointError, 500) == 0
 
@@ -161,10 +162,12 @@ def test_five_hundred_flips_and_cuts_of_a_checkpoint_load_nothing_wrong(finished
 def test_five_hundred_flips_and_cuts_of_versioned_parquet_load_nothing_wrong(tmp_path: Path) -> None:
     frame = pd.DataFrame({"x": np.arange(300.0), "ts": pd.date_range("2020", periods=300, tz="UTC")})
     path = str(tmp_path / "features.parquet")
-    VerifiedParquetDataset(filepath=path, version=Version(None, "2026-01-01T00.00.00.000Z")).save(frame)
+    inner = "pandas.ParquetDataset"
+    VerifiedDataset(filepath=path, dataset=inner, version=Version(None, "2026-01-01T00.00.00.000Z")).save(frame)
 
     def load() -> pd.DataFrame:
-        return VerifiedParquetDataset(filepath=path, version=Version("2026-01-01T00.00.00.000Z", None)).load()
+        version = Version("2026-01-01T00.00.00.000Z", None)
+        return VerifiedDataset(filepath=path, dataset=inner, version=version).load()
 
     assert silent_loads(tmp_path, load, frame.equals, DatasetError, 500) == 0
 

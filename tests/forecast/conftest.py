@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -16,6 +16,7 @@ from nqcast.market.config import IngestConfig
 from nqcast.market.ingest import build_bars
 from nqcast.market.simulation.config import SimulationConfig
 from nqcast.market.simulation.simulator import simulate
+from nqcast.storage.checkpoint import Checkpoint
 
 __all__ = ["market"]
 
@@ -31,17 +32,17 @@ def features(raw: pd.DataFrame) -> pd.DataFrame:
 
 
 @pytest.fixture(scope="session", params=[False, True], ids=["train quantiles", "rolling quantiles"])
-def checkpoint(request: pytest.FixtureRequest, features: pd.DataFrame) -> dict[str, Any]:
+def checkpoint(request: pytest.FixtureRequest, features: pd.DataFrame) -> Checkpoint:
     return random_checkpoint(features, ScaleConfig(rolling_quantiles=request.param, rolling_sessions=5))
 
 
 @pytest.fixture(scope="session")
-def plain_checkpoint(features: pd.DataFrame) -> dict[str, Any]:
+def plain_checkpoint(features: pd.DataFrame) -> Checkpoint:
     return random_checkpoint(features, ScaleConfig())
 
 
-def random_checkpoint(features: pd.DataFrame, scale_config: ScaleConfig) -> dict[str, Any]:
+def random_checkpoint(features: pd.DataFrame, scale_config: ScaleConfig) -> Checkpoint:
     """The prover's checkpoint of random weights, with a fingerprint."""
     train = positions(make_splits(features, SplitConfig(warmup_bars=600)), "train")
     drawn = drawn_checkpoint(features, train, scale_config, seed=1)
-    return {**drawn, "metadata": {**drawn["metadata"], "fingerprint": "feedc0de"}}
+    return replace(drawn, metadata=replace(drawn.metadata, fingerprint="feedc0de"))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,10 +14,11 @@ from nqcast.forecast.forecaster import Forecaster, Issued
 from nqcast.forecast.page import forecast_figure, forecast_page
 from nqcast.forecast.text import forecast_text
 from nqcast.report.figures.forecast import draw_forecast
+from nqcast.storage.checkpoint import Checkpoint
 
 
 @pytest.fixture(scope="module")
-def issued(raw: pd.DataFrame, plain_checkpoint: dict[str, Any]) -> Issued:
+def issued(raw: pd.DataFrame, plain_checkpoint: Checkpoint) -> Issued:
     """A forecast whose longest horizon lies beyond the close."""
     return Forecaster(plain_checkpoint, None, ForecastConfig(as_of="2016-03-23T18:00:00Z")).issue(raw)
 

@@ -19,17 +19,18 @@ from nqcast.forecast.export.__main__ import main
 from nqcast.forecast.export.network import ExportedNetwork, window_inputs
 from nqcast.forecast.export.torch_program import export_network, largest_difference
 from nqcast.forecast.forecaster import Forecaster
+from nqcast.storage.checkpoint import Checkpoint
 
 
 @pytest.fixture(scope="module")
-def exported(plain_checkpoint: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def exported(plain_checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("export") / "network.pt2"
     assert export_network(plain_checkpoint, path) <= 1e-5
     return path
 
 
 def test_the_program_gives_the_forecast_of_a_real_window(
-    exported: Path, plain_checkpoint: dict[str, Any], features: pd.DataFrame
+    exported: Path, plain_checkpoint: Checkpoint, features: pd.DataFrame
 ) -> None:
     forecaster = Forecaster(plain_checkpoint)
     scale_NH, volatility_NK = forecaster.scale.describe(features)
@@ -44,7 +45,7 @@ def test_the_program_gives_the_forecast_of_a_real_window(
         assert error.max() < 1e-5
 
 
-def test_it_runs_without_the_package(exported: Path, plain_checkpoint: dict[str, Any], tmp_path: Path) -> None:
+def test_it_runs_without_the_package(exported: Path, plain_checkpoint: Checkpoint, tmp_path: Path) -> None:
     network = ExportedNetwork(Forecaster(plain_checkpoint).model)
     inputs = window_inputs(network.model, 5, seed=9)
     for name, tensor in zip("abcde", inputs, strict=True):
@@ -61,7 +62,7 @@ def test_it_runs_without_the_package(exported: Path, plain_checkpoint: dict[str,
     np.testing.assert_allclose(np.load(tmp_path / "out.npy"), expected, rtol=1e-5, atol=1e-8)
 
 
-def test_another_networks_program_is_told_apart(exported: Path, plain_checkpoint: dict[str, Any]) -> None:
+def test_another_networks_program_is_told_apart(exported: Path, plain_checkpoint: Checkpoint) -> None:
     model = Forecaster(plain_checkpoint).model
     with torch.no_grad():
         model.head.delta.bias += 1e-3
@@ -76,7 +77,7 @@ def test_the_file_holds_no_pickle(exported: Path) -> None:
             assert not content.startswith((b"PK", b"\x80\x02", b"\x80\x04")), name
 
 
-def test_the_command_exports_the_newest_checkpoint(plain_checkpoint: dict[str, Any], tmp_path: Path) -> None:
+def test_the_command_exports_the_newest_checkpoint(plain_checkpoint: Checkpoint, tmp_path: Path) -> None:
     from kedro.io import Version
 
     from nqcast.datasets.checkpoint import CheckpointDataset

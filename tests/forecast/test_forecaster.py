@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -149,9 +149,9 @@ def test_volume_is_asked_for_where_the_model_was_trained_with_it(
 ) -> None:
     with pytest.raises(ValueError, match="expected a column 'volume'"):
         forecaster(plain_checkpoint).forecast(raw.drop(columns="volume"))
-    mean = plain_checkpoint["tensors"]["model.norm.feature_mean_F"].copy()
+    mean = plain_checkpoint.tensors["model.norm.feature_mean_F"].copy()
     mean[4] = 0.0  # log_volume of a training without volume
-    blind = {**plain_checkpoint, "tensors": {**plain_checkpoint["tensors"], "model.norm.feature_mean_F": mean}}
+    blind = replace(plain_checkpoint, tensors={**plain_checkpoint.tensors, "model.norm.feature_mean_F": mean})
     with_volume, without_it = (forecaster(blind).forecast(frame) for frame in (raw, raw.drop(columns="volume")))
     assert with_volume["return_quantile"].notna().all()
     assert with_volume["last_price"].iloc[0] == pytest.approx(without_it["last_price"].iloc[0], rel=0.01)
@@ -160,7 +160,7 @@ def test_volume_is_asked_for_where_the_model_was_trained_with_it(
 def test_calibration_moves_each_quantile_by_its_offset_in_scales(
     raw: pd.DataFrame, features: pd.DataFrame, plain_checkpoint: Checkpoint
 ) -> None:
-    calibration = ConformalCalibration(LEVELS, list(HORIZONS), "feedc0de")
+    calibration = ConformalCalibration(LEVELS, list(HORIZONS), plain_checkpoint.weights_sha256)
     calibration.offset_HQ[:] = 0.1 * np.arange(1, 8) * np.arange(1, 6)[:, None]
     config = ForecastConfig(as_of=NOON)
     before = Forecaster(plain_checkpoint, None, config).issue(raw)
@@ -174,7 +174,7 @@ def test_calibration_moves_each_quantile_by_its_offset_in_scales(
 
 def test_a_calibration_of_another_checkpoint_is_refused(plain_checkpoint: Checkpoint) -> None:
     other = ConformalCalibration(LEVELS, list(HORIZONS), "0ther").state()
-    with pytest.raises(ValueError, match=re.escape("expected a conformal calibration of checkpoint 'feedc0de'")):
+    with pytest.raises(ValueError, match=r"fitted for the weights .*found 'conformal' for 0ther"):
         Forecaster(plain_checkpoint, other)
 
 

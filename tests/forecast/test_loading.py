@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
-from kedro.io import DatasetError, Version
+from kedro.io import Version
 
 import nqcast
 from nqcast.constants import HORIZONS, LEVELS
 from nqcast.datasets.checkpoint import CheckpointDataset
-from nqcast.datasets.documents import VerifiedJSONDataset
+from nqcast.datasets.verified import VerifiedDataset
 from nqcast.evaluation.conformal import ConformalCalibration
+from nqcast.storage.checkpoint import Checkpoint
 
 
 @pytest.fixture
-def models(plain_checkpoint: dict[str, Any], tmp_path: Path) -> Path:
+def models(plain_checkpoint: Checkpoint, tmp_path: Path) -> Path:
     """The catalog's folder of models with one version of the checkpoint."""
     dataset = CheckpointDataset(
         filepath=str(tmp_path / "checkpoint"), version=Version(None, "2026-01-01T00.00.00.000Z")
@@ -29,16 +31,17 @@ def models(plain_checkpoint: dict[str, Any], tmp_path: Path) -> Path:
     return tmp_path
 
 
-def save_calibration(models: Path, fingerprint: str, version: str = "2026-01-01T00.00.00.000Z") -> dict[str, Any]:
-    calibration = ConformalCalibration(LEVELS, list(HORIZONS), fingerprint)
+def save_calibration(models: Path, weights: str, version: str = "2026-01-01T00.00.00.000Z") -> dict[str, Any]:
+    calibration = ConformalCalibration(LEVELS, list(HORIZONS), weights)
     calibration.offset_HQ[:] = 0.05 * np.arange(7)
     path = models / "calibration.json"
-    VerifiedJSONDataset(filepath=str(path), version=Version(None, version)).save(calibration.state())
+    entry = VerifiedDataset(filepath=str(path), dataset="json.JSONDataset", version=Version(None, version))
+    entry.save(calibration.state())
     return calibration.state()
 
 
 def test_every_way_to_name_a_checkpoint_gives_the_same_forecast(
-    models: Path, plain_checkpoint: dict[str, Any], raw: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
+    models: Path, plain_checkpoint: Checkpoint, raw: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     version = next((models / "checkpoint").iterdir())
     expected = nqcast.load(plain_checkpoint).forecast(raw)
@@ -48,23 +51,25 @@ def test_every_way_to_name_a_checkpoint_gives_the_same_forecast(
     pd.testing.assert_frame_equal(nqcast.load("checkpoint").forecast(raw), expected)
 
 
-def test_a_damaged_newest_version_gives_way_to_the_one_before(models: Path, plain_checkpoint: dict[str, Any]) -> None:
+def test_a_damaged_newest_version_gives_way_to_the_one_before(models: Path, plain_checkpoint: Checkpoint) -> None:
     later = Version(None, "2026-02-01T00.00.00.000Z")
-    other = {**plain_checkpoint, "metadata": {**plain_checkpoint["metadata"], "fingerprint": "later"}}
+    other = replace(plain_checkpoint, metadata=replace(plain_checkpoint.metadata, fingerprint="later"))
     CheckpointDataset(filepath=str(models / "checkpoint"), version=later).save(other)
-    assert nqcast.load(models / "checkpoint").metadata["fingerprint"] == "later"
+    assert nqcast.load(models / "checkpoint").metadata.fingerprint == "later"
     weights = models / "checkpoint" / later.save / "checkpoint" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"x")
-    assert nqcast.load(models / "checkpoint").metadata["fingerprint"] == "feedc0de"
+    assert nqcast.load(models / "checkpoint").metadata.fingerprint == "feedc0de"
     with pytest.raises(ValueError, match="SHA-256"):
         nqcast.load(models / "checkpoint" / later.save)
 
 
-def test_the_calibration_beside_a_checkpoint_is_taken_when_it_is_its_own(models: Path) -> None:
+def test_the_calibration_beside_a_checkpoint_is_taken_when_it_is_its_own(
+    models: Path, plain_checkpoint: Checkpoint
+) -> None:
     assert nqcast.load(models / "checkpoint").calibration is None
     save_calibration(models, "another")
     assert nqcast.load(models / "checkpoint").calibration is None
-    save_calibration(models, "feedc0de", "2026-01-02T00.00.00.000Z")
+    save_calibration(models, plain_checkpoint.weights_sha256, "2026-01-02T00.00.00.000Z")
     save_calibration(models, "another", "2026-01-03T00.00.00.000Z")
     found = nqcast.load(models / "checkpoint").calibration
     assert found is not None and found.offset_HQ[0, 6] == pytest.approx(0.3)
@@ -73,14 +78,14 @@ def test_the_calibration_beside_a_checkpoint_is_taken_when_it_is_its_own(models:
 def test_a_calibration_that_is_named_must_fit(models: Path) -> None:
     state = save_calibration(models, "another")
     for named in (models / "calibration.json", state):
-        with pytest.raises(ValueError, match="expected a conformal calibration of checkpoint 'feedc0de'"):
+        with pytest.raises(ValueError, match=r"fitted for the weights .*found 'conformal' for another"):
             nqcast.load(models / "checkpoint", calibration=named)
 
 
 def test_no_checkpoint_is_said_with_its_cure(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="kedro run --pipelines train"):
         nqcast.load(tmp_path / "nothing")
-    with pytest.raises(DatasetError, match="expected a version"):
+    with pytest.raises(ValueError, match="expected a version"):
         nqcast.load(tmp_path)
 
 

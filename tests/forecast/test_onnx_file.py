@@ -18,12 +18,13 @@ from nqcast.forecast.export.__main__ import main
 from nqcast.forecast.export.network import ExportedNetwork, window_inputs
 from nqcast.forecast.export.onnx_file import export_onnx, onnx_difference
 from nqcast.forecast.forecaster import Forecaster
+from nqcast.storage.checkpoint import Checkpoint
 
 pytestmark = pytest.mark.slow  # the export takes ten seconds
 
 
 @pytest.fixture(scope="module")
-def exported(plain_checkpoint: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def exported(plain_checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("onnx") / "out" / "network.onnx"
     assert export_onnx(plain_checkpoint, path) <= 1e-5
     return path
@@ -39,7 +40,7 @@ def run(path: Path, inputs: Any) -> np.ndarray:
 
 @pytest.mark.parametrize("size", [1, 2, 17])
 def test_any_batch_gives_the_eager_quantiles_and_doubles_with_the_scale(
-    exported: Path, plain_checkpoint: dict[str, Any], size: int
+    exported: Path, plain_checkpoint: Checkpoint, size: int
 ) -> None:
     network = ExportedNetwork(Forecaster(plain_checkpoint).model)
     features, clock, scale, *others = window_inputs(network.model, size, seed=11 + size)
@@ -52,7 +53,7 @@ def test_any_batch_gives_the_eager_quantiles_and_doubles_with_the_scale(
 
 
 def test_a_real_window_gives_the_forecast(
-    exported: Path, plain_checkpoint: dict[str, Any], features: pd.DataFrame
+    exported: Path, plain_checkpoint: Checkpoint, features: pd.DataFrame
 ) -> None:
     forecaster = Forecaster(plain_checkpoint)
     scale_NH, volatility_NK = forecaster.scale.describe(features)
@@ -82,7 +83,7 @@ def test_one_valid_file_names_its_axes(exported: Path) -> None:
     assert (facts["context"], facts["fingerprint"]) == (288, "feedc0de")
 
 
-def test_another_networks_file_is_told_apart(exported: Path, plain_checkpoint: dict[str, Any]) -> None:
+def test_another_networks_file_is_told_apart(exported: Path, plain_checkpoint: Checkpoint) -> None:
     model = Forecaster(plain_checkpoint).model
     with torch.no_grad():
         model.head.delta.bias += 1e-3
@@ -90,7 +91,7 @@ def test_another_networks_file_is_told_apart(exported: Path, plain_checkpoint: d
 
 
 def test_without_onnx_the_cure_is_told(
-    plain_checkpoint: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    plain_checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "onnxruntime" else found(name))
@@ -100,7 +101,7 @@ def test_without_onnx_the_cure_is_told(
 
 
 def test_the_ending_of_the_file_chooses_the_format(
-    plain_checkpoint: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    plain_checkpoint: Checkpoint, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from kedro.io import Version
 

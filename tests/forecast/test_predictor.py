@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -18,6 +19,7 @@ from nqcast.forecast.predictor import load_model, load_scale, predict, predict_f
 from nqcast.model import MIGT_TVDT
 from nqcast.model.config import ModelConfig
 from nqcast.runs.validation_metrics import validation_report
+from nqcast.storage.checkpoint import Checkpoint, Metadata
 
 LEVELS = (0.05, 0.10, 0.25, 0.50, 0.75, 0.90, 0.95)
 HORIZONS = ("15m", "30m", "60m", "2h", "4h")
@@ -31,7 +33,7 @@ def features(market: Callable[..., pd.DataFrame]) -> pd.DataFrame:
     return frame.assign(**{name: 1 + np.arange(len(frame)) % 5 for name in CLOCK if name not in frame})
 
 
-def checkpoint_of(features: pd.DataFrame, noise: float = 0.0, seed: int = 0, **scale: object) -> dict:
+def checkpoint_of(features: pd.DataFrame, noise: float = 0.0, seed: int = 0, **scale: object) -> Checkpoint:
     """A checkpoint of the test-size model; ``noise`` moves its weights away from the start."""
     torch.manual_seed(seed)
     model, fitted = MIGT_TVDT(ModelConfig(size="test")), make_scale(ScaleConfig(**scale)).fit(features, TRAIN)
@@ -43,8 +45,9 @@ def checkpoint_of(features: pd.DataFrame, noise: float = 0.0, seed: int = 0, **s
     arrays, scalars = fitted.state()
     tensors = {f"model.{k}": v.numpy().copy() for k, v in model.state_dict().items()}
     tensors |= {f"scale.{k}": v for k, v in arrays.items()}
-    metadata = {"model": model.config.model_dump(mode="json"), "scale": scalars, "features": list(FEATURES)}
-    return {"tensors": tensors, "metadata": {**metadata, "quantiles": list(LEVELS), "horizons": list(HORIZONS)}}
+    config = model.config.model_dump(mode="json")
+    metadata = Metadata(model=config, scale=scalars, features=FEATURES, quantiles=LEVELS, horizons=HORIZONS)
+    return Checkpoint(tensors, metadata)
 
 
 def test_an_untrained_checkpoint_forecasts_what_its_scale_says(features: pd.DataFrame) -> None:
@@ -92,11 +95,11 @@ def test_the_frame_holds_the_forecasts_in_return_units(features: pd.DataFrame) -
 
 def test_another_feature_list_or_foreign_weights_are_refused(features: pd.DataFrame) -> None:
     checkpoint = checkpoint_of(features)
-    other = {**checkpoint, "metadata": {**checkpoint["metadata"], "features": ["close"]}}
-    with pytest.raises(ValueError, match=r"expected a checkpoint trained on"):
+    other = replace(checkpoint, metadata=replace(checkpoint.metadata, features=("close",)))
+    with pytest.raises(ValueError, match=r"found one on \['close'\]"):
         predict(other, features, ANCHORS)
-    foreign = {**checkpoint, "tensors": {**checkpoint["tensors"], "model.extra": np.zeros(3)}}
-    with pytest.raises(ValueError, match=r"unknown \['extra'\]"):
+    foreign = replace(checkpoint, tensors={**checkpoint.tensors, "model.extra": np.zeros(3)})
+    with pytest.raises(ValueError, match="unknown extra"):
         load_model(foreign)
     with pytest.raises(ValueError, match="found no column"):
         predict(checkpoint, features.drop(columns="rsi_14"), ANCHORS)

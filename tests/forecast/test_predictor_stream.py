@@ -14,7 +14,7 @@ from tests.forecast.test_predictor import ANCHORS, HORIZONS, LEVELS, TRAIN, chec
 
 from nqcast.constants import CLOCK
 from nqcast.data.seasonal_har import SeasonalHAR
-from nqcast.datasets import VerifiedParquetDataset
+from nqcast.datasets import VerifiedDataset
 from nqcast.evaluation.calibration import calibrated_frame, calibrated_frames
 from nqcast.evaluation.conformal import ConformalCalibration
 from nqcast.forecast.predictor import predict, predict_frame, predict_stream
@@ -48,8 +48,9 @@ def test_a_stream_is_written_row_group_by_row_group_and_read_back_as_one_frame(
     checkpoint = checkpoint_of(features, noise=0.1)
     stream = predict_stream(checkpoint, features, WIDE, chunk=16)
     path = str(tmp_path / "predictions.parquet")
-    VerifiedParquetDataset(filepath=path, version=Version(None, "2026-01-01T00.00.00.000Z")).save(stream)
-    found = VerifiedParquetDataset(filepath=path, version=Version(None, None)).load()
+    inner = "nqcast.datasets.StreamedParquetDataset"
+    VerifiedDataset(filepath=path, dataset=inner, version=Version(None, "2026-01-01T00.00.00.000Z")).save(stream)
+    found = VerifiedDataset(filepath=path, dataset=inner, version=Version(None, None)).load()
     pd.testing.assert_frame_equal(found, pd.concat(stream, ignore_index=True), check_exact=True)
 
 

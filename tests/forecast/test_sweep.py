@@ -24,8 +24,8 @@ LATE = 14_000  # bars before the first anchor: the last few sessions are enough 
 
 
 @pytest.fixture(scope="module")
-def calibration() -> dict[str, Any]:
-    state = ConformalCalibration(LEVELS, tuple(HORIZONS), "feedc0de").state()
+def calibration(plain_checkpoint: Checkpoint) -> dict[str, Any]:
+    state = ConformalCalibration(LEVELS, tuple(HORIZONS), plain_checkpoint.weights_sha256).state()
     return state | {"offsets": np.linspace(-0.1, 0.1, 35).reshape(5, 7).tolist()}
 
 
@@ -85,6 +85,7 @@ from nqcast.market.config import IngestConfig
 from nqcast.market.ingest import build_bars
 from nqcast.market.simulation.config import SimulationConfig
 from nqcast.market.simulation.simulator import simulate
+from nqcast.storage.checkpoint import Checkpoint
 
 features = build_features(build_bars(simulate(SimulationConfig(sessions=60, seed=7)), IngestConfig()).bars)
 checkpoint = random_checkpoint(features, ScaleConfig())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -40,8 +41,9 @@ def trained(market: Callable[..., pd.DataFrame]) -> Trained:
         ignore_index=True,
     )
     checkpoint = checkpoint_of(features)
-    checkpoint["metadata"] |= {"fingerprint": "f", "data": {"fingerprint": fingerprint(features)}}
-    calibration = ConformalCalibration(LEVELS, tuple(HORIZONS), "f").state()
+    named = replace(checkpoint.metadata, fingerprint="f", data={"fingerprint": fingerprint(features)})
+    checkpoint = replace(checkpoint, metadata=named)
+    calibration = ConformalCalibration(LEVELS, tuple(HORIZONS), checkpoint.weights_sha256).state()
     return Trained(features, splits, checkpoint, calibration)
 
 

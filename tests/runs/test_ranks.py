@@ -10,7 +10,6 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -22,6 +21,7 @@ from nqcast.data.splits import make_splits
 from nqcast.runs.inputs import read_run, with_train, write_run
 from nqcast.runs.recipe import Recipe, agreed, scale_state
 from nqcast.runs.run import TrainingRun
+from nqcast.storage.checkpoint import Checkpoint, Metadata
 from nqcast.training.distributed.launch import torchrun_command
 
 from .conftest import SPLIT
@@ -44,15 +44,15 @@ def run(features: pd.DataFrame, recipe: Recipe) -> TrainingRun:
     )
 
 
-def assert_equal_results(one: tuple[dict[str, Any], list[dict]], other: tuple[dict[str, Any], list[dict]]) -> None:
+def assert_equal_results(one: tuple[Checkpoint, list[dict]], other: tuple[Checkpoint, list[dict]]) -> None:
     assert one[1] == other[1]
-    assert one[0]["tensors"].keys() == other[0]["tensors"].keys()
-    for name, array in one[0]["tensors"].items():
-        assert np.array_equal(array, other[0]["tensors"][name]), name
+    assert one[0].tensors.keys() == other[0].tensors.keys()
+    for name, array in one[0].tensors.items():
+        assert np.array_equal(array, other[0].tensors[name]), name
 
 
 def test_a_runs_inputs_come_back_from_disk_as_they_were(run: TrainingRun, tmp_path: Path) -> None:
-    earlier = {"tensors": {"model.w": np.arange(6.0).reshape(2, 3)}, "metadata": {"fingerprint": "a" * 16}}
+    earlier = Checkpoint({"model.w": np.arange(6.0).reshape(2, 3)}, Metadata(fingerprint="a" * 16))
     for started in (None, earlier):
         whole = TrainingRun(run.features, run.splits, run.scale, run.data_card, run.model, run.config, started)
         write_run(whole, tmp_path)
@@ -64,7 +64,7 @@ def test_a_runs_inputs_come_back_from_disk_as_they_were(run: TrainingRun, tmp_pa
             np.array_equal(back.scale["arrays"][name], run.scale["arrays"][name]) for name in run.scale["arrays"]
         )
         if started:
-            assert np.array_equal(back.warm_start["tensors"]["model.w"], earlier["tensors"]["model.w"])
+            assert np.array_equal(back.warm_start.tensors["model.w"], earlier.tensors["model.w"])
 
 
 def test_changed_or_missing_inputs_are_refused_by_name(run: TrainingRun, tmp_path: Path) -> None:

@@ -173,7 +173,8 @@ def tracked_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[...
       min_free_gb: 0
       metadata: {{nqcast: {{mlflow: nested_runs}}}}
     scores:
-      type: nqcast.datasets.VerifiedJSONDataset
+      type: nqcast.datasets.VerifiedDataset
+      dataset: json.JSONDataset
       filepath: "{project}/scores.json"
       versioned: true
       metadata: {{nqcast: {{mlflow: [metrics, artifact]}}}}

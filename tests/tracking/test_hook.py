@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from nqcast.storage.checkpoint import Checkpoint, Metadata
 from nqcast.tracking.config import TrackingConfig
 from nqcast.tracking.provenance import (
     fingerprint_tags,
@@ -86,8 +87,8 @@ def test_run_tags_name_session_pipelines_and_environment() -> None:
 
 
 def test_fingerprints_are_taken_from_a_checkpoint_only() -> None:
-    checkpoint = {"tensors": {}, "metadata": {"fingerprint": "abc", "data_fingerprint": "def", "epoch": 3}}
-    assert fingerprint_tags(checkpoint) == {"fingerprint": "abc", "data_fingerprint": "def"}
+    checkpoint = Checkpoint({}, Metadata(fingerprint="abc", epoch=3))
+    assert fingerprint_tags(checkpoint) == {"fingerprint": "abc"}
     assert fingerprint_tags([1, 2]) == fingerprint_tags({"metadata": "x"}) == {}
 
 

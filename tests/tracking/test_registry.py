@@ -29,7 +29,7 @@ from nqcast.constants import HORIZONS, LEVELS
 from nqcast.data.config import ScaleConfig
 from nqcast.data.features import build_features
 from nqcast.datasets.checkpoint import CheckpointDataset
-from nqcast.datasets.documents import VerifiedJSONDataset
+from nqcast.datasets.verified import VerifiedDataset
 from nqcast.evaluation.conformal import ConformalCalibration
 from nqcast.market.config import IngestConfig
 from nqcast.market.ingest import build_bars
@@ -54,9 +54,9 @@ def forecaster(tmp_path_factory: pytest.TempPathFactory) -> Path:
     checkpoint = random_checkpoint(features, ScaleConfig())
     CheckpointDataset(filepath=str(root / "checkpoint"), version=Version(None, "2026-01-01")).save(checkpoint)
     folder = root / "checkpoint" / "2026-01-01" / "checkpoint"
-    calibration = ConformalCalibration(LEVELS, list(HORIZONS), "feedc0de")
+    calibration = ConformalCalibration(LEVELS, list(HORIZONS), checkpoint.weights_sha256)
     calibration.offset_HQ[:] = np.linspace(-0.2, 0.2, 7)
-    VerifiedJSONDataset(filepath=str(folder / "calibration.json")).save(calibration.state())
+    VerifiedDataset(filepath=str(folder / "calibration.json"), dataset="json.JSONDataset").save(calibration.state())
     return folder
 
 

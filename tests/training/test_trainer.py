@@ -133,7 +133,7 @@ def test_a_broken_newest_checkpoint_is_named_and_the_one_before_is_used(
     whole.train()
     first = make_trainer("parts", epochs=3)
     first.train()
-    file = first.output_dir / "checkpoint_epoch_0003" / "optimizer.safetensors"
+    file = first.output_dir / "checkpoint_epoch_0003" / "training.safetensors"
     data = bytearray(file.read_bytes())
     data[-1] ^= 1
     file.write_bytes(data)
@@ -207,7 +207,7 @@ def test_never_resuming_starts_anew_and_keeps_the_earlier_run_aside(make_trainer
     second.train(resume="never")
     assert [record["epoch"] for record in second.history] == [0, 1]
     aside = second.output_dir / "replaced_001"
-    assert read_checkpoint(aside / "checkpoint_best").state["train_config"]["learning_rate"] == 5e-3
+    assert read_checkpoint(aside / "checkpoint_best").metadata.train["learning_rate"] == 5e-3
 
 
 def test_the_first_line_says_where_how_large_and_how_long(
@@ -322,7 +322,7 @@ def test_where_every_checkpoint_is_broken_the_run_is_moved_aside_and_starts_anew
     whole.train()
     first = make_trainer("parts", epochs=1)
     first.train()
-    for state in first.output_dir.glob("checkpoint_epoch_*/state.json"):
+    for state in first.output_dir.glob("checkpoint_epoch_*/checkpoint.json"):
         state.write_text("{}")
     second = make_trainer("parts")
     second.train()

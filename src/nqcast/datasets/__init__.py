@@ -6,20 +6,17 @@ Names are imported when first asked for, so that reading a catalog loads neither
 from nqcast.lazy import lazily
 
 _HOME = {
-    "VerifiedParquetDataset": "parquet",
-    "VerifiedJSONDataset": "documents",
-    "VerifiedTextDataset": "documents",
-    "VerifiedHTMLDataset": "documents",
-    "VerifiedFigureDataset": "figure",
+    "VerifiedDataset": "verified",
+    "StreamedParquetDataset": "parquet",
     "CheckpointDataset": "checkpoint",
     "SimulatedMarketDataset": "sources",
     "TrueQuantilesDataset": "sources",
     "VendorBarsDataset": "sources",
     "ForecastFileDataset": "sources",
+    "SymbolFilesDataset": "sources",
     "RunDirectoryDataset": "run_directory",
     "AppendOnlyLogDataset": "append_only",
     "VerifiedPartitionsDataset": "partitions",
-    "SymbolFilesDataset": "symbols",
 }
 __all__ = sorted(_HOME)
 

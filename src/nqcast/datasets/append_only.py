@@ -1,6 +1,5 @@
 """A log of records that only grows, one JSON object a line."""
 
-import fcntl
 import json
 import logging
 import os
@@ -10,8 +9,9 @@ from typing import Any
 from kedro.io import AbstractDataset, DatasetError
 from kedro_datasets._typing import JSONPreview
 
-from nqcast.datasets.base import local_path
-from nqcast.datasets.documents import finite, plain
+from nqcast.datasets.verified import local_path
+from nqcast.storage.json_values import finite, plain
+from nqcast.storage.lock import one_writer
 from nqcast.storage.verified import sync_folder
 
 log = logging.getLogger(__name__)
@@ -62,8 +62,7 @@ def append_record(path: Path, record: Record) -> None:
     line = json.dumps(plain(record, "the record"), ensure_ascii=False).encode() + b"\n"
     path.parent.mkdir(parents=True, exist_ok=True)
     is_new = not path.exists()
-    with path.open("a+b") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with one_writer(path.parent), path.open("a+b") as file:
         end = _end_of_last_line(file)
         file.truncate(end)
         file.write(line)

@@ -3,6 +3,7 @@
 import io
 import json
 import logging
+import secrets
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,23 +11,21 @@ from typing import Any
 import pandas as pd
 from kedro.io import AbstractDataset, DatasetError
 from kedro_datasets._typing import JSONPreview
-from safetensors.numpy import load as tensors_from_bytes
-from safetensors.numpy import save as bytes_from_tensors
 
-from nqcast.datasets.base import local_path
-from nqcast.datasets.documents import plain
-from nqcast.storage.verified import VerificationError, read_verified, write_folder
+from nqcast.datasets.verified import local_path
+from nqcast.storage.checkpoint import DOCUMENT, MANIFEST, checkpoint_files, read_checkpoint
+from nqcast.storage.json_values import plain
+from nqcast.storage.verified import VerificationError, read_verified, verify, write_folder
 
 log = logging.getLogger(__name__)
 
-FRAME, TENSORS, CHECKPOINT, RECORD = "frame.parquet", "model.safetensors", "checkpoint.json", "record.json"
-MANIFEST = "manifest.sha256"
+FRAME, RECORD = "frame.parquet", "record.json"
 
 Partition = dict[str, Any]
 
 
 class VerifiedPartitionsDataset(AbstractDataset):
-    """`{name: {"frame": DataFrame, "record": dict, "checkpoint": {"tensors", "metadata"}}}` as `<filepath>/<name>/`.
+    """`{name: {"frame": DataFrame, "record": dict, "checkpoint": Checkpoint}}` as `<filepath>/<name>/`.
 
     The checkpoint may be left out, and the frame may come as the bytes of a parquet file. save() adds partitions, each
     in one rename; a node that yields saves as it goes. load() maps the name of every whole partition to a function that
@@ -39,18 +38,15 @@ class VerifiedPartitionsDataset(AbstractDataset):
             filepath: local folder that holds the partitions.
             metadata: anything for plugins; ignored here.
         """
-        self._filepath = local_path(filepath)
-        self.metadata = metadata
+        self._filepath, self.metadata = local_path(filepath), metadata
 
     def load(self) -> dict[str, Callable[[], Partition]]:
         root = Path(self._filepath)
-        folders = (
-            sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith(".")) if self._exists() else []
-        )
+        folders = [p for p in root.iterdir() if p.is_dir() and not p.name.startswith(".")] if self._exists() else []
         found = {}
-        for folder in folders:
+        for folder in sorted(folders):
             try:
-                _bytes_of(folder)
+                verify(folder / MANIFEST)
             except VerificationError as error:
                 log.warning("partition %s is left out: %s", folder.name, error)
                 continue
@@ -61,6 +57,8 @@ class VerifiedPartitionsDataset(AbstractDataset):
         if not isinstance(data, dict):
             raise DatasetError(f"expected partitions by name (a dict), found {type(data).__name__}: yield {{name: …}}")
         for name, partition in data.items():
+            if Path(name).name != name or name.startswith("."):
+                raise DatasetError(f"expected the name of a partition, found {name!r}: it would leave the folder")
             folder = Path(self._filepath) / name
             if folder.exists():
                 self._move_aside(folder)
@@ -76,10 +74,9 @@ class VerifiedPartitionsDataset(AbstractDataset):
     def _move_aside(self, folder: Path) -> None:
         """A broken partition makes room under a name that no load takes; a whole one is never replaced."""
         try:
-            _bytes_of(folder)
+            verify(folder / MANIFEST)
         except VerificationError:
-            spare = folder.with_name(f".broken_{folder.name}_{len(list(folder.parent.glob('.broken_*')))}")
-            folder.rename(spare)
+            folder.rename(folder.with_name(f".broken_{folder.name}_{secrets.token_hex(4)}"))
             return
         raise DatasetError(f"expected a new partition, found {folder} already: its name should tell contents apart")
 
@@ -95,12 +92,9 @@ def _encode(partition: Partition, name: str) -> dict[str, bytes]:
         raise DatasetError(
             f"expected frame, record and perhaps checkpoint in partition {name}, found {sorted(partition)}"
         )
-    files = {FRAME: _parquet(partition["frame"]), RECORD: _json(partition["record"], RECORD)}
-    if "checkpoint" in partition:
-        checkpoint = partition["checkpoint"]
-        files[TENSORS] = bytes_from_tensors(checkpoint["tensors"])
-        files[CHECKPOINT] = _json(checkpoint["metadata"], CHECKPOINT)
-    return files
+    record = json.dumps(plain(partition["record"], RECORD), indent=2).encode()
+    checkpoint = checkpoint_files(partition["checkpoint"]) if "checkpoint" in partition else {}
+    return {FRAME: _parquet(partition["frame"]), RECORD: record, **checkpoint}
 
 
 def _parquet(frame: pd.DataFrame | bytes) -> bytes:
@@ -111,26 +105,12 @@ def _parquet(frame: pd.DataFrame | bytes) -> bytes:
     return buffer.getvalue()
 
 
-def _json(content: Any, file: str) -> bytes:
-    return json.dumps(plain(content, file), indent=2).encode()
-
-
-def _bytes_of(folder: Path) -> dict[str, bytes]:
-    """Verified content of the files that the manifest names; frame and record always."""
-    manifest = folder / MANIFEST
-    listed = manifest.read_text(encoding="utf-8", errors="replace") if manifest.is_file() else ""
-    names = (FRAME, RECORD, *(name for name in (TENSORS, CHECKPOINT) if name in listed))
-    return {name: read_verified(folder / name, manifest) for name in names}
-
-
 def _reader(folder: Path) -> Callable[[], Partition]:
     def read() -> Partition:
-        content = _bytes_of(folder)
-        frame = pd.read_parquet(io.BytesIO(content[FRAME]), engine="pyarrow")
-        partition: Partition = {"frame": frame, "record": json.loads(content[RECORD])}
-        if TENSORS in content:
-            tensors = tensors_from_bytes(content[TENSORS])
-            partition["checkpoint"] = {"tensors": tensors, "metadata": json.loads(content[CHECKPOINT])}
+        frame, record = (read_verified(folder / name, folder / MANIFEST) for name in (FRAME, RECORD))
+        partition: Partition = {"frame": pd.read_parquet(io.BytesIO(frame)), "record": json.loads(record)}
+        if (folder / DOCUMENT).exists():
+            partition["checkpoint"] = read_checkpoint(folder)
         return partition
 
     return read

@@ -8,7 +8,7 @@ from typing import Any
 
 from kedro.io import AbstractDataset, DatasetError
 
-from nqcast.datasets.base import local_path
+from nqcast.datasets.verified import local_path
 
 
 class RunDirectoryDataset(AbstractDataset):

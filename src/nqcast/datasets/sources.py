@@ -1,4 +1,4 @@
-"""Where raw bars come from: the embedded simulated market, its true law, or the user's file. Read-only entries."""
+"""Where raw bars come from: the simulated market, its true quantiles, or the user's files. Read-only entries."""
 
 import json
 from pathlib import Path
@@ -10,32 +10,25 @@ from kedro_datasets._typing import JSONPreview, TablePreview
 
 from nqcast.constants import SIMULATED
 
+SUFFIXES = (
+    *(".dbn", ".dbn.zst", ".parquet", ".pq", ".csv", ".txt"),
+    *(f".csv.{z}" for z in ("gz", "zst", "bz2", "xz", "zip")),
+)
+
 
 class _ReadOnlyDataset(AbstractDataset):
     def save(self, data: Any) -> None:
         raise DatasetError(f"{type(self).__name__} is a source and cannot be written: give the node another output")
 
 
-class SimulatedMarketDataset(_ReadOnlyDataset):
-    """Raw 1-minute bars of the simulated NQ market, drawn anew from the seed at every load."""
-
+class _SimulatedDataset(_ReadOnlyDataset):
     def __init__(self, *, config: dict[str, Any] | None = None, metadata: dict[str, Any] | None = None) -> None:
         """
         Args:
             config: fields of `nqcast.market.simulation.config.SimulationConfig` that differ from its defaults.
             metadata: anything for plugins; ignored here.
         """
-        self._config = dict(config or {})
-        self.metadata = metadata
-
-    def load(self) -> pd.DataFrame:
-        from nqcast.market.simulation.config import SimulationConfig
-        from nqcast.market.simulation.simulator import simulate
-
-        config = SimulationConfig(**self._config)
-        bars = simulate(config)
-        bars.attrs["source"] = f"{SIMULATED} (seed {config.seed})"
-        return bars
+        self._config, self.metadata = dict(config or {}), metadata
 
     def preview(self) -> JSONPreview:
         """The settings of the simulation, for kedro-viz: drawing the bars would take seconds."""
@@ -48,17 +41,21 @@ class SimulatedMarketDataset(_ReadOnlyDataset):
         return {"config": self._config}
 
 
-class TrueQuantilesDataset(_ReadOnlyDataset):
-    """The simulated market's law: load() gives an object with `quantiles_at(ts, levels)`."""
+class SimulatedMarketDataset(_SimulatedDataset):
+    """Raw 1-minute bars of the simulated NQ market, drawn anew from the seed at every load."""
 
-    def __init__(self, *, config: dict[str, Any] | None = None, metadata: dict[str, Any] | None = None) -> None:
-        """
-        Args:
-            config: the same fields as the SimulatedMarketDataset's.
-            metadata: anything for plugins; ignored here.
-        """
-        self._config = dict(config or {})
-        self.metadata = metadata
+    def load(self) -> pd.DataFrame:
+        from nqcast.market.simulation.config import SimulationConfig
+        from nqcast.market.simulation.simulator import simulate
+
+        config = SimulationConfig(**self._config)
+        bars = simulate(config)
+        bars.attrs["source"] = f"{SIMULATED} (seed {config.seed})"
+        return bars
+
+
+class TrueQuantilesDataset(_SimulatedDataset):
+    """The simulated market's true quantiles: load() gives an object with `quantiles_at(ts, levels)`."""
 
     def load(self) -> Any:
         from nqcast.market.simulation.config import SimulationConfig
@@ -66,32 +63,27 @@ class TrueQuantilesDataset(_ReadOnlyDataset):
 
         return TrueLaw(SimulationConfig(**self._config))
 
-    def preview(self) -> JSONPreview:
-        """The settings of the simulation, for kedro-viz."""
-        return JSONPreview(json.dumps(self._config, default=str))
 
-    def _exists(self) -> bool:
-        return True
-
-    def _describe(self) -> dict[str, Any]:
-        return {"config": self._config}
-
-
-class VendorBarsDataset(_ReadOnlyDataset):
-    """The user's bars: a Databento DBN, parquet or CSV file, or a folder of them.
-
-    A relative path counts from the current folder, so the key is `source`: Kedro would make `filepath` absolute
-    against the project. Whether it is there is asked at load only; a catalog without the file can be listed and drawn.
-    """
-
+class _UserDataset(_ReadOnlyDataset):
     def __init__(self, *, source: str | None = None, metadata: dict[str, Any] | None = None) -> None:
         """
         Args:
-            source: path of the file or folder; `~` is expanded. None or empty: an error at load.
+            source: path of the user's file or folder; `~` is expanded and a relative one counts from the current
+                folder, so the key is `source`: Kedro would make `filepath` absolute against the project. Whether it is
+                there is asked at load only; a catalog without it can be listed and drawn.
             metadata: anything for plugins; ignored here.
         """
-        self._source = str(source) if source else None
-        self.metadata = metadata
+        self._source, self.metadata = str(source) if source else None, metadata
+
+    def _path(self) -> Path | None:
+        return Path(self._source).expanduser().absolute() if self._source else None
+
+    def _describe(self) -> dict[str, Any]:
+        return {"filepath": self._source}
+
+
+class VendorBarsDataset(_UserDataset):
+    """The user's bars: a Databento DBN, parquet or CSV file, or a folder of them."""
 
     def load(self) -> pd.DataFrame:
         path = self._existing_path()
@@ -105,7 +97,7 @@ class VendorBarsDataset(_ReadOnlyDataset):
         """The first rows of a parquet or CSV file for kedro-viz; None for other kinds and missing files."""
         if not self._exists():
             return None
-        from nqcast.datasets.parquet import first_rows, table_preview
+        from nqcast.datasets.previews import first_rows, table_preview
 
         path = self._existing_path()
         if path.suffix == ".parquet":
@@ -113,9 +105,9 @@ class VendorBarsDataset(_ReadOnlyDataset):
         return table_preview(pd.read_csv(path, nrows=nrows)) if path.suffix in {".csv", ".gz"} else None
 
     def _existing_path(self) -> Path:
-        if self._source is None:
+        path = self._path()
+        if path is None:
             raise DatasetError("expected a file of bars, found none: give one with --params bars=FILE")
-        path = Path(self._source).expanduser().absolute()
         if not path.exists():
             raise DatasetError(
                 f"expected a file of bars, found nothing at {path}: give one with --params bars=FILE; "
@@ -124,28 +116,59 @@ class VendorBarsDataset(_ReadOnlyDataset):
         return path
 
     def _exists(self) -> bool:
-        return self._source is not None and Path(self._source).expanduser().exists()
-
-    def _describe(self) -> dict[str, Any]:
-        return {"filepath": self._source}
+        path = self._path()
+        return path is not None and path.exists()
 
 
-class ForecastFileDataset(_ReadOnlyDataset):
-    """Forecasts of anyone's making: a parquet or CSV file. A relative path counts from the current folder."""
+class SymbolFilesDataset(_UserDataset):
+    """load() maps each symbol to the path of its file: `NQ.parquet` and `ES.csv.gz` are NQ and ES.
 
-    def __init__(self, *, source: str | None = None, metadata: dict[str, Any] | None = None) -> None:
-        """
-        Args:
-            source: path of the file; `~` is expanded. None or empty: an error at load.
-            metadata: anything for plugins; ignored here.
-        """
-        self._source = str(source) if source else None
-        self.metadata = metadata
+    Whoever builds a symbol opens its file, in a process of its own.
+    """
+
+    def load(self) -> dict[str, Path]:
+        folder = self._path()
+        if folder is None or not folder.is_dir():
+            raise DatasetError(
+                f"expected a folder with one file of bars per symbol, found {folder or 'none'}: give one with "
+                f"--params bars=FOLDER; a relative path counts from the current folder, {Path.cwd()}"
+            )
+        files: dict[str, Path] = {}
+        for path in sorted(folder.iterdir()):
+            if path.name.startswith(".") or not path.name.lower().endswith(SUFFIXES):
+                continue
+            symbol = path.name.partition(".")[0]
+            if symbol in files:
+                raise DatasetError(
+                    f"expected one file per symbol, found {files[symbol].name} and {path.name} in {folder}: "
+                    "join them, or move one away"
+                )
+            files[symbol] = path
+        if not files:
+            raise DatasetError(
+                f"expected files of bars ({', '.join(SUFFIXES[:5])}, …) in {folder}, found none: name the folder that "
+                "holds them with --params bars=FOLDER"
+            )
+        return files
+
+    def preview(self) -> JSONPreview:
+        """Symbols and their files for kedro-viz; None where there is no folder."""
+        if not self._exists():
+            return None
+        return JSONPreview(json.dumps({symbol: path.name for symbol, path in self.load().items()}))
+
+    def _exists(self) -> bool:
+        folder = self._path()
+        return folder is not None and folder.is_dir()
+
+
+class ForecastFileDataset(_UserDataset):
+    """Forecasts of anyone's making: a parquet or CSV file."""
 
     def load(self) -> pd.DataFrame:
-        if self._source is None:
+        path = self._path()
+        if path is None:
             raise DatasetError("expected a file of forecasts, found none: give one with --params predictions=FILE")
-        path = Path(self._source).expanduser().absolute()
         readers: dict[str, Any] = {".parquet": pd.read_parquet, ".csv": pd.read_csv, ".gz": pd.read_csv}
         if not path.is_file() or path.suffix not in readers:
             raise DatasetError(
@@ -160,7 +183,5 @@ class ForecastFileDataset(_ReadOnlyDataset):
             ) from error
 
     def _exists(self) -> bool:
-        return self._source is not None and Path(self._source).expanduser().is_file()
-
-    def _describe(self) -> dict[str, Any]:
-        return {"filepath": self._source}
+        path = self._path()
+        return path is not None and path.is_file()

@@ -22,19 +22,20 @@ from nqcast.evaluation.conformal import ConformalCalibration, OnlineCalibration
 from nqcast.evaluation.coverage import render_coverage
 from nqcast.evaluation.frames import Forecasts, FrameStream, as_arrays
 from nqcast.evaluation.metrics import Floats, level_name
+from nqcast.storage.checkpoint import Checkpoint
 
 RAW, CONFORMAL, ONLINE = "model", "model_conformal", "model_online"
 
 
 def fit_calibration(
-    anchors: Forecasts, levels: Sequence[float], checkpoint: str, config: EvaluateConfig
+    anchors: Forecasts, levels: Sequence[float], checkpoint: Checkpoint, config: EvaluateConfig
 ) -> dict[str, Any]:
     """Calibration of a forecaster from its forecasts of the validation anchors, as JSON-able values.
 
     Args:
         anchors: forecasts and outcomes that no weight, scale or constant was fitted on.
         levels: probabilities of the quantiles, ascending.
-        checkpoint: fingerprint of the forecaster; whoever uses the pair is refused another one.
+        checkpoint: the forecaster; the calibration names its weights, and whoever uses it with others is refused.
         config: `conformal`, which offsets are fitted, and `online_rate`, the step of the online calibration.
 
     Returns:
@@ -42,11 +43,13 @@ def fit_calibration(
         before and after on the same anchors {row: {horizon: {q05: …}}}, and text.
     """
     horizons = tuple(HORIZONS)
-    conformal = ConformalCalibration(levels, horizons, checkpoint, symmetric=config.conformal == "symmetric")
+    symmetric = config.conformal == "symmetric"
+    conformal = ConformalCalibration(levels, horizons, checkpoint.weights_sha256, symmetric=symmetric)
     conformal.fit(anchors.quantiles, anchors.targets, anchors.scale)
     online = OnlineCalibration(levels, tuple(HORIZONS.values()), config.online_rate)
     online.run(_stamps(anchors), anchors.quantiles, anchors.targets, anchors.scale)
     state = conformal.state() | {"online_rate": online.rate, "online_offsets": online.offset_HQ.tolist()}
+    state["checkpoint"] = checkpoint.metadata.fingerprint
     rows = {RAW: anchors.quantiles, CONFORMAL: conformal.apply(anchors.quantiles, anchors.scale)}
     names = [level_name(tau) for tau in levels]
     coverage = {
@@ -63,14 +66,14 @@ def fit_calibration(
 
 
 def calibrated_quantiles(
-    anchors: Forecasts, state: dict[str, Any], checkpoint: str, levels: Sequence[float]
+    anchors: Forecasts, state: dict[str, Any], weights: str, levels: Sequence[float]
 ) -> dict[str, Floats]:
     """Quantiles (N, H, Q) of the offline and of the online calibration at anchors in time order.
 
     Raises:
-        ValueError: the calibration is another checkpoint's, or of other levels.
+        ValueError: the calibration was fitted for other weights, or is of other levels.
     """
-    conformal = ConformalCalibration.from_state(state, checkpoint)
+    conformal = ConformalCalibration.from_state(state, weights)
     if conformal.levels != tuple(levels) or conformal.horizons != tuple(HORIZONS):
         raise ValueError(
             f"expected a calibration of levels {list(levels)} at {list(HORIZONS)}, found {list(conformal.levels)} at "
@@ -89,18 +92,18 @@ def _stamps(anchors: Forecasts) -> NDArray[np.datetime64]:
 
 
 def calibrated_frame(
-    predictions: pd.DataFrame, state: dict[str, Any], checkpoint: str, levels: Sequence[float]
+    predictions: pd.DataFrame, state: dict[str, Any], weights: str, levels: Sequence[float]
 ) -> pd.DataFrame:
     """The predictions frame again, once per calibration: `forecast` says which (model_conformal, model_online)."""
-    return pd.concat(calibrated_frames(predictions, state, checkpoint, levels), ignore_index=True)
+    return pd.concat(calibrated_frames(predictions, state, weights, levels), ignore_index=True)
 
 
 def calibrated_frames(
-    predictions: pd.DataFrame, state: dict[str, Any], checkpoint: str, levels: Sequence[float], rows: int = 100_000
+    predictions: pd.DataFrame, state: dict[str, Any], weights: str, levels: Sequence[float], rows: int = 100_000
 ) -> FrameStream:
     """The rows of `calibrated_frame`, at most `rows` at a time; an unfitting calibration is refused at once."""
     anchors = as_arrays(predictions, levels, tuple(HORIZONS))
-    by_name = calibrated_quantiles(anchors, state, checkpoint, levels)
+    by_name = calibrated_quantiles(anchors, state, weights, levels)
     ordered, names = in_anchor_order(predictions), [level_name(tau) for tau in levels]
 
     def frames() -> Iterator[pd.DataFrame]:

@@ -32,15 +32,15 @@ class ConformalCalibration:
     at least τ above the median, at most τ below it. Symmetric: levels τ and 1 − τ move outward by one offset c, the
     conformal quantile at 1 − 2τ of max(q_τ − y, y − q_{1−τ}) / scale, so that the interval between them covers; the
     median, and with it the drift of the validation period, stays out. A level without its pair is moved by level.
-    ``checkpoint`` is the fingerprint of the forecaster that it belongs to.
+    ``weights`` is the SHA-256 of the tensors (`Checkpoint.weights_sha256`) that it was fitted for.
     """
 
     def __init__(
-        self, levels: Sequence[float], horizons: Sequence[str], checkpoint: str = "", *, symmetric: bool = False
+        self, levels: Sequence[float], horizons: Sequence[str], weights: str = "", *, symmetric: bool = False
     ) -> None:
         self.levels = tuple(levels)
         self.horizons = tuple(horizons)
-        self.checkpoint = checkpoint
+        self.weights = weights
         self.symmetric = symmetric
         self.offset_HQ = np.zeros((len(self.horizons), len(self.levels)))
 
@@ -78,21 +78,22 @@ class ConformalCalibration:
         """What a calibration is, as JSON-able values."""
         return {
             "kind": "conformal",
-            "checkpoint": self.checkpoint,
+            "weights": self.weights,
             "levels": list(self.levels),
             "horizons": list(self.horizons),
             "offsets": self.offset_HQ.tolist(),
         }
 
     @classmethod
-    def from_state(cls, state: dict[str, Any], checkpoint: str) -> Self:
-        """The calibration of this ``state``; ValueError when it was fitted for another checkpoint."""
-        if state.get("kind") != "conformal" or state.get("checkpoint") != checkpoint:
+    def from_state(cls, state: dict[str, Any], weights: str) -> Self:
+        """The calibration of this ``state``; ValueError when it was fitted for other weights than ``weights``."""
+        if state.get("kind") != "conformal" or state.get("weights") != weights:
             raise ValueError(
-                f"expected a conformal calibration of checkpoint {checkpoint!r}, found {state.get('kind')!r} of "
-                f"{state.get('checkpoint')!r}: take the calibration that was saved with the checkpoint"
+                f"expected a conformal calibration fitted for the weights {weights[:16]}…, found {state.get('kind')!r} "
+                f"for {str(state.get('weights', 'weights that it does not name'))[:28]}: take the one that was saved "
+                "with the checkpoint, or run the train pipeline again, which reads a finished run back and calibrates"
             )
-        calibration = cls(state["levels"], state["horizons"], checkpoint)
+        calibration = cls(state["levels"], state["horizons"], weights)
         calibration.offset_HQ = np.asarray(state["offsets"], dtype=float)
         return calibration
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import datetime as dt
-import hashlib
-import json
 from collections.abc import Sequence
 from typing import Any
 
 from nqcast.evaluation.config import EvaluateConfig
+from nqcast.storage.checkpoint import Checkpoint
+from nqcast.storage.json_values import fingerprint
 
 
 def count_uses(log: Sequence[dict[str, Any]], data: str) -> int:
@@ -16,15 +16,14 @@ def count_uses(log: Sequence[dict[str, Any]], data: str) -> int:
     return sum(record["data"] == data for record in log)
 
 
-def use_record(checkpoint: dict[str, Any], anchors: int, config: EvaluateConfig) -> dict[str, Any]:
+def use_record(checkpoint: Checkpoint, anchors: int, config: EvaluateConfig) -> dict[str, Any]:
     """Time (UTC), a hash of everything that shaped the forecasts, and how many anchors are scored."""
-    metadata = checkpoint["metadata"]
-    shaped = {key: metadata[key] for key in ("fingerprint", "model", "train", "scale", "quantiles")}
-    text = json.dumps({**shaped, "evaluate": config.model_dump(mode="json")}, sort_keys=True, default=str)
+    metadata = checkpoint.metadata
+    shaped = {key: getattr(metadata, key) for key in ("fingerprint", "model", "train", "scale", "quantiles")}
     return {
         "time": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
-        "configuration": hashlib.sha256(text.encode()).hexdigest()[:16],
-        "checkpoint": metadata["fingerprint"],
-        "data": metadata["data"]["fingerprint"],
+        "configuration": fingerprint({**shaped, "evaluate": config.model_dump(mode="json")}),
+        "checkpoint": metadata.fingerprint,
+        "data": metadata.data["fingerprint"],
         "anchors": anchors,
     }

@@ -25,6 +25,7 @@ from nqcast.experiments.config import AblationConfig, ExperimentSettings, Varian
 from nqcast.fields import changed
 from nqcast.forecast.predictor import predict
 from nqcast.runs.recipe import Recipe
+from nqcast.storage.checkpoint import Checkpoint
 
 logger = logging.getLogger(__name__)
 
@@ -74,14 +75,14 @@ class Ablation:
     def _train(
         self, name: str, variant: Variant, seed: int, features: pd.DataFrame, splits: pd.DataFrame,
         card: dict[str, Any], root: Path,
-    ) -> dict[str, Any]:  # fmt: skip
+    ) -> Checkpoint:  # fmt: skip
         common = changed(self.recipe.train, {**self.config.train, "seed": seed})
         scale, model, train = variant.apply(self.recipe.scale, self.recipe.model, common)
         logger.info("variant %s, seed %d", name, seed)
         recipe = Recipe(scale, model, changed(train, {"seed": seed}), self.recipe.quantiles)
         return recipe.make(features, splits, card, root / f"{name}_seed_{seed}")[0]
 
-    def _loss(self, checkpoint: dict[str, Any], features: pd.DataFrame, splits: pd.DataFrame) -> Floats:
+    def _loss(self, checkpoint: Checkpoint, features: pd.DataFrame, splits: pd.DataFrame) -> Floats:
         validation = positions(splits, "validation")
         quantiles, _ = predict(checkpoint, features, validation, self.evaluate)
         targets = targets_at(features, validation, tuple(HORIZONS))
@@ -129,10 +130,10 @@ def _skill(loss_SH: Floats, constants_SH: Floats) -> Floats:
     return np.append(skill, skill.mean())
 
 
-def _count(checkpoint: dict[str, Any]) -> int:
+def _count(checkpoint: Checkpoint) -> int:
     """Weights of the network, buffers left out."""
     buffers = ("base_HQ", "feature_mean_F", "feature_std_F")
-    tensors = checkpoint["tensors"].items()
+    tensors = checkpoint.tensors.items()
     return sum(a.size for name, a in tensors if name.startswith("model.") and not name.endswith(buffers))
 
 

@@ -33,7 +33,7 @@ from nqcast.evaluation.config import EvaluateConfig
 from nqcast.evaluation.frames import targets_at
 from nqcast.evaluation.metrics import Floats, anchor_loss
 from nqcast.evaluation.significance import session_sums, skill_with_interval, stationary_bootstrap
-from nqcast.forecast.predictor import Checkpoint, load_scale, predict
+from nqcast.forecast.predictor import load_scale, predict
 from nqcast.market.config import IngestConfig
 from nqcast.market.ingest import build_bars
 from nqcast.market.simulation.config import SimulationConfig
@@ -42,6 +42,7 @@ from nqcast.market.vendor import read_bars
 from nqcast.model import MIGT_TVDT
 from nqcast.model.config import ModelConfig
 from nqcast.runs.recipe import Recipe
+from nqcast.storage.checkpoint import Checkpoint, Metadata
 from nqcast.training.config import TrainConfig
 
 log = logging.getLogger("nqcast.leak_proof")
@@ -116,11 +117,9 @@ def drawn_checkpoint(features: pd.DataFrame, train: np.ndarray, scale_config: Sc
         for parameter in model.parameters():
             parameter.normal_(0.0, 0.3, generator=generator)
     tensors = {f"model.{name}": tensor.numpy() for name, tensor in model.state_dict().items()}
-    metadata = {
-        **{"model": config.model_dump(mode="json"), "scale": scalars, "features": list(FEATURES)},
-        **{"quantiles": list(LEVELS), "horizons": list(HORIZONS)},
-    }
-    return {"tensors": tensors | {f"scale.{name}": array for name, array in arrays.items()}, "metadata": metadata}
+    axes = {"features": FEATURES, "quantiles": LEVELS, "horizons": tuple(HORIZONS)}
+    metadata = Metadata.of({"model": config.model_dump(mode="json"), "scale": scalars, **axes})
+    return Checkpoint(tensors | {f"scale.{name}": array for name, array in arrays.items()}, metadata)
 
 
 def prove_the_future_is_unused(world: World, checkpoint: Checkpoint, cut: pd.Timestamp, seed: int) -> None:
@@ -208,7 +207,7 @@ def prove_permuted_targets_teach_nothing(world: World, seed: int, folder: Path) 
     return skills
 
 
-def _network(features: pd.DataFrame, splits: pd.DataFrame, seed: int, folder: Path) -> dict[str, Any]:
+def _network(features: pd.DataFrame, splits: pd.DataFrame, seed: int, folder: Path) -> Checkpoint:
     train = TrainConfig(
         epochs=2, windows_per_epoch=2048, batch_size=128, accumulation=1, learning_rate=3e-3, warmup_steps=4, t_0=2,
         device="cpu", seed=seed,

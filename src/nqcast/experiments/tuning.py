@@ -7,8 +7,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,8 +23,9 @@ from nqcast.experiments.trials import Trials
 from nqcast.experiments.tuning_report import render_tuning
 from nqcast.fields import changed
 from nqcast.runs.recipe import Recipe
+from nqcast.storage.json_values import fingerprint
+from nqcast.storage.lock import DirectoryLock
 from nqcast.training.config import FREE_ON_RESUME
-from nqcast.training.run_directory import DirectoryLock
 
 STORAGE = "studies.db"
 _WITHOUT_EFFECT = FREE_ON_RESUME - {"epochs", "patience"}
@@ -53,7 +52,7 @@ class Tuning:
 
         Raises:
             ValueError: Optuna is missing, nothing is searched, too many trials failed by themselves, or none is whole.
-            RunDirectoryBusyError: another process tunes below `root`.
+            DirectoryBusyError: another process tunes below `root`.
             RunStopped: a signal asked for an end.
         """
         if not self.config.space or self._base().train.epochs < 1:
@@ -86,7 +85,7 @@ class Tuning:
         recipe["train"] = {k: v for k, v in recipe["train"].items() if k not in _WITHOUT_EFFECT}
         config = self.config.model_dump(mode="json", exclude={"trials", "most_failures"})
         content = [card["fingerprint"], self.split.model_dump(mode="json"), recipe, config]
-        return "tune_" + hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:12]
+        return "tune_" + fingerprint(content, 12)
 
     def recipe_of(self, parameters: dict[str, Any]) -> Recipe:
         """The recipe of one trial; pydantic's ValidationError, a ValueError, for a combination that does not fit."""

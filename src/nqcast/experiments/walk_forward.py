@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -27,6 +25,8 @@ from nqcast.experiments.folds import Fold, plan_folds
 from nqcast.fields import changed
 from nqcast.forecast.predictor import predict_frame
 from nqcast.runs.recipe import Recipe
+from nqcast.storage.checkpoint import Checkpoint
+from nqcast.storage.json_values import fingerprint
 from nqcast.training.config import FREE_ON_RESUME
 from nqcast.training.run_card import TrainingInterruptedError
 
@@ -89,7 +89,7 @@ class WalkForward:
             earlier = partition["checkpoint"] if self.config.warm_start else None
             yield {name: partition}, {**entry, "status": "finished", "seconds": seconds}
 
-    def _fingerprint(self, fold: Fold, card: dict[str, Any], earlier: dict[str, Any] | None) -> str:
+    def _fingerprint(self, fold: Fold, card: dict[str, Any], earlier: Checkpoint | None) -> str:
         recipe = self.recipe.dump()
         recipe["train"] = {k: v for k, v in recipe["train"].items() if k not in _WITHOUT_EFFECT}
         content = {
@@ -99,12 +99,12 @@ class WalkForward:
             "recipe": recipe,
             "baselines": [*self.evaluate.baseline_names, self.evaluate.seed],
             "calibration": [self.evaluate.conformal, self.evaluate.online_rate],
-            "warm_start": earlier and earlier["metadata"]["fingerprint"],
+            "warm_start": earlier and earlier.weights_sha256,
         }
-        return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:16]
+        return fingerprint(content)
 
     def _run_fold(
-        self, fold: Fold, features: pd.DataFrame, card: dict[str, Any], root: Path, earlier: dict[str, Any] | None
+        self, fold: Fold, features: pd.DataFrame, card: dict[str, Any], root: Path, earlier: Checkpoint | None
     ) -> Partition:
         # Rows after the fold do not exist for it: whatever is fitted or carried cannot reach them.
         seen = features.loc[features["session"] <= pd.Timestamp(fold.dates["test_end"])].reset_index(drop=True)
@@ -116,20 +116,20 @@ class WalkForward:
         frame = self._forecasts(checkpoint, calibration, seen, splits)
         record = {
             "anchors": splits["split"].value_counts().to_dict(),
-            "checkpoint": checkpoint["metadata"]["fingerprint"],
-            "warm_start": earlier and earlier["metadata"]["fingerprint"],
+            "checkpoint": checkpoint.metadata.fingerprint,
+            "warm_start": earlier and earlier.metadata.fingerprint,
             "calibration": calibration,
             "history": history,
         }
         return {"frame": frame, "checkpoint": checkpoint, "record": record}
 
-    def _calibration(self, checkpoint: dict[str, Any], seen: pd.DataFrame, splits: pd.DataFrame) -> dict[str, Any]:
+    def _calibration(self, checkpoint: Checkpoint, seen: pd.DataFrame, splits: pd.DataFrame) -> dict[str, Any]:
         frame = predict_frame(checkpoint, seen, positions(splits, "validation"), self.evaluate)
-        levels, name = self.recipe.quantiles, checkpoint["metadata"]["fingerprint"]
-        return fit_calibration(as_arrays(frame, levels, tuple(HORIZONS)), levels, name, self.evaluate)
+        levels = self.recipe.quantiles
+        return fit_calibration(as_arrays(frame, levels, tuple(HORIZONS)), levels, checkpoint, self.evaluate)
 
     def _forecasts(
-        self, checkpoint: dict[str, Any], calibration: dict[str, Any], seen: pd.DataFrame, splits: pd.DataFrame
+        self, checkpoint: Checkpoint, calibration: dict[str, Any], seen: pd.DataFrame, splits: pd.DataFrame
     ) -> pd.DataFrame:
         """The predictions frame of every forecast, one after the other; `forecast` says whose."""
         levels, test = self.recipe.quantiles, positions(splits, "test")
@@ -141,5 +141,5 @@ class WalkForward:
             for name, quantiles in baselines.items()
         ]
         frames.append(raw.assign(forecast=RAW))
-        frames.append(calibrated_frame(raw, calibration, checkpoint["metadata"]["fingerprint"], levels))
+        frames.append(calibrated_frame(raw, calibration, checkpoint.weights_sha256, levels))
         return pd.concat(frames, ignore_index=True).astype({"forecast": "string"})

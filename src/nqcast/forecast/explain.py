@@ -27,9 +27,10 @@ from nqcast.evaluation.groups import session_part
 from nqcast.evaluation.metrics import Floats
 from nqcast.evaluation.significance import stationary_bootstrap
 from nqcast.forecast.permutation_importance import MEAN, donors, importance, named, spread_evenly
-from nqcast.forecast.predictor import Checkpoint, Predictor, predictor_of
+from nqcast.forecast.predictor import Predictor, predictor_of
 from nqcast.model import MIGT_TVDT
 from nqcast.model.attention_weights import Inside, look_inside, windows_at_once
+from nqcast.storage.checkpoint import Checkpoint
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +53,7 @@ def explain(
         return {"anchors": {"count": 0}}
     chosen = spread_evenly(positions, config.explain_anchors)
     predictor = predictor_of(checkpoint, features, config)
-    levels, ts = tuple(checkpoint["metadata"]["quantiles"]), features["ts"].iloc[chosen]
+    levels, ts = checkpoint.metadata.quantiles, features["ts"].iloc[chosen]
     logger.info(
         "looking into the network at %d anchors, %d features each", len(chosen), predictor.model.config.n_features
     )

@@ -31,6 +31,7 @@ from nqcast.market.ingest import build_bars
 from nqcast.market.instruments import Instrument
 from nqcast.market.schema import check_raw_bars, infer_spacing
 from nqcast.market.vendor import as_raw_bars, read_bars
+from nqcast.storage.checkpoint import Checkpoint
 from nqcast.training.device import pick_device
 
 Bars = pd.DataFrame | str | Path
@@ -55,7 +56,7 @@ class Forecaster:
     """A checkpoint that is ready to forecast; made by `nqcast.load`.
 
     Args:
-        checkpoint: tensors and metadata of a trained model.
+        checkpoint: a trained model with its scale.
         calibration: the state of a ConformalCalibration that was fitted for this checkpoint; None applies none.
         config: age, gaps and history that are asked of the bars.
         ingest: how raw bars are checked; instrument, tick, and whether volume is needed follow from the checkpoint.
@@ -67,20 +68,20 @@ class Forecaster:
 
     def __init__(
         self,
-        checkpoint: dict[str, Any],
+        checkpoint: Checkpoint,
         calibration: dict[str, Any] | None = None,
         config: ForecastConfig | None = None,
         ingest: IngestConfig | None = None,
         own_features: Sequence[str | Path] = (),
     ) -> None:
-        self.metadata = checkpoint["metadata"]
-        self._own = _as_trained(load_own_features(own_features), self.metadata["features"])
+        self.metadata = checkpoint.metadata
+        self._own = _as_trained(load_own_features(own_features), self.metadata.features)
         self.config = config or ForecastConfig()
         self._device = pick_device(self.config.device)
         self.model, self.scale = load_model(checkpoint).to(self._device), load_scale(checkpoint)
         self._volume = _trained_with_volume(checkpoint)
         given = ingest or IngestConfig()
-        data = self.metadata.get("data", {})
+        data = self.metadata.data
         tick = data.get("tick") or given.tick  # features are floored as they were in training
         row = Instrument(**data["instrument"]) if "instrument" in data else given.instrument
         changes = {"volume": given.volume and self._volume, "tick": tick, "instrument": row}
@@ -88,13 +89,13 @@ class Forecaster:
         self.calibration = (
             None
             if calibration is None
-            else ConformalCalibration.from_state(calibration, self.metadata.get("fingerprint", ""))
+            else ConformalCalibration.from_state(calibration, checkpoint.weights_sha256)
         )
 
     @property
     def levels(self) -> tuple[float, ...]:
         """Probabilities of the quantiles, rising."""
-        return tuple(self.metadata["quantiles"])
+        return self.metadata.quantiles
 
     def forecast(self, bars: Bars) -> pd.DataFrame:
         """Quantiles from the newest bar on.
@@ -177,7 +178,7 @@ class Forecaster:
                 f"their session, found none among {len(features)}: bring a longer history, or lower forecast.min_bars"
             )
         predictor = Predictor(self.model, self.scale, features, EvaluateConfig().batch_size)
-        horizons = list(self.metadata["horizons"])
+        horizons = list(self.metadata.horizons)
 
         def frames() -> Iterator[pd.DataFrame]:
             for rows, quantiles_NHQ, scale_NH in predictor.stream(positions, chunk):
@@ -201,7 +202,7 @@ class Forecaster:
 
     def _frame(self, quantiles_HQ: Floats, bar: pd.Series, anchor: Anchor) -> pd.DataFrame:
         issued, price = bar["ts"] + BAR, float(bar["raw_close"])
-        horizons, levels = list(self.metadata["horizons"]), list(self.levels)
+        horizons, levels = list(self.metadata.horizons), list(self.levels)
         frame = pd.DataFrame(
             {
                 "horizon": pd.array(np.repeat(horizons, len(levels)), dtype="str"),
@@ -227,7 +228,7 @@ def _as_trained(given: tuple[OwnFeature, ...], trained: Sequence[str]) -> tuple[
     return given
 
 
-def _trained_with_volume(checkpoint: dict[str, Any]) -> bool:
+def _trained_with_volume(checkpoint: Checkpoint) -> bool:
     """Without volume the feature log_volume is 0 on every row, and so is its mean."""
-    mean_F = checkpoint["tensors"]["model.norm.feature_mean_F"]
-    return bool(mean_F[checkpoint["metadata"]["features"].index("log_volume")] != 0)
+    mean_F = checkpoint.tensors["model.norm.feature_mean_F"]
+    return bool(mean_F[checkpoint.metadata.features.index("log_volume")] != 0)

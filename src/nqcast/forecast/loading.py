@@ -1,18 +1,26 @@
-"""`nqcast.load`: a trained checkpoint, from wherever it was saved, ready to forecast."""
+"""`nqcast.load`: a trained checkpoint, from wherever it was saved, ready to forecast. Needs no Kedro."""
 
 from __future__ import annotations
 
+import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from kedro.io import Version
-
-from nqcast.datasets.checkpoint import DOCUMENT, CheckpointDataset, read_checkpoint
-from nqcast.datasets.documents import VerifiedJSONDataset
 from nqcast.forecast.config import ForecastConfig
 from nqcast.forecast.forecaster import Forecaster
+from nqcast.storage.checkpoint import (
+    DOCUMENT,
+    MANIFEST,
+    OLD_MANIFEST,
+    Checkpoint,
+    read_checkpoint,
+    refuse_pickle_inside,
+    verify_checkpoint,
+)
+from nqcast.storage.verified import VerificationError, manifest_of, read_verified, verify
+from nqcast.storage.versions import newest_verified, version_paths
 
 log = logging.getLogger(__name__)
 
@@ -20,7 +28,7 @@ CALIBRATION = "calibration.json"
 
 
 def load(
-    checkpoint: str | Path | dict[str, Any],
+    checkpoint: str | Path | Checkpoint | Mapping[str, Any],
     calibration: str | Path | dict[str, Any] | None = None,
     config: ForecastConfig | None = None,
     own_features: Sequence[str | Path] = (),
@@ -29,67 +37,85 @@ def load(
 
     Args:
         checkpoint: the catalog's versioned folder (its newest version that verifies is taken), one version in it, a
-            folder that holds checkpoint.json and model.safetensors, or the artifact {"tensors", "metadata"} itself.
+            folder that holds checkpoint.json and model.safetensors, such as a run directory's checkpoint_best, or the
+            Checkpoint itself (the {"tensors", "metadata"} of earlier versions is taken too).
         calibration: a calibration.json (or its versioned folder), or its content. None takes the one that lies beside
-            the checkpoint and was fitted for it; without one the quantiles are the model's own.
+            the checkpoint and was fitted for its weights; without one the quantiles are the model's own.
         config: age, gaps and history that are asked of the bars.
         own_features: the files of the features of your own that it was trained with; they are run.
 
     Raises:
-        ValueError: there is no checkpoint, it does not verify, or the calibration is another checkpoint's.
+        ValueError: there is no checkpoint, it does not verify or contradicts itself, or the calibration was fitted for
+            other weights.
     """
-    if isinstance(checkpoint, dict):
-        artifact, folder = checkpoint, None
-    else:
+    if isinstance(checkpoint, str | Path):
         folder = Path(checkpoint).expanduser()
         artifact = checkpoint_in(folder)
+        if calibration is None:
+            calibration = _calibration_beside(folder.absolute(), artifact)
+    else:
+        artifact = Checkpoint.of(checkpoint)
     if isinstance(calibration, str | Path):
         calibration = _document(Path(calibration).expanduser())
-    elif calibration is None and folder is not None:
-        calibration = _calibration_beside(folder, artifact["metadata"].get("fingerprint", ""))
     return Forecaster(artifact, calibration, config, own_features=own_features)
 
 
-def checkpoint_in(folder: Path) -> dict[str, Any]:
-    """The checkpoint artifact of a versioned folder (newest version that verifies), a version, or a plain folder.
+def checkpoint_in(folder: Path) -> Checkpoint:
+    """The checkpoint of a versioned folder (newest version that verifies), a version, or a plain folder.
 
     Raises:
         ValueError: there is none, or it does not verify.
     """
-    if (folder / DOCUMENT).is_file():
-        return read_checkpoint(folder)
     if not folder.is_dir():
         raise ValueError(
             f"expected the folder of a checkpoint, found nothing at {folder}: train one (`kedro run --pipelines "
             "train`) or correct the path; data/06_models/checkpoint is where runs save it"
         )
-    inside = [item for item in folder.iterdir() if (item / DOCUMENT).is_file()]
-    if inside and inside[0].name == folder.parent.name:  # one version: <name>/<version>/<name>
-        return read_checkpoint(inside[0])
-    return dict(CheckpointDataset(filepath=str(folder.absolute())).load())
+    folder = folder.absolute()
+    inside = folder / folder.parent.name  # one version: <name>/<version>/<name>
+    if (inside / DOCUMENT).is_file():
+        return read_checkpoint(inside)
+    if (folder / MANIFEST).is_file() or (folder / OLD_MANIFEST).is_file():
+        return read_checkpoint(folder)
+    newest, broken = newest_verified(folder, verify_checkpoint)
+    if newest is None:
+        refuse_pickle_inside(folder)
+        found = f"only broken ones ({', '.join(broken)})" if broken else "none"
+        raise ValueError(f"expected a version of a checkpoint in {folder}, found {found}: run the train pipeline")
+    return read_checkpoint(newest)
 
 
 def _document(path: Path) -> dict[str, Any]:
     """A verified JSON file, or the newest version of a versioned one."""
-    versioned = path.is_dir()
-    version = Version(None, None) if versioned else None
-    return dict(VerifiedJSONDataset(filepath=str(path.absolute()), version=version).load())
+    if path.is_dir():
+        newest, broken = newest_verified(path.absolute(), lambda version: verify(manifest_of(version)))
+        if newest is None:
+            raise ValueError(f"expected a version in {path} that verifies, found {', '.join(broken) or 'none'}: train")
+        path = newest
+    return dict(json.loads(read_verified(path, manifest_of(path))))
 
 
-def _calibration_beside(folder: Path, fingerprint: str) -> dict[str, Any] | None:
-    """The calibration of this checkpoint in its own folder, or in the catalog's folder of calibrations."""
+def _calibration_beside(folder: Path, checkpoint: Checkpoint) -> dict[str, Any] | None:
+    """The calibration of these weights in the checkpoint's folder, or in the catalog's folder of calibrations.
+
+    One that is damaged is passed over, with a warning: the right one may be there a second time.
+    """
     if (folder / CALIBRATION).is_file():
         return _document(folder / CALIBRATION)
-    for parent in folder.absolute().parents[:3]:
-        versions = sorted((parent / CALIBRATION).glob(f"*/{CALIBRATION}"), reverse=True)
+    for parent in folder.parents[:3]:
+        versions = version_paths(parent / CALIBRATION)
         for path in versions:
-            state = _document(path)
-            if state.get("checkpoint") == fingerprint:
+            try:
+                state = _document(path)
+            except VerificationError as error:
+                log.warning("%s passed over: %s", path, error)
+                continue
+            if state.get("weights") == checkpoint.weights_sha256:
                 return state
         if versions:
             log.warning(
-                "%s holds no calibration of checkpoint %s: its quantiles are used as they are",
-                *(parent / CALIBRATION, fingerprint),
+                "%s holds no calibration of checkpoint %s with these weights: its quantiles are used as they are",
+                *(parent / CALIBRATION, checkpoint.metadata.fingerprint),
             )
             return None
     return None

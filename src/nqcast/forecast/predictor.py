@@ -5,13 +5,12 @@ Shapes: N anchors · H horizons · Q levels; quantiles and scale in log-return u
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
-from numpy.typing import NDArray
 from tqdm import tqdm
 
 from nqcast.batches import Batch, outputs
@@ -23,33 +22,26 @@ from nqcast.data.windows import WindowTable
 from nqcast.evaluation.config import EvaluateConfig
 from nqcast.evaluation.frames import FrameStream, Positions, predictions_frame
 from nqcast.evaluation.metrics import Floats
+from nqcast.forecast.checkpoint_checks import checked_config
 from nqcast.model import MIGT_TVDT
-from nqcast.model.config import ModelConfig
+from nqcast.storage.checkpoint import Checkpoint
 from nqcast.training.device import pick_device
-
-Checkpoint = dict[str, Any]
+from nqcast.training.training_state import as_tensors
 
 CHUNK_ANCHORS = 16_384
 """Anchors that a stream of forecasts holds at a time: 4.6 MB of quantiles."""
 
 
 def load_model(checkpoint: Checkpoint) -> MIGT_TVDT:
-    """The network of a checkpoint, in evaluation mode; ValueError when its weights are not those of its config."""
-    model = MIGT_TVDT(ModelConfig(**checkpoint["metadata"]["model"]))
-    weights = {name: torch.from_numpy(array) for name, array in _part(checkpoint, "model").items()}
-    expected = set(model.state_dict())
-    if set(weights) != expected:
-        raise ValueError(
-            f"expected the weights of the configured model, missing {sorted(expected - set(weights))}, unknown "
-            f"{sorted(set(weights) - expected)}: take a checkpoint that this version of the model has written"
-        )
-    model.load_state_dict(weights, strict=True)
+    """The network of a checkpoint, in evaluation mode; ValueError when the checkpoint contradicts itself."""
+    model = MIGT_TVDT(checked_config(checkpoint))
+    model.load_state_dict(as_tensors(checkpoint.tensors, "model"), strict=True)
     return model.eval()
 
 
 def load_scale(checkpoint: Checkpoint) -> Scale:
     """The fitted scale of a checkpoint."""
-    return scale_from_state(_part(checkpoint, "scale"), checkpoint["metadata"]["scale"])
+    return scale_from_state(checkpoint.part("scale"), checkpoint.metadata.scale)
 
 
 def predict(
@@ -73,9 +65,9 @@ def predict_frame(
     checkpoint: Checkpoint, features: pd.DataFrame, positions: Positions, config: EvaluateConfig | None = None
 ) -> pd.DataFrame:
     """The predictions frame of a checkpoint: ts, session, horizon, target, q05 … q95, scale (log-return units)."""
-    metadata = checkpoint["metadata"]
+    metadata = checkpoint.metadata
     quantiles, scale = predict(checkpoint, features, positions, config)
-    return predictions_frame(features, positions, quantiles, scale, metadata["quantiles"], metadata["horizons"])
+    return predictions_frame(features, positions, quantiles, scale, metadata.quantiles, metadata.horizons)
 
 
 def predict_stream(
@@ -89,8 +81,8 @@ def predict_stream(
 
     Scale and model are made once. Beyond the feature table only one chunk is held, however many anchors there are.
     """
-    predictor, metadata = predictor_of(checkpoint, features, config), checkpoint["metadata"]
-    return FrameStream(lambda: predictor.frames(positions, metadata["quantiles"], metadata["horizons"], chunk))
+    predictor, metadata = predictor_of(checkpoint, features, config), checkpoint.metadata
+    return FrameStream(lambda: predictor.frames(positions, metadata.quantiles, metadata.horizons, chunk))
 
 
 def predictor_of(checkpoint: Checkpoint, features: pd.DataFrame, config: EvaluateConfig | None = None) -> Predictor:
@@ -136,7 +128,7 @@ class Predictor:
                 bar.update(len(part))
 
     def frames(
-        self, positions: Positions, levels: list[float], horizons: list[str], chunk: int = CHUNK_ANCHORS
+        self, positions: Positions, levels: Sequence[float], horizons: Sequence[str], chunk: int = CHUNK_ANCHORS
     ) -> Iterator[pd.DataFrame]:
         """The same as predictions frames."""
         for part in self.stream(positions, chunk):
@@ -170,16 +162,8 @@ class _BySession(NamedTuple):
     session_N: Positions
 
 
-def _part(checkpoint: Checkpoint, prefix: str) -> dict[str, NDArray[Any]]:
-    start = f"{prefix}."
-    found = {k.removeprefix(start): np.array(v) for k, v in checkpoint["tensors"].items() if k.startswith(start)}
-    if not found:
-        raise ValueError(f"expected tensors named {start}… in the checkpoint, found none: train again")
-    return found
-
-
 def _check_features(checkpoint: Checkpoint, features: pd.DataFrame) -> None:
-    trained, known = list(checkpoint["metadata"]["features"]), list(feature_names(features))
+    trained, known = list(checkpoint.metadata.features), list(feature_names(features))
     missing = [c for c in FEATURES if c not in features.columns]
     if missing:
         raise ValueError(f"expected a features frame, found no column {missing}: run the features pipeline")

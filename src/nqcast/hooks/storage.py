@@ -13,8 +13,8 @@ from kedro.io import CatalogProtocol, DatasetError
 from kedro.pipeline import Pipeline
 
 from nqcast.datasets.append_only import AppendOnlyLogDataset
-from nqcast.datasets.base import VerifiedDataset
 from nqcast.datasets.run_directory import RunDirectoryDataset
+from nqcast.datasets.verified import VerifiedDataset
 from nqcast.storage.errors import require_free_space, storage_errors
 
 LEAST_FREE_BYTES = 200_000_000

@@ -22,13 +22,14 @@ from nqcast.evaluation.config import EvaluateConfig
 from nqcast.evaluation.conformal import ConformalCalibration
 from nqcast.evaluation.frames import Positions, targets_at
 from nqcast.evaluation.metrics import Floats, level_name
-from nqcast.forecast.predictor import Checkpoint, predict
+from nqcast.forecast.predictor import predict
 from nqcast.monitoring.config import MonitorConfig
 from nqcast.monitoring.drift import bin_edges, drift_limits, session_counts, stability_index
 from nqcast.monitoring.limits import Limits, session_draws
 from nqcast.monitoring.outcomes import Outcomes, coverage_limits, rolling, skill_limits
 from nqcast.monitoring.text import render
 from nqcast.stopping import LIMIT_CROSSED
+from nqcast.storage.checkpoint import Checkpoint
 
 logger = logging.getLogger(__name__)
 
@@ -47,19 +48,19 @@ class Trained:
     calibration: dict[str, Any]
 
     def __post_init__(self) -> None:
-        wanted = self.checkpoint["metadata"]["data"]["fingerprint"]
+        wanted = self.checkpoint.metadata.data["fingerprint"]
         if (found := fingerprint(self.features)) != wanted:
             raise ValueError(
                 f"expected the features that the checkpoint was trained on (content {wanted}), found others ({found}): "
                 "name their version with --load-versions features:VERSION (and splits:VERSION), or train again"
             )
-        check_no_overlap(self.features, self.splits, self.checkpoint["metadata"]["model"]["context"])
+        check_no_overlap(self.features, self.splits, self.checkpoint.metadata.model["context"])
 
     @cached_property
     def references(self) -> dict[str, Baseline]:
         """What skill is measured against, fitted on the train anchors."""
-        metadata, train = self.checkpoint["metadata"], positions(self.splits, "train")
-        unfitted = make_baselines(REFERENCES, tuple(metadata["quantiles"]), tuple(HORIZONS))
+        metadata, train = self.checkpoint.metadata, positions(self.splits, "train")
+        unfitted = make_baselines(REFERENCES, metadata.quantiles, tuple(HORIZONS))
         return {name: one.fit(self.features, train) for name, one in unfitted.items()}
 
     @property
@@ -108,7 +109,7 @@ def monitor(
         coverage_limits(validation, drawn, rate, blocks),
         skill_limits(validation, drawn, rate, blocks),
     )
-    levels = tuple(trained.checkpoint["metadata"]["quantiles"])
+    levels = trained.checkpoint.metadata.quantiles
     by_level = [(level_name(tau), horizon) for horizon in HORIZONS for tau in levels]
     by_reference = [(name, horizon) for name in REFERENCES for horizon in HORIZONS]
     checks = pd.concat(
@@ -146,9 +147,9 @@ def newest_anchors(features: pd.DataFrame, after: pd.Timestamp, split: SplitConf
 
 def _outcomes(features: pd.DataFrame, anchors: Positions, trained: Trained, evaluate: EvaluateConfig) -> Outcomes:
     """Calibrated forecasts of the checkpoint, as `nqcast.load` issues them, and of the references."""
-    metadata, horizons = trained.checkpoint["metadata"], tuple(HORIZONS)
-    levels = tuple(metadata["quantiles"])
-    conformal = ConformalCalibration.from_state(trained.calibration, metadata["fingerprint"])
+    metadata, horizons = trained.checkpoint.metadata, tuple(HORIZONS)
+    levels = metadata.quantiles
+    conformal = ConformalCalibration.from_state(trained.calibration, trained.checkpoint.weights_sha256)
     logger.info("forecasts at %d anchors", len(anchors))
     quantiles, scale = predict(trained.checkpoint, features, anchors, evaluate)
     references = {name: one.predict(features, anchors) for name, one in trained.references.items()}
@@ -200,7 +201,7 @@ def _rolling_frame(
 def _report(checks: pd.DataFrame, judged: Outcomes, trained: Trained, config: MonitorConfig) -> dict[str, Any]:
     crossed = checks[checks["crossed"]]
     report: dict[str, Any] = {
-        "checkpoint": trained.checkpoint["metadata"]["fingerprint"],
+        "checkpoint": trained.checkpoint.metadata.fingerprint,
         "sessions": {
             "count": len(judged.sessions), "first": str(judged.sessions[0]), "last": str(judged.sessions[-1]),
         },

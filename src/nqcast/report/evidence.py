@@ -20,6 +20,7 @@ from nqcast.evaluation.config import EvaluateConfig
 from nqcast.evaluation.frames import Forecasts, Positions, as_arrays
 from nqcast.evaluation.metrics import Floats
 from nqcast.evaluation.significance import Estimate, session_sums, skill_with_interval, stationary_bootstrap
+from nqcast.storage.checkpoint import Metadata
 
 REFERENCE = "seasonal_har"
 
@@ -34,7 +35,7 @@ class Evidence:
     predictions: pd.DataFrame
     features: pd.DataFrame
     train: Positions
-    metadata: dict[str, Any]
+    metadata: Metadata
     history: Sequence[dict[str, Any]]
     test_uses: int
     config: EvaluateConfig
@@ -43,11 +44,11 @@ class Evidence:
 
     @property
     def levels(self) -> tuple[float, ...]:
-        return tuple(self.metadata["quantiles"])
+        return self.metadata.quantiles
 
     @property
     def horizons(self) -> tuple[str, ...]:
-        return tuple(self.metadata["horizons"])
+        return self.metadata.horizons
 
     @property
     def horizon_bars(self) -> tuple[int, ...]:

@@ -248,13 +248,13 @@ def _origin(evidence: Evidence) -> list[str]:
     metadata, train = evidence.metadata, evidence.features["ts"].iloc[evidence.train]
     rows = {
         "train anchors": f"{len(train):,}, {train.iloc[0]:%Y-%m-%d} to {train.iloc[-1]:%Y-%m-%d}",
-        "checkpoint": metadata.get("fingerprint", ""),
-        "data": (metadata.get("data") or {}).get("fingerprint", ""),
-        "epoch": metadata.get("epoch", ""),
-        "model": ", ".join(f"{key} {value}" for key, value in metadata.get("model", {}).items()),
-        "scale": ", ".join(f"{k} {v}" for k, v in (metadata.get("scale", {}).get("config") or {}).items()),
-        "training": ", ".join(f"{key} {value}" for key, value in metadata.get("train", {}).items()),
-        "version": metadata.get("version", ""),
+        "checkpoint": metadata.fingerprint,
+        "data": metadata.data.get("fingerprint", ""),
+        "epoch": metadata.epoch,
+        "model": ", ".join(f"{key} {value}" for key, value in metadata.model.items()),
+        "scale": ", ".join(f"{k} {v}" for k, v in (metadata.scale.get("config") or {}).items()),
+        "training": ", ".join(f"{key} {value}" for key, value in metadata.train.items()),
+        "version": metadata.version,
     }
     frame = pd.DataFrame({"value": [str(value) for value in rows.values()]}, index=list(rows))
     parts = [html.table(frame, "Origin of the model")]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,9 @@ import safetensors.numpy
 
 from nqcast.model.config import ModelConfig
 from nqcast.runs.run import TrainingRun
+from nqcast.storage.checkpoint import Checkpoint, Metadata
 from nqcast.storage.errors import storage_errors
+from nqcast.storage.verified import replace_file, sha256_of
 from nqcast.training.config import TrainConfig
 
 CARD = "inputs.json"
@@ -28,7 +29,7 @@ def write_run(run: TrainingRun, folder: Path) -> None:
         (folder / "scale.safetensors").write_bytes(safetensors.numpy.save(run.scale["arrays"]))
         names = ["features.parquet", "splits.parquet", "scale.safetensors"]
         if run.warm_start is not None:
-            (folder / "warm_start.safetensors").write_bytes(safetensors.numpy.save(run.warm_start["tensors"]))
+            (folder / "warm_start.safetensors").write_bytes(safetensors.numpy.save(run.warm_start.tensors))
             names.append("warm_start.safetensors")
         card = {
             "fingerprint": run.fingerprint,
@@ -36,19 +37,17 @@ def write_run(run: TrainingRun, folder: Path) -> None:
             "data_card": run.data_card,
             "model": run.model.model_dump(mode="json"),
             "train": run.config.model_dump(mode="json"),
-            "warm_start": run.warm_start and run.warm_start["metadata"],
-            "sha256": {name: _digest(folder / name) for name in names},
+            "warm_start": run.warm_start and run.warm_start.metadata.to_json(),
+            "sha256": {name: sha256_of(folder / name) for name in names},
         }
-        temporary = folder / f".{CARD}.tmp"
-        temporary.write_text(json.dumps(card, default=str), encoding="utf-8")
-        temporary.replace(folder / CARD)
+        replace_file(folder / CARD, json.dumps(card, default=str).encode())
 
 
 def read_run(folder: Path) -> TrainingRun:
     """The run that `write_run` wrote. Raises ValueError where files are missing, changed, or of another version."""
     try:
         card = json.loads((folder / CARD).read_bytes())
-        changed = [name for name, digest in card["sha256"].items() if _digest(folder / name) != digest]
+        changed = [name for name, digest in card["sha256"].items() if sha256_of(folder / name) != digest]
     except (OSError, ValueError, KeyError) as error:
         raise ValueError(
             f"expected a run's inputs in {folder}, found them missing or unreadable ({error}); start the run with "
@@ -78,14 +77,9 @@ def with_train(run: TrainingRun, **fields: Any) -> TrainingRun:
     return dataclasses.replace(run, config=TrainConfig(**{**run.config.model_dump(), **fields}))
 
 
-def _warm_start(folder: Path, metadata: dict[str, Any] | None) -> dict[str, Any] | None:
-    return metadata and {"tensors": _arrays(folder / "warm_start.safetensors"), "metadata": metadata}
+def _warm_start(folder: Path, metadata: dict[str, Any] | None) -> Checkpoint | None:
+    return Checkpoint(_arrays(folder / "warm_start.safetensors"), Metadata.of(metadata)) if metadata else None
 
 
 def _arrays(path: Path) -> dict[str, Any]:
     return safetensors.numpy.load(path.read_bytes())
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

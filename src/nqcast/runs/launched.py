@@ -9,11 +9,11 @@ from typing import Any
 from nqcast.runs.inputs import with_train, write_run
 from nqcast.runs.run import TrainingRun
 from nqcast.stopping import finishing
+from nqcast.storage.lock import DirectoryLock
 from nqcast.training.checkpoint import CheckpointStore
 from nqcast.training.distributed.launch import launch
 from nqcast.training.distributed.watchdog import stop_flag
-from nqcast.training.run_card import FINISHED, TrainingInterruptedError, status_of
-from nqcast.training.run_directory import DirectoryLock, move_aside
+from nqcast.training.run_card import FINISHED, TrainingInterruptedError, move_aside, status_of
 
 RANKS = "ranks"  # folder of a run directory: inputs of the ranks, their stacks, the stop flag
 
@@ -33,7 +33,7 @@ def train_launched(run: TrainingRun, directory: Path, processes: int) -> list[di
     if status_of(directory) != FINISHED:
         raise TrainingInterruptedError(f"training in {directory} was asked to stop; the same run goes on there")
     found = CheckpointStore(directory, run.config.top_k).newest_verified()
-    if found is None:
+    if found is None or found[1].training is None:
         raise RuntimeError(f"training left no whole checkpoint in {directory}: see the log above for its reason")
     shutil.rmtree(folder, ignore_errors=True)  # inputs and empty stack files: of no more use
-    return list(found[1].state["progress"]["history"])
+    return list(found[1].training.state["progress"]["history"])

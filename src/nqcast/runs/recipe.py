@@ -16,6 +16,7 @@ from nqcast.data.splits import positions
 from nqcast.fields import changed
 from nqcast.model.config import ModelConfig
 from nqcast.runs.run import TrainingRun
+from nqcast.storage.checkpoint import Checkpoint
 from nqcast.training.config import TrainConfig
 
 
@@ -62,9 +63,9 @@ class Recipe:
         splits: pd.DataFrame,
         data_card: dict[str, Any],
         root: Path,
-        warm_start: dict[str, Any] | None = None,
+        warm_start: Checkpoint | None = None,
         logger: Any = None,
-    ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    ) -> tuple[Checkpoint, list[dict[str, Any]]]:
         """Fit the scale, train below `root`; returns the checkpoint artifact and the history, one dict per epoch.
 
         `logger` has log(dict, step=…), called after every epoch.

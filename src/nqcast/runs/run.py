@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +24,10 @@ from nqcast.forecast.predictor import load_model
 from nqcast.model import MIGT_TVDT
 from nqcast.model.config import ModelConfig
 from nqcast.stopping import finishing, leave_if_asked
+from nqcast.storage.checkpoint import Checkpoint, Metadata, read_checkpoint
+from nqcast.storage.json_values import fingerprint
 from nqcast.training import create_trainer
-from nqcast.training.checkpoint import CheckpointStore, model_arrays
+from nqcast.training.checkpoint import CheckpointStore
 from nqcast.training.config import FREE_ON_RESUME, TrainConfig
 from nqcast.training.device import deterministic_kernels, pick_device
 from nqcast.training.distributed.launch import processes_here
@@ -47,12 +47,12 @@ class TrainingRun:
     data_card: dict[str, Any]
     model: ModelConfig
     config: TrainConfig
-    warm_start: dict[str, Any] | None = None  # a checkpoint of the same model, trained on earlier anchors
+    warm_start: Checkpoint | None = None  # a checkpoint of the same model, trained on earlier anchors
 
     @property
     def fingerprint(self) -> str:
         """First 16 hexadecimal digits of the SHA-256 of the content."""
-        return hashlib.sha256(json.dumps(self.content, sort_keys=True, default=str).encode()).hexdigest()[:16]
+        return fingerprint(self.content)
 
     @property
     def content(self) -> dict[str, Any]:
@@ -67,10 +67,10 @@ class TrainingRun:
             "train": self.config.model_dump(mode="json", exclude=set(FREE_ON_RESUME)),
         }
         if self.warm_start is not None:
-            content["warm_start"] = self.warm_start["metadata"]["fingerprint"]
+            content["warm_start"] = self.warm_start.weights_sha256
         return content
 
-    def train(self, root: Path, logger: Any = None) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    def train(self, root: Path, logger: Any = None) -> tuple[Checkpoint, list[dict[str, Any]]]:
         """Train below `root`; returns the checkpoint artifact and the history, one dict per epoch.
 
         `logger` has log(dict, step=…), called after every epoch where one process trains; what it raises ends the run.
@@ -83,7 +83,7 @@ class TrainingRun:
         with deterministic_kernels(self.config.deterministic):
             return self._train(root, root / self.fingerprint, logger)
 
-    def _train(self, root: Path, directory: Path, follower: Any) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    def _train(self, root: Path, directory: Path, follower: Any) -> tuple[Checkpoint, list[dict[str, Any]]]:
         if self.config.resume == "auto":
             refuse_other_unfinished(root, directory, self.content)
         processes = processes_here(self.config)
@@ -107,6 +107,7 @@ class TrainingRun:
         """
         parts = self._start(), self.config, self._data_module(), directory
         trainer = create_trainer(*parts, logger=follower, ranks=ranks)
+        trainer.origin = self.origin
         trainer.reference_losses["constants"] = self._constant_losses()
         logger.info("run directory %s; %s", directory, trainer.model.summary())
         card = carded(directory, self.content) if trainer.writes else nullcontext()
@@ -121,7 +122,7 @@ class TrainingRun:
         """The network before its first step; base quantiles and feature moments are set from the anchors afterwards."""
         if self.warm_start is None:
             return MIGT_TVDT(self.model, seed=self.config.seed)
-        earlier = ModelConfig(**self.warm_start["metadata"]["model"])
+        earlier = ModelConfig(**self.warm_start.metadata.model)
         if earlier != self.model:
             raise ValueError(
                 f"expected a warm start from a checkpoint of the same model, found {earlier} for {self.model}: "
@@ -149,21 +150,27 @@ class TrainingRun:
         losses = mean_pinball(quantiles, targets_at(self.features, validation, horizons), levels)
         return dict(zip(horizons, map(float, losses), strict=True))
 
-    def _artifact(self, folder: Path) -> dict[str, Any]:
-        weights, state = model_arrays(folder)
-        tensors = {f"model.{name}": array for name, array in weights.items()}
-        tensors |= {f"scale.{name}": array for name, array in self.scale["arrays"].items()}
-        metadata = {
-            "fingerprint": self.fingerprint,
-            "data": self.data_card,
-            "model": self.model.model_dump(mode="json"),
-            "train": self.config.model_dump(mode="json"),
-            "scale": self.scale["scalars"],
-            "features": list(feature_names(self.features)),
-            "horizons": list(HORIZONS),
-            "quantiles": list(self.config.quantiles),
-            "epoch": state["progress"]["epoch"],
-            "metrics": state["progress"]["history"][-1],
-            "version": __version__,
-        }
-        return {"tensors": tensors, "metadata": metadata}
+    @property
+    def origin(self) -> Checkpoint:
+        """What every checkpoint of the run holds beside the network's weights: the scale, and what all is made of."""
+        metadata = Metadata(
+            fingerprint=self.fingerprint,
+            data=self.data_card,
+            model=self.model.model_dump(mode="json"),
+            train=self.config.model_dump(mode="json"),
+            scale=self.scale["scalars"],
+            features=tuple(feature_names(self.features)),
+            horizons=tuple(HORIZONS),
+            quantiles=tuple(self.config.quantiles),
+            version=__version__,
+        )
+        return Checkpoint({f"scale.{name}": array for name, array in self.scale["arrays"].items()}, metadata)
+
+    def _artifact(self, folder: Path) -> Checkpoint:
+        """The weights of a working checkpoint with this run's scale; an earlier version's has none of its own."""
+        working, origin = read_checkpoint(folder), self.origin
+        weights = {f"model.{name}": array for name, array in working.part("model").items()}
+        assert working.training is not None
+        progress = working.training.state["progress"]
+        metadata = replace(origin.metadata, epoch=progress["epoch"], metrics=progress["history"][-1])
+        return Checkpoint(weights | origin.tensors, metadata)

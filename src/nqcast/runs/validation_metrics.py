@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pandas as pd
 
@@ -13,12 +11,13 @@ from nqcast.evaluation.baselines import make_baselines
 from nqcast.evaluation.config import EvaluateConfig
 from nqcast.evaluation.frames import Positions, targets_at
 from nqcast.forecast.predictor import predict
+from nqcast.storage.checkpoint import Checkpoint
 
 REFERENCES = ("constants", "seasonal_har")
 
 
 def validation_report(
-    checkpoint: dict[str, Any],
+    checkpoint: Checkpoint,
     features: pd.DataFrame,
     train: Positions,
     validation: Positions,
@@ -29,7 +28,7 @@ def validation_report(
     skill_<reference>_<horizon> = 1 − loss / loss of the reference fitted on the train anchors, in log-return units;
     skill_<reference> is the mean over horizons.
     """
-    levels, horizons = tuple(checkpoint["metadata"]["quantiles"]), tuple(HORIZONS)
+    levels, horizons = tuple(checkpoint.metadata.quantiles), tuple(HORIZONS)
     quantiles, scale = predict(checkpoint, features, validation, config)
     targets = targets_at(features, validation, horizons)
     report = metrics.named_metrics(quantiles, targets, levels, horizons, scale)

@@ -1,4 +1,4 @@
-"""Durable writes that prove themselves: temporary file, fsync, rename, fsync of the folder, SHA-256 manifest.
+"""Durable writes that prove themselves: temporary name, fsync, SHA-256 manifest, rename, fsync of the folder.
 
 A manifest is a text file in the format of `sha256sum` (`<hash>  <name>` per line), so `sha256sum -c` checks it
 too. Plain Python, without Kedro: a reader gets the bytes that were verified, never a file to open again.
@@ -9,26 +9,33 @@ import os
 import re
 import secrets
 import shutil
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, cast
 
 from nqcast.storage.errors import require_free_space, storage_errors
+from nqcast.storage.lock import one_writer
 
-_LINE = re.compile(r"^(?P<digest>[0-9a-f]{64})  (?P<name>[^/\0]+)$")
-_STALE_SECONDS = 3600.0
+_LINE = re.compile(r"^(?P<digest>[0-9a-f]{64})  (?P<name>[^\0]+)$")
+_TEMPORARY = re.compile(r"^\.(?P<name>.+)\.[0-9a-f]{12}\.(tmp|old)$")
 
-Content = bytes | Callable[[BinaryIO], None]
-"""What a file holds, or a function that writes it piece by piece, from front to back."""
+Fill = Callable[[Path], None]
+"""Makes a file, or what a folder holds, at the path that it is given."""
 
 
 class VerificationError(ValueError):
     """What is on disk is not what was written."""
 
 
-def sha256_hex(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a file's content, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def manifest_of(path: Path) -> Path:
+    """Where the manifest of a single file lies: `<name>.sha256` beside it."""
+    return path.with_name(f"{path.name}.sha256")
 
 
 def replace_file(path: Path, content: bytes) -> None:
@@ -37,60 +44,70 @@ def replace_file(path: Path, content: bytes) -> None:
     Raises:
         StorageError: the folder is full or cannot be written; the old file is untouched.
     """
-    with storage_errors(path, len(content)):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        require_free_space(path.parent, len(content))
-        temporary = _temporary(path)
-        try:
-            _write_through(temporary, content)
-            temporary.replace(path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
-        sync_folder(path.parent)
+    with _writing(path, len(content)) as temporary:
+        _write_through(temporary, content)
+        temporary.replace(path)
 
 
-def replace_verified_file(path: Path, content: bytes, manifest: Path) -> None:
+def replace_verified_file(path: Path, content: bytes | Fill) -> None:
     """Replace `path` and its manifest so that at every instant the manifest accepts the file that is there.
 
     Two files cannot be renamed at once, so the manifest names the old and the new hash while the file changes.
     """
-    new_line = _line(content, path.name)
-    try:
-        old_lines = {f"{digest}  {name}\n" for digest, name in _read_manifest(manifest)} if path.exists() else set()
-    except VerificationError:  # the old file cannot be proved anyway
-        old_lines = set()
-    replace_file(manifest, "".join([new_line, *sorted(old_lines - {new_line})]).encode())
-    replace_file(path, content)
-    replace_file(manifest, new_line.encode())
+    manifest = manifest_of(path)
+    with _writing(path, len(content) if isinstance(content, bytes) else 0) as temporary:
+        temporary.mkdir()
+        new, lines = temporary / path.name, temporary / "manifest"
+        if isinstance(content, bytes):
+            _write_through(new, content)
+        else:
+            content(new)
+            _sync(new)
+        line = f"{sha256_of(new)}  {path.name}\n"
+        _write_through(lines, "".join([line, *sorted(_present_lines(path) - {line})]).encode())
+        lines.replace(manifest)
+        new.replace(path)
+        sync_folder(path.parent)
+        _write_through(lines, line.encode())
+        lines.replace(manifest)
 
 
-def write_folder(folder: Path, files: Mapping[str, Content], manifest: str) -> None:
-    """Create `folder` with `files` (relative path to content) and their manifest; it appears whole or not at all.
+def write_folder(folder: Path, files: Mapping[str, bytes] | Fill, manifest: str, *, replace: bool = False) -> None:
+    """Create `folder` with `files` (by relative path, or a function that fills it) and their manifest, whole or not.
 
-    The manifest lies beside the files: `manifest` may hold a sub-folder, which is then the files' one too.
+    `manifest` may lie in a sub-folder; it names the files from there. With `replace` an earlier folder of the name
+    gives way; a kill in between leaves it under a hidden name, from which `restore_replaced` brings it back.
 
     Raises:
         StorageError: `folder` exists and is not empty, or the disk is full or cannot be written; nothing is left
             behind.
     """
-    size = sum(len(content) for content in files.values() if isinstance(content, bytes))
-    with storage_errors(folder, size):
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        remove_stale_temporaries(folder.parent)
-        require_free_space(folder.parent, size)
-        temporary = _temporary(folder)
-        try:
-            temporary.mkdir()
-            digests = {name: _write_below(temporary, name, content) for name, content in files.items()}
-            lines = [f"{digest}  {Path(name).name}\n" for name, digest in sorted(digests.items())]
-            _write_below(temporary, manifest, "".join(lines).encode())
-            sync_folder(temporary)
+    with _writing(folder, 0 if callable(files) else sum(map(len, files.values()))) as temporary:
+        temporary.mkdir()
+        if callable(files):
+            files(temporary)
+        else:
+            for name, content in files.items():
+                (temporary / name).parent.mkdir(parents=True, exist_ok=True)
+                _write_through(temporary / name, content)
+        root = (temporary / manifest).parent
+        lines = [f"{sha256_of(path)}  {path.relative_to(root).as_posix()}\n" for path in _synced(temporary)]
+        _write_through(temporary / manifest, "".join(lines).encode())
+        for inner in {root, temporary}:
+            sync_folder(inner)
+        if replace and folder.exists():
+            aside = temporary.with_suffix(".old")
+            folder.rename(aside)
             temporary.rename(folder)
-        except BaseException:
-            shutil.rmtree(temporary, ignore_errors=True)
-            raise
-        sync_folder(folder.parent)
+            shutil.rmtree(aside)
+        else:
+            temporary.rename(folder)
+
+
+def restore_replaced(folder: Path) -> None:
+    """Bring back what a killed writer had moved aside in `folder` and not replaced; its other rests go."""
+    with one_writer(folder):
+        _remove_rests(folder)
 
 
 def read_verified(path: Path, manifest: Path) -> bytes:
@@ -99,91 +116,114 @@ def read_verified(path: Path, manifest: Path) -> bytes:
     Raises:
         VerificationError: file or manifest is missing, or the hash is another; says which were expected and found.
     """
-    accepted = [digest for digest, name in _read_manifest(manifest) if name == path.name]
-    if not accepted:
-        raise VerificationError(f"the manifest {manifest} has no line for {path.name}")
+    accepted = _accepted(path, manifest)
     try:
         content = path.read_bytes()
     except OSError as error:
         raise VerificationError(f"{path} cannot be read ({error.strerror}), though {manifest} names it") from error
-    found = sha256_hex(content)
-    if found not in accepted:
-        raise VerificationError(f"{path}: expected SHA-256 {' or '.join(accepted)}, found {found}")
+    _require(path, accepted, hashlib.sha256(content).hexdigest())
     return content
 
 
-def remove_stale_temporaries(folder: Path) -> None:
-    """Remove what a killed writer left more than an hour ago; younger ones may belong to a living one."""
-    for leftover in folder.glob(".*.tmp"):
+def verify(manifest: Path) -> None:
+    """Raise VerificationError unless every file that `manifest` names is what was written."""
+    for name in sorted({name for _, name in _read_manifest(manifest)}):
+        file = manifest.parent / name
+        accepted = _accepted(file, manifest)
         try:
-            if time.time() - leftover.stat().st_mtime < _STALE_SECONDS:
-                continue
-        except FileNotFoundError:  # its writer has just finished
-            continue
-        if leftover.is_dir() and not leftover.is_symlink():
-            shutil.rmtree(leftover, ignore_errors=True)
-        else:
-            leftover.unlink(missing_ok=True)
+            found = sha256_of(file)
+        except OSError as error:
+            raise VerificationError(f"{file} cannot be read ({error.strerror}), though {manifest} names it") from error
+        _require(file, accepted, found)
+
+
+def content_hash(manifest: Path) -> str:
+    """The SHA-256 by which an artifact is known: its file's, or its manifest's where it has several."""
+    lines = _read_manifest(manifest)
+    return lines[0][0] if len({name for _, name in lines}) == 1 else sha256_of(manifest)
 
 
 def sync_folder(folder: Path) -> None:
     """Make a rename or a new name inside `folder` survive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
+    _sync(folder)
+
+
+@contextmanager
+def _writing(target: Path, size: int) -> Iterator[Path]:
+    """A temporary name beside `target`, of which nothing is left, for the only writer in the folder."""
+    with storage_errors(target, size):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with one_writer(target.parent):
+            _remove_rests(target.parent)
+            require_free_space(target.parent, size)
+            temporary = target.with_name(f".{target.name[:80]}.{secrets.token_hex(6)}.tmp")
+            try:
+                yield temporary
+            finally:
+                _remove(temporary)
+            sync_folder(target.parent)
+
+
+def _remove_rests(folder: Path) -> None:
+    """Remove what killed writers left; whoever holds the folder's only writer knows that none of it is alive."""
+    for rest in folder.iterdir():
+        match = _TEMPORARY.match(rest.name)
+        if match and rest.suffix == ".old" and not (folder / match["name"]).exists():
+            rest.rename(folder / match["name"])
+        elif match:
+            _remove(rest)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _write_through(path: Path, content: bytes) -> None:
+    """Write a new file to the disk."""
+    with path.open("xb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _synced(folder: Path) -> list[Path]:
+    """All files below `folder`, on disk, in the order of their names."""
+    found = sorted(folder.rglob("*"))
+    for path in found:
+        _sync(path)
+    return [path for path in found if path.is_file()]
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
 
 
-def _temporary(path: Path) -> Path:
-    """A new name beside `path`: hidden, so that no pattern for versions matches it."""
-    return path.with_name(f".{path.name[:80]}.{secrets.token_hex(6)}.tmp")
+def _present_lines(path: Path) -> set[str]:
+    """The manifest's lines for the file that is there; none where it cannot be proved anyway."""
+    try:
+        return {f"{digest}  {name}\n" for digest, name in _read_manifest(manifest_of(path))} if path.exists() else set()
+    except VerificationError:
+        return set()
 
 
-def _write_below(root: Path, name: str, content: Content) -> str:
-    target = root / name
-    target.parent.mkdir(parents=True, exist_ok=True)
-    digest = _write_through(target, content)
-    sync_folder(target.parent)
-    return digest
+def _accepted(path: Path, manifest: Path) -> list[str]:
+    name = path.relative_to(manifest.parent).as_posix()
+    accepted = [digest for digest, named in _read_manifest(manifest) if named == name]
+    if not accepted:
+        raise VerificationError(f"the manifest {manifest} has no line for {name}")
+    return accepted
 
 
-def _write_through(path: Path, content: Content) -> str:
-    """Write a new file to the disk; returns the SHA-256 of what was written."""
-    with path.open("xb") as file:
-        hashed = _Hashed(file)
-        if isinstance(content, bytes):
-            hashed.write(content)
-        else:
-            content(cast(BinaryIO, hashed))
-        file.flush()
-        os.fsync(file.fileno())
-    return hashed.digest.hexdigest()
-
-
-class _Hashed:
-    """A file that is written from front to back, and the hash of what went into it."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file, self.digest, self.closed = file, hashlib.sha256(), False
-
-    def write(self, content: bytes) -> int:
-        self.digest.update(content)
-        return self._file.write(content)
-
-    def tell(self) -> int:
-        return self._file.tell()
-
-    def flush(self) -> None:
-        self._file.flush()
-
-    def close(self) -> None:
-        """The writer has ended; the file itself is closed by whoever opened it."""
-        self.closed = True
-
-
-def _line(content: bytes, name: str) -> str:
-    return f"{sha256_hex(content)}  {name}\n"
+def _require(path: Path, accepted: list[str], found: str) -> None:
+    if found not in accepted:
+        raise VerificationError(f"{path}: expected SHA-256 {' or '.join(accepted)}, found {found}")
 
 
 def _read_manifest(manifest: Path) -> list[tuple[str, str]]:

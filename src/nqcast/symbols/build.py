@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
-import json
 import re
 import time
 from collections.abc import Mapping
@@ -20,6 +18,8 @@ from nqcast.market.config import IngestConfig
 from nqcast.market.ingest import build_bars
 from nqcast.market.instruments import Instrument, instrument, table
 from nqcast.market.vendor import read_bars
+from nqcast.storage.json_values import fingerprint
+from nqcast.storage.verified import sha256_of
 
 
 @dataclass(frozen=True)
@@ -79,11 +79,9 @@ def instrument_of(symbol: str, own: Mapping[str, dict[str, Any]]) -> Instrument 
 
 def fingerprint_of(path: Path, ingest: IngestConfig, features: FeaturesConfig) -> str:
     """First 16 hexadecimal digits of the SHA-256 of the file's content, the settings and this version."""
-    with path.open("rb") as file:
-        content = hashlib.file_digest(file, "sha256").hexdigest()
     settings = [__version__, ingest.model_dump(mode="json"), features.model_dump(mode="json", exclude={"own"})]
     settings += [feature.name for feature in load_own_features(features.own)]
-    return hashlib.sha256(json.dumps([content, *settings], sort_keys=True).encode()).hexdigest()[:16]
+    return fingerprint([sha256_of(path), *settings])
 
 
 def build_symbol(task: SymbolTask) -> SymbolFeatures:

@@ -1,12 +1,12 @@
 """What made a run: code, session and data."""
 
-import hashlib
-import json
 import logging
 import subprocess
 from pathlib import Path
 from typing import Any
 
+from nqcast.storage.checkpoint import Checkpoint
+from nqcast.storage.json_values import fingerprint
 from nqcast.tracking.flatten import redact, shorten
 from nqcast.training.config import FREE_ON_RESUME
 
@@ -48,19 +48,14 @@ def data_tags(entry: str, facts: dict[str, str]) -> dict[str, str]:
 
 def fingerprint_tags(data: Any) -> dict[str, str]:
     """Fingerprints that a checkpoint's metadata carries."""
-    metadata = data.get("metadata") if isinstance(data, dict) else None
-    if not isinstance(metadata, dict):
-        return {}
-    named = {name: value for name, value in metadata.items() if "fingerprint" in name and isinstance(value, str)}
-    return {name: shorten(value) for name, value in named.items()}
+    return {"fingerprint": shorten(data.metadata.fingerprint)} if isinstance(data, Checkpoint) else {}
 
 
 def recipe_fingerprint(parameters: dict[str, Any]) -> str:
     """Name of what makes a forecaster from bars, whatever the bars: features, scale, model, training and levels."""
     train = {name: value for name, value in (parameters.get("train") or {}).items() if name not in _WITHOUT_EFFECT}
     parts = {name: parameters.get(name) for name in ("features", "scale", "model", "quantiles")}
-    text = json.dumps({**parts, "train": train}, sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return fingerprint({**parts, "train": train})
 
 
 def walk_forward_loss(scores: dict[str, Any]) -> tuple[float, str]:

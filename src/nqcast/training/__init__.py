@@ -16,7 +16,6 @@ _HOME = {
     "TensorBoardLogger": "loggers",
     "Loggers": "loggers",
     "CheckpointError": "checkpoint",
-    "DirectoryLock": "run_directory",
 }
 __all__ = sorted(_HOME)
 

@@ -1,44 +1,23 @@
-"""Checkpoints that prove themselves: written whole or not at all, verified by SHA-256 whenever they are read.
+"""The checkpoints of one run directory: the best by val_loss, the latest, and links to both.
 
-A checkpoint is a folder: model.safetensors, optimizer.safetensors (with the RNG state), state.json, manifest.json.
 Names sort by progress: checkpoint_epoch_0003, checkpoint_epoch_0003_batch_000120, checkpoint_epoch_0004.
 """
 
-import hashlib
-import json
 import logging
-import os
+import secrets
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import safetensors.numpy
-import safetensors.torch
-from torch import Tensor
-
-from nqcast.storage.errors import StorageError, require_free_space, storage_errors
+from nqcast.storage.checkpoint import MANIFEST, Checkpoint, CheckpointError, checkpoint_files, read_checkpoint
+from nqcast.storage.checkpoint import training_state_in as state_in
+from nqcast.storage.errors import StorageError
+from nqcast.storage.verified import restore_replaced, sync_folder, write_folder
 
 logger = logging.getLogger(__name__)
 
-MANIFEST, STATE = "manifest.json", "state.json"
-MODEL, OPTIMIZER = "model.safetensors", "optimizer.safetensors"
 LATEST, BEST = "checkpoint_latest", "checkpoint_best"
 LEAST_KEPT = 2
-
-
-class CheckpointError(ValueError):
-    """A checkpoint is missing, broken, or belongs to something else."""
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """Content of a verified checkpoint."""
-
-    model: dict[str, Tensor]
-    optimizer: dict[str, Tensor]
-    state: dict[str, Any]
 
 
 def checkpoint_name(epoch: int, batch: int = 0) -> str:
@@ -46,87 +25,8 @@ def checkpoint_name(epoch: int, batch: int = 0) -> str:
     return f"checkpoint_epoch_{epoch:04d}" + (f"_batch_{batch:06d}" if batch else "")
 
 
-def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
-    """Write all files beside `folder`, flush them to disk, then rename: a kill leaves the old folder or the new.
-
-    Raises StorageError, leaving nothing behind, where the disk is full or cannot be written.
-    """
-    files = {
-        MODEL: safetensors.torch.save(_storable(checkpoint.model)),
-        OPTIMIZER: safetensors.torch.save(_storable(checkpoint.optimizer)),
-        STATE: json.dumps(checkpoint.state, allow_nan=False).encode(),
-    }
-    digests = {name: {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)} for name, data in files.items()}
-    files[MANIFEST] = json.dumps({"format": 1, "files": digests}, indent=1).encode()
-    temporary = folder.with_name(f".tmp-{folder.name}-{os.getpid()}")
-    shutil.rmtree(temporary, ignore_errors=True)
-    try:
-        with storage_errors(folder, size := sum(map(len, files.values()))):
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            require_free_space(folder.parent, size)
-            _write_through(temporary, files)
-    except OSError:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
-    discarded = folder.with_name(f".old-{folder.name}-{os.getpid()}")
-    if folder.exists():
-        folder.rename(discarded)
-    temporary.rename(folder)
-    _sync_folder(folder.parent)
-    shutil.rmtree(discarded, ignore_errors=True)
-
-
-def _write_through(folder: Path, files: dict[str, bytes]) -> None:
-    folder.mkdir()
-    for name, data in files.items():
-        with (folder / name).open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-    _sync_folder(folder)
-
-
-def read_checkpoint(path: Path | str) -> Checkpoint:
-    """Read and verify a checkpoint folder. Raises CheckpointError saying what is wrong and what to do."""
-    folder = Path(path)
-    if folder.is_file():
-        raise CheckpointError(
-            f"expected a checkpoint folder with {MANIFEST}, found the file {folder}; .pt and .ckpt files are pickles, "
-            "which can run code when read, and are never loaded: give a folder such as checkpoint_best"
-        )
-    if not folder.is_dir():
-        raise CheckpointError(f"expected a checkpoint folder, found nothing at {folder}; check the path")
-    files = _verified_files(folder)
-    return Checkpoint(
-        safetensors.torch.load(files[MODEL]), safetensors.torch.load(files[OPTIMIZER]), json.loads(files[STATE])
-    )
-
-
-def model_arrays(path: Path | str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Model weights as numpy arrays, and the state, of a verified checkpoint folder."""
-    checkpoint = read_checkpoint(path)
-    return {name: tensor.numpy() for name, tensor in checkpoint.model.items()}, checkpoint.state
-
-
-def _verified_files(folder: Path) -> dict[str, bytes]:
-    try:
-        listed = json.loads((folder / MANIFEST).read_bytes())["files"]
-        expected = {name: listed[name]["sha256"] for name in (MODEL, OPTIMIZER, STATE)}
-        files = {name: (folder / name).read_bytes() for name in expected}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(
-            f"expected a whole checkpoint in {folder}, found it incomplete or unreadable ({error}); use another one"
-        ) from error
-    for name, data in files.items():
-        if hashlib.sha256(data).hexdigest() != expected[name]:
-            raise CheckpointError(
-                f"expected {folder / name} as its manifest describes it, found other content; use another checkpoint"
-            )
-    return files
-
-
 class CheckpointStore:
-    """The checkpoints of one run directory: the best by val_loss, the latest, and links to both."""
+    """What a run writes, and what it goes on from; only the process that holds the directory's lock writes."""
 
     def __init__(self, directory: Path, top_k: int) -> None:
         self.directory = directory
@@ -146,7 +46,7 @@ class CheckpointStore:
         """
         folder = self.directory / name
         try:
-            write_checkpoint(folder, checkpoint)
+            write_folder(folder, checkpoint_files(checkpoint), MANIFEST, replace=True)
         except StorageError as error:
             last = (self.newest_verified() or (None,))[0]
             raise StorageError(
@@ -178,39 +78,41 @@ class CheckpointStore:
     def newest_verified(self) -> tuple[Path, Checkpoint] | None:
         """The newest checkpoint that verifies; broken ones are named in a warning and passed over."""
         for folder in reversed(self.folders()):
-            try:
-                return folder, read_checkpoint(folder)
-            except CheckpointError as error:
-                logger.warning("checkpoint %s passed over: %s", folder.name, error)
-                self.broken.add(folder.name)
+            found = self._read(folder)
+            if found is not None:
+                return folder, found
         return None
 
     def best_verified(self) -> Path | None:
         """The folder with the lowest val_loss that verifies."""
-        for name in self.ranked():
-            try:
-                read_checkpoint(self.directory / name)
-            except CheckpointError as error:
-                logger.warning("checkpoint %s passed over: %s", name, error)
-                self.broken.add(name)
-            else:
-                return self.directory / name
-        return None
+        folders = (self.directory / name for name in self.ranked())
+        return next((folder for folder in folders if self._read(folder) is not None), None)
 
     def clean(self) -> None:
-        """Remove what killed writers left behind; a checkpoint set aside and never replaced comes back."""
-        for path in self.directory.glob(".old-checkpoint_*"):
-            folder = self.directory / path.name.removeprefix(".old-").rpartition("-")[0]
-            if not folder.exists():
-                path.rename(folder)
-        for pattern in (".tmp-checkpoint_epoch_*", ".old-checkpoint_*"):
-            for path in self.directory.glob(pattern):
+        """Remove what killed writers left behind; a checkpoint moved aside and never replaced comes back."""
+        if self.directory.is_dir():
+            restore_replaced(self.directory)
+            for path in self.directory.glob(".tmp-checkpoint_*"):  # as earlier versions named them
                 shutil.rmtree(path)
+
+    def _read(self, folder: Path) -> Checkpoint | None:
+        try:
+            found = read_checkpoint(folder)
+            if found.training is None:
+                raise CheckpointError(f"expected a working checkpoint in {folder}, found one without training state")
+            _require_own_name(folder, found.training.state)
+        except CheckpointError as error:
+            logger.warning("checkpoint %s passed over: %s", folder.name, error)
+            self.broken.add(folder.name)
+            return None
+        return found
 
     def _val_loss(self, folder: Path) -> float | None:
         if folder.name not in self.val_losses:
             try:
-                self.val_losses[folder.name] = json.loads((folder / STATE).read_bytes())["val_loss"]
+                state = state_in(folder)
+                _require_own_name(folder, state)
+                self.val_losses[folder.name] = state["val_loss"]
             except (OSError, ValueError, KeyError, TypeError) as error:
                 logger.warning("checkpoint %s has no readable state: %s", folder.name, error)
                 self.val_losses[folder.name] = None
@@ -222,25 +124,30 @@ class CheckpointStore:
         kept = {*best, *sound[-LEAST_KEPT:]}
         for folder in folders:
             if folder.name not in kept:
-                discarded = folder.with_name(f".tmp-{folder.name}-{os.getpid()}")  # a kill leaves no half checkpoint
+                discarded = _hidden(folder)  # a kill leaves no half checkpoint
                 folder.rename(discarded)
                 shutil.rmtree(discarded)
                 self.val_losses.pop(folder.name, None)
 
     def _link(self, link: str, name: str) -> None:
-        temporary = self.directory / f".tmp-{link}"
-        temporary.unlink(missing_ok=True)
+        """Point a link at a checkpoint in one step; a copy of the folder may have made a folder of it."""
+        path = self.directory / link
+        if path.is_dir() and not path.is_symlink():
+            path.rename(discarded := _hidden(path))
+            shutil.rmtree(discarded)
+        temporary = _hidden(path)
         temporary.symlink_to(name)
-        temporary.replace(self.directory / link)
+        temporary.replace(path)
+        sync_folder(self.directory)
 
 
-def _storable(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
+def _require_own_name(folder: Path, state: dict[str, Any]) -> None:
+    """Raise CheckpointError where a folder's name tells of other progress than its state: a copy, put in its place."""
+    own = checkpoint_name(state["progress"]["epoch"], state["progress"]["batch"])
+    if folder.name != own:
+        raise CheckpointError(f"expected the state of {folder.name}, found that of {own}: it was copied or renamed")
 
 
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def _hidden(path: Path) -> Path:
+    """A name beside `path` under which a rest is swept up."""
+    return path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")

@@ -1,26 +1,15 @@
 """metrics.jsonl: every metric of a run, one JSON object per line, in the order of its steps."""
 
 import json
-import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from nqcast.storage.errors import storage_errors
+from nqcast.storage.json_values import finite
 
 METRICS_NAME = "metrics.jsonl"
-
-
-def json_ready(value: Any) -> Any:
-    """The value with numbers that JSON does not know (NaN, ±inf) as null, at any depth."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {str(key): json_ready(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [json_ready(item) for item in value]
-    return value
 
 
 class MetricsLog:
@@ -34,7 +23,7 @@ class MetricsLog:
         """Write one line; `durable` waits until it is on disk."""
         if not self.writes:
             return
-        line = json.dumps(json_ready(values), allow_nan=False) + "\n"
+        line = json.dumps(finite(values), allow_nan=False) + "\n"
         with storage_errors(self.path, len(line)), self.path.open("a", encoding="utf-8") as file:
             file.write(line)
             if durable:

@@ -1,16 +1,16 @@
 """run.json: what the run of a directory is made of and whether it has ended; asked before another run begins."""
 
-import fcntl
 import json
 import logging
-import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from nqcast.storage.lock import is_held
+from nqcast.storage.verified import replace_file
 from nqcast.training.metrics_log import METRICS_NAME
-from nqcast.training.run_directory import LOCK_NAME
 from nqcast.training.training_state import differing_keys
 
 logger = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ def refuse_other_unfinished(root: Path, directory: Path, content: dict[str, Any]
     latest = max(cards, key=_touched)
     saved = _read(latest)
     trained = [path for path in latest.parent.glob("checkpoint_epoch_*") if path.name != "checkpoint_epoch_0000"]
-    if saved.get("status") != UNFINISHED or not trained or _is_held(latest.parent):
+    if saved.get("status", UNFINISHED) != UNFINISHED or not trained or is_held(latest.parent):
         return
     differences = differing_keys(_flat(saved.get("content", {})), _flat(json.loads(_dump(content))), frozenset())
     raise OtherRunUnfinishedError(
@@ -69,10 +69,7 @@ def carded(directory: Path, content: dict[str, Any]) -> Iterator[None]:
 
 
 def _write(directory: Path, content: dict[str, Any], status: str) -> None:
-    directory.mkdir(parents=True, exist_ok=True)
-    temporary = directory / f".{CARD}.{os.getpid()}.tmp"
-    temporary.write_text(_dump({"status": status, "content": content}), encoding="utf-8")
-    temporary.replace(directory / CARD)
+    replace_file(directory / CARD, _dump({"status": status, "content": content}).encode())
 
 
 def _dump(value: Any) -> str:
@@ -83,7 +80,7 @@ def _read(card: Path) -> dict[str, Any]:
     try:
         content = json.loads(card.read_bytes())
     except (OSError, ValueError) as error:
-        logger.warning("%s cannot be read and is left out: %s", card, error)
+        logger.warning("%s cannot be read, so that its run counts as unfinished: %s", card, error)
         return {}
     return content if isinstance(content, dict) else {}
 
@@ -99,16 +96,17 @@ def _touched(card: Path) -> int:
     return max(path.stat().st_mtime_ns for path in (card, card.with_name(METRICS_NAME)) if path.exists())
 
 
-def _is_held(directory: Path) -> bool:
-    """Whether a living process holds the directory's lock."""
-    try:
-        with (directory / LOCK_NAME).open("r+") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return False
-    except BlockingIOError:
-        return True
-    return False
+def move_aside(directory: Path) -> None:
+    """Move an earlier run's files into replaced_NNN, so that nothing is lost and nothing is mixed."""
+    old = [*directory.glob("checkpoint_*"), *directory.glob(METRICS_NAME)]
+    if not old:
+        return
+    numbers = [int(found[1]) for path in directory.iterdir() if (found := re.fullmatch(r"replaced_(\d+)", path.name))]
+    aside = directory / f"replaced_{max(numbers, default=0) + 1:03d}"
+    aside.mkdir()
+    for path in old:
+        path.rename(aside / path.name)
+    logger.info("the earlier run was moved to %s", aside)
 
 
 def _flat(value: Any, prefix: str = "") -> dict[str, Any]:

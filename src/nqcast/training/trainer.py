@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,19 +12,25 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
+from nqcast import __version__
 from nqcast.batches import Batches, groups, to_device
 from nqcast.stopping import RunEndedError
-from nqcast.training.checkpoint import Checkpoint, CheckpointError, CheckpointStore, checkpoint_name, read_checkpoint
+from nqcast.storage.checkpoint import Checkpoint, CheckpointError, Metadata, TrainingState, read_checkpoint
+from nqcast.storage.json_values import finite
+from nqcast.storage.lock import DirectoryLock
+from nqcast.training.checkpoint import CheckpointStore, checkpoint_name
 from nqcast.training.config import FREE_ON_RESUME, TrainConfig
 from nqcast.training.device import compile_regions, describe, pick_device, pick_precision
 from nqcast.training.loggers import Logger
 from nqcast.training.loss_functions import CombinedQuantileLoss, MetricSums, metric_values
-from nqcast.training.metrics_log import MetricsLog, json_ready
-from nqcast.training.run_directory import DirectoryLock, move_aside
+from nqcast.training.metrics_log import MetricsLog
+from nqcast.training.run_card import move_aside
 from nqcast.training.scheduler import EarlyStopping, WarmupCosineScheduler, build_optimizer
 from nqcast.training.step import Counts, Stepper, StepResult, StepSettings, Tally
 from nqcast.training.training_state import (
     Progress,
+    as_arrays,
+    as_tensors,
     differing_keys,
     load_weights,
     pack_optimizer,
@@ -56,6 +63,8 @@ class Trainer:
         history: one dict per epoch; the first is the untrained model's.
         reference_losses: name of a forecast -> {horizon: validation loss in return units}; adds skill_<name> to the
             metrics. The untrained model is added under config.start_name.
+        origin: what the run is made of and its scale, which every checkpoint holds beside the weights; set where they
+            are known, and a working checkpoint forecasts.
         status: "new", "running", "finished", "early_stopped" or "stopped".
     """
 
@@ -79,6 +88,8 @@ class Trainer:
         self.output_dir = Path(output_dir)
         self.logger = logger
         self.reference_losses: dict[str, dict[str, float]] = {}
+        axes = {"horizons": config.horizons, "quantiles": config.quantiles}
+        self.origin = Checkpoint({}, Metadata.of({**axes, "version": __version__}))
         self.status = "new"
         self.progress = Progress()
         self.optimizer = build_optimizer(self.model, config)
@@ -264,7 +275,7 @@ class Trainer:
         self.early_stopping.step(values["val_loss"])
         p.batch, p.loss_sum, p.loss_count = 0, 0.0, 0.0
         self._load_tally()
-        self.history.append(json_ready(record))
+        self.history.append(finite(record))
         self.metrics_log.append({**record, "validation_seconds": time.perf_counter() - started}, durable=True)
         self._save(values["val_loss"])
         if self.logger is not None:
@@ -305,7 +316,7 @@ class Trainer:
             return
         self._read_tally()
         p = self.progress
-        tensors, groups = pack_optimizer(self.optimizer)
+        moments, groups = pack_optimizer(self.optimizer)
         state = {
             "progress": p.to_json(),
             "val_loss": val_loss,
@@ -315,30 +326,45 @@ class Trainer:
             "early_stopping": self.early_stopping.state_dict(),
             "optimizer_groups": groups,
             "metrics_bytes": self.metrics_log.size(),
-            "train_config": self.config.model_dump(mode="json"),
-            "model_config": self._model_config(),
             "torch": torch.__version__,
         }
-        content = Checkpoint(self.model.state_dict(), tensors | pack_rng(), json_ready(state))
-        self.store.save(checkpoint_name(p.epoch, p.batch), content, json_ready(val_loss))
+        training = TrainingState(as_arrays(moments, "optimizer") | as_arrays(pack_rng(), "rng"), finite(state))
+        self.store.save(checkpoint_name(p.epoch, p.batch), self._content(training), finite(val_loss))
         self._saved_at = time.monotonic()
+
+    def _content(self, training: TrainingState) -> Checkpoint:
+        """The present weights beside what `origin` says of the run."""
+        known = self.origin.metadata
+        metadata = replace(
+            known,
+            model=known.model or self._model_config(),
+            train=known.train or self.config.model_dump(mode="json"),
+            epoch=self.progress.epoch,
+            metrics=self.history[-1] if self.history else {},
+        )
+        return Checkpoint(self.origin.tensors | as_arrays(self.model.state_dict(), "model"), metadata, training)
 
     def load_checkpoint(self, path: Path | str) -> dict[str, Any]:
         """Restore weights, optimiser, schedule, counters, history and generators from a verified checkpoint folder.
 
-        Returns its state. Raises CheckpointError for a broken folder, a pickle file, or another architecture.
+        Returns the state of its loop. Raises CheckpointError for a broken folder, a pickle file, another architecture,
+        or a checkpoint without what training goes on from.
         """
         content = read_checkpoint(path)
-        self._restore(content)
+        if content.training is None:
+            raise CheckpointError(
+                f"expected a working checkpoint in {path}, found weights alone: take one from a run directory, or "
+                "start a run warm from this one"
+            )
+        self._restore(content, content.training)
         self.status = "loaded"
-        return content.state
+        return content.training.state
 
-    def _restore(self, content: Checkpoint) -> None:
-        state = content.state
-        load_weights(self.model, content.model)
-        moments = {name: tensor for name, tensor in content.optimizer.items() if not name.startswith("rng.")}
-        unpack_optimizer(self.optimizer, moments, state["optimizer_groups"])
-        unpack_rng(content.optimizer)
+    def _restore(self, content: Checkpoint, training: TrainingState) -> None:
+        state = training.state
+        load_weights(self.model, as_tensors(content.tensors, "model"))
+        unpack_optimizer(self.optimizer, as_tensors(training.tensors, "optimizer"), state["optimizer_groups"])
+        unpack_rng(as_tensors(training.tensors, "rng"))
         self.scheduler.load_state_dict(state["scheduler"])
         self.stepper.scaler.load_state_dict(state["scaler"])
         self.stepper.splits = state.get("splits", 1)
@@ -354,25 +380,31 @@ class Trainer:
             self.metrics_log.truncate(0)  # a kill before the first checkpoint may have left epoch 0's line
             return ""
         folder, content = found
-        saved = {**content.state["train_config"], "model": content.state["model_config"]}
-        present = {**self.config.model_dump(mode="json"), "model": self._model_config()}
+        assert content.training is not None
+        saved = {**content.metadata.train, "model": self._shaping(content.metadata.model)}
+        present = {**self.config.model_dump(mode="json"), "model": self._shaping(self._model_config())}
         differences = differing_keys(saved, present, FREE_ON_RESUME)
         if differences:
             raise CheckpointError(
                 f"expected {self.output_dir} to hold a run of this configuration, found differences: "
                 f"{'; '.join(differences)}; set them back, choose another directory, or set train.resume=never"
             )
-        self._restore(content)
+        self._restore(content, content.training)
         if self.writes:
             self.store.settle(folder.name)
-        self.metrics_log.truncate(content.state["metrics_bytes"])
+        self.metrics_log.truncate(content.training.state["metrics_bytes"])
         p = self.progress
         return f"resuming from {folder.name}: epoch {p.epoch}, batch {p.batch}, step {p.step}"
 
-    def _model_config(self) -> Any:
+    def _model_config(self) -> dict[str, Any]:
+        """The model's configuration as JSON values; empty for a model that has none."""
         config: Any = getattr(self.model, "config", None)
-        free = set(getattr(config, "without_effect", ()))
-        return config.model_dump(mode="json", exclude=free) if hasattr(config, "model_dump") else None
+        return dict(config.model_dump(mode="json")) if hasattr(config, "model_dump") else {}
+
+    def _shaping(self, model: dict[str, Any]) -> dict[str, Any]:
+        """The fields of a model's configuration that change what is learnt."""
+        free = set(getattr(getattr(self.model, "config", None), "without_effect", ()))
+        return {name: value for name, value in model.items() if name not in free}
 
 
 def _epoch_line(record: Mapping[str, Any], start_name: str) -> str:

@@ -3,11 +3,12 @@
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from nqcast.training.checkpoint import CheckpointError
+from nqcast.storage.checkpoint import CheckpointError, Tensors
 
 
 @dataclass
@@ -30,6 +31,17 @@ class Progress:
     def to_json(self) -> dict[str, Any]:
         """All fields as JSON values."""
         return asdict(self)
+
+
+def as_arrays(tensors: dict[str, Tensor], prefix: str) -> Tensors:
+    """Tensors as they are written: NumPy arrays named "<prefix>.…"."""
+    return {f"{prefix}.{name}": tensor.detach().cpu().numpy() for name, tensor in tensors.items()}
+
+
+def as_tensors(arrays: Tensors, prefix: str) -> dict[str, Tensor]:
+    """The inverse of `as_arrays`, on the CPU, of the arrays with this prefix."""
+    start = f"{prefix}."
+    return {k.removeprefix(start): torch.from_numpy(np.array(v)) for k, v in arrays.items() if k.startswith(start)}
 
 
 def pack_optimizer(optimizer: Optimizer) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:
@@ -57,31 +69,24 @@ def unpack_optimizer(optimizer: Optimizer, tensors: dict[str, Tensor], groups: l
 
 
 def pack_rng() -> dict[str, Tensor]:
-    """Generator states of the CPU and of each CUDA device, named "rng.…"."""
-    states = {"rng.cpu": torch.get_rng_state()}
+    """Generator states of the CPU and of each CUDA device."""
+    states = {"cpu": torch.get_rng_state()}
     if torch.cuda.is_available():
-        states |= {f"rng.cuda.{i}": state for i, state in enumerate(torch.cuda.get_rng_state_all())}
+        states |= {f"cuda.{i}": state for i, state in enumerate(torch.cuda.get_rng_state_all())}
     return states
 
 
 def unpack_rng(tensors: dict[str, Tensor]) -> None:
     """Set the generators that exist here; CUDA states saved on a machine with more devices are left alone."""
-    torch.set_rng_state(tensors["rng.cpu"])
+    torch.set_rng_state(tensors["cpu"])
     for i in range(torch.cuda.device_count()):
-        if f"rng.cuda.{i}" in tensors:
-            torch.cuda.set_rng_state(tensors[f"rng.cuda.{i}"], i)
+        if f"cuda.{i}" in tensors:
+            torch.cuda.set_rng_state(tensors[f"cuda.{i}"], i)
 
 
 def load_weights(model: nn.Module, tensors: dict[str, Tensor]) -> None:
     """Load weights strictly; raises CheckpointError that lists missing, unknown and differently shaped tensors."""
-    own = model.state_dict()
-    differences = [f"missing {name}" for name in own if name not in tensors]
-    differences += [f"unknown {name}" for name in tensors if name not in own]
-    differences += [
-        f"{name} is {tuple(tensors[name].shape)} instead of {tuple(tensor.shape)}"
-        for name, tensor in own.items()
-        if name in tensors and tensors[name].shape != tensor.shape
-    ]
+    differences = weight_differences(model, {name: tuple(tensor.shape) for name, tensor in tensors.items()})
     if differences:
         shown = "; ".join(differences[:8]) + (f"; and {len(differences) - 8} more" if len(differences) > 8 else "")
         raise CheckpointError(
@@ -89,6 +94,18 @@ def load_weights(model: nn.Module, tensors: dict[str, Tensor]) -> None:
             "to the checkpoint's or start a new run"
         )
     model.load_state_dict(tensors)
+
+
+def weight_differences(model: nn.Module, shapes: dict[str, tuple[int, ...]]) -> list[str]:
+    """What is missing, unknown or of another shape among weights of these names and shapes, one clause each."""
+    own = model.state_dict()
+    differences = [f"missing {name}" for name in own if name not in shapes]
+    differences += [f"unknown {name}" for name in shapes if name not in own]
+    return differences + [
+        f"{name} is {shapes[name]} instead of {tuple(tensor.shape)}"
+        for name, tensor in own.items()
+        if name in shapes and shapes[name] != tuple(tensor.shape)
+    ]
 
 
 def differing_keys(saved: dict[str, Any], present: dict[str, Any], free: frozenset[str]) -> list[str]:

@@ -22,7 +22,8 @@ import torch
 from nqcast.constants import CLOCK
 from nqcast.forecast.export.network import TOLERANCE, ExportedNetwork, window_inputs, worst_gap
 from nqcast.forecast.predictor import load_model
-from nqcast.storage.verified import replace_file
+from nqcast.storage.checkpoint import Checkpoint, Metadata
+from nqcast.storage.verified import replace_verified_file
 
 log = logging.getLogger(__name__)
 
@@ -30,8 +31,8 @@ OUTPUT = "quantiles"
 _NEEDED = ("onnx", "onnxscript", "onnxruntime")
 
 
-def export_onnx(checkpoint: dict[str, Any], path: Path) -> float:
-    """Write the ONNX file and return its largest difference from the eager model, in scales.
+def export_onnx(checkpoint: Checkpoint, path: Path) -> float:
+    """Write the ONNX file and its manifest, FILE.sha256; returns its largest difference from the eager one, in scales.
 
     Raises:
         ValueError: ONNX's packages are missing, or what onnxruntime computes differs by more than 1e-5 of the scale
@@ -39,15 +40,14 @@ def export_onnx(checkpoint: dict[str, Any], path: Path) -> float:
     """
     _need_onnx()
     network = ExportedNetwork(load_model(checkpoint)).eval()
-    content = _onnx_bytes(network, _metadata(checkpoint["metadata"], network))
+    content = _onnx_bytes(network, _metadata(checkpoint.metadata, network))
     worst = onnx_difference(network, content)
     if worst > TOLERANCE:
         raise ValueError(
             f"expected the ONNX network within {TOLERANCE:g} of the eager one, found {worst:.2g} scales: "
             "use the versions of torch and onnxruntime that the requirements lock names"
         )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    replace_file(path, content)
+    replace_verified_file(path, content)
     log.info("%s: %d bytes, within %.1e scales of the eager model", path, len(content), worst)
     return worst
 
@@ -94,14 +94,14 @@ def _forget_origin(proto: Any) -> None:
         part.doc_string = ""
 
 
-def _metadata(metadata: dict[str, Any], network: ExportedNetwork) -> dict[str, str]:
+def _metadata(metadata: Metadata, network: ExportedNetwork) -> dict[str, str]:
     facts = {
-        "features": metadata["features"],
+        "features": metadata.features,
         "clock": list(CLOCK),
-        "horizons": metadata["horizons"],
-        "levels": metadata["quantiles"],
+        "horizons": metadata.horizons,
+        "levels": metadata.quantiles,
         "context": network.model.config.context,
-        "fingerprint": metadata.get("fingerprint", ""),
+        "fingerprint": metadata.fingerprint,
         "unit": "log return; unit_quantiles are quantiles of return / scale",
     }
     return {f"nqcast.{name}": json.dumps(value) for name, value in facts.items()}

@@ -9,12 +9,13 @@ import pandas as pd
 from nqcast.backtest.config import BacktestConfig
 from nqcast.data.config import FeaturesConfig
 from nqcast.evaluation.config import EvaluateConfig
+from nqcast.storage.checkpoint import Checkpoint
 
 
 def trade_test(
     predictions: pd.DataFrame,
     features: pd.DataFrame,
-    checkpoint: dict[str, Any],
+    checkpoint: Checkpoint,
     config: BacktestConfig,
     evaluate: EvaluateConfig,
     of_features: FeaturesConfig,

@@ -7,10 +7,11 @@ from typing import Any
 import pandas as pd
 
 from nqcast.evaluation.config import EvaluateConfig
+from nqcast.storage.checkpoint import Checkpoint
 
 
 def predict_test(
-    checkpoint: dict[str, Any],
+    checkpoint: Checkpoint,
     calibration: dict[str, Any],
     features: pd.DataFrame,
     splits: pd.DataFrame,
@@ -22,24 +23,23 @@ def predict_test(
     from nqcast.evaluation.test_uses import use_record
     from nqcast.forecast.predictor import predict_stream
 
-    fingerprint, anchors = checkpoint["metadata"]["fingerprint"], positions(splits, "test")
-    ConformalCalibration.from_state(calibration, fingerprint)  # refuse a mismatched pair before the forecasts are made
+    anchors = positions(splits, "test")
+    ConformalCalibration.from_state(calibration, checkpoint.weights_sha256)  # refuse a mismatched pair at once
     stream = predict_stream(checkpoint, features, anchors, config)
     return stream, use_record(checkpoint, len(anchors), config)
 
 
-def calibrate_test(predictions: pd.DataFrame, calibration: dict[str, Any], checkpoint: dict[str, Any]) -> Any:
+def calibrate_test(predictions: pd.DataFrame, calibration: dict[str, Any], checkpoint: Checkpoint) -> Any:
     """The same forecasts calibrated, offline and online, as a stream of frames."""
     from nqcast.evaluation.calibration import calibrated_frames
 
-    metadata = checkpoint["metadata"]
-    return calibrated_frames(predictions, calibration, metadata["fingerprint"], tuple(metadata["quantiles"]))
+    return calibrated_frames(predictions, calibration, checkpoint.weights_sha256, checkpoint.metadata.quantiles)
 
 
 def score(
     predictions: pd.DataFrame,
     calibrated_predictions: pd.DataFrame,
-    checkpoint: dict[str, Any],
+    checkpoint: Checkpoint,
     features: pd.DataFrame,
     splits: pd.DataFrame,
     true_quantiles: Any,
@@ -54,7 +54,7 @@ def score(
     from nqcast.evaluation.comparison import MODEL, verdict
     from nqcast.evaluation.frames import as_arrays
 
-    train, levels = positions(splits, "train"), tuple(checkpoint["metadata"]["quantiles"])
+    train, levels = positions(splits, "train"), checkpoint.metadata.quantiles
     anchors = as_arrays(predictions, levels, tuple(HORIZONS))
     forecasts = baseline_quantiles(features, train, anchors.ts, levels, config)
     forecasts |= {MODEL: anchors.quantiles, **quantiles_by_row(calibrated_predictions, levels)}
@@ -74,7 +74,7 @@ def draw_fan_chart(predictions: pd.DataFrame, features: pd.DataFrame, config: Ev
 
 
 def explain_network(
-    checkpoint: dict[str, Any], features: pd.DataFrame, splits: pd.DataFrame, config: EvaluateConfig
+    checkpoint: Checkpoint, features: pd.DataFrame, splits: pd.DataFrame, config: EvaluateConfig
 ) -> dict[str, Any]:
     """What the network uses, at validation anchors; `evaluate.explain_anchors=0` leaves it out."""
     from nqcast.data.splits import positions
@@ -88,7 +88,7 @@ def write_report(
     calibrated_predictions: pd.DataFrame,
     features: pd.DataFrame,
     splits: pd.DataFrame,
-    checkpoint: dict[str, Any],
+    checkpoint: Checkpoint,
     history: list[dict[str, Any]],
     test_uses: list[dict[str, Any]],
     explanation: dict[str, Any],
@@ -99,7 +99,7 @@ def write_report(
     from nqcast.report.evidence import Evidence
     from nqcast.report.report import render_report
 
-    train, metadata = positions(splits, "train"), checkpoint["metadata"]
+    train, metadata = positions(splits, "train"), checkpoint.metadata
     uses = len(test_uses)
     return render_report(
         Evidence(predictions, features, train, metadata, history, uses, config, calibrated_predictions, explanation)

@@ -9,11 +9,12 @@ import pandas as pd
 from nqcast.data.config import FeaturesConfig
 from nqcast.forecast.config import ForecastConfig
 from nqcast.market.config import IngestConfig
+from nqcast.storage.checkpoint import Checkpoint
 
 
 def make_forecast(
     raw_bars: pd.DataFrame,
-    checkpoint: dict[str, Any],
+    checkpoint: Checkpoint,
     calibration: dict[str, Any],
     config: ForecastConfig,
     ingest: IngestConfig,
@@ -32,7 +33,7 @@ def make_forecast(
 
 def sweep_forecasts(
     raw_bars: pd.DataFrame,
-    checkpoint: dict[str, Any],
+    checkpoint: Checkpoint,
     calibration: dict[str, Any],
     config: ForecastConfig,
     ingest: IngestConfig,

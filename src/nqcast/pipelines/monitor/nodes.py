@@ -10,6 +10,7 @@ from nqcast.data.config import FeaturesConfig, SplitConfig
 from nqcast.evaluation.config import EvaluateConfig
 from nqcast.market.config import IngestConfig
 from nqcast.monitoring.config import MonitorConfig
+from nqcast.storage.checkpoint import Checkpoint
 
 
 def read_newest(raw_bars: pd.DataFrame, ingest: IngestConfig, of_features: FeaturesConfig) -> pd.DataFrame:
@@ -25,7 +26,7 @@ def compare_with_training(
     newest: pd.DataFrame,
     features: pd.DataFrame,
     splits: pd.DataFrame,
-    checkpoint: dict[str, Any],
+    checkpoint: Checkpoint,
     calibration: dict[str, Any],
     split: SplitConfig,
     config: MonitorConfig,

@@ -12,6 +12,7 @@ from nqcast.data.config import ScaleConfig, SplitConfig
 from nqcast.evaluation.config import EvaluateConfig
 from nqcast.market.config import IngestConfig
 from nqcast.model.config import ModelConfig
+from nqcast.storage.checkpoint import Checkpoint
 from nqcast.training.config import TrainConfig
 
 logger = logging.getLogger(__name__)
@@ -65,7 +66,7 @@ def train_model(
     model: ModelConfig,
     train: TrainConfig,
     quantiles: list[float],
-) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+) -> tuple[Checkpoint, list[dict[str, Any]]]:
     """Train on the best device there is; the best checkpoint by validation loss comes back, with the history."""
     from nqcast.data.features import feature_names
     from nqcast.runs.recipe import agreed
@@ -76,7 +77,7 @@ def train_model(
 
 
 def validation_metrics(
-    checkpoint: dict[str, Any], feature_table: pd.DataFrame, splits: pd.DataFrame, config: EvaluateConfig
+    checkpoint: Checkpoint, feature_table: pd.DataFrame, splits: pd.DataFrame, config: EvaluateConfig
 ) -> dict[str, float]:
     """Every metric of the returned checkpoint on the validation split, by the numpy oracle."""
     from nqcast.data.splits import positions
@@ -88,7 +89,7 @@ def validation_metrics(
 
 
 def fit_calibration(
-    checkpoint: dict[str, Any],
+    checkpoint: Checkpoint,
     feature_table: pd.DataFrame,
     splits: pd.DataFrame,
     validation_metrics: dict[str, float],
@@ -100,8 +101,8 @@ def fit_calibration(
     from nqcast.evaluation.frames import as_arrays
     from nqcast.forecast.predictor import predict_frame
 
-    metadata = checkpoint["metadata"]
+    metadata = checkpoint.metadata
     frame = predict_frame(checkpoint, feature_table, positions(splits, "validation"), config)
-    anchors = as_arrays(frame, metadata["quantiles"], metadata["horizons"])
-    state = calibration.fit_calibration(anchors, metadata["quantiles"], metadata["fingerprint"], config)
+    anchors = as_arrays(frame, metadata.quantiles, metadata.horizons)
+    state = calibration.fit_calibration(anchors, metadata.quantiles, checkpoint, config)
     return {**state, "val_loss": validation_metrics["val_loss"]}

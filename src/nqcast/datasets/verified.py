@@ -1,0 +1,190 @@
+"""Any Kedro dataset made durable: written whole or not at all, with a manifest and, by choice, in versions."""
+
+import logging
+from collections.abc import Callable
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from kedro.io import AbstractDataset, AbstractVersionedDataset, DatasetError, Version
+from kedro.io.core import VersionNotFoundError, generate_timestamp
+
+from nqcast.datasets.previews import preview_of
+from nqcast.storage.json_values import plain
+from nqcast.storage.verified import (
+    VerificationError,
+    content_hash,
+    manifest_of,
+    replace_verified_file,
+    verify,
+    write_folder,
+)
+from nqcast.storage.versions import newest_verified, version_after_all, version_paths
+
+log = logging.getLogger(__name__)
+
+
+def local_path(filepath: str) -> PurePosixPath:
+    """The path of a catalog entry; only local ones can be renamed atomically.
+
+    Raises:
+        DatasetError: the path names another protocol, such as s3:// or http://.
+    """
+    text = str(filepath).removeprefix("file://")
+    if "://" in text:
+        raise DatasetError(f"expected a local path, found {filepath!r}: copy the file here and give its local path")
+    return PurePosixPath(text)
+
+
+class VerifiedDataset(AbstractVersionedDataset):
+    """Another dataset, whose artifact counts only when it verifies: `dataset: pandas.ParquetDataset`.
+
+    The inner dataset writes under a temporary name; what it has made, a file or with versions also a folder, is synced,
+    hashed and renamed. With `versioned: true` every save makes the folder `<filepath>/<version>/` in one rename, newer
+    than all others, and loads of the same session give what it has saved. Otherwise the latest version is the newest
+    one that verifies; newer broken ones are named in a warning. A load that does not verify is an error.
+    """
+
+    def __init__(
+        self,
+        *,
+        filepath: str,
+        dataset: str | dict[str, Any] | None = None,
+        version: Version | None = None,
+        metadata: dict[str, Any] | None = None,
+    ) -> None:
+        """
+        Args:
+            filepath: local path; with versions, the folder that holds them.
+            dataset: type of the inner dataset, or its definition without filepath and versions.
+            version: set by Kedro for `versioned: true`.
+            metadata: anything for plugins, such as kedro-viz's layer; ignored here.
+        """
+        for name in version or ():
+            if name is not None and (Path(name).name != name or name.startswith(".")):
+                raise DatasetError(f"expected a version such as 2026-01-31T08.00.00.000Z, found {name!r}")
+        super().__init__(local_path(filepath), version)
+        self._definition = {"type": dataset} if isinstance(dataset, str) else dict(dataset or {})
+        if unwelcome := {"filepath", "versioned", "version"} & self._definition.keys():
+            raise DatasetError(f"expected {', '.join(sorted(unwelcome))} of {filepath} outside of its dataset: …")
+        self._saved: str | None = None
+        self._cached_load_version: str | None = None
+        self._cached_save_version: str | None = None
+        self.metadata = metadata
+
+    @property
+    def preview(self) -> Callable[..., Any]:
+        """A function that shows the artifact in kedro-viz, by the ending of its name; it gives None before a save."""
+        return preview_of(self._filepath.suffix, lambda: Path(self._get_load_path()) if self.exists() else None)
+
+    def inner(self, path: Path) -> AbstractDataset:
+        """The inner dataset at `path`; DatasetError where its definition is none."""
+        return AbstractDataset.from_config(self._filepath.name, {**self._definition, "filepath": path.as_posix()})
+
+    def provenance(self, saved: bool) -> dict[str, str]:
+        """Path, version (where there are versions) and content hash of what was last saved, or would be loaded."""
+        versioned = self._version and saved
+        path = Path(self._get_versioned_path(self._saved) if versioned and self._saved else self._get_load_path())
+        facts = {"path": str(path), "sha256": content_hash(self._manifest(path))}
+        return {**facts, "version": path.parent.name} if self._version else facts
+
+    def resolve_save_version(self) -> str | None:
+        """The session's version, or one past the newest where the clock or another session has been ahead of it."""
+        if not self._version:
+            return None
+        if self._cached_save_version is None:
+            wanted = self._version.save or generate_timestamp()
+            try:
+                self._cached_save_version = version_after_all(Path(self._filepath), wanted)
+            except ValueError as error:
+                raise DatasetError(str(error)) from error
+            if self._cached_save_version != wanted:
+                log.info("%s: saved as version %s, after the newest", self._filepath.name, self._cached_save_version)
+        return self._cached_save_version
+
+    def _manifest(self, path: Path) -> Path:
+        return manifest_of(path)
+
+    def _verify(self, path: Path) -> None:
+        verify(self._manifest(path))
+
+    def _read(self, path: Path) -> Any:
+        """The artifact at `path`, which has just verified."""
+        return self.inner(path).load()
+
+    def _write(self, path: Path, data: Any) -> None:
+        """Make the artifact at `path`, whole or not at all; raises OSError where it cannot be written."""
+        if self._filepath.suffix == ".json":
+            data = plain(data)
+
+        def fill(temporary: Path) -> None:
+            try:
+                self.inner(temporary).save(data)
+            except DatasetError as error:
+                raise (error.__cause__ if isinstance(error.__cause__, OSError) else error) from error
+
+        if self._version:
+            write_folder(path.parent, lambda temporary: fill(temporary / path.name), manifest_of(path).name)
+        else:
+            replace_verified_file(path, fill)
+
+    # Kedro wraps `_load` and `_save` once in every subclass; `load` and `save` would be wrapped at every level, and
+    # an inner wrapper asks for a second save version.
+    def _load(self) -> Any:
+        path = self._existing_load_path()
+        try:
+            self._verify(path)
+            return self._read(path)
+        except VerificationError as error:
+            raise DatasetError(self._broken(error)) from error
+
+    def _save(self, data: Any) -> None:
+        path = Path(self._get_save_path())
+        try:
+            self._write(path, data)
+        except OSError as error:
+            raise DatasetError(f"{self} was not saved: {error.strerror or error}") from error
+        self._saved = path.parent.name if self._version else None
+
+    def _broken(self, error: VerificationError) -> str:
+        cure = (
+            f"load another version (--load-versions NAME:VERSION; there are {', '.join(self._version_names())}) "
+            "or run the pipeline that makes it again"
+            if self._version
+            else "restore it from a copy or run the pipeline that makes it again"
+        )
+        return f"{self} does not verify: {error}. The file was changed or damaged after it was written: {cure}"
+
+    def _version_names(self) -> list[str]:
+        return [path.parent.name for path in version_paths(Path(self._filepath))] or ["no versions"]
+
+    def _existing_load_path(self) -> Path:
+        path = Path(self._get_load_path())
+        if not path.exists():
+            have = f"; there are {', '.join(self._version_names())}" if self._version else ""
+            raise DatasetError(f"{path} does not exist{have}: run the pipeline that makes it, or check the version")
+        return path
+
+    def _get_versions(self) -> list[str]:
+        """Paths of all versions, newest first; Kedro's own search takes brackets in a folder's name for a pattern."""
+        return [str(path) for path in version_paths(Path(self._filepath))]
+
+    def _fetch_latest_load_version(self) -> str:
+        """What this session has saved, or the newest version that verifies; VersionNotFoundError without any."""
+        if self._saved is not None:
+            return self._saved
+        if self._cached_load_version is None:
+            newest, broken = newest_verified(Path(self._filepath), self._verify)
+            if newest is None:
+                found = f"only broken ones ({', '.join(broken)})" if broken else "none"
+                raise VersionNotFoundError(
+                    f"expected a version in {self._filepath}, found {found}: run the pipeline that makes it"
+                )
+            self._cached_load_version = newest.parent.name
+        return self._cached_load_version
+
+    def _exists(self) -> bool:
+        path = Path(self._get_load_path())
+        return path.exists() and self._manifest(path).exists()
+
+    def _describe(self) -> dict[str, Any]:
+        return {"filepath": self._filepath, "version": self._version}

@@ -1,0 +1,243 @@
+"""The one checkpoint format: weights and scale, what they are, and how to go on training; never a pickle.
+
+A folder with model.safetensors (tensors "model.…" and "scale.…"), checkpoint.json and manifest.sha256. A working
+checkpoint holds training.safetensors too (moments of the optimiser, generators) and, in checkpoint.json, the state of
+the loop. Whatever holds weights and scale can forecast. Folders of earlier versions are read, with one line of log.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load as tensors_from_bytes
+from safetensors.numpy import save as bytes_from_tensors
+
+from nqcast.storage.json_values import plain
+from nqcast.storage.verified import VerificationError, read_verified, verify
+
+log = logging.getLogger(__name__)
+
+WEIGHTS, TRAINING = "model.safetensors", "training.safetensors"
+DOCUMENT, MANIFEST = "checkpoint.json", "manifest.sha256"
+FORMAT = 2
+_OLD_STATE, _OLD_OPTIMIZER, OLD_MANIFEST = "state.json", "optimizer.safetensors", "manifest.json"
+_PICKLED = {".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".bin", ".joblib"}
+
+Tensors = dict[str, NDArray[Any]]
+Json = dict[str, Any]
+
+
+class CheckpointError(VerificationError):
+    """A checkpoint is missing, broken, or belongs to something else."""
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """What weights are and what made them: a forecaster is known by its `fingerprint`, its numbers by their hash."""
+
+    fingerprint: str = ""
+    data: Json = field(default_factory=dict)
+    model: Json = field(default_factory=dict)
+    train: Json = field(default_factory=dict)
+    scale: Json = field(default_factory=dict)
+    features: tuple[str, ...] = ()
+    horizons: tuple[str, ...] = ()
+    quantiles: tuple[float, ...] = ()
+    epoch: int = 0
+    metrics: Json = field(default_factory=dict)
+    version: str = ""
+
+    @classmethod
+    def of(cls, document: Mapping[str, Any]) -> Metadata:
+        """The metadata in a JSON document; ValueError for a field that this version does not know."""
+        unknown = sorted(document.keys() - {one.name for one in fields(cls)})
+        if unknown:
+            raise ValueError(
+                f"expected a checkpoint's metadata, found the unknown {', '.join(unknown)}: it was written by another "
+                "version of nqcast, with which it can be read"
+            )
+        lists = {name: tuple(document[name]) for name in ("features", "horizons", "quantiles") if name in document}
+        return cls(**{**document, **lists})
+
+    def to_json(self) -> Json:
+        """All fields as JSON values."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class TrainingState:
+    """What a run needs to go on: tensors ("optimizer.…", "rng.…") and the state of the loop as JSON values."""
+
+    tensors: Tensors
+    state: Json
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Tensors named "model.…" and "scale.…", what they are, and in a working checkpoint what training goes on from."""
+
+    tensors: Tensors
+    metadata: Metadata = field(default_factory=Metadata)
+    training: TrainingState | None = None
+
+    @classmethod
+    def of(cls, artifact: Checkpoint | Mapping[str, Any]) -> Checkpoint:
+        """A checkpoint, also from the {"tensors", "metadata"} of earlier versions.
+
+        Raises:
+            ValueError: it is neither, or a tensor is no numeric array.
+        """
+        if not isinstance(artifact, Checkpoint):
+            if not isinstance(artifact, Mapping) or set(artifact) != {"tensors", "metadata"}:
+                found = sorted(map(str, artifact)) if isinstance(artifact, Mapping) else type(artifact).__name__
+                raise ValueError(f'expected a Checkpoint, or {{"tensors": …, "metadata": …}}, found {found}')
+            artifact = cls(dict(artifact["tensors"]), Metadata.of(artifact["metadata"]))
+        for name, array in artifact.tensors.items():
+            if not isinstance(array, np.ndarray) or array.dtype.kind not in "biuf":
+                raise ValueError(
+                    f"expected a numeric NumPy array as tensor {name!r}, found "
+                    f"{getattr(array, 'dtype', type(array).__name__)}: use tensor.detach().cpu().numpy()"
+                )
+        return artifact
+
+    def part(self, prefix: str) -> Tensors:
+        """The tensors named "<prefix>.…" without the prefix; ValueError where there is none."""
+        found = {k.removeprefix(f"{prefix}."): v for k, v in self.tensors.items() if k.startswith(f"{prefix}.")}
+        if not found:
+            raise ValueError(
+                f"expected tensors named {prefix}.… in the checkpoint, found none: run the train pipeline again, which "
+                "reads a finished run back"
+            )
+        return found
+
+    def without_training(self) -> Checkpoint:
+        """What forecasts, without what training goes on from."""
+        return replace(self, training=None)
+
+    @cached_property
+    def weights_sha256(self) -> str:
+        """The SHA-256 of all tensors by name, type and shape: what a calibration is fitted for."""
+        digest = hashlib.sha256()
+        for name, array in sorted(self.tensors.items()):
+            little = _storable(array)
+            digest.update(repr((name, little.dtype.str, little.shape)).encode() + little.tobytes())
+        return digest.hexdigest()
+
+
+def checkpoint_files(checkpoint: Checkpoint | Mapping[str, Any]) -> dict[str, bytes]:
+    """The content of a checkpoint's files by name; ValueError where it is no checkpoint."""
+    checkpoint = Checkpoint.of(checkpoint)
+    document: Json = {"format": FORMAT, **checkpoint.metadata.to_json()}
+    files = {WEIGHTS: _bytes(checkpoint.tensors)}
+    if checkpoint.training is not None:
+        document["training"] = checkpoint.training.state
+        files[TRAINING] = _bytes(checkpoint.training.tensors)
+    text = json.dumps(plain(document, "metadata"), indent=1, ensure_ascii=False) + "\n"
+    return {**files, DOCUMENT: text.encode()}
+
+
+def read_checkpoint(path: Path | str) -> Checkpoint:
+    """The verified checkpoint in a folder.
+
+    Raises:
+        CheckpointError: there is none, it is broken, a pickle, or of a later format; says what to do.
+    """
+    folder = Path(path)
+    _refuse_what_is_none(folder)
+    try:
+        return _read_first_format(folder) if (folder / OLD_MANIFEST).exists() else _read(folder)
+    except (VerificationError, SafetensorError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(
+            f"expected a whole checkpoint in {folder}, found it incomplete, changed or of another kind: {error}; "
+            "use another one"
+        ) from error
+
+
+def verify_checkpoint(folder: Path) -> None:
+    """Raise VerificationError unless the files of a checkpoint folder are those that were written."""
+    refuse_pickle_inside(folder)
+    verify(folder / MANIFEST)
+
+
+def training_state_in(folder: Path) -> Json:
+    """The state of the loop in a working checkpoint, unverified: a look, for choosing which one to read."""
+    if (folder / _OLD_STATE).exists():
+        return dict(json.loads((folder / _OLD_STATE).read_bytes()))
+    return dict(json.loads((folder / DOCUMENT).read_bytes())["training"])
+
+
+def refuse_pickle(path: Path) -> None:
+    """Raise CheckpointError for a file name of the pickle family: reading such a file runs the code inside it."""
+    if path.suffix.lower() in _PICKLED:
+        raise CheckpointError(
+            f"expected a checkpoint folder with {WEIGHTS} and {DOCUMENT}, found {path.name}: {path.suffix} files are "
+            "pickles, which can run code when they are read, and are never opened here. Convert the weights with "
+            "safetensors.torch.save_file where you trust the file"
+        )
+
+
+def refuse_pickle_inside(folder: Path) -> None:
+    """Raise CheckpointError where a pickle lies in the place of the weights."""
+    if not (folder / WEIGHTS).exists() and folder.is_dir():
+        for inside in folder.iterdir():
+            refuse_pickle(inside)
+
+
+def _refuse_what_is_none(folder: Path) -> None:
+    refuse_pickle(folder)
+    if folder.is_file():
+        raise CheckpointError(f"expected a checkpoint folder with {WEIGHTS} and {DOCUMENT}, found the file {folder}")
+    if not folder.is_dir():
+        raise CheckpointError(f"expected a checkpoint folder, found nothing at {folder}; check the path")
+    refuse_pickle_inside(folder)
+
+
+def _read(folder: Path) -> Checkpoint:
+    manifest = folder / MANIFEST
+    document = json.loads(read_verified(folder / DOCUMENT, manifest))
+    number, state = document.pop("format", 1), document.pop("training", None)
+    if number not in (1, FORMAT):
+        raise ValueError(f"expected format {FORMAT} or 1, found {number!r}, which a later version of nqcast wrote")
+    if number == 1:
+        log.info("checkpoint %s is of an earlier format and is read as it is", folder)
+    tensors = tensors_from_bytes(read_verified(folder / WEIGHTS, manifest))
+    training = None if state is None else tensors_from_bytes(read_verified(folder / TRAINING, manifest))
+    return Checkpoint(tensors, Metadata.of(document), None if training is None else TrainingState(training, state))
+
+
+def _read_first_format(folder: Path) -> Checkpoint:
+    """A working checkpoint of earlier versions: it goes on training; without its scale it forecasts nothing."""
+    log.info("checkpoint %s is of an earlier format and is read as it is", folder)
+    listed = json.loads((folder / OLD_MANIFEST).read_bytes())["files"]
+    files = {}
+    for name in (WEIGHTS, _OLD_OPTIMIZER, _OLD_STATE):
+        try:
+            files[name] = (folder / name).read_bytes()
+        except OSError as error:
+            raise VerificationError(f"{name} cannot be read ({error.strerror})") from error
+        if hashlib.sha256(files[name]).hexdigest() != listed[name]["sha256"]:
+            raise VerificationError(f"expected {name} as its manifest describes it, found other content")
+    weights, moments = tensors_from_bytes(files[WEIGHTS]), tensors_from_bytes(files[_OLD_OPTIMIZER])
+    state = json.loads(files[_OLD_STATE])
+    metadata = Metadata(model=state.pop("model_config", None) or {}, train=state.pop("train_config", {}))
+    named = {name if name.startswith("rng.") else f"optimizer.{name}": array for name, array in moments.items()}
+    return Checkpoint({f"model.{k}": v for k, v in weights.items()}, metadata, TrainingState(named, state))
+
+
+def _bytes(tensors: Tensors) -> bytes:
+    return bytes_from_tensors({name: _storable(array) for name, array in tensors.items()})
+
+
+def _storable(array: NDArray[Any]) -> NDArray[Any]:
+    native = array.astype(array.dtype.newbyteorder("="), copy=False)
+    return np.array(native, order="C", copy=None)

@@ -1,0 +1,49 @@
+"""What may stand in a JSON document, the text of one, and the name of its content."""
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+
+def plain(value: Any, where: str = "the document") -> Any:
+    """`value` made of dicts, lists, text, numbers, booleans and None only.
+
+    Raises:
+        ValueError: something else, or a key that is not text, is in it; says where.
+    """
+    if isinstance(value, np.generic):
+        value = value.item()
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, dict):
+        for key in value:
+            if not isinstance(key, str):
+                raise ValueError(
+                    f"expected text as every key of {where}, found {key!r} ({type(key).__name__}): "
+                    "JSON would turn it into text, so use str(key)"
+                )
+        return {key: plain(item, f"{where}[{key!r}]") for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item, f"{where}[{i}]") for i, item in enumerate(value)]
+    raise ValueError(
+        f"expected JSON values, found {type(value).__name__} at {where}: "
+        "use isoformat() for times, tolist() for arrays, to_dict('records') for frames"
+    )
+
+
+def finite(value: Any) -> Any:
+    """`value` with None for NaN and infinities, which strict JSON lacks, at any depth."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): finite(item) for key, item in value.items()}
+    return [finite(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def fingerprint(content: Any, digits: int = 16) -> str:
+    """The name of some content: the first hexadecimal digits of the SHA-256 of its JSON, keys in order."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:digits]
