@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))  # also whe
 
 from nqcast.constants import CLOCK, FEATURES, HORIZONS, TARGETS
 from nqcast.data.windows import WindowLoader, WindowTable
-from nqcast.model import MIGT_TVDT, ModelConfig
+from nqcast.model import MIGT_TVDT, ModelConfig, fuse
 from nqcast.training.config import TrainConfig
 from nqcast.training.device import Precision, compile_regions
 from nqcast.training.loss_functions import CombinedQuantileLoss
@@ -83,7 +83,7 @@ class Loop:
         size = {"size": "test"} if tiny else {"size": "full"}
         kernel = "auto" if self.device.type == "cpu" else "sdpa"
         sizes = {"patch_length": case.patch, "attention": kernel, "activation_checkpointing": case.checkpointing}
-        self.model = MIGT_TVDT(ModelConfig(**size, **sizes), seed=0).to(self.device).train()
+        self.model = fuse(MIGT_TVDT(ModelConfig(**size, **sizes), seed=0)).to(self.device).train()
         self.compiled = compile_regions(self.model, case.compile, self.device)
         config = TrainConfig(batch_size=batch, warmup_steps=100)
         optimizer = build_optimizer(self.model, config)

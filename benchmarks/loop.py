@@ -19,7 +19,7 @@ from benchmarks.material import BareStep, data_module
 from benchmarks.measuring import PeakMemory, Row, budget, clock, in_own_process, main, quick
 from benchmarks.windows import BATCH, sample_loader
 
-from nqcast.model import MIGT_TVDT, ModelConfig
+from nqcast.model import MIGT_TVDT, ModelConfig, fuse
 from nqcast.training import create_trainer
 from nqcast.training.config import TrainConfig
 
@@ -31,7 +31,7 @@ Rates = dict[str, float]
 def tutorial(workers: int, tokens: bool = True, kernels: str = "plain") -> Rates:
     """Per-sample DataLoader, eager fp32, the same model, loss, clipping and AdamW; windows per second."""
     module, windows = data_module(SESSIONS), BATCH * STEPS[tokens]
-    model = MIGT_TVDT(ModelConfig(tokens=tokens, kernels=kernels), seed=0).train()
+    model = fuse(MIGT_TVDT(ModelConfig(tokens=tokens, kernels=kernels), seed=0)).train()
     step = BareStep(model, torch.optim.AdamW(model.parameters(), lr=1e-4), torch.autocast("cpu", enabled=False))
     loader = sample_loader(module, windows, workers)
 
@@ -55,7 +55,7 @@ def ours(kernels: str, compile: str = "none", precision: str = "fp32", tokens: b
     model = ModelConfig(tokens=tokens, kernels=kernels)
     config = TrainConfig(batch_size=BATCH, accumulation=1, every_minutes=None, compile=compile, precision=precision)
     with tempfile.TemporaryDirectory() as folder, PeakMemory() as peak:
-        trainer = create_trainer(MIGT_TVDT(model, seed=0), config, module, folder)
+        trainer = create_trainer(fuse(MIGT_TVDT(model, seed=0)), config, module, folder)
         bare = BareStep(trainer.model, trainer.optimizer, trainer.precision.autocast())
         batches = list(trainer.train_loader)[: STEPS[tokens]]
 

@@ -19,7 +19,7 @@ from nqcast.market.config import IngestConfig
 from nqcast.market.ingest import build_bars
 from nqcast.market.simulation.config import SimulationConfig
 from nqcast.market.simulation.simulator import simulate
-from nqcast.model import MIGT_TVDT
+from nqcast.model import MIGT_TVDT, fuse
 from nqcast.model.config import ModelConfig
 from nqcast.storage.checkpoint import Checkpoint, Metadata
 
@@ -61,7 +61,7 @@ def data_module(sessions: int, batch_size: int = 128, windows: int | None = None
 def checkpoint(module: NQDataModule, size: str) -> Checkpoint:
     """An untrained model of this size on the module's scale: it costs what a trained one does."""
     config = ModelConfig(size=size)
-    model = MIGT_TVDT(config, seed=0)
+    model = fuse(MIGT_TVDT(config, seed=0))
     model.set_base(module.unit_quantiles_HQ, module.feature_mean_F, module.feature_std_F)
     arrays, scalars = module.scale.state()
     tensors = {f"model.{name}": tensor.numpy() for name, tensor in model.state_dict().items()}

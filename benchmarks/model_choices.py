@@ -15,7 +15,7 @@ from benchmarks.material import BareStep, random_batch
 from benchmarks.measuring import PeakMemory, Row, in_own_process, main, quick, seconds_per_call
 from torch import nn
 
-from nqcast.model import MIGT_TVDT, ModelConfig
+from nqcast.model import MIGT_TVDT, ModelConfig, fuse
 from nqcast.training.device import Precision, compile_regions, pick_device
 
 BATCH = 128
@@ -43,7 +43,7 @@ def run_case(
 ) -> dict[str, float]:
     """Seconds of a training step and the rise of the resident memory in it (MB)."""
     cpu = pick_device("cpu")
-    net = MIGT_TVDT(ModelConfig(**{"kernels": "plain", **model}), seed=0).train()
+    net = fuse(MIGT_TVDT(ModelConfig(**{"kernels": "plain", **model}), seed=0)).train()
     if exact_gelu:
         for part in net.modules():
             if isinstance(part, nn.GELU):

@@ -37,11 +37,11 @@ def run_case() -> dict[str, float]:
     from benchmarks.material import BareStep, random_batch
     from benchmarks.measuring import seconds_per_call
 
-    from nqcast.model import MIGT_TVDT, ModelConfig
+    from nqcast.model import MIGT_TVDT, ModelConfig, fuse
     from nqcast.training.device import pick_device
 
     pick_device("cpu")
-    model = MIGT_TVDT(ModelConfig(), seed=0).train()
+    model = fuse(MIGT_TVDT(ModelConfig(), seed=0)).train()
     step = BareStep(model, torch.optim.AdamW(model.parameters(), fused=True), torch.autocast("cpu", enabled=False))
     data = random_batch(model.config, ASKED["batch"])
     rate = ASKED["batch"] / seconds_per_call(lambda: step(data), warm=3)

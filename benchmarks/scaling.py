@@ -11,7 +11,7 @@ from benchmarks.material import BareStep, long_bars, random_batch
 from benchmarks.measuring import ROOT, Row, main, quick, seconds_per_call
 
 from nqcast.data.features import build_features
-from nqcast.model import MIGT_TVDT, ModelConfig
+from nqcast.model import MIGT_TVDT, ModelConfig, fuse
 from nqcast.training.device import pick_device
 
 matplotlib.use("Agg")
@@ -24,7 +24,7 @@ Curve = dict[int, float]
 
 def training_step(batch: int = 64, **model: Any) -> float:
     """Seconds of an eager fp32 step of the laptop model."""
-    network = MIGT_TVDT(ModelConfig(**model), seed=0).train()
+    network = fuse(MIGT_TVDT(ModelConfig(**model), seed=0)).train()
     step = BareStep(network, torch.optim.AdamW(network.parameters()), torch.autocast("cpu", enabled=False))
     data = random_batch(network.config, batch)
     return seconds_per_call(lambda: step(data))

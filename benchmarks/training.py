@@ -18,7 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from nqcast.model import MIGT_TVDT, ModelConfig
+from nqcast.model import MIGT_TVDT, ModelConfig, fuse
 from nqcast.training.device import Precision, pick_device
 
 VIEWS = (
@@ -70,7 +70,7 @@ def run_case(size: str, patch: int, precision: str, way: str, batch: int) -> dic
 
 
 def _build(config: ModelConfig, precision: str, place: torch.device) -> BareStep:
-    model = MIGT_TVDT(config, seed=0).to(place).train()
+    model = fuse(MIGT_TVDT(config, seed=0)).to(place).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
     return BareStep(model, optimizer, Precision(precision, place).autocast())
 

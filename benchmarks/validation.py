@@ -12,7 +12,7 @@ from benchmarks.measuring import Row, main, quick, seconds_per_call
 from nqcast.batches import outputs
 from nqcast.constants import LEVELS
 from nqcast.data.windows import WindowLoader
-from nqcast.model import MIGT_TVDT, ModelConfig
+from nqcast.model import MIGT_TVDT, ModelConfig, fuse
 from nqcast.training.device import Precision, pick_device
 from nqcast.training.validation import validation_sums
 
@@ -21,7 +21,7 @@ def measure() -> Iterator[Row]:
     """Laptop model, fp32, batches of 128."""
     module = data_module(40)
     place = pick_device(device())
-    model = MIGT_TVDT(ModelConfig(), seed=0).to(place).eval()
+    model = fuse(MIGT_TVDT(ModelConfig(), seed=0)).to(place).eval()
     positions = module.train_loader.positions[: 1024 if quick() else 4096]
     loader = WindowLoader(module.table, positions, 128)
     batches = list(loader)

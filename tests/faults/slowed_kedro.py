@@ -19,7 +19,7 @@ def hold(place: str, seconds: float) -> None:
     """Slow down `place`; nothing of what is computed changes."""
     steps = 0
     held = False
-    stepped, forecast = step.Stepper.__call__, validation._forecast
+    stepped, forecast = step.Stepper.__call__, validation._quantiles
 
     def wait() -> None:
         nonlocal held
@@ -42,7 +42,7 @@ def hold(place: str, seconds: float) -> None:
         return forecast(*arguments)
 
     step.Stepper.__call__ = counted  # type: ignore[method-assign]
-    validation._forecast = watched
+    validation._quantiles = watched
 
 
 def main(kedro: Callable[[], None]) -> None:

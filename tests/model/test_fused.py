@@ -17,11 +17,12 @@ import torch
 from tests.model.conftest import random_clock
 from torch import Tensor
 
-from nqcast.model import MIGT_TVDT, ModelConfig
+from nqcast.model import MIGT_TVDT, ModelConfig, fuse
 from nqcast.model.embedding import WindowNorm
 from nqcast.model.fused import encoder, window_norm
 from nqcast.model.fused.encoder import EncoderParts, Sizes, fused_encoder
-from nqcast.model.fused.native_code import CannotBuildError, build
+from nqcast.model.fused.fuse import unfused
+from nqcast.model.fused.native_code import CannotBuildError
 from nqcast.model.fused.window_norm import fused_window_norm
 
 needs_compiler = pytest.mark.skipif(
@@ -50,7 +51,7 @@ def awake(kernels: str = "fused", **sizes: Any) -> MIGT_TVDT:
     with torch.no_grad():
         for parameter in model.parameters():
             parameter += 0.1 * torch.randn(parameter.shape, generator=rng)
-    return model
+    return fuse(model)
 
 
 def windows(model: MIGT_TVDT, n: int) -> tuple[Tensor, None, dict[str, Tensor]]:
@@ -249,8 +250,9 @@ def test_pads_gradients_of_the_input_and_hooks_take_torchs_operations() -> None:
         slopes.append(wanted.grad)
     torch.testing.assert_close(slopes[0], slopes[1], rtol=1e-3, atol=1e-6)
     assert slopes[0].abs().sum(1).min() > 0
-    model.watched = True
-    assert torch.equal(model(features, None, clock)["quantiles"], plain(features, None, clock)["quantiles"])
+    with unfused(model):
+        assert torch.equal(model(features, None, clock)["quantiles"], plain(features, None, clock)["quantiles"])
+    assert not torch.equal(model(features, None, clock)["quantiles"], plain(features, None, clock)["quantiles"])
 
 
 def test_without_a_compiler_auto_goes_on_and_fused_says_what_to_do(
@@ -265,7 +267,7 @@ def test_without_a_compiler_auto_goes_on_and_fused_says_what_to_do(
         assert torch.equal(auto(*inputs)["quantiles"], plain(*inputs)["quantiles"])
     assert "no C++ compiler: install g++" in caplog.text
     with pytest.raises(ValueError, match=r"kernels=fused to be possible.*no C\+\+ compiler.*set it to auto"):
-        awake("fused")(*inputs)
+        awake("fused")
 
 
 def test_sizes_that_are_not_for_it_are_named() -> None:
@@ -279,14 +281,15 @@ def test_sizes_that_are_not_for_it_are_named() -> None:
     ):  # fmt: skip
         assert said in fits._replace(**change).obstacle()
     with pytest.raises(ValueError, match="multiple of 16 channels"):
-        awake("fused", size="test")(torch.zeros(1, 288, 24))
-    MIGT_TVDT(ModelConfig(size="test"), seed=0)(torch.zeros(1, 288, 24))
+        awake("fused", size="test")
+    awake("auto", size="test")(torch.zeros(1, 288, 24))
 
 
 @needs_compiler
 def test_two_processes_build_at_once_and_a_third_finds_it_built(tmp_path: Path) -> None:
-    code = "import logging, torch; logging.basicConfig(level='INFO'); from nqcast.model import MIGT_TVDT, ModelConfig;"
-    code += "print(MIGT_TVDT(ModelConfig(kernels='fused'), seed=0)(torch.ones(2, 288, 24))['quantiles'].sum().item())"
+    code = "import logging, torch; logging.basicConfig(level='INFO'); from nqcast.model import *;"
+    code += "model = fuse(MIGT_TVDT(ModelConfig(kernels='fused'), seed=0));"
+    code += "print(model(torch.ones(2, 288, 24))['quantiles'].sum().item())"
     environment = os.environ | {"PYTHONPYCACHEPREFIX": str(tmp_path)}
 
     def start() -> subprocess.Popen[str]:
@@ -323,33 +326,3 @@ def test_processors_with_narrower_registers_compute_the_same(
     found = stage_step(run_fused, parts, *inputs)
     assert max(relative(found[name], value) for name, value in in_double(parts, *inputs).items()) < 2e-5
     assert not bf16_encoder()  # and what they lack is not tried
-
-
-@needs_compiler
-def test_what_was_built_for_other_instructions_is_not_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As on a shared file system, where machines differ and the compiler's path does not."""
-    source, compiler = tmp_path / "answer.cpp", tmp_path / "compiler"
-    source.write_text('extern "C" int answer() { return ANSWER; }')
-    monkeypatch.setenv("CXX", str(compiler))
-    for macro, answer in (("ONE", 1), ("OTHER", 2)):
-        compiler.write_text(f'#!/bin/sh\nexec "{shutil.which("g++")}" "$@" -D{macro} -UANSWER -DANSWER={answer}\n')
-        compiler.chmod(0o700)
-        assert build(source, {"ANSWER": 0}).answer() == answer
-
-
-@needs_compiler
-def test_code_that_a_compiler_refuses_is_an_error_with_its_first_line(tmp_path: Path) -> None:
-    broken = tmp_path / "broken.cpp"
-    broken.write_text("int main( {")
-    with pytest.raises(CannotBuildError, match=r"refused it.*error"):
-        build(broken, {})
-    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["broken.cpp"]
-
-
-@needs_compiler
-def test_a_read_only_installation_builds_for_the_process_alone(tmp_path: Path) -> None:
-    source = tmp_path / "answer.cpp"
-    source.write_text('extern "C" int answer() { return ANSWER; }')
-    (tmp_path / "__pycache__").write_text("a file where the folder would be")
-    assert build(source, {"ANSWER": 42}).answer() == 42
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["__pycache__", "answer.cpp"]

@@ -9,7 +9,7 @@ from tests.training import test_golden
 from tests.training.test_arithmetic import CONFIG
 from tests.training.test_trainer import stop_after_steps
 
-from nqcast.model import MIGT_TVDT, ModelConfig
+from nqcast.model import MIGT_TVDT, ModelConfig, fuse
 from nqcast.model.fused import encoder
 from nqcast.training import TrainConfig, Trainer
 
@@ -60,7 +60,7 @@ def test_a_run_that_was_stopped_ends_bit_equal(tmp_path: Path, calls: list[bool]
 
     def trainer(name: str) -> Trainer:
         loaders = (test_golden.Windows(market, 48, 400, True), test_golden.Windows(market, 400, 590, False))
-        return Trainer(MIGT_TVDT(sized("auto", dropout=0.3), seed=1), config, *loaders, tmp_path / name, "cpu")
+        return Trainer(fuse(MIGT_TVDT(sized("auto", dropout=0.3), seed=1)), config, *loaders, tmp_path / name, "cpu")
 
     whole = trainer("whole")
     whole.train()

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from nqcast.model import MIGT_TVDT, ModelConfig
+from nqcast.model import MIGT_TVDT, ModelConfig, fuse
 from nqcast.training import PinballLoss, TrainConfig, Trainer
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "loss_curve.json"
@@ -68,7 +68,7 @@ def train(folder: Path, n_train: int, n_val: int, config: TrainConfig) -> tuple[
     ]
     y = market[1][loaders[0].anchors + 1] / SCALE
     torch.manual_seed(0)
-    model = MIGT_TVDT(MODEL)
+    model = fuse(MIGT_TVDT(MODEL))
     rows = market[0][: CONTEXT + n_train]
     model.set_base(torch.quantile(y, LEVELS)[None], rows.mean(0), rows.std(0))
     history = Trainer(model, config, *loaders, folder, "cpu").train()

@@ -340,3 +340,22 @@ def test_links_that_a_kill_left_behind_are_set_right_by_the_next_start(make_trai
     make_trainer(epochs=3).train()
     assert (first.output_dir / "checkpoint_best").resolve().name == best == "checkpoint_epoch_0003"
     assert (first.output_dir / "checkpoint_latest").resolve().name == "checkpoint_epoch_0003"
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "said"),
+    [
+        (["encoder-a"], [], "computed by fused operations, the rest is by torch's own operations:"),
+        ([], ["encoder-a"], "computed by torch's own operations, the rest is by fused operations:"),
+        (["encoder-a"], ["encoder-b"], "the rest is by fused operations of another build:"),
+        (["encoder-a"], ["encoder-a"], ""),
+    ],
+)
+def test_a_run_that_goes_on_by_other_operations_says_that_its_last_digits_will_differ(
+    make_trainer: Callable[..., Trainer], caplog: pytest.LogCaptureFixture, first: list, then: list, said: str
+) -> None:
+    for operations, epochs in ((first, 1), (then, 2)):
+        trainer = make_trainer(epochs=epochs)
+        vars(trainer.model)["operations"] = lambda operations=operations: operations
+        trainer.train()
+    assert said in caplog.text and ("last digits" in caplog.text) == bool(said)

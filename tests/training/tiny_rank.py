@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from tests.training.conftest import TinyLoader, TinyModel
 
-from nqcast.model import MIGT_TVDT, ModelConfig
+from nqcast.model import MIGT_TVDT, ModelConfig, fuse
 from nqcast.stopping import finishing
 from nqcast.training import TrainConfig, Trainer
 from nqcast.training.distributed.process import run_rank
@@ -50,7 +50,7 @@ class FusedModel(torch.nn.Module):
     def __init__(self, dropout: float) -> None:
         super().__init__()
         sizes = {"n_features": 6, "context": 24, "patch_length": 6, "n_horizons": 2, "recent_bars": (1, 3)}
-        self.inner = MIGT_TVDT(ModelConfig(**sizes, dropout=dropout, kernels="fused"))
+        self.inner = fuse(MIGT_TVDT(ModelConfig(**sizes, dropout=dropout, kernels="fused")))
         torch.nn.init.ones_(self.inner.token_gain)  # or the tokens learn nothing at first
 
     def forward(self, features: torch.Tensor, *inputs: torch.Tensor | None) -> dict[str, Any]:

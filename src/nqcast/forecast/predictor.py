@@ -23,7 +23,7 @@ from nqcast.evaluation.config import EvaluateConfig
 from nqcast.evaluation.frames import FrameStream, Positions, predictions_frame
 from nqcast.evaluation.metrics import Floats
 from nqcast.forecast.checkpoint_checks import checked_config
-from nqcast.model import MIGT_TVDT
+from nqcast.model import MIGT_TVDT, fuse
 from nqcast.storage.checkpoint import Checkpoint
 from nqcast.training.device import pick_device
 from nqcast.training.training_state import as_tensors
@@ -36,7 +36,7 @@ def load_model(checkpoint: Checkpoint) -> MIGT_TVDT:
     """The network of a checkpoint, in evaluation mode; ValueError when the checkpoint contradicts itself."""
     model = MIGT_TVDT(checked_config(checkpoint))
     model.load_state_dict(as_tensors(checkpoint.tensors, "model"), strict=True)
-    return model.eval()
+    return fuse(model).eval()
 
 
 def load_scale(checkpoint: Checkpoint) -> Scale:

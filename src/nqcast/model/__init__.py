@@ -5,6 +5,7 @@ from nqcast.lazy import lazily
 _HOME = {
     "ModelConfig": "config",
     "MIGT_TVDT": "migt_tvdt",
+    "fuse": "fused.fuse",
 }
 __all__ = sorted(_HOME)
 

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from nqcast.batches import Batch, model_inputs
 from nqcast.model.blocks import MASKED_SCORE, AttentionPool, SelfAttention, VariableBlock
+from nqcast.model.fused.fuse import unfused
 from nqcast.model.migt_tvdt import MIGT_TVDT
 
 TOLERANCE = 1e-4  # of the output's size: two ways to sum the same float32 products
@@ -129,11 +130,10 @@ def _hooks(model: MIGT_TVDT, seen: _Seen) -> Iterator[None]:
         placed += [part.register_forward_hook(of_attention(into)) for part in attentions]
     placed.append(model.time_pool.register_forward_hook(of_pool("time_NP")))
     placed.append(model.variable_pool.register_forward_hook(of_pool("variable_BV")))
-    model.watched = True  # fused operations would pass by the hooks
     try:
-        yield
+        with unfused(model):
+            yield
     finally:
-        model.watched = False
         for handle in placed:
             handle.remove()
 

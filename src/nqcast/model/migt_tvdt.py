@@ -3,22 +3,26 @@
 Shapes: B batch · T bars · F variables · P patches · D width · H horizons · Q levels.
 """
 
-from typing import Any, TypeVar
+from typing import TypedDict
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from nqcast.model.blocks import AttentionPool, Norm, TimeBlock, VariableBlock
 from nqcast.model.config import ModelConfig
 from nqcast.model.embedding import ClockEncoding, Normalised, PatchEmbedding, RecentBars, WindowNorm
-from nqcast.model.fused.encoder import EncoderParts, fused_encoder
-from nqcast.model.fused.native_code import CannotBuildError
-from nqcast.model.fused.window_norm import fused_window_norm
 from nqcast.model.heads import QuantileHead
 
-Fused = TypeVar("Fused")
+
+class Output(TypedDict):
+    """What the network says of a batch of windows."""
+
+    quantiles: Tensor  # (B, H, Q) float32 in return units, rising in Q
+    log_spread: Tensor  # (B, H), by which they are wider than the base, in nats
+    norm_stats: dict[str, Tensor]  # "mean" and "std" of the windows, each (B, F), in the features' units
 
 
 class MIGT_TVDT(nn.Module):
@@ -35,7 +39,6 @@ class MIGT_TVDT(nn.Module):
     def __init__(self, config: ModelConfig | None = None, seed: int | None = None) -> None:
         super().__init__()
         self.config = config or ModelConfig()
-        self.watched = False  # somebody's hooks want to see every part at work
         if seed is None:
             self._build()
         else:
@@ -81,7 +84,7 @@ class MIGT_TVDT(nn.Module):
         scale_BH: Tensor | None = None,
         unit_quantiles: Tensor | None = None,
         volatility_BK: Tensor | None = None,
-    ) -> dict[str, Any]:
+    ) -> Output:
         """Forecast at the last bar of each window.
 
         Args:
@@ -93,16 +96,12 @@ class MIGT_TVDT(nn.Module):
             unit_quantiles: quantiles of y/scale, (H, Q) or (B, H, Q), instead of the stored base.
             volatility_BK: the scale's own predictors in training deviations, K = n_volatility. None: at their mean.
 
-        Returns:
-            "quantiles" (B, H, Q) float32 in return units, rising in Q; "log_spread" (B, H), by which they are wider
-            than the base, in nats; "norm_stats" the windows' "mean" and "std", each (B, F), in the features' units.
-
         Raises:
             ValueError: when the window's shape is not (B, context, n_features).
         """
         self._check_shape(features_BTF)
         with torch.autocast(features_BTF.device.type, enabled=False):
-            window = self._normalised(features_BTF, attention_mask_BT)
+            window = self.norm(features_BTF, attention_mask_BT, self.config.tokens)
         parts = []
         if self.config.tokens:
             parts.append(self.token_gain * self._summary(window, attention_mask_BT, temporal_info).float())
@@ -119,19 +118,15 @@ class MIGT_TVDT(nn.Module):
         if clock_BT is not None:
             place_BPD = place_BPD + self.clock({name: values[:, self._last] for name, values in clock_BT.items()})
         assert window.rows_BFT is not None
-        tokens_BFD = self._through_time(window.rows_BFT, place_BPD, valid_BT)
+        tokens_BFD = self.through_time(window.rows_BFT, place_BPD, valid_BT)
         if self.level_F2D is not None:
             level_BF2 = torch.stack([window.mean_BF, window.log_std_BF], dim=-1).clamp(-8.0, 8.0)
             tokens_BFD = tokens_BFD + _narrow(torch.einsum("bfk,fkd->bfd", level_BF2, self.level_F2D))
-        return self._through_variables(tokens_BFD)
+        return self.through_variables(tokens_BFD)
 
-    def _through_time(self, rows_BFT: Tensor, place_BPD: Tensor, valid_BT: Tensor | None) -> Tensor:
+    def through_time(self, rows_BFT: Tensor, place_BPD: Tensor, valid_BT: Tensor | None) -> Tensor:
         """One vector per window and variable, (B, F, D), from its patches."""
         c, b = self.config, rows_BFT.shape[0]
-        parts = EncoderParts(self.patches, list(self.time_blocks), self.time_norm, self.time_pool)
-        fusible = self._may_fuse(rows_BFT, valid_BT) and not rows_BFT.requires_grad
-        if fusible and (encoder := self._found(fused_encoder(parts))):
-            return encoder(parts, rows_BFT, place_BPD)
         tokens_NPD = _narrow(self.patches(rows_BFT) + place_BPD).view(-1, c.n_patches, c.d_model)
         # a patch counts when its last bar is real; pads precede the data, so no real bar is lost
         valid_NP = None if valid_BT is None else valid_BT[:, self._last].repeat(c.n_features, 1)
@@ -140,11 +135,8 @@ class MIGT_TVDT(nn.Module):
         pooled_ND = self.time_pool(self.time_norm(tokens_NPD), valid_NP)
         return pooled_ND.view(c.n_features, b, c.d_model).transpose(0, 1)
 
-    def _through_variables(self, tokens_BFD: Tensor) -> Tensor:
-        """One vector per window, (B, D)."""
-        parts = EncoderParts(None, list(self.variable_blocks), self.variable_norm, self.variable_pool)
-        if self._may_fuse(tokens_BFD) and (encoder := self._found(fused_encoder(parts))):
-            return encoder(parts, None, tokens_BFD)[:, 0]
+    def through_variables(self, tokens_BFD: Tensor) -> Tensor:
+        """One vector per window, (B, D), from those of its variables."""
         for block in self.variable_blocks:
             tokens_BFD = self._through(block, tokens_BFD)
         return self.variable_pool(self.variable_norm(tokens_BFD))
@@ -153,32 +145,6 @@ class MIGT_TVDT(nn.Module):
     def _last(self) -> slice:
         """Last bar of each patch."""
         return slice(self.config.patch_length - 1, None, self.config.patch_length)
-
-    def _normalised(self, features_BTF: Tensor, valid_BT: Tensor | None) -> Normalised:
-        c = self.config
-        constant = features_BTF.dtype == torch.float32 and not features_BTF.requires_grad
-        if (
-            constant
-            and self._may_fuse(features_BTF, valid_BT)
-            and (fused := self._found(fused_window_norm(c.n_features)))
-        ):
-            return fused(self.norm, features_BTF, max(c.recent_bars), c.tokens)
-        return self.norm(features_BTF, valid_BT, c.tokens)
-
-    def _may_fuse(self, data: Tensor, valid_BT: Tensor | None = None) -> bool:
-        """Whether fused operations may take this input: real bars alone, on a CPU, watched by nobody."""
-        wanted = self.config.kernels != "plain" and not self.watched and valid_BT is None
-        # a tensor of another class stands for one whose operations somebody records, as torch.export does
-        recorded = torch.compiler.is_compiling() or type(data) is not Tensor
-        single = self.norm.feature_mean_F.dtype == torch.float32
-        return wanted and not recorded and single and data.device.type == "cpu"
-
-    def _found(self, fused: Fused | CannotBuildError) -> Fused | None:
-        if not isinstance(fused, CannotBuildError):
-            return fused
-        if self.config.kernels == "fused":
-            raise ValueError(f"expected model.kernels=fused to be possible, found that {fused}; set it to auto")
-        return None
 
     def _through(self, block: nn.Module, *inputs: Tensor | None) -> Tensor:
         """A block's output; where activations are checkpointed, training keeps its inputs alone."""
@@ -203,7 +169,7 @@ class MIGT_TVDT(nn.Module):
             )
 
     @torch.no_grad()
-    def set_base(self, unit_quantiles_HQ: Any, feature_mean_F: Any, feature_std_F: Any) -> None:
+    def set_base(self, unit_quantiles_HQ: ArrayLike, feature_mean_F: ArrayLike, feature_std_F: ArrayLike) -> None:
         """Store what the training anchors say: base quantiles of y/scale (H, Q), features' means and deviations (F).
 
         A deviation of 0 (a constant feature) becomes 1. Raises ValueError on a wrong shape or on falling quantiles.
@@ -231,7 +197,7 @@ def _narrow(tokens: Tensor) -> Tensor:
     return tokens.to(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else tokens
 
 
-def _checked(values: Any, like: Tensor, name: str) -> Tensor:
+def _checked(values: ArrayLike, like: Tensor, name: str) -> Tensor:
     array = torch.as_tensor(np.asarray(values), dtype=torch.float32, device=like.device)
     if array.shape != like.shape or not bool(torch.isfinite(array).all()):
         raise ValueError(f"expected {name} finite, of shape {tuple(like.shape)}, found {tuple(array.shape)} {array}")

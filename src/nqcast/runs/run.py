@@ -21,7 +21,7 @@ from nqcast.evaluation.baselines import make_baseline
 from nqcast.evaluation.frames import targets_at
 from nqcast.evaluation.metrics import mean_pinball
 from nqcast.forecast.predictor import load_model
-from nqcast.model import MIGT_TVDT
+from nqcast.model import MIGT_TVDT, fuse
 from nqcast.model.config import ModelConfig
 from nqcast.stopping import finishing, leave_if_asked
 from nqcast.storage.checkpoint import Checkpoint, Metadata, read_checkpoint
@@ -121,7 +121,7 @@ class TrainingRun:
     def _start(self) -> MIGT_TVDT:
         """The network before its first step; base quantiles and feature moments are set from the anchors afterwards."""
         if self.warm_start is None:
-            return MIGT_TVDT(self.model, seed=self.config.seed)
+            return fuse(MIGT_TVDT(self.model, seed=self.config.seed))
         earlier = ModelConfig(**self.warm_start.metadata.model)
         if earlier != self.model:
             raise ValueError(

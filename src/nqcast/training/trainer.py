@@ -327,6 +327,7 @@ class Trainer:
             "optimizer_groups": groups,
             "metrics_bytes": self.metrics_log.size(),
             "torch": torch.__version__,
+            "operations": self._operations(),
         }
         training = TrainingState(as_arrays(moments, "optimizer") | as_arrays(pack_rng(), "rng"), finite(state))
         self.store.save(checkpoint_name(p.epoch, p.batch), self._content(training), finite(val_loss))
@@ -393,8 +394,28 @@ class Trainer:
         if self.writes:
             self.store.settle(folder.name)
         self.metrics_log.truncate(content.training.state["metrics_bytes"])
+        self._compare_operations(content.training.state)
         p = self.progress
         return f"resuming from {folder.name}: epoch {p.epoch}, batch {p.batch}, step {p.step}"
+
+    def _operations(self) -> list[str]:
+        """Operations other than torch's by which the model computes, where it says so; numbers depend on them."""
+        named = vars(self.model).get("operations")
+        if named is None or self.device.type != "cpu":
+            return []
+        with self.precision.autocast():
+            return list(named())
+
+    def _compare_operations(self, saved: Mapping[str, Any]) -> None:
+        """Say where the rest of a run will not have the digits that it would have had."""
+        before, now = saved.get("operations"), self._operations()
+        if before is not None and before != now:
+            by = ["fused operations" if names else "torch's own operations" for names in (before, now)]
+            log.warning(
+                "the run so far was computed by %s, the rest is by %s%s: its figures will differ in their last digits "
+                "from those of a run without a stop",
+                *(*by, " of another build" if by[0] == by[1] else ""),
+            )
 
     def _model_config(self) -> dict[str, Any]:
         """The model's configuration as JSON values; empty for a model that has none."""

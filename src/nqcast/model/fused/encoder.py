@@ -12,7 +12,7 @@ import ctypes
 import functools
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,9 +22,13 @@ from torch.autograd.function import once_differentiable
 
 from nqcast.model.blocks import AttentionPool, Norm, TimeBlock, VariableBlock
 from nqcast.model.embedding import PatchEmbedding
-from nqcast.model.fused.native_code import Address, CannotBuildError, build
+from nqcast.model.fused.native_code import CannotBuildError, build
+from nqcast.model.fused.window_norm import address, may_take, wanted
+from nqcast.model.migt_tvdt import MIGT_TVDT
 
 log = logging.getLogger(__name__)
+
+Run = Callable[["EncoderParts", Tensor | None, Tensor], Tensor]
 
 SOURCE = Path(__file__).with_suffix(".cpp")
 VECTOR = 16  # floats of the widest register
@@ -60,7 +64,8 @@ class Sizes(NamedTuple):
 class Encoder:
     """The fused operation for given sizes, float32 or with products of bfloat16 operands.
 
-    Raises CannotBuildError where it can't be had: no compiler, no instructions for bfloat16, sizes that are not for it.
+    Raises CannotBuildError where it can't be had: no compiler, no instructions for bfloat16, sizes that are not for it,
+    other numbers than those of torch's operations.
     """
 
     def __init__(self, sizes: Sizes, bf16: bool) -> None:
@@ -71,6 +76,7 @@ class Encoder:
         self.sizes = sizes
         self.library = build(SOURCE, constants | ({"BF16": 1} if bf16 else {}))
         self.library.gradient_size.restype = self.library.scratch_bytes.restype = ctypes.c_long
+        self._prove(0.1 if bf16 else 1e-3)
 
     def __call__(self, parts: EncoderParts, rows_BFT: Tensor | None, place_BPD: Tensor) -> Tensor:
         """One vector per window and variable, (B, F, D), as the pool gives it.
@@ -82,14 +88,15 @@ class Encoder:
         pooled_BFAD = _Fused.apply(self, rows_BFT, place_BPD.float(), masks, *parts.parameters())
         return parts.pool.value(pooled_BFAD.flatten(2))
 
-    def arguments(
-        self, rows: Tensor | None, place: Tensor, masks: Tensor | None, weights: Sequence[Tensor]
-    ) -> list[Any]:
-        """What both passes of the library take first."""
+    def call(
+        self, name: str, inputs: tuple[Tensor | None, Tensor, Tensor | None], weights: Sequence[Tensor], *more: Tensor
+    ) -> None:
+        """One pass of the library over rows, places and masks, and the arrays that this pass alone has."""
         addresses = (ctypes.c_void_p * len(weights))(*[weight.data_ptr() for weight in weights])
-        sizes = ctypes.c_long(len(place)), ctypes.c_int(torch.get_num_threads())
+        sizes = ctypes.c_long(len(inputs[1])), ctypes.c_int(torch.get_num_threads())
         scratch = torch.empty(self.library.scratch_bytes(*sizes), dtype=torch.uint8)
-        return [*map(Address, (rows, place, masks)), addresses, *sizes, Address(scratch)]
+        one_pass = getattr(self.library, name)
+        one_pass(*map(address, inputs), addresses, *sizes, *map(address, (scratch, *more)))
 
     def gradients(self, flat: Tensor, weights: Sequence[Tensor]) -> list[Tensor]:
         """Of each weight, in its shape; the library has those of the pool's scores and places turned and padded."""
@@ -100,6 +107,18 @@ class Encoder:
         *found, score_AD, place_AP = [piece.view(shape) for piece, shape in zip(pieces, shapes, strict=True)]
         return [*found, score_AD.T, place_AP[:, : s.TOKENS].T]
 
+    def _prove(self, tolerance: float) -> None:
+        """Ask one window's outputs and gradients of torch's operations, before anything relies on them."""
+        with torch.inference_mode(False), torch.enable_grad(), torch.autocast("cpu", enabled=False):
+            parts = EncoderParts.random(self.sizes)
+            s, rng = self.sizes, torch.Generator().manual_seed(1)
+            rows_BFT = torch.randn(1, s.VARIABLES, s.TOKENS * s.PATCH, generator=rng) if s.PATCH else None
+            place_BPD = torch.randn(1, s.TOKENS, s.WIDTH, generator=rng)
+            found, expected = (_learnt(run, parts, rows_BFT, place_BPD) for run in (self, EncoderParts.plainly))
+        for one, other in zip(found, expected, strict=True):
+            if not float((one - other).norm()) <= tolerance * float(other.norm()):
+                raise CannotBuildError(f"{SOURCE.name} gives other numbers than torch's operations here")
+
 
 class EncoderParts(NamedTuple):
     """The modules whose work the fused operation does; without `patches` the tokens are given."""
@@ -109,8 +128,28 @@ class EncoderParts(NamedTuple):
     norm: Norm
     pool: AttentionPool
 
+    @classmethod
+    def random(cls, s: Sizes) -> EncoderParts:
+        """Modules of these sizes, with weights of their own; torch's generator stays where it was."""
+        block = (s.WIDTH, s.HEADS, s.HIDDEN, 0.0, "auto")
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(0)
+            patches = PatchEmbedding(s.VARIABLES, s.PATCH, s.WIDTH) if s.PATCH else None
+            kind = (lambda: TimeBlock(*block)) if s.PATCH else (lambda: VariableBlock(*block, gated=s.GATED))
+            blocks = [kind() for _ in range(s.BLOCKS)]
+            return cls(patches, blocks, Norm(s.WIDTH), AttentionPool(s.WIDTH, s.HEADS, s.TOKENS, recent_first=True))
+
+    def plainly(self, rows_BFT: Tensor | None, place_BPD: Tensor) -> Tensor:
+        """What the fused operation gives, (B, F, D), by torch's."""
+        tokens_FBPD = place_BPD[None] if self.patches is None else self.patches(rows_BFT) + place_BPD
+        f, b, p, d = tokens_FBPD.shape
+        tokens_NPD = tokens_FBPD.reshape(f * b, p, d)
+        for block in self.blocks:
+            tokens_NPD = block(tokens_NPD)
+        return self.pool(self.norm(tokens_NPD)).view(f, b, d).transpose(0, 1)
+
     def sizes(self) -> Sizes:
-        """Of these modules."""
+        """What the compiled code must know of these modules."""
         patch, n_variables = 0, 1
         if self.patches is not None:
             n_variables, patch = len(self.patches.weight_FKD), self.patches.patch_length
@@ -122,7 +161,7 @@ class EncoderParts(NamedTuple):
         return Sizes(length, width, n_heads, int(hidden), len(self.blocks), patch, n_variables, gated)
 
     def parameters(self) -> list[Tensor]:
-        """In the order of the C++ code."""
+        """The weights in the order of the C++ code."""
         found: list[Any] = [] if self.patches is None else [self.patches.weight_FKD, self.patches.bias_F1D]
         for block in self.blocks:
             up, down = block.feed_forward[0], block.feed_forward[2]
@@ -160,6 +199,52 @@ def _fused_encoder(sizes: Sizes, bf16: bool) -> Encoder | CannotBuildError:
         return error
 
 
+def _learnt(run: Run, parts: EncoderParts, rows_BFT: Tensor | None, place_BPD: Tensor) -> list[Tensor]:
+    """Output, and gradients of the places and weights."""
+    place_BPD = place_BPD.clone().requires_grad_()
+    output_BFD = run(parts, rows_BFT, place_BPD)
+    return [output_BFD.detach(), *torch.autograd.grad(output_BFD.square().sum(), [place_BPD, *parts.parameters()])]
+
+
+class _Stage:
+    """A stage of a fused model, by torch's operations where the fused one may not be taken."""
+
+    def __init__(self, model: MIGT_TVDT, parts: EncoderParts) -> None:
+        self.model, self.parts, self.required = model, parts, model.config.kernels == "fused"
+
+    def operation(self) -> Encoder | None:
+        """The operation under the present autocast, where it can be had."""
+        return wanted(fused_encoder(self.parts), self.required)
+
+
+class TimeStage(_Stage):
+    """`MIGT_TVDT.through_time`."""
+
+    def __init__(self, m: MIGT_TVDT) -> None:
+        super().__init__(m, EncoderParts(m.patches, list(m.time_blocks), m.time_norm, m.time_pool))
+
+    def __call__(self, rows_BFT: Tensor, place_BPD: Tensor, valid_BT: Tensor | None) -> Tensor:
+        if valid_BT is None and not rows_BFT.requires_grad and may_take(rows_BFT, self.parts.norm.weight):
+            operation = self.operation()
+            if operation is not None:
+                return operation(self.parts, rows_BFT, place_BPD)
+        return MIGT_TVDT.through_time(self.model, rows_BFT, place_BPD, valid_BT)
+
+
+class VariablesStage(_Stage):
+    """`MIGT_TVDT.through_variables`."""
+
+    def __init__(self, m: MIGT_TVDT) -> None:
+        super().__init__(m, EncoderParts(None, list(m.variable_blocks), m.variable_norm, m.variable_pool))
+
+    def __call__(self, tokens_BFD: Tensor) -> Tensor:
+        if may_take(tokens_BFD, self.parts.norm.weight):
+            operation = self.operation()
+            if operation is not None:
+                return operation(self.parts, None, tokens_BFD)[:, 0]
+        return MIGT_TVDT.through_variables(self.model, tokens_BFD)
+
+
 class _Fused(torch.autograd.Function):
     @staticmethod
     def forward(
@@ -171,7 +256,7 @@ class _Fused(torch.autograd.Function):
         ctx.save_for_backward(rows_BFT, place_BPD, masks, *weights)
         s = encoder.sizes
         pooled_BFAD = place_BPD.new_empty(len(place_BPD), s.VARIABLES, s.HEADS, s.WIDTH)
-        encoder.library.forward(*encoder.arguments(rows_BFT, place_BPD, masks, weights), Address(pooled_BFAD))
+        encoder.call("forward", (rows_BFT, place_BPD, masks), weights, pooled_BFAD)
         return pooled_BFAD
 
     @staticmethod
@@ -180,8 +265,7 @@ class _Fused(torch.autograd.Function):
         rows_BFT, place_BPD, masks, *weights = ctx.saved_tensors
         encoder, gradient_BFAD = ctx.encoder, gradient_BFAD.contiguous()
         flat, place_gradient_BPD = place_BPD.new_empty(encoder.library.gradient_size()), torch.empty_like(place_BPD)
-        results = map(Address, (gradient_BFAD, flat, place_gradient_BPD))
-        encoder.library.backward(*encoder.arguments(rows_BFT, place_BPD, masks, weights), *results)
+        encoder.call("backward", (rows_BFT, place_BPD, masks), weights, gradient_BFAD, flat, place_gradient_BPD)
         return None, None, place_gradient_BPD, None, *encoder.gradients(flat, weights)
 
 

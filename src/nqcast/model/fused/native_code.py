@@ -1,4 +1,8 @@
-"""C++ parts of the model: built for this processor where they are first needed, kept beside Python's own bytecode."""
+"""C++ parts of the model: built for this processor where they are first needed, and kept where only their user writes.
+
+That is beside Python's own bytecode, in the project's folder. Where others may write there, or nobody, it is the user's
+cache folder; where there is none either, a library lives as long as its process.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +12,12 @@ import importlib.util
 import logging
 import os
 import shutil
+import stat
 import subprocess
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-
-from torch import Tensor
 
 log = logging.getLogger(__name__)
 
@@ -23,21 +26,35 @@ _FLAGS = (
     "-O3 -march=native -std=gnu++17 -ffp-contract=fast -fno-math-errno -fno-trapping-math -fopenmp -fPIC -shared -w"
 )
 _SECONDS = 300.0
+_ABANDONED = 3600.0  # seconds after which a folder in which a library was to be made belongs to no living compiler
 
 
 class CannotBuildError(Exception):
-    """Why there is no such library on this machine."""
+    """Why there is no such library on this machine, in one line."""
 
 
-def build(source: Path, constants: Mapping[str, int]) -> ctypes.CDLL:
+class Library(ctypes.CDLL):
+    """A loaded library; `key` tells of which code, constants, compiler and processor."""
+
+    key = ""
+
+
+def build(source: Path, constants: Mapping[str, int]) -> Library:
     """The library that `source` makes with these constants (preprocessor definitions), compiled where it is not yet.
 
-    It is kept under a name made of the code with its headers, the constants, the compiler and the processor's
-    instructions.
+    Its name holds a key made of the code with its headers, the constants, the compiler and the processor's
+    instructions, and the digest of its own content: one that was cut short or changed is built again.
 
     Raises:
-        CannotBuildError: no g++ (or what CXX names), or it refuses the code.
+        CannotBuildError: no g++ (or what CXX names), it refuses the code, or the library cannot be written or loaded.
     """
+    try:
+        return _build(source, constants)
+    except OSError as error:
+        raise CannotBuildError(_one_line(f"{source.name} cannot be built or loaded: {error}")) from error
+
+
+def _build(source: Path, constants: Mapping[str, int]) -> Library:
     compiler = shutil.which(os.environ.get("CXX", "g++"))
     if compiler is None:
         raise CannotBuildError("no C++ compiler: install g++, or let CXX name one")
@@ -45,48 +62,94 @@ def build(source: Path, constants: Mapping[str, int]) -> ctypes.CDLL:
     # All predefined macros: version of the compiler and instructions of the processor.
     machine = _run([compiler, "-march=native", "-dM", "-E", "-x", "c++", os.devnull])
     code = [path.read_text() for path in (source, *sorted(source.parent.glob("*.h")))]
-    key = hashlib.sha256("\0".join([*code, *command, machine]).encode()).hexdigest()[:16]
-    folder = Path(importlib.util.cache_from_source(str(source))).parent
-    library = folder / f"{source.stem}-{key}.so"
-    if not library.exists():
-        library = _compile(command, source, library)
-    return ctypes.CDLL(str(library))
+    name = f"{source.stem}-{hashlib.sha256(chr(0).join([*code, *command, machine]).encode()).hexdigest()[:16]}"
+    folder = next(filter(_is_private, _folders(source)), None)
+    library = (folder and _kept(folder, name)) or _made(command, source, folder, name)
+    library.key = name
+    return library
 
 
-class Address:
-    """Where a contiguous tensor's numbers begin, for a call from Python, in which the tensor lives; null for None."""
+def _kept(folder: Path, name: str) -> Library | None:
+    """The library of this name in the folder, where it is there as it was made."""
+    for path in folder.glob(f"{name}-*.so"):
+        if _is_whole(path):
+            return Library(str(path))
+        log.warning("%s is not as it was built, and is built again", path)
+        path.unlink(missing_ok=True)
+    return None
 
-    def __init__(self, tensor: Tensor | None) -> None:
-        self.tensor = tensor
-        self._as_parameter_ = ctypes.c_void_p(None if tensor is None else tensor.data_ptr())
+
+def _folders(source: Path) -> Iterator[Path]:
+    """Where a library may be kept, the best place first."""
+    yield Path(importlib.util.cache_from_source(str(source))).parent / "native"
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser())
+    if cache.is_absolute():
+        yield cache / "nqcast" / "native"
 
 
-def _compile(command: list[str], source: Path, library: Path) -> Path:
-    """Under another name first: processes that start together may all build it."""
+def _is_private(folder: Path) -> bool:
+    """Whether the folder, made where it was not, is this user's own, and nobody else may write there."""
     try:
-        library.parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(dir=library.parent))
-    except OSError:  # a read-only installation: for this process alone
-        folder = Path(tempfile.mkdtemp())
-        library = folder / library.name
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return _is_own(folder)
+    except OSError:  # a read-only installation, no home
+        return False
+
+
+def _is_own(path: Path) -> bool:
+    status = path.lstat()
+    return status.st_uid == os.geteuid() and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+
+
+def _is_whole(library: Path) -> bool:
+    """Whether a library is this user's and has the digest that its name says."""
+    return _is_own(library) and library.stem.rpartition("-")[2] == _digest(library)
+
+
+def _digest(library: Path) -> str:
+    return hashlib.sha256(library.read_bytes()).hexdigest()[:32]
+
+
+def _made(command: list[str], source: Path, folder: Path | None, name: str) -> Library:
+    """Compiled under another name, since processes that start together may all build it, and kept once it loads.
+
+    Without a folder it is kept nowhere: the temporary one is gone before this returns, and what is loaded stays.
+    """
+    if folder is not None:
+        _sweep(folder)
     started = time.perf_counter()
-    made = folder / "made.so"
-    try:
+    with tempfile.TemporaryDirectory(prefix="making-", dir=folder) as own:
+        made = Path(own) / "made.so"
         _run([*command, str(source), "-o", str(made)])
-        made.replace(library)
-    finally:
-        if library.parent != folder:
-            shutil.rmtree(folder)
+        made.chmod(0o700)
+        library = Library(str(made))
+        if folder is not None:
+            made.replace(folder / f"{name}-{_digest(made)}.so")
     log.info("%s: built for this processor in %.1f s", source.name, time.perf_counter() - started)
     return library
 
 
+def _sweep(folder: Path) -> None:
+    """Take away what a killed process was making."""
+    for rest in folder.glob("making-*"):
+        if time.time() - rest.stat().st_mtime > _ABANDONED:
+            shutil.rmtree(rest, ignore_errors=True)
+
+
 def _run(command: list[str]) -> str:
+    """What a command printed, whatever bytes it prints in."""
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS, check=False)
+        done = subprocess.run(
+            command, capture_output=True, encoding="utf-8", errors="replace", timeout=_SECONDS, check=False
+        )
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise CannotBuildError(f"{command[0]} did not run: {error}") from error
+        raise CannotBuildError(_one_line(f"{command[0]} did not run: {error}")) from error
     if done.returncode:
         said = [line for line in done.stderr.splitlines() if "error" in line] or done.stderr.splitlines()
-        raise CannotBuildError(f"{command[0]} refused it: {said[0] if said else done.returncode}")
+        raise CannotBuildError(_one_line(f"{command[0]} refused it: {said[0] if said else done.returncode}"))
     return done.stdout
+
+
+def _one_line(text: str, most: int = 400) -> str:
+    return "".join(c if c.isprintable() else " " for c in text)[:most]
