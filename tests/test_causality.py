@@ -37,11 +37,13 @@ def features_of(raw: pd.DataFrame) -> pd.DataFrame:
     return build_features(build_bars(raw, IngestConfig()).bars)
 
 
-@pytest.fixture(scope="module", params=[False, True], ids=["train quantiles", "rolling quantiles"])
+@pytest.fixture(scope="module", params=[False, True], ids=["train quantiles", "rolling quantiles and long memory"])
 def world(request: pytest.FixtureRequest) -> World:
     raw = simulate(SimulationConfig(sessions=60, seed=11))
     features = features_of(raw)
-    checkpoint = random_checkpoint(features, ScaleConfig(rolling_quantiles=request.param, rolling_sessions=5))
+    checkpoint = random_checkpoint(
+        features, ScaleConfig(rolling_quantiles=request.param, rolling_sessions=5, long_memory=request.param)
+    )
     return World(raw, features, checkpoint)
 
 

@@ -48,6 +48,15 @@ def announcements_ahead(ts: pd.Series, kinds: Sequence[str]) -> np.ndarray:
     return np.stack(columns, axis=1).astype(np.float64) if columns else np.empty((len(ts), 0))
 
 
+def since_and_until(ts: pd.Series, kind: str) -> tuple[np.ndarray, np.ndarray]:
+    """Hours (N,) from the last announcement to each bar's end, and from there to the next; infinite without one."""
+    issued_N = utc_nanoseconds(ts) + BAR_MINUTES * _MINUTE
+    times_A = utc_nanoseconds(_of_kind(kind))
+    after_N = np.searchsorted(times_A, issued_N)
+    hour, padded = 60.0 * _MINUTE, np.concatenate([[-np.inf], times_A.astype(np.float64), [np.inf]])
+    return (issued_N - padded[after_N]) / hour, (padded[after_N + 1] - issued_N) / hour
+
+
 def _of_kind(kind: str) -> pd.Series:
     table = announcements()
     return table.loc[table["kind"] == kind, "ts"]

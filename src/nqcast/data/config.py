@@ -3,11 +3,14 @@
 import datetime as dt
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from nqcast.constants import CONTEXT, WARMUP_BARS
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 class FeaturesConfig(BaseModel):
@@ -15,9 +18,15 @@ class FeaturesConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    volume: bool = Field(
-        default=True, description="Use volume; without it log_volume, amihud and volume_ma_ratio are 0."
+    volume: bool | Literal["auto"] = Field(
+        default=True,
+        description="Use volume; without it log_volume, amihud and volume_ma_ratio are 0; auto = where a file has it.",
     )
+
+    def has_volume(self, bars: "pd.DataFrame") -> bool:
+        """Whether `bars` are to be used with their volume."""
+        return ("volume" in bars and bool((bars["volume"] > 0).any())) if self.volume == "auto" else self.volume
+
     tick: float = Field(
         default=0.25, gt=0, description="Smallest price step, in index points; half of it floors the logs."
     )
@@ -126,6 +135,12 @@ class ScaleConfig(BaseModel):
         description="Scheduled announcements that the network is told of: whether each horizon holds one. A list, or "
         "text such as fomc+employment, or none. The scale itself does not look at them.",
     )
+    long_memory: bool | Literal["auto"] = Field(
+        default=False,
+        description="Tell the network of the months before and the clock ahead too: signed returns, drawdowns, the "
+        "session so far and more (nqcast.data.long_memory); auto = from some two years of sessions on. The scale "
+        "itself does not look at them.",
+    )
     rolling_quantiles: bool = Field(default=False, description="Take the unit quantiles from the latest sessions.")
     rolling_sessions: int = Field(default=80, ge=1, description="Sessions in the rolling table of unit quantiles.")
     rolling_weight: float = Field(
@@ -140,10 +155,10 @@ class ScaleConfig(BaseModel):
 
     @model_validator(mode="after")
     def _consistent(self) -> "ScaleConfig":
-        if self.announcements and self.kind == "constant":
+        if (self.announcements or self.long_memory) and self.kind == "constant":
             raise ValueError(
-                f"announcements reach the network beside the predictors of seasonal_har; found {self.announcements} "
-                "with kind=constant: leave them out"
+                "announcements and long memory reach the network beside the predictors of seasonal_har; found "
+                f"{self.announcements or 'long_memory'} with kind=constant: leave them out"
             )
         return self
 

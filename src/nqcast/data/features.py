@@ -53,6 +53,7 @@ def build_features(
             the user's own looks ahead, depends on the price level or is not finite.
     """
     config = config or FeaturesConfig()
+    config = config.model_copy(update={"volume": config.has_volume(bars)})
     bars = _checked(bars, config)
     session = bars["session"].to_numpy()
     session_first = np.ones(len(bars), dtype=bool)

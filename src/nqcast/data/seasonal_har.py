@@ -16,9 +16,11 @@ from nqcast.data.announcements import announcements_ahead
 from nqcast.data.config import ScaleConfig
 from nqcast.data.diurnal_profile import diurnal_profile, horizon_variance, unseen_halt_slots, with_filled, without_halt
 from nqcast.data.har import fit_laplace, frozen_ewma
+from nqcast.data.long_memory import long_memory
 from nqcast.data.scale import Scale, Volatility, train_targets
 
 _SOURCES = {"realized": "realized_variance", "range": "log_range", "return": "log_return"}
+MEMORY_SESSIONS = 500  # up to the last train anchor, from which on columns that reach back half a year can be learnt
 _MARGIN = 2.0  # how far the log scale may leave the range seen in training
 _CLIP = 5.0  # how far the network sees the volatility state leave its training mean, in deviations
 
@@ -71,10 +73,15 @@ class SeasonalHAR(Scale):
         y_NH = train_targets(features, train_positions)
         train = np.asarray(train_positions)
         history = features.iloc[: int(train.max()) + 1]
+        if self.config.long_memory == "auto":
+            enough = int(history["session_first"].sum()) >= MEMORY_SESSIONS
+            self.config = self.config.model_copy(update={"long_memory": enough})
         self._fit_profiles(history.iloc[int(train.min()) :])
-        x_NK = self._predictors(history)[train]
+        x_all = self._predictors(history)
+        x_NK = x_all[train]
         self.centre_K = np.concatenate([[0.0], x_NK[:, 1:].mean(axis=0)])
-        log_seasonal_NH = self._log_seasonal(history)[train]
+        log_seasonal_all = self._log_seasonal(history)
+        log_seasonal_NH = log_seasonal_all[train]
         rows_H = np.isfinite(y_NH).T
         fits = [
             fit_laplace((x_NK - self.centre_K)[rows], log_seasonal_NH[rows, h], y_NH[rows, h], self.config.ridge)
@@ -84,9 +91,10 @@ class SeasonalHAR(Scale):
         exponent_NH = self._exponent(x_NK)
         self.bounds_2H = np.stack([exponent_NH.min(axis=0) - _MARGIN, exponent_NH.max(axis=0) + _MARGIN])
         scale_NH = self._scale(log_seasonal_NH, x_NK)
-        state_NK = self._state(scale_NH, x_NK, features["ts"].iloc[train])
-        deviation_K = state_NK.std(axis=0)
-        self.state_moments_2K = np.stack([state_NK.mean(axis=0), np.where(deviation_K > 0, deviation_K, 1.0)])
+        state_NK = self._state(self._scale(log_seasonal_all, x_all), x_all, history)[train]
+        mean_K, deviation_K = state_NK.mean(axis=0), state_NK.std(axis=0)
+        varies_K = deviation_K > 1e-9 * (1.0 + np.abs(mean_K))  # a constant's deviation is rounding
+        self.state_moments_2K = np.stack([mean_K, np.where(varies_K, deviation_K, 1.0)])
         self._fit_quantiles(y_NH, scale_NH)
         return self
 
@@ -98,7 +106,7 @@ class SeasonalHAR(Scale):
         x_NK = self._predictors(features)
         scale_NH = self._scale(self._log_seasonal(features), x_NK)
         mean_K, deviation_K = self.state_moments_2K
-        state_NK = self._state(scale_NH, x_NK, features["ts"])
+        state_NK = self._state(scale_NH, x_NK, features)
         return Volatility(scale_NH, np.clip((state_NK - mean_K) / deviation_K, -_CLIP, _CLIP))
 
     def _scale(self, log_seasonal_NH: np.ndarray, x_NK: np.ndarray) -> np.ndarray:
@@ -133,10 +141,13 @@ class SeasonalHAR(Scale):
                 columns.append(0.5 * np.log(average + self.config.log_offset))
         return np.stack(columns, axis=1)
 
-    def _state(self, scale_NH: np.ndarray, x_NK: np.ndarray, ts: pd.Series) -> np.ndarray:
-        """Log scales, all predictors but the intercept, and the announcements ahead, (N, K)."""
-        ahead_NA = announcements_ahead(ts, self.config.announcements)
-        return np.concatenate([np.log(scale_NH), x_NK[:, 1:], ahead_NA], axis=1)
+    def _state(self, scale_NH: np.ndarray, x_NK: np.ndarray, features: pd.DataFrame) -> np.ndarray:
+        """Log scales, all predictors but the intercept, the announcements ahead, and the long memory, (N, K)."""
+        ahead_NA = announcements_ahead(features["ts"], self.config.announcements)
+        parts = [np.log(scale_NH), x_NK[:, 1:], ahead_NA]
+        if self.config.long_memory:
+            parts.append(np.stack(list(long_memory(features, self.profiles_PS, scale_NH).values()), axis=1))
+        return np.concatenate(parts, axis=1)
 
     def _half_lives(self) -> dict[str, tuple[float, ...]]:
         config = self.config

@@ -58,10 +58,10 @@ class ModelConfig(BaseModel):
     dropout: float = Field(
         default=_LAPTOP["dropout"], ge=0.0, lt=1.0, description="Dropout on residual branches (probability)."
     )
-    tokens: bool = Field(
+    tokens: bool | Literal["auto"] = Field(
         default=True,
         description="Attention over the window's tokens; without it the direct path alone corrects the base, some "
-        "twenty times as fast.",
+        "twenty times as fast; auto = the direct path, as wide as the number of train anchors allows.",
     )
     recent_width: int = Field(
         default=_LAPTOP["recent_width"],

@@ -101,7 +101,7 @@ class MIGT_TVDT(nn.Module):
         """
         self._check_shape(features_BTF)
         with torch.autocast(features_BTF.device.type, enabled=False):
-            window = self.norm(features_BTF, attention_mask_BT, self.config.tokens)
+            window = self.norm(features_BTF, attention_mask_BT, bool(self.config.tokens))
         parts = []
         if self.config.tokens:
             parts.append(self.token_gain * self._summary(window, attention_mask_BT, temporal_info).float())

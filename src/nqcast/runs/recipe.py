@@ -15,6 +15,7 @@ from nqcast.data.seasonal_har import make_scale, scale_from_state
 from nqcast.data.splits import positions
 from nqcast.fields import changed
 from nqcast.model.config import ModelConfig
+from nqcast.runs.chosen import choose
 from nqcast.runs.run import TrainingRun
 from nqcast.storage.checkpoint import Checkpoint
 from nqcast.training.config import TrainConfig
@@ -71,7 +72,8 @@ class Recipe:
         `logger` has log(dict, step=…), called after every epoch.
         """
         state = scale_state(features, splits, self.scale, self.quantiles)
-        configs = agreed(self.model, self.train, self.quantiles, state, len(feature_names(features)))
+        chosen = choose(self.model, self.train, len(positions(splits, "train")))
+        configs = agreed(*chosen, self.quantiles, state, len(feature_names(features)))
         return TrainingRun(features, splits, state, data_card, *configs, warm_start).train(root, logger)
 
     def dump(self) -> dict[str, Any]:

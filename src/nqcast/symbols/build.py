@@ -57,7 +57,6 @@ def tasks_of(
     A file whose name begins with a symbol of the table of instruments, or of the user's own rows, is of that
     instrument (EURUSD.parquet, eurusd_1m_2018.csv); any other is of the run's.
     """
-    ingest = ingest.model_copy(update={"volume": ingest.volume and features.volume})
     tasks = []
     for symbol, path in sorted(files.items()):
         row = instrument_of(symbol, instruments or {})
@@ -87,7 +86,9 @@ def fingerprint_of(path: Path, ingest: IngestConfig, features: FeaturesConfig) -
 def build_symbol(task: SymbolTask) -> SymbolFeatures:
     """Read, check, aggregate and compute; ValueError where the file is refused, as for a single market."""
     started = time.perf_counter()
-    ingested = build_bars(read_bars(task.path), task.ingest)
+    raw = read_bars(task.path)
+    volume = task.ingest.volume and task.features.has_volume(raw)
+    ingested = build_bars(raw, task.ingest.model_copy(update={"volume": volume}))
     table, report = build_features(ingested.bars, task.features), ingested.report
     buffer = io.BytesIO()
     table.to_parquet(buffer, engine="pyarrow", compression="zstd")

@@ -1,7 +1,7 @@
 """Settings of a training run; the defaults are the published figures for one GPU."""
 
 from itertools import pairwise
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -20,8 +20,9 @@ class TrainConfig(BaseModel):
     epochs: int = Field(default=100, ge=0, description="Most passes over the training anchors (epochs).")
     batch_size: int = Field(default=128, ge=1, description="Windows per micro-batch (windows).")
     accumulation: int = Field(default=2, ge=1, description="Micro-batches per optimiser step (count).")
-    windows_per_epoch: int | None = Field(
-        default=None, ge=1, description="Random anchors drawn for each epoch; none = all of them (windows)."
+    windows_per_epoch: Annotated[int, Field(ge=1)] | Literal["auto"] | None = Field(
+        default=None,
+        description="Random anchors drawn for each epoch; none = all of them, auto = by their number (windows).",
     )
     learning_rate: float = Field(default=1e-4, gt=0, description="Peak rate of AdamW (per step).")
     weight_decay: float = Field(

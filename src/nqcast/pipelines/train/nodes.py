@@ -69,9 +69,11 @@ def train_model(
 ) -> tuple[Checkpoint, list[dict[str, Any]]]:
     """Train on the best device there is; the best checkpoint by validation loss comes back, with the history."""
     from nqcast.data.features import feature_names
+    from nqcast.runs.chosen import choose
     from nqcast.runs.recipe import agreed
     from nqcast.runs.run import TrainingRun
 
+    model, train = choose(model, train, int((splits["split"] == "train").sum()))
     configs = agreed(model, train, tuple(quantiles), scale, len(feature_names(feature_table)))
     return TrainingRun(feature_table, splits, scale, data_card, *configs).train(run_directory)
 
