@@ -18,9 +18,10 @@ import pytest
 from nqcast.constants import FEATURES
 from nqcast.data.fingerprint import data_card
 from nqcast.data.splits import make_splits
-from nqcast.runs.inputs import read_run, with_train, write_run
+from nqcast.runs.inputs import read_run, write_run
 from nqcast.runs.recipe import Recipe, agreed, scale_state
 from nqcast.runs.run import TrainingRun
+from nqcast.runs.train import train
 from nqcast.storage.checkpoint import Checkpoint, Metadata
 from nqcast.training.distributed.launch import torchrun_command
 
@@ -83,11 +84,11 @@ def test_two_processes_give_the_checkpoint_and_history_of_one(
 ) -> None:
     """From the train node's side: elastic launcher, workers, artifact; a second call returns what is there."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    shared = with_train(run, devices=2)
-    result = shared.train(tmp_path / "two")
-    assert_equal_results(run.train(tmp_path / "one"), result)
+    shared = run.with_train(devices=2)
+    result = train(shared, tmp_path / "two")
+    assert_equal_results(train(run, tmp_path / "one"), result)
     assert not list((tmp_path / "two" / shared.fingerprint).glob("ranks/*.parquet"))  # of no more use
-    again = with_train(run, devices=1).train(tmp_path / "two")
+    again = train(run.with_train(devices=1), tmp_path / "two")
     assert again[1] == result[1]
 
 
@@ -99,7 +100,7 @@ def test_two_hosts_meet_and_give_the_checkpoint_and_history_of_one_process(
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    hosts = with_train(run, hosts=2, rendezvous=f"127.0.0.1:{port}")
+    hosts = run.with_train(hosts=2, rendezvous=f"127.0.0.1:{port}")
     folder = tmp_path / "two" / hosts.fingerprint / "ranks"
     command = torchrun_command(folder, 1, hosts.config)
     others: list[subprocess.Popen] = []
@@ -113,8 +114,8 @@ def test_two_hosts_meet_and_give_the_checkpoint_and_history_of_one_process(
     thread = threading.Thread(target=second_host)
     thread.start()
     with caplog.at_level(logging.INFO, logger="nqcast.training.distributed.launch"):
-        result = hosts.train(tmp_path / "two")
+        result = train(hosts, tmp_path / "two")
     thread.join()
     assert others[0].wait(60) == 0
     assert any(command in message for message in caplog.messages)
-    assert_equal_results(run.train(tmp_path / "one"), result)
+    assert_equal_results(train(run, tmp_path / "one"), result)

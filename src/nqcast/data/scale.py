@@ -6,13 +6,20 @@ anchors only; `transform` of a row uses the rows up to it.
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self, TypedDict
 
 import numpy as np
 import pandas as pd
 
 from nqcast.constants import HORIZONS, LEVELS, TARGETS
 from nqcast.data.config import ScaleConfig
+
+
+class ScaleState(TypedDict):
+    """A fitted scale as it is kept: NumPy arrays, and what JSON can hold."""
+
+    arrays: dict[str, np.ndarray]
+    scalars: dict[str, Any]
 
 
 class Volatility(NamedTuple):

@@ -1,4 +1,4 @@
-"""Experiments: one training run from tables to checkpoint, and what repeats it (folds of a walk-forward, ablations)."""
+"""Training runs: what one is made of, and how it goes from tables to a checkpoint, by one process or several."""
 
 from nqcast.lazy import lazily
 

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 import pandas as pd
 import safetensors.numpy
 
 from nqcast.model.config import ModelConfig
 from nqcast.runs.run import TrainingRun
-from nqcast.storage.checkpoint import Checkpoint, Metadata
+from nqcast.storage.checkpoint import Checkpoint, Json, Metadata
 from nqcast.storage.errors import storage_errors
 from nqcast.storage.verified import replace_file, sha256_of
 from nqcast.training.config import TrainConfig
@@ -72,14 +71,9 @@ def read_run(folder: Path) -> TrainingRun:
     return run
 
 
-def with_train(run: TrainingRun, **fields: Any) -> TrainingRun:
-    """The same run with other fields of train.*, checked."""
-    return dataclasses.replace(run, config=TrainConfig(**{**run.config.model_dump(), **fields}))
-
-
-def _warm_start(folder: Path, metadata: dict[str, Any] | None) -> Checkpoint | None:
+def _warm_start(folder: Path, metadata: Json | None) -> Checkpoint | None:
     return Checkpoint(_arrays(folder / "warm_start.safetensors"), Metadata.of(metadata)) if metadata else None
 
 
-def _arrays(path: Path) -> dict[str, Any]:
+def _arrays(path: Path) -> dict[str, np.ndarray]:
     return safetensors.numpy.load(path.read_bytes())

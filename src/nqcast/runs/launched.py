@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Any
 
-from nqcast.runs.inputs import with_train, write_run
+from nqcast.runs.inputs import write_run
 from nqcast.runs.run import TrainingRun
 from nqcast.stopping import finishing
+from nqcast.storage.checkpoint import Json
 from nqcast.storage.lock import DirectoryLock
 from nqcast.training.checkpoint import CheckpointStore
 from nqcast.training.distributed.launch import launch
@@ -18,7 +18,7 @@ from nqcast.training.run_card import FINISHED, TrainingInterruptedError, move_as
 RANKS = "ranks"  # folder of a run directory: inputs of the ranks, their stacks, the stop flag
 
 
-def train_launched(run: TrainingRun, directory: Path, processes: int) -> list[dict[str, Any]]:
+def train_launched(run: TrainingRun, directory: Path, processes: int) -> list[Json]:
     """Train in `directory` by `processes` ranks on this host and those of further ones; returns the history.
 
     A signal reaches the ranks as a flag in the folder that they share.
@@ -27,7 +27,7 @@ def train_launched(run: TrainingRun, directory: Path, processes: int) -> list[di
     with DirectoryLock(directory):
         if run.config.resume == "never":  # once, here: a restarted rank must go on
             move_aside(directory)
-        write_run(with_train(run, resume="auto"), folder)
+        write_run(run.with_train(resume="auto"), folder)
         with finishing(stop_flag(folder).touch):
             launch(folder, processes, run.config)
     if status_of(directory) != FINISHED:

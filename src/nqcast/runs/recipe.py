@@ -4,33 +4,35 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
 from nqcast.constants import HORIZONS
 from nqcast.data.config import ScaleConfig
 from nqcast.data.features import feature_names
+from nqcast.data.scale import ScaleState
 from nqcast.data.seasonal_har import make_scale, scale_from_state
 from nqcast.data.splits import positions
 from nqcast.fields import changed
 from nqcast.model.config import ModelConfig
 from nqcast.runs.chosen import choose
 from nqcast.runs.run import TrainingRun
-from nqcast.storage.checkpoint import Checkpoint
+from nqcast.runs.train import Trained, train
+from nqcast.storage.checkpoint import Checkpoint, Json
 from nqcast.training.config import TrainConfig
+from nqcast.training.loggers import Logger
 
 
 def scale_state(
     features: pd.DataFrame, splits: pd.DataFrame, config: ScaleConfig, levels: tuple[float, ...]
-) -> dict[str, Any]:
-    """The scale fitted on the train anchors alone: {"arrays": {name: array}, "scalars": JSON-able}."""
+) -> ScaleState:
+    """The scale fitted on the train anchors alone."""
     arrays, scalars = make_scale(config, levels).fit(features, positions(splits, "train")).state()
     return {"arrays": arrays, "scalars": scalars}
 
 
 def agreed(
-    model: ModelConfig, train: TrainConfig, levels: tuple[float, ...], scale: dict[str, Any], n_features: int
+    model: ModelConfig, train: TrainConfig, levels: tuple[float, ...], scale: ScaleState, n_features: int
 ) -> tuple[ModelConfig, TrainConfig]:
     """Both configurations with the levels, horizons, features, scale and start of the run: one source for all.
 
@@ -62,11 +64,11 @@ class Recipe:
         self,
         features: pd.DataFrame,
         splits: pd.DataFrame,
-        data_card: dict[str, Any],
+        data_card: Json,
         root: Path,
         warm_start: Checkpoint | None = None,
-        logger: Any = None,
-    ) -> tuple[Checkpoint, list[dict[str, Any]]]:
+        logger: Logger | None = None,
+    ) -> Trained:
         """Fit the scale, train below `root`; returns the checkpoint artifact and the history, one dict per epoch.
 
         `logger` has log(dict, step=…), called after every epoch.
@@ -74,9 +76,9 @@ class Recipe:
         state = scale_state(features, splits, self.scale, self.quantiles)
         chosen = choose(self.model, self.train, len(positions(splits, "train")))
         configs = agreed(*chosen, self.quantiles, state, len(feature_names(features)))
-        return TrainingRun(features, splits, state, data_card, *configs, warm_start).train(root, logger)
+        return train(TrainingRun(features, splits, state, data_card, *configs, warm_start), root, logger)
 
-    def dump(self) -> dict[str, Any]:
+    def dump(self) -> Json:
         """All settings as JSON-able values."""
         parts = {"scale": self.scale, "model": self.model, "train": self.train}
         return {name: part.model_dump(mode="json") for name, part in parts.items()} | {"levels": list(self.quantiles)}

@@ -32,7 +32,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 def work(folder: Path, meeting: str | None) -> int:
     """Train as one rank of the run whose inputs lie in `folder`; returns the exit status."""
-    from nqcast.runs.inputs import read_run, with_train
+    from nqcast.runs.inputs import read_run
+    from nqcast.runs.train import train_here
     from nqcast.training.device import deterministic_kernels
     from nqcast.training.distributed.process import run_rank
     from nqcast.training.distributed.ranks import joined_ranks, rank_device
@@ -41,9 +42,9 @@ def work(folder: Path, meeting: str | None) -> int:
 
     def train() -> None:
         run = read_run(folder)
-        run = with_train(run, device=str(rank_device(run.config)))
+        run = run.with_train(device=str(rank_device(run.config)))
         with deterministic_kernels(run.config.deterministic), joined_ranks(run.config, folder, meeting) as ranks:
-            run.train_here(folder.parent, ranks)
+            train_here(run, folder.parent, ranks)
 
     return run_rank(folder, train)
 

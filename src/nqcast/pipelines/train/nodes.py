@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from nqcast.data.config import ScaleConfig, SplitConfig
+from nqcast.data.scale import ScaleState
 from nqcast.evaluation.config import EvaluateConfig
 from nqcast.market.config import IngestConfig
 from nqcast.model.config import ModelConfig
@@ -50,7 +51,7 @@ def split_dataset(feature_table: pd.DataFrame, config: SplitConfig) -> pd.DataFr
 
 def fit_scale(
     feature_table: pd.DataFrame, splits: pd.DataFrame, config: ScaleConfig, quantiles: list[float]
-) -> dict[str, Any]:
+) -> ScaleState:
     """The classical model that the network corrects, fitted on train anchors alone: its arrays and scalars."""
     from nqcast.runs.recipe import scale_state
 
@@ -60,7 +61,7 @@ def fit_scale(
 def train_model(
     feature_table: pd.DataFrame,
     splits: pd.DataFrame,
-    scale: dict[str, Any],
+    scale: ScaleState,
     data_card: dict[str, Any],
     run_directory: Path,
     model: ModelConfig,
@@ -72,10 +73,11 @@ def train_model(
     from nqcast.runs.chosen import choose
     from nqcast.runs.recipe import agreed
     from nqcast.runs.run import TrainingRun
+    from nqcast.runs.train import train as train_run
 
     model, train = choose(model, train, int((splits["split"] == "train").sum()))
     configs = agreed(model, train, tuple(quantiles), scale, len(feature_names(feature_table)))
-    return TrainingRun(feature_table, splits, scale, data_card, *configs).train(run_directory)
+    return train_run(TrainingRun(feature_table, splits, scale, data_card, *configs), run_directory)
 
 
 def validation_metrics(

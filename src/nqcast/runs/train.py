@@ -1,0 +1,126 @@
+"""Training a run, in this process or by several, and the artifact that leaves it."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import nullcontext
+from dataclasses import replace
+from pathlib import Path
+
+from nqcast.constants import HORIZONS
+from nqcast.data.config import LoaderConfig
+from nqcast.data.data_module import NQDataModule
+from nqcast.data.seasonal_har import scale_from_state
+from nqcast.data.splits import positions
+from nqcast.evaluation.baselines import make_baseline
+from nqcast.evaluation.frames import targets_at
+from nqcast.evaluation.metrics import mean_pinball
+from nqcast.forecast.predictor import load_model
+from nqcast.model import MIGT_TVDT, fuse
+from nqcast.model.config import ModelConfig
+from nqcast.runs.launched import train_launched
+from nqcast.runs.run import TrainingRun
+from nqcast.stopping import finishing, leave_if_asked
+from nqcast.storage.checkpoint import Checkpoint, Json, read_checkpoint
+from nqcast.training import create_trainer
+from nqcast.training.checkpoint import CheckpointStore
+from nqcast.training.device import deterministic_kernels, pick_device
+from nqcast.training.distributed.launch import processes_here
+from nqcast.training.distributed.ranks import Ranks
+from nqcast.training.loggers import Logger
+from nqcast.training.run_card import TrainingInterruptedError, carded, refuse_other_unfinished
+
+log = logging.getLogger(__name__)
+
+Trained = tuple[Checkpoint, list[Json]]
+"""The checkpoint artifact and the history, one dict per epoch."""
+
+
+def train(run: TrainingRun, root: Path, logger: Logger | None = None) -> Trained:
+    """Train below `root`.
+
+    `logger` is called after every epoch where one process trains; what it raises ends the run.
+
+    Raises:
+        OtherRunUnfinishedError: the latest run below `root` was stopped before its end and is another one.
+        RunStopped: a signal asked for an end; the step was finished and a checkpoint written.
+        TrainingInterruptedError: someone else asked the Trainer to stop.
+    """
+    directory = root / run.fingerprint
+    with deterministic_kernels(run.config.deterministic):
+        if run.config.resume == "auto":
+            refuse_other_unfinished(root, directory, run.content)
+        processes = processes_here(run.config)
+        if processes * run.config.hosts > 1:
+            history = train_launched(run, directory, processes)
+        else:
+            history = train_here(run, directory, logger=logger)
+    best = CheckpointStore(directory, run.config.top_k).best_verified()
+    if best is None:
+        raise RuntimeError(f"training left no whole checkpoint in {directory}: see the log above for its reason")
+    return _artifact(run, best), history
+
+
+def train_here(
+    run: TrainingRun, directory: Path, ranks: Ranks | None = None, logger: Logger | None = None
+) -> list[Json]:
+    """Train in `directory`, in this process, alone or as one of several ranks; returns the history.
+
+    Raises RunStopped or TrainingInterruptedError like `train`.
+    """
+    trainer = create_trainer(_start(run), run.config, _data_module(run), directory, logger=logger, ranks=ranks)
+    trainer.origin = run.origin
+    trainer.reference_losses["constants"] = _constant_losses(run)
+    log.info("run directory %s; %s", directory, trainer.model.summary())
+    card = carded(directory, run.content) if trainer.writes else nullcontext()
+    with finishing(trainer.request_stop), card:
+        history = trainer.train()
+        leave_if_asked()
+        if trainer.status == "stopped":
+            raise TrainingInterruptedError(f"training in {directory} was asked to stop; the same run goes on there")
+    return history
+
+
+def _start(run: TrainingRun) -> MIGT_TVDT:
+    """The network before its first step; base quantiles and feature moments are set from the anchors afterwards."""
+    if run.warm_start is None:
+        return fuse(MIGT_TVDT(run.model, seed=run.config.seed))
+    earlier = ModelConfig(**run.warm_start.metadata.model)
+    if earlier != run.model:
+        raise ValueError(
+            f"expected a warm start from a checkpoint of the same model, found {earlier} for {run.model}: "
+            "start from one with the same model.* parameters, or cold"
+        )
+    return load_model(run.warm_start)
+
+
+def _data_module(run: TrainingRun) -> NQDataModule:
+    loader = LoaderConfig(
+        context=run.model.context,
+        seed=run.config.seed,
+        windows_per_epoch=run.config.windows_per_epoch,
+        volatility=bool(run.model.n_volatility),
+        device=str(pick_device(run.config.device)),
+    )
+    scale = scale_from_state(run.scale["arrays"], run.scale["scalars"])
+    return NQDataModule.from_frames(run.features, run.splits, scale, run.config.batch_size, loader)
+
+
+def _constant_losses(run: TrainingRun) -> dict[str, float]:
+    """Validation loss of constant train quantiles per horizon, against which the Trainer states skill."""
+    levels, horizons = run.config.quantiles, tuple(HORIZONS)
+    train_anchors, validation = positions(run.splits, "train"), positions(run.splits, "validation")
+    constants = make_baseline("constants", levels, horizons).fit(run.features, train_anchors)
+    quantiles = constants.predict(run.features, validation)
+    losses = mean_pinball(quantiles, targets_at(run.features, validation, horizons), levels)
+    return dict(zip(horizons, map(float, losses), strict=True))
+
+
+def _artifact(run: TrainingRun, folder: Path) -> Checkpoint:
+    """The weights of a working checkpoint with this run's scale; an earlier version's has none of its own."""
+    working, origin = read_checkpoint(folder), run.origin
+    weights = {f"model.{name}": array for name, array in working.part("model").items()}
+    assert working.training is not None
+    progress = working.training.state["progress"]
+    metadata = replace(origin.metadata, epoch=progress["epoch"], metrics=progress["history"][-1])
+    return Checkpoint(weights | origin.tensors, metadata)
