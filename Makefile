@@ -42,8 +42,9 @@ lock: $(STAMP)  ## resolve requirements/lock.txt anew
 	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes --no-emit-package torch \
 		--override requirements/overrides.txt --custom-compile-command "make lock" -q -o requirements/lock.txt
 
-mlflow: $(STAMP)  ## look at the tracked runs, on loopback
-	$(BIN)/mlflow ui --host 127.0.0.1 --backend-store-uri sqlite:///$(or $(NQCAST_DATA),data)/09_tracking/mlflow.db $(ARGS)
+mlflow: $(STAMP)  ## look at the tracked runs, on loopback; env=nq: those of real bars
+	MLFLOW_DISABLE_TELEMETRY=true $(BIN)/mlflow ui --host 127.0.0.1 \
+		--backend-store-uri sqlite:///$(or $(NQCAST_DATA),data)$(if $(env),/$(env))/09_tracking/mlflow.db $(ARGS)
 
 docs: $(STAMP)  ## the site of the documentation in build/site, without network
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build -q --strict $(ARGS)

@@ -89,7 +89,7 @@ def test_the_recipe_that_loses_less_over_the_folds_becomes_the_champion(toy: tup
     def aliases_after(pipeline: str, parameters: str) -> dict[str, int]:
         output_of(kedro("run", "--env", "test", "--pipelines", pipeline, "--params", parameters, data=data))
         with contextlib.closing(sqlite3.connect(data / "09_tracking" / "mlflow.db")) as store:
-            query = "select alias, version from registered_model_aliases where name = 'nqcast'"
+            query = "select alias, version from registered_model_aliases where name = 'nqcast_test'"
             return dict(store.execute(query).fetchall())
 
     assert aliases_after("train", bad) == {"champion": 1}

@@ -89,7 +89,7 @@ def test_every_written_entry_of_the_catalog_is_there(toy: tuple[Path, str]) -> N
 def test_the_checkpoint_is_registered_as_a_model_with_its_calibration(toy: tuple[Path, str]) -> None:
     data, _ = toy
     with contextlib.closing(sqlite3.connect(data / "09_tracking" / "mlflow.db")) as store:
-        query = "select alias, version from registered_model_aliases where name = 'nqcast'"
+        query = "select alias, version from registered_model_aliases where name = 'nqcast_test'"
         assert store.execute(query).fetchall() == [("champion", 1)]
     models = list((data / "09_tracking" / "artifacts").rglob("MLmodel"))
     inside = {path.name for path in models[0].parent.rglob("*") if path.is_file()}

@@ -39,7 +39,8 @@ def test_the_same_command_goes_on_and_a_cut_trial_is_replaced(tuned: tuple[Path,
     assert "1 of 3 trials have ended" in output
     assert "resuming from checkpoint" in output  # the replacement went on where the cut trial stood
     assert "validation anchors" in output and "gain is over the configured values" in output
-    assert (data / "08_reporting" / "tuning_chart.png").read_bytes().startswith(b"\x89PNG")
+    for chart in ("tuning_history_chart.png", "tuning_chart.png"):
+        assert (data / "08_reporting" / chart).read_bytes().startswith(b"\x89PNG")
     assert not (data / "08_reporting" / "test_uses.jsonl").exists()
 
 

@@ -38,11 +38,16 @@ class _Asked:
 
     number: int | None = None
     finishers: list[Callable[[], None]] = []  # noqa: RUF012 - one process has one set of signal handlers
+    farewell: Callable[[], None] | None = None
 
 
-def ask(number: int) -> bool:
-    """Note that signal `number` asks for an end; returns whether something is finished first."""
+def ask(number: int, farewell: Callable[[], None] | None = None) -> bool:
+    """Note that signal `number` asks for an end; returns whether something is finished first.
+
+    `farewell` is called once, when the run leaves after what was to be finished.
+    """
     _Asked.number = number
+    _Asked.farewell = farewell if _Asked.finishers else None
     for stop in list(_Asked.finishers):
         stop()
     return bool(_Asked.finishers)
@@ -55,13 +60,22 @@ def asked() -> int | None:
 
 def forget() -> None:
     """Start over: a process may run several sessions."""
-    _Asked.number = None
+    _Asked.number = _Asked.farewell = None
 
 
 def leave_if_asked() -> None:
     """Raise RunStopped once an end has been asked for."""
-    if _Asked.number is not None:
-        raise RunStopped(_Asked.number)
+    if _Asked.number is None:
+        return
+    farewell, _Asked.farewell = _Asked.farewell, None
+    if farewell is not None:
+        farewell()
+    raise RunStopped(_Asked.number)
+
+
+def is_finishing() -> bool:
+    """Whether something is being finished before the run may leave."""
+    return bool(_Asked.finishers)
 
 
 @contextmanager

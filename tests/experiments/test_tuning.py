@@ -8,20 +8,22 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import matplotlib
 import numpy as np
 import optuna
 import pandas as pd
 import pytest
 import yaml
+from matplotlib import pyplot
 from tests.experiments.conftest import SPLIT
 
 from nqcast.data.splits import label_end, make_splits, positions
 from nqcast.experiments.config import TuneConfig
-from nqcast.experiments.trials import NotFiniteError, Trials
-from nqcast.experiments.tuning import Tuning, load_optuna
+from nqcast.experiments.trials import NotFiniteError, Trials, load_optuna
+from nqcast.experiments.tuning import Tuning
 from nqcast.experiments.tuning_report import as_params, render_tuning, run_config
 from nqcast.parameters import check_parameters
-from nqcast.report.figures.tuning import tuning_figure
+from nqcast.report.figures.tuning import tuning_figures
 from nqcast.runs.recipe import Recipe
 from nqcast.training.config import TrainConfig
 
@@ -54,10 +56,10 @@ class Bowl:
 
 def finish(folder: Path, config: TuneConfig, train: Callable[..., Any], recipe: Recipe) -> list[dict[str, Any]]:
     tuning = Tuning(SPLIT, recipe, config)
-    pruner = tuning._pruner(optuna)
+    pruner = tuning._pruner()
     storage = optuna.storages.RDBStorage(f"sqlite:///{folder}/s.db")
     study = optuna.create_study(storage=storage, study_name="s", load_if_exists=True, pruner=pruner)
-    trials = Trials(config, tuning.configured(), tuning.distributions(optuna), optuna, study, folder)
+    trials = Trials(config, tuning.configured(), tuning.distributions(), study, folder)
     try:
         trials.finish(lambda parameters: parameters, train)
         return trials.rows()
@@ -116,8 +118,6 @@ def test_trials_that_cannot_be_are_failed_with_their_reason_and_end_the_search_w
 
     with pytest.raises(ValueError, match=r"at most 2 failed trials, found 3.*finite val_loss.*tune\.most_failures"):
         finish(tmp_path, config.model_copy(update={"most_failures": 2}), broken, recipe)
-    card = json.loads((tmp_path / "trial_0000" / "trial.json").read_text())
-    assert (card["status"], card["tags"]["optuna.state"]) == ("FAILED", "failed")
     assert issubclass(NotFiniteError, ValueError)
 
 
@@ -148,7 +148,6 @@ def test_real_trials_see_no_bar_after_validation_and_leave_metrics_alone(
     assert first["configured"] == first["trials"][0]["value"]
     assert first["best"]["value"] == min(row["value"] for row in first["trials"])
     folder = tmp_path / "first" / first["study"] / "trial_0001"
-    assert json.loads((folder / "trial.json").read_text())["status"] == "FINISHED"
     assert [path.name for path in folder.glob("*/checkpoint*")] == []
     lines = [json.loads(line) for line in next(folder.glob("*/metrics.jsonl")).read_text().splitlines()]
     assert min(line["val_loss"] for line in lines if line.get("epoch")) == first["trials"][1]["value"]
@@ -181,10 +180,41 @@ def test_the_table_ranks_whole_trials_and_states_the_gain_over_the_configured_va
     assert "+10.00" in lines[4] and lines[5].endswith("configured")
 
 
-def test_the_figure_has_a_panel_for_every_parameter() -> None:
-    space = TuneConfig(space={**SPACE, "model.size": {"choices": ["laptop", "full"]}}).space
-    figure = tuning_figure(TOLD, {name: space[name] for name in ROWS[0]["parameters"]})
-    labels = [axes.get_xlabel() for axes in figure.axes]
-    assert labels == ["Trial", "train.learning_rate", "model.recent_bars", "model.size"]
-    assert figure.axes[1].get_xscale() == "log"
-    assert [text.get_text() for text in figure.axes[3].get_xticklabels()] == ["laptop", "full"]
+def test_optunas_figures_show_the_history_and_a_panel_for_every_parameter_and_leave_no_style_behind() -> None:
+    before = dict(matplotlib.rcParams)
+    rates = {"low": 1e-5, "high": 1e-2, "log": True}
+    space = TuneConfig(
+        space={**SPACE, "train.learning_rate": rates, "model.size": {"choices": ["laptop", "full"]}}
+    ).space
+    history, parameters = tuning_figures(TOLD, {name: space[name] for name in ROWS[0]["parameters"]})
+    assert history.axes[0].get_ylabel() == "val_loss"
+    points = [tuple(map(float, point)) for point in history.axes[0].collections[0].get_offsets()]
+    assert points == [(0.0, 0.3), (1.0, 0.27)]  # the whole trials
+    labels = [axes.get_xlabel() for axes in parameters.axes if axes.get_xlabel()]
+    assert labels == ["model.recent_bars", "model.size", "train.learning_rate"]
+    assert parameters.axes[2].get_xscale() == "log"
+    assert {name: value for name, value in before.items() if matplotlib.rcParams[name] != value} == {}
+    assert not pyplot.get_fignums()
+
+
+def test_a_trial_that_is_tried_again_keeps_its_folder_its_epochs_and_that_it_was_configured(
+    config: TuneConfig, recipe: Recipe, tmp_path: Path
+) -> None:
+    """By Optuna's own callback, twice."""
+    folders: list[str] = []
+
+    class Seen(Bowl):
+        def __call__(self, parameters: dict[str, Any], folder: Path, follower: Any) -> list[dict[str, Any]]:
+            folders.append(folder.name)
+            return super().__call__(parameters, folder, follower)
+
+    for dies_in in (2, 3):
+        with pytest.raises(KeyboardInterrupt):
+            finish(tmp_path, config, Seen(dies_in=(0, dies_in)), recipe)
+    rows = finish(tmp_path, config.model_copy(update={"trials": 1}), Seen(), recipe)
+    assert folders == ["trial_0000"] * 3
+    assert [(row["state"], row["epochs"], row["configured"]) for row in rows] == [
+        ("failed", 1, True),
+        ("failed", 2, True),
+        ("complete", 3, True),
+    ]

@@ -262,6 +262,46 @@ def test_handlers_of_the_users_own_stay_and_ours_go_with_the_run() -> None:
         signal.signal(signal.SIGINT, interrupt)
 
 
+def test_a_stop_that_is_over_leaves_no_trace_in_its_process() -> None:
+    """A notebook or a test that survives a stop: the way back is told then, not at its end, and Ctrl-C is Ctrl-C."""
+    program = """
+import os, signal
+from nqcast import stopping
+from nqcast.hooks.signals import SignalHook
+signal.signal(signal.SIGINT, signal.default_int_handler)
+SignalHook().before_pipeline_run({"runner": None})
+try:
+    with stopping.finishing(lambda: None):
+        signal.raise_signal(signal.SIGINT)
+except stopping.RunStopped:
+    os.write(2, b"goes on\\n")
+try:
+    signal.raise_signal(signal.SIGINT)
+except KeyboardInterrupt:
+    os.write(2, b"interrupted as ever\\n")
+assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+assert stopping.asked() is None
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    *before, told, alive, interrupted = done.stderr.splitlines()
+    assert "finishing the step" in "".join(before)
+    assert told.startswith("stopped by SIGINT. This goes on from here")
+    assert (alive, interrupted) == ("goes on", "interrupted as ever")
+
+
+def test_the_way_back_holds_no_password() -> None:
+    arguments = [
+        "kedro",
+        "run",
+        "--params",
+        "tracking.uri=http://me:hunter2@host/x,vendor.api_key=hunter2,train.epochs=3",
+    ]
+    told = resume_command(arguments, {})
+    assert "hunter2" not in told
+    assert "train.epochs=3" in told and "http://[redacted]@host/x" in told
+
+
 def test_the_command_that_resumes_is_the_same_one_and_never_starts_anew() -> None:
     arguments = ["/opt/x/bin/kedro", "run", "--params", "bars=my file.csv,train.resume=never"]
     assert resume_command(arguments, {}) == "kedro run --params 'bars=my file.csv,train.resume=auto'"

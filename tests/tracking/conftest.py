@@ -143,17 +143,32 @@ def black_hole() -> Iterator[str]:
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"
 
 
+@pytest.fixture(autouse=True)
+def _locks_are_given_back(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A spool that nobody could send stays locked while its process lives."""
+    from nqcast.tracking.spool import Spool
+
+    made: list[Spool] = []
+    create = Spool.create
+    monkeypatch.setattr(Spool, "create", lambda root, name: made.append(create(root, name)) or made[-1])
+    yield
+    for spool in made:
+        with contextlib.suppress(ValueError):  # its own thread has just given it back
+            spool.unlock()
+
+
 class Context:
     """What the hook takes from Kedro's context."""
 
     def __init__(self, project_path: Path, params: dict[str, Any]) -> None:
         self.project_path = project_path
         self.params = params
+        self.config_loader = {"globals": {"data": "data"}}
 
 
 @pytest.fixture
 def tracked_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
-    """tracked_run(uri, train, params, reads) runs train(run_directory) as a Kedro pipeline under the hook."""
+    """tracked_run(uri, train, params) runs train(run_directory) as a Kedro pipeline under the hook."""
     import yaml
     from kedro.framework.hooks.manager import _create_hook_manager
     from kedro.io import DataCatalog
@@ -167,11 +182,6 @@ def tracked_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[...
     monkeypatch.delenv("NQCAST_DATA", raising=False)
     entries = f"""
     run_directory: {{type: nqcast.datasets.RunDirectoryDataset, filepath: "{project}/runs", min_free_gb: 0}}
-    trials:
-      type: nqcast.datasets.RunDirectoryDataset
-      filepath: "{project}/trials"
-      min_free_gb: 0
-      metadata: {{nqcast: {{mlflow: nested_runs}}}}
     scores:
       type: nqcast.datasets.VerifiedDataset
       dataset: json.JSONDataset
@@ -184,7 +194,6 @@ def tracked_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[...
         uri: str | None,
         train: Callable[[Path], dict],
         params: dict[str, Any] | None = None,
-        reads: str = "run_directory",
     ) -> Path:
         for name in ("MLFLOW_HTTP_REQUEST_TIMEOUT", "MLFLOW_HTTP_REQUEST_MAX_RETRIES"):
             monkeypatch.delenv(name, raising=False)
@@ -197,7 +206,14 @@ def tracked_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[...
         manager = _create_hook_manager()
         manager.register(hook)
         catalog = DataCatalog.from_config(yaml.safe_load(entries))
-        steps = pipeline([node(train, reads, "scores")])
+        read = [f"params:{name}" for name in params or {} if name not in ("tracking", "unread")]
+        for name in read:
+            catalog[name] = (params or {})[name.removeprefix("params:")]
+
+        def step(root: Path, *_: Any) -> dict:
+            return train(root)
+
+        steps = pipeline([node(step, ["run_directory", *read], "scores")])
         facts = {"run_params": {"run_id": "2026-01-01T00.00.00.000Z", "pipeline_names": ["train"]}, "catalog": catalog}
         manager.hook.before_pipeline_run(pipeline=steps, **facts)
         try:

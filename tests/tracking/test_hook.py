@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -15,13 +16,8 @@ from pydantic import ValidationError
 
 from nqcast.storage.checkpoint import Checkpoint, Metadata
 from nqcast.tracking.config import TrackingConfig
-from nqcast.tracking.provenance import (
-    fingerprint_tags,
-    git_tags,
-    recipe_fingerprint,
-    run_tags,
-    walk_forward_loss,
-)
+from nqcast.tracking.facts import data_source, fingerprint_tags, git_tags, recipe_fingerprint, run_name, run_tags
+from nqcast.tracking.hook import walk_forward_loss
 from nqcast.tracking.store import destination
 
 
@@ -84,6 +80,31 @@ def test_run_tags_name_session_pipelines_and_environment() -> None:
     assert tags["kedro.env"] == "nq"
     assert "kedro.runner" not in tags
     assert run_tags({"pipeline_names": None}, "0.1.0")["kedro.pipeline"] == "__default__"
+
+
+def test_a_run_is_named_by_what_was_asked_for_and_when_without_a_secret() -> None:
+    changes = {"train": {"learning_rate": 0.01}, "bars": "/home/me/nq.csv", "api_key": "hunter2"}
+    asked = {"pipeline_names": ["train"], "runtime_params": changes}
+    name = run_name(asked, datetime(2026, 11, 28, 13, 19))
+    assert name == "train learning_rate=0.01 bars=nq.csv api_key=[redacted] · 28 Nov 13:19"
+    assert run_name({"pipeline_names": None}, datetime(2026, 1, 2, 3, 4)) == "all · 02 Jan 03:04"
+
+
+def test_bars_are_called_simulated_or_by_the_file_that_this_run_reads() -> None:
+    assert data_source({"config": {"seed": 3}}, is_read=False) == "simulated market, seed 3"
+    assert data_source({"config": {}}, is_read=True) == "simulated market, seed 2016"
+    assert data_source({"filepath": "/secret/place/nq.parquet"}, is_read=True) == "nq.parquet"
+    assert data_source({"filepath": "data/01_raw/bars.parquet"}, is_read=False).startswith("bars that an earlier run")
+
+
+def test_every_environment_has_an_experiment_and_a_model_of_its_own() -> None:
+    def names(env: str | None, **own: str) -> tuple[str | None, str | None]:
+        config = TrackingConfig(**own).named(env)
+        return config.experiment, config.registered_model
+
+    assert names(None) == names("local") == names("base") == ("nqcast", "nqcast")
+    assert names("nq") == ("nqcast_nq", "nqcast_nq")
+    assert names("nq", experiment="mine") == ("mine", "nqcast_nq")
 
 
 def test_fingerprints_are_taken_from_a_checkpoint_only() -> None:

@@ -11,10 +11,9 @@ from typing import Any
 import pytest
 from tests.training.conftest import TinyLoader, TinyModel
 
-from nqcast.tracking.logger import MlflowLogger
+from nqcast.tracking.logger import MlflowLogger, follow
 from nqcast.tracking.spool import Spool
-from nqcast.tracking.tail import MetricsTail
-from nqcast.tracking.tensorboard import TensorBoardRuns
+from nqcast.tracking.tail import MetricsTail, TensorBoardRuns
 from nqcast.training import TrainConfig, Trainer
 
 pytestmark = [
@@ -64,6 +63,7 @@ def test_a_run_is_followed_for_tensorboard_beside_mlflow(
 
     def train(root: Path) -> dict[str, Any]:
         (root / "fp").mkdir()
+        follow(root / "fp")
         lines = [json.dumps({"step": step, "time": 100.0 + step, "val_loss": 1 / (1 + step)}) for step in range(3)]
         (root / "fp" / "metrics.jsonl").write_text("\n".join(lines) + "\n")
         return {}
@@ -82,10 +82,10 @@ def test_trouble_with_tensorboards_files_is_told_once_and_ends_nothing(
     root = tmp_path / "runs"
     (root / "fp").mkdir(parents=True)
     spool = Spool.create(tmp_path / "spool", "run")
-    tail = MetricsTail(spool, 0.01, tensorboard=TensorBoardRuns(tmp_path / "tensorboard"))
-    tail.watch(root)
+    tail = MetricsTail(spool, boards=TensorBoardRuns(tmp_path / "tensorboard"))
+    tail.follow(root / "fp")
     (root / "fp" / "metrics.jsonl").write_text('{"step": 0, "loss": 1.0}\n{"step": 1, "loss": 0.5}\n')
-    tail.start()
-    tail.finish(timeout=30)
-    assert [line["step"] for line, _ in spool.read(0)] == [0, 1]
+    tail.look()
+    tail.close()
+    assert [line["step"] for line, _ in spool.read(0) if line["kind"] == "metrics"] == [0, 1]
     assert caplog.text.count("TensorBoard's files cannot be written") == 1

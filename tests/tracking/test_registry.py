@@ -36,6 +36,7 @@ from nqcast.market.ingest import build_bars
 from nqcast.market.simulation.config import SimulationConfig
 from nqcast.market.simulation.simulator import simulate
 from nqcast.tracking import registry
+from nqcast.tracking.spool import Line
 from nqcast.tracking.store import MlflowStore, destination
 
 pytestmark = [
@@ -68,11 +69,15 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> tuple[MlflowStore, str]:
     return store, store.ensure_run(start, "a run")
 
 
+def line_of(name: str, promote: str, recipe: str = "") -> Line:
+    return {"kind": "model", "name": name, "promote": promote, "recipe": recipe, "source": "simulated market, seed 7"}
+
+
 @pytest.fixture(scope="module")
 def served(forecaster: Path, store: tuple[MlflowStore, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The URL of `mlflow models serve -m models:/nqcast@champion`, a process of its own."""
     log, port = tmp_path_factory.mktemp("serve") / "log", free_port()
-    registry.register_forecaster(store[0]._client, store[1], forecaster, "nqcast", "validation", "served")
+    registry.register_forecaster(store[0]._client, store[1], forecaster, line_of("nqcast", "validation"))
     command = [
         *(sys.executable, "-m", "mlflow", "models", "serve", "-m", "models:/nqcast@champion"),
         *("--env-manager", "local", "--host", "127.0.0.1", "--port", str(port)),
@@ -233,8 +238,9 @@ def closure(names: set[str]) -> set[str]:
 def write_forecaster(folder: Path, loss: float | None, anchors: str = "data") -> Path:
     metrics = {} if loss is None else {"val_loss_returns": loss}
     folder.mkdir(parents=True)
-    document = {"fingerprint": "f", "metrics": metrics, "data": {"fingerprint": anchors}}
-    (folder / "checkpoint.json").write_text(json.dumps(document))
+    data = {"fingerprint": anchors, "first": "2015-06-01 22:00", "last": "2016-12-30 21:55"}
+    (folder / "checkpoint.json").write_text(json.dumps({"fingerprint": "f", "metrics": metrics, "data": data}))
+    (folder / "model.safetensors").write_bytes(str(folder).encode())
     return folder
 
 
@@ -246,7 +252,7 @@ def test_the_champion_is_chosen_on_common_validation_anchors_alone(
 
     def aliases_after(number: int, loss: float | None, promote: Any, anchors: str = "data") -> dict[str, str]:
         folder = write_forecaster(tmp_path / str(number), loss, anchors)
-        registry.register_forecaster(client, run, folder, "rivals", promote, str(number))
+        registry.register_forecaster(client, run, folder, line_of("rivals", promote))
         return {name: str(value) for name, value in client.get_registered_model("rivals").aliases.items()}
 
     assert aliases_after(1, 4e-4, "never") == {"challenger": "1"}
@@ -269,8 +275,7 @@ def test_the_walk_forward_promotes_the_recipe_that_loses_less_on_the_same_folds(
 
     def trained(number: int, recipe: str, loss: float) -> dict[str, str]:
         folder = write_forecaster(tmp_path / str(number), loss)
-        key = str(number)
-        registry.register_forecaster(client, run, folder, "folds", "walk_forward", key, recipe)
+        registry.register_forecaster(client, run, folder, line_of("folds", "walk_forward", recipe))
         return aliases()
 
     def walked(recipe: str, loss: float, anchors: str = "folds") -> dict[str, str]:
@@ -290,12 +295,37 @@ def test_the_walk_forward_promotes_the_recipe_that_loses_less_on_the_same_folds(
     assert trained(5, "d", 1e-5) == {"champion": "4", "challenger": "5"}
 
 
-def test_a_repeated_delivery_makes_no_second_version(
+def test_the_same_weights_are_one_version_however_often_and_by_whichever_run_they_are_sent(
+    store: tuple[MlflowStore, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A delivery that is repeated, and a finished run that is asked for again."""
+    monkeypatch.setattr(registry, "save_served_model", lambda source, target: target.mkdir())
+    write_forecaster(tmp_path / "one", 1e-4)
+    write_forecaster(tmp_path / "two", 2e-4)
+    start: Line = {"kind": "start", "experiment": "nqcast", "time": 1, "tags": {}, "name": "again"}
+    again = store[0].ensure_run(start, "another run")
+
+    def aliases(run: str, name: str, promote: str = "validation") -> dict[str, str]:
+        store[0].send(run, [{**line_of("repeated", promote), "file": name}], tmp_path)
+        found = store[0]._client.get_registered_model("repeated").aliases
+        return {name: str(value) for name, value in found.items()}
+
+    for _ in range(2):
+        assert aliases(store[1], "one") == {"champion": "1"}
+    assert aliases(store[1], "two", "always") == {"champion": "2"}
+    assert aliases(again, "one") == {"champion": "2"}
+    assert aliases(again, "one", "always") == {"champion": "1"}
+    assert len(store[0]._client.search_model_versions("name = 'repeated'")) == 2
+
+
+def test_a_version_says_which_bars_it_was_trained_on(
     store: tuple[MlflowStore, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(registry, "save_served_model", lambda source, target: target.mkdir())
-    folder = write_forecaster(tmp_path / "one", 1e-4)
-    line = {"kind": "model", "file": "one", "name": "repeated", "promote": "validation"}
-    for _ in range(2):
-        store[0].send(store[1], [line], folder.parent)
-    assert len(store[0]._client.search_model_versions("name = 'repeated'")) == 1
+    folder = write_forecaster(tmp_path / "told", 1e-4)
+    registry.register_forecaster(store[0]._client, store[1], folder, line_of("told", "validation"))
+    version = store[0]._client.get_model_version("told", "1")
+    assert version.tags["data.source"] == "simulated market, seed 7"
+    assert version.tags["data.span"] == "2015-06-01 22:00 to 2016-12-30 21:55"
+    expected = "Trained on simulated market, seed 7, 2015-06-01 22:00 to 2016-12-30 21:55 UTC."
+    assert version.description == expected

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from nqcast.tracking.spool import Spool
-from nqcast.tracking.tail import MetricsTail
+from nqcast.tracking.spool import Line, Spool
+from nqcast.tracking.tail import MetricsTail, SystemSamples
 from nqcast.training.loggers import numbers
 
 
@@ -37,67 +35,78 @@ def line(step: int, **values: object) -> str:
     return json.dumps({"step": step, **values}) + "\n"
 
 
+def metrics(spool: Spool) -> list[Line]:
+    return [record for record, _ in spool.read(0) if record["kind"] == "metrics"]
+
+
 def steps(spool: Spool) -> list[int]:
-    return [record["step"] for record, _ in spool.read(0)]
+    return [record["step"] for record in metrics(spool)]
 
 
 def test_lines_are_copied_once_and_a_half_written_one_when_it_is_whole(spool: Spool, root: Path) -> None:
-    tail = MetricsTail(spool, poll_interval=0.01)
-    tail.watch(root)
-    tail.start()
+    tail = MetricsTail(spool)
+    tail.follow(root / "fp")
+    tail.look()
     write(root / "fp", line(0, loss=1.0) + line(1, loss=0.5)[:9])
-    while steps(spool) != [0]:
-        assert tail.is_alive()
+    tail.look()
+    assert steps(spool) == [0]
     write(root / "fp", line(1, loss=0.5)[9:] + line(2, loss=0.25))
-    tail.finish(timeout=5)
-    assert [(record["step"], record["values"]["loss"]) for record, _ in spool.read(0)] == [
-        (0, 1.0),
-        (1, 0.5),
-        (2, 0.25),
-    ]
+    tail.look()
+    tail.look()
+    found = [(record["step"], record["values"]["loss"]) for record in metrics(spool)]
+    assert found == [(0, 1.0), (1, 0.5), (2, 0.25)]
 
 
-def test_old_runs_are_left_alone_and_a_resumed_one_shows_its_whole_curve(spool: Spool, root: Path) -> None:
-    write(root / "old", line(100, loss=1.0))
+def test_only_the_runs_that_are_followed_are_read_and_a_resumed_one_shows_its_whole_curve(
+    spool: Spool, root: Path
+) -> None:
+    write(root / "another", line(100, loss=1.0))
     write(root / "resumed", line(0, loss=1.0) + line(1, loss=1.0))
-    tail = MetricsTail(spool, poll_interval=60)
-    tail.watch(root)
-    tail.start()
+    tail = MetricsTail(spool)
+    tail.follow(root / "resumed")
+    tail.follow(root / "resumed")
+    write(root / "another", line(101, loss=1.0))
     write(root / "resumed", line(2, loss=1.0))
-    tail.finish(timeout=5)
+    tail.look()
     assert steps(spool) == [0, 1, 2]
 
 
 def test_a_file_started_anew_is_read_from_its_beginning(spool: Spool, root: Path) -> None:
-    tail = MetricsTail(spool, poll_interval=60)
-    tail.watch(root)
+    tail = MetricsTail(spool)
+    tail.follow(root / "fp")
     write(root / "fp", line(0, loss=1.0) + line(1, loss=1.0))
-    tail._look()
+    tail.look()
     (root / "fp" / "metrics.jsonl").write_text(line(7, loss=2.0))
-    tail._look()
+    tail.look()
     assert steps(spool) == [0, 1, 7]
 
 
-def test_a_run_that_another_live_process_holds_is_not_ours(spool: Spool, root: Path) -> None:
-    tail = MetricsTail(spool, poll_interval=60)
-    tail.watch(root)
-    write(root / "theirs", line(0, loss=1.0))
-    (root / "theirs" / ".lock").write_text(json.dumps({"pid": 1, "host": "here"}))
-    write(root / "ours", line(1, loss=1.0))
-    (root / "ours" / ".lock").write_text(json.dumps({"pid": os.getpid(), "host": "here"}))
-    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    write(root / "of our worker", line(2, loss=1.0))
-    (root / "of our worker" / ".lock").write_text(json.dumps({"pid": child.pid, "host": "here"}))
-    tail._look()
-    child.communicate(b"\n")
-    assert sorted(steps(spool)) == [1, 2]
+def test_what_a_run_that_begins_again_finds_is_an_earlier_runs(spool: Spool, root: Path) -> None:
+    """`train.resume=never` moves the earlier run aside, a moment after it is known where the new one trains."""
+    write(root / "fp", line(0, loss=9.0))
+    tail = MetricsTail(spool)
+    tail.follow(root / "fp", anew=True)
+    tail.look()
+    (root / "fp" / "metrics.jsonl").rename(root / "fp" / "replaced.jsonl")
+    tail.look()
+    write(root / "fp", line(0, loss=1.0))
+    tail.look()
+    assert [record["values"] for record in metrics(spool)] == [{"loss": 1.0}]
+
+
+def test_curves_are_the_metrics_that_are_asked_for(spool: Spool, root: Path) -> None:
+    tail = MetricsTail(spool, curves=("val_*", "epoch"))
+    tail.follow(root / "fp")
+    write(root / "fp", line(0, epoch=0, val_loss=1.0, coverage_q05=0.1))
+    tail.look()
+    assert [record["values"] for record in metrics(spool)] == [{"epoch": 0.0, "val_loss": 1.0}]
 
 
 def test_a_garbled_line_is_named_and_skipped(spool: Spool, root: Path, caplog: pytest.LogCaptureFixture) -> None:
-    tail = MetricsTail(spool, poll_interval=60)
-    tail.watch(root)
+    tail = MetricsTail(spool)
+    tail.follow(root / "fp")
     write(root / "fp", line(0, loss=1.0) + "nonsense\n" + '{"no": "step"}\n[1]\n' + line(1, loss=1.0))
-    tail._look()
+    tail.look()
     assert steps(spool) == [0, 1]
     assert caplog.text.count("skipped") == 3
 
@@ -107,8 +116,15 @@ def test_only_numbers_are_metrics() -> None:
     assert numbers(record) == {"epoch": 2.0, "loss": 0.5}
 
 
-def test_what_is_found_out_about_the_code_comes_before_the_first_look(spool: Spool) -> None:
-    tail = MetricsTail(spool, poll_interval=60, first=lambda: spool.append("tags", values={"commit": "abc"}))
-    tail.start()
-    tail.finish(timeout=5)
-    assert [record["values"] for record, _ in spool.read(0)] == [{"commit": "abc"}]
+def test_memory_and_load_have_the_names_of_the_system_metrics_page() -> None:
+    found = {name.removeprefix("system/"): value for name, value in SystemSamples().sample().items()}
+    assert 10 < found["process_memory_megabytes"] <= found["process_peak_memory_megabytes"] * 1.1
+    assert 0 <= found["cpu_utilization_percentage"] <= 100
+    assert 0 < found["system_memory_usage_percentage"] < 100
+
+
+def test_without_psutil_this_process_is_still_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "mlflow.system_metrics.metrics.cpu_monitor", None)
+    found = SystemSamples().sample()
+    assert found["system/process_memory_megabytes"] > 10
+    assert "system/cpu_utilization_percentage" not in found

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import http.server
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,8 +18,8 @@ from typing import Any
 
 import pytest
 
-from nqcast.experiments.trial_card import CARD, TrialCard
-from nqcast.tracking.replay import main, replay
+from nqcast.tracking.logger import NestedRun, follow, nested
+from nqcast.tracking.replay import main, send_waiting
 
 pytestmark = [
     pytest.mark.slow,
@@ -29,12 +32,14 @@ PARAMETERS = {
     "train": {"lr": 1e-4, "resume": "auto", "device": None, "amp": True},
     "vendor": {"api_key": "db-0123456789abcdefghij", "url": "https://me:hunter2@host/x"},
     "note": "x" * 900,
+    "unread": {"backtest": 1.0},
 }
 
 
 def write_metrics(root: Path, steps: range, run: str = "fingerprint") -> None:
     folder = root / run
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    follow(folder)
     with (folder / "metrics.jsonl").open("a") as file:
         for step in steps:
             file.write(
@@ -89,6 +94,7 @@ def test_a_run_arrives_with_parameters_live_metrics_tags_and_artifacts(
     assert history(server.uri, run.info.run_id) == expected(range(5))
     assert run.info.status == "FINISHED"
     assert run.data.params["train.lr"] == "0.0001"
+    assert "unread.backtest" not in run.data.params  # what no node of this pipeline reads
     assert run.data.params["train.device"] == "None"
     assert run.data.params["quantiles"] == "[0.05, 0.5]"
     assert run.data.params["vendor.api_key"] == "[redacted]"
@@ -119,20 +125,24 @@ SCRIPT = """
 import json, sys, time
 from pathlib import Path
 from nqcast.tracking.hook import TrackingHook
-from nqcast.tracking.replay import waiting_spools
+from nqcast.tracking.logger import follow
 
 class Context:
     project_path = Path(sys.argv[1])
     params = {"tracking": {"experiment": sys.argv[2]}}
+    config_loader = {"globals": {"data": "data"}}
 
 hook = TrackingHook()
 hook.after_context_created(Context)
 begun = time.perf_counter()
-hook.before_pipeline_run({"run_id": "session", "pipeline_names": ["train"]}, {})
+from kedro.io import DataCatalog
+from kedro.pipeline import pipeline
+hook.before_pipeline_run({"run_id": "session", "pipeline_names": ["train"]}, pipeline([]), DataCatalog())
 spent = time.perf_counter() - begun
 root = Context.project_path / "runs"
 (root / "fp").mkdir(parents=True)
 hook.after_dataset_loaded("run_directory", root)
+follow(root / "fp")
 (root / "fp" / "metrics.jsonl").write_text(json.dumps({"step": 0, "val_loss": 1.0}) + "\\n")
 spool = Context.project_path / "data" / "09_tracking" / "spool"
 news = next(spool.iterdir()) / "news.jsonl"
@@ -217,7 +227,7 @@ def test_a_killed_run_is_killed_in_the_store_too(sent: signal.Signals, server: A
     assert process.returncode == 143 if sent == signal.SIGTERM else process.returncode != 0
     waiting = tmp_path / "project" / "data" / "09_tracking"
     assert bool(list((waiting / "spool").iterdir())) == (sent == signal.SIGKILL)
-    assert replay(waiting)
+    assert send_waiting(waiting)
     runs = runs_of(server.uri, sent.name)
     assert [run.info.status for run in runs] == ["KILLED"]
     assert history(server.uri, runs[0].info.run_id) == expected(range(1))
@@ -249,43 +259,117 @@ def test_memory_and_load_arrive_under_the_names_of_the_system_metrics_page(
     assert 0 < found["system_memory_usage_percentage"] < 100
 
 
-def write_trial(root: Path, number: int, steps: range) -> TrialCard:
-    folder = root / "tune_x" / f"trial_{number:04d}"
-    card = TrialCard(folder / CARD, "tune_x", number, {"train.learning_rate": 0.001})
-    card.begin()
-    write_metrics(folder, steps)
-    return card
+def trial(number: int) -> Any:
+    return nested(NestedRun(f"tune_x/{number}", f"trial_000{number}", {"train.learning_rate": 0.001}, {"n": "x"}))
 
 
 def test_nested_runs_arrive_while_they_live_and_stand_below_their_parent(
     server: Any, tracked_run: Callable[..., Path]
 ) -> None:
-    def nested() -> dict[str, Any]:
+    def nested_ones() -> dict[str, Any]:
         runs = runs_of(server.uri, "nested")
         return {run.info.run_name: run for run in runs if "mlflow.parentRunId" in run.data.tags}
 
     def arrived(name: str) -> bool:
-        return name in nested() and "val_loss" in nested()[name].data.metrics
+        return name in nested_ones() and "val_loss" in nested_ones()[name].data.metrics
 
     def tune(root: Path) -> dict:
-        write_trial(root, 0, range(3)).end("complete", {"val_loss": 0.25})
-        write_trial(root, 1, range(2))
-        deadline = time.monotonic() + 30
-        while time.monotonic() < deadline and not arrived("trial_0001"):
-            time.sleep(0.2)
-        assert nested()["trial_0001"].info.status == "RUNNING"
+        with trial(0) as run:
+            write_metrics(root / "trial_0", range(3))
+            run.metrics["best_val_loss"] = 0.25
+        with trial(1) as run:
+            write_metrics(root / "trial_1", range(2))
+            deadline = time.monotonic() + 30
+            while time.monotonic() < deadline and not arrived("trial_0001"):
+                time.sleep(0.2)
+            assert nested_ones()["trial_0001"].info.status == "RUNNING"
+            run.failed = True
+        with trial(2):
+            raise KeyboardInterrupt
         return {}
 
-    tracked_run(server.uri, tune, {"tracking": {"experiment": "nested"}}, "trials")
+    with pytest.raises(KeyboardInterrupt):
+        tracked_run(server.uri, tune, {"tracking": {"experiment": "nested"}})
+    deadline = time.monotonic() + 30  # nobody ends the run that a stop has left; its nested runs have ended
+    while time.monotonic() < deadline and "KILLED" not in {run.info.status for run in nested_ones().values()}:
+        time.sleep(0.2)
     [parent] = [run for run in runs_of(server.uri, "nested") if "mlflow.parentRunId" not in run.data.tags]
-    found = nested()
+    found = nested_ones()
     assert {run.data.tags["mlflow.parentRunId"] for run in found.values()} == {parent.info.run_id}
-    assert sorted(found) == ["trial_0000", "trial_0001"]
-    assert {run.info.status for run in found.values()} == {"FINISHED"}
+    assert [found[name].info.status for name in sorted(found)] == ["FINISHED", "FAILED", "KILLED"]
     assert found["trial_0000"].data.params == {"train.learning_rate": "0.001"}
     assert found["trial_0000"].data.metrics["best_val_loss"] == 0.25
     assert history(server.uri, found["trial_0000"].info.run_id) == expected(range(3))
     assert "val_loss" not in parent.data.metrics
+
+
+def test_a_run_follows_its_own_run_directory_and_reads_a_finished_one_back_whole(
+    server: Any, tracked_run: Callable[..., Path]
+) -> None:
+    """Another process's run of another fingerprint changes in the same folder at the same time."""
+
+    def train(root: Path) -> dict:
+        (root / "theirs").mkdir()
+        (root / "theirs" / "metrics.jsonl").write_text('{"step": 77, "val_loss": 7.0}\n')
+        if not (root / "mine").exists():
+            write_metrics(root, range(4), "mine")
+        follow(root / "mine")
+        (root / "theirs" / "metrics.jsonl").unlink()
+        (root / "theirs").rmdir()
+        return {}
+
+    for _ in range(2):  # the second time nothing is written
+        tracked_run(server.uri, train, {"tracking": {"experiment": "own"}})
+    runs = runs_of(server.uri, "own")
+    assert len(runs) == 2
+    assert [history(server.uri, run.info.run_id) for run in runs] == [expected(range(4))] * 2
+
+
+def test_the_page_opens_on_training_and_runs_can_be_compared_by_name_data_and_headline(
+    server: Any, tracked_run: Callable[..., Path]
+) -> None:
+    client = client_of(server.uri)
+    for skill in (0.1, 0.3, 0.2):
+        tracked_run(server.uri, lambda root, skill=skill: {"skill": skill}, {"tracking": {"experiment": "compared"}})
+    experiment = client.get_experiment_by_name("compared")
+    assert experiment.tags["mlflow.experimentKind"] == "custom_model_development"
+    best_first = client.search_runs([experiment.experiment_id], order_by=["metrics.`scores/skill` DESC"])
+    assert [run.data.metrics["scores/skill"] for run in best_first] == [0.3, 0.2, 0.1]
+    name = best_first[0].info.run_name
+    assert re.fullmatch(r"train · \d\d \w{3} \d\d:\d\d", name), name
+    assert "kedro run --pipelines train" in best_first[0].data.tags["mlflow.note.content"]
+
+
+def test_headers_of_a_request_header_provider_reach_the_server(
+    tmp_path: Path, tracked_run: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlflow.tracking.request_header import registry
+
+    class Provider:
+        def in_context(self) -> bool:
+            return True
+
+        def request_headers(self) -> dict[str, str]:
+            return {"X-Own-Login": "let me in"}
+
+    seen: list[str | None] = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            seen.append(self.headers.get("X-Own-Login"))
+            self.send_error(403)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    monkeypatch.setattr(registry._request_header_provider_registry, "_registry", [Provider()])
+    with http.server.HTTPServer(("127.0.0.1", 0), Handler) as listener:
+        thread = threading.Thread(target=listener.serve_forever, daemon=True)
+        thread.start()
+        settings = {"experiment": "headers", "final_wait": 2.0}
+        tracked_run(f"http://127.0.0.1:{listener.server_port}", lambda root: {}, {"tracking": settings})
+        listener.shutdown()
+    assert seen and set(seen) == {"let me in"}
 
 
 def test_without_a_uri_runs_go_to_a_sqlite_file_in_the_data_folder(tracked_run: Callable[..., Path]) -> None:

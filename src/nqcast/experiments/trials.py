@@ -6,25 +6,44 @@ import hashlib
 import logging
 import math
 import shutil
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
 from nqcast.experiments.config import TuneConfig
-from nqcast.experiments.search_space import as_choice, from_choice
-from nqcast.experiments.trial_card import CARD, TrialCard
+from nqcast.experiments.search_space import Value, as_choice, from_choice
+from nqcast.experiments.tuning_report import Parameters, Row, short
 from nqcast.stopping import leave_if_asked
+from nqcast.tracking.logger import NestedRun, nested
 from nqcast.training.trainer import TrainingFailedError
+
+if TYPE_CHECKING:
+    import optuna
+    from optuna.distributions import BaseDistribution
+
+    from nqcast.runs.recipe import Recipe
 
 logger = logging.getLogger(__name__)
 
-History = list[dict[str, Any]]
+History = list[dict[str, float]]
 
 
 class NotFiniteError(ValueError):
     """A trial's objective is no number."""
+
+
+def load_optuna() -> None:
+    """Have Optuna ready and quiet; ValueError with the cure where it is not installed."""
+    try:
+        import optuna
+    except ImportError as error:
+        raise ValueError(
+            "expected optuna to be installed, found it missing: pip install 'nqcast[tune]' (or pip install optuna)"
+        ) from error
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 
 class Trials:
@@ -32,25 +51,25 @@ class Trials:
     config: how many, and how they are drawn and pruned.
     configured: the configured values by name, the first trial where the space holds them.
     distributions: the space in Optuna's words.
-    optuna, study: the library and the study in its storage.
+    study: the study in its storage.
     folder: where the trials' folders lie.
     """
 
     def __init__(
         self,
         config: TuneConfig,
-        configured: Mapping[str, Any],
-        distributions: Mapping[str, Any],
-        optuna: Any,
-        study: Any,
+        configured: Parameters,
+        distributions: Mapping[str, BaseDistribution],
+        study: optuna.Study,
         folder: Path,
     ) -> None:
+        from optuna.trial import TrialState
+
         self._config, self._configured, self._distributions = config, configured, dict(distributions)
-        self._optuna, self._study, self._folder = optuna, study, folder
-        self._state = optuna.trial.TrialState
+        self._study, self._folder, self._state = study, folder, TrialState
 
     def finish(
-        self, recipe_of: Callable[[dict[str, Any]], Any], train: Callable[[Any, Path, EpochFollower], History]
+        self, recipe_of: Callable[[Parameters], Recipe], train: Callable[[Recipe, Path, EpochFollower], History]
     ) -> None:
         """Try until config.trials have ended; first those again that a kill cut short.
 
@@ -67,55 +86,64 @@ class Trials:
                 self._try_one(recipe_of, train)
                 bar.update(min(self._ended(), wanted) - bar.n)
 
-    def rows(self) -> list[dict[str, Any]]:
-        """Every trial as JSON-able values, in order; value is the least objective of its epochs."""
+    def rows(self) -> list[Row]:
+        """Every trial, in order."""
         return [self._row(trial) for trial in self._all()]
 
-    def _all(self, *states: Any) -> list[Any]:
+    def _all(self, *states: optuna.trial.TrialState) -> list[optuna.trial.FrozenTrial]:
         return list(self._study.get_trials(deepcopy=False, states=states or None))
 
     def _ended(self) -> int:
         return len(self._all(self._state.COMPLETE, self._state.PRUNED))
 
-    def _errors(self) -> list[Any]:
-        return [trial for trial in self._all(self._state.FAIL) if "error" in trial.user_attrs]
+    def _errors(self) -> list[str]:
+        return [trial.user_attrs["error"] for trial in self._all(self._state.FAIL) if "error" in trial.user_attrs]
 
-    def _trial_folder(self, number: int) -> Path:
-        return self._folder / f"trial_{number:04d}"
+    def _folder_of(self, trial: optuna.trial.FrozenTrial) -> Path:
+        """A trial that is tried again goes on in the folder of the first one."""
+        return self._folder / f"trial_{trial.system_attrs.get('failed_trial', trial.number):04d}"
 
     def _put_right(self) -> None:
-        """Trials still running belong to a process that is gone: they failed, and are tried again."""
-        for trial in self._all(self._state.COMPLETE, self._state.PRUNED):
-            _remove_checkpoints(self._trial_folder(trial.number))
-        waiting = {trial.user_attrs.get("replaces") for trial in self._all(self._state.WAITING)}
-        for old in self._all(self._state.RUNNING):
-            if old.number not in waiting and set(old.params) == set(self._distributions):
-                self._study.enqueue_trial(old.params, user_attrs={**old.user_attrs, "replaces": old.number})
-            self._study.tell(old.number, state=self._state.FAIL)
-            logger.info("trial %d was cut short and is tried again", old.number)
+        """Trials still running belong to a process that is gone: they failed, and Optuna's callback queues them again.
 
-    def _try_one(self, recipe_of: Callable[..., Any], train: Callable[..., History]) -> None:
+        The callback usually waits for a heartbeat to fail; the lock on the folder says at once that nobody works here.
+        """
+        for trial in self._all(self._state.COMPLETE, self._state.PRUNED):
+            _remove_checkpoints(self._folder_of(trial))
+        for trial in self._all(self._state.RUNNING):
+            self._study.tell(trial.number, state=self._state.FAIL)
+            if set(trial.params) == set(self._distributions):  # the kill came after all had been drawn
+                _retry()(self._study, trial)
+            logger.info("trial %d was cut short and is tried again", trial.number)
+
+    def _try_one(self, recipe_of: Callable[[Parameters], Recipe], train: Callable[..., History]) -> None:
         trial = self._next()
-        parameters, folder = self._parameters(trial.params), self._trial_folder(trial.number)
-        follower = EpochFollower(trial, self._optuna.TrialPruned, self._config)
-        self._take_over(trial, folder, follower)
-        card = TrialCard(folder / CARD, self._study.study_name, trial.number, parameters)
-        card.begin()
-        try:
-            history = train(recipe_of(parameters), folder, follower)
-            told = self._study.tell(trial.number, follower.best(history))
-        except self._optuna.TrialPruned:
-            told = self._study.tell(trial.number, state=self._state.PRUNED)
-        except (TrainingFailedError, ValueError) as error:
-            trial.set_user_attr("error", f"{type(error).__name__}: {error}"[:500])
-            told = self._study.tell(trial.number, state=self._state.FAIL)
-        row = self._row(told)
-        card.end(row["state"], {self._config.objective: row["value"]})
+        parameters, folder = self._parameters(trial.params), self._folder_of(self._all()[trial.number])
+        name = f"trial_{trial.number:04d}"
+        tags = {"optuna.study": self._study.study_name, "optuna.trial": str(trial.number)}
+        with nested(NestedRun(f"{self._study.study_name}/{name}", name, parameters, tags)) as run:
+            row = self._row(self._outcome(trial, lambda follower: train(recipe_of(parameters), folder, follower)))
+            run.failed = row["state"] == "failed"
+            run.tags["optuna.state"] = row["state"]
+            run.metrics = {} if row["value"] is None else {f"best_{self._config.objective}": row["value"]}
         _remove_checkpoints(folder)
         logger.info("%s", _line(row, self._config.objective))
         self._refuse_too_many_errors()
 
-    def _next(self) -> Any:
+    def _outcome(self, trial: optuna.Trial, train: Callable[[EpochFollower], History]) -> optuna.trial.FrozenTrial:
+        """Train, and tell the study how it ended."""
+        from optuna import TrialPruned
+
+        follower = EpochFollower(trial, self._all()[trial.number].intermediate_values, self._config)
+        try:
+            return self._study.tell(trial.number, follower.best(train(follower)))
+        except TrialPruned:
+            return self._study.tell(trial.number, state=self._state.PRUNED)
+        except (TrainingFailedError, ValueError) as error:
+            trial.set_user_attr("error", f"{type(error).__name__}: {error}"[:500])
+            return self._study.tell(trial.number, state=self._state.FAIL)
+
+    def _next(self) -> optuna.Trial:
         """Drawn by a sampler whose seed is the trial's place: a study that went on draws what it would have drawn."""
         place = self._ended() + len(self._errors())
         if place == 0 and self._config.try_configured:
@@ -131,39 +159,30 @@ class Trials:
         else:
             logger.info("the configured values lie outside tune.space and are not tried: %s", dict(self._configured))
 
-    def _sampler(self, place: int) -> Any:
+    def _sampler(self, place: int) -> optuna.samplers.BaseSampler:
+        from optuna.samplers import RandomSampler, TPESampler
+
         seed = int(hashlib.sha256(f"{self._config.seed}:{place}".encode()).hexdigest()[:8], 16)
         if self._config.sampler == "random":
-            return self._optuna.samplers.RandomSampler(seed)
-        return self._optuna.samplers.TPESampler(seed=seed, n_startup_trials=self._config.startup_trials)
-
-    def _take_over(self, trial: Any, folder: Path, follower: EpochFollower) -> None:
-        """Give a replacement the run directory and the epochs of the trial that it replaces."""
-        old = trial.user_attrs.get("replaces")
-        if old is None:
-            return
-        if self._trial_folder(old).is_dir() and not folder.exists():
-            (self._trial_folder(old) / CARD).unlink(missing_ok=True)
-            self._trial_folder(old).rename(folder)
-        for epoch, value in self._all()[old].intermediate_values.items():
-            follower.report(epoch, value)
+            return RandomSampler(seed)
+        return TPESampler(seed=seed, n_startup_trials=self._config.startup_trials)
 
     def _refuse_too_many_errors(self) -> None:
         errors, most = self._errors(), self._config.most_failures
         if len(errors) > most:
             raise ValueError(
-                f"expected at most {most} failed trials, found {len(errors)}, the latest with "
-                f"{errors[-1].user_attrs['error']}: correct tune.space, or raise tune.most_failures"
+                f"expected at most {most} failed trials, found {len(errors)}, the latest with {errors[-1]}: correct "
+                "tune.space, or raise tune.most_failures"
             )
 
-    def _parameters(self, stored: Mapping[str, Any]) -> dict[str, Any]:
+    def _parameters(self, stored: Mapping[str, Value]) -> Parameters:
         """Optuna's values as the configuration takes them."""
         space = self._config.space
         return {name: from_choice(space[name], stored[name]) for name in space if name in stored}
 
-    def _row(self, trial: Any) -> dict[str, Any]:
+    def _row(self, trial: optuna.trial.FrozenTrial) -> Row:
         steps = trial.intermediate_values
-        row = {
+        row: Row = {
             "trial": trial.number,
             "state": {"COMPLETE": "complete", "PRUNED": "pruned"}.get(trial.state.name, "failed"),
             "value": min(steps.values(), default=None),
@@ -172,49 +191,58 @@ class Trials:
             "configured": bool(trial.user_attrs.get("configured")),
             "parameters": self._parameters(trial.params),
         }
-        return row | ({"error": trial.user_attrs["error"]} if "error" in trial.user_attrs else {})
+        if "error" in trial.user_attrs:
+            row["error"] = trial.user_attrs["error"]
+        return row
 
 
 class EpochFollower:
     """The Trainer's logger of a trial: reports every epoch to Optuna, and ends the trial where that says so."""
 
-    def __init__(self, trial: Any, pruned: type[Exception], config: TuneConfig) -> None:
-        self._trial, self._pruned, self._config = trial, pruned, config
-        self._reported: set[int] = set()
+    def __init__(self, trial: optuna.Trial, known: Mapping[int, float], config: TuneConfig) -> None:
+        """`known`: epochs of the trial that this one takes up again."""
+        self._trial, self._reported, self._objective = trial, set(known), config.objective
 
-    def log(self, values: Mapping[str, Any], step: int) -> None:
+    def log(self, values: Mapping[str, float], step: int) -> None:
         """Raise optuna.TrialPruned where the epoch is worse than the median of the others; NotFiniteError for NaN."""
-        epoch = values["epoch"]
-        if epoch == 0:  # the untrained network: the same for all
-            return
-        self.report(epoch, values[self._config.objective])
-        if self._trial.should_prune():
-            raise self._pruned
+        from optuna import TrialPruned
 
-    def report(self, epoch: int, value: float | None) -> None:
-        """Tell Optuna an epoch's objective, once."""
-        if value is None or not math.isfinite(value):
-            raise NotFiniteError(f"expected a finite {self._config.objective} after epoch {epoch}, found {value}")
-        if epoch not in self._reported:
-            self._reported.add(epoch)
-            self._trial.report(value, epoch)
+        if values["epoch"] == 0:  # the untrained network: the same for all
+            return
+        self._report(values)
+        if self._trial.should_prune():
+            raise TrialPruned
 
     def best(self, history: History) -> float:
         """Least objective over the trained epochs; a resumed trial's earlier ones come from its history."""
         for record in history[1:]:
-            self.report(record["epoch"], record[self._config.objective])
-        return float(min(record[self._config.objective] for record in history[1:]))
+            self._report(record)
+        return float(min(record[self._objective] for record in history[1:]))
+
+    def _report(self, record: Mapping[str, float]) -> None:
+        """Tell Optuna an epoch's objective, once."""
+        epoch, value = int(record["epoch"]), record[self._objective]
+        if value is None or not math.isfinite(value):
+            raise NotFiniteError(f"expected a finite {self._objective} after epoch {epoch}, found {value}")
+        if epoch not in self._reported:
+            self._reported.add(epoch)
+            self._trial.report(value, epoch)
 
 
-def _line(row: Mapping[str, Any], objective: str) -> str:
+def _retry() -> Callable[[optuna.Study, optuna.trial.FrozenTrial], None]:
+    """Optuna's own callback that queues a trial again, with the epochs that it had reported."""
+    from optuna.storages import RetryHeartbeatStaleTrialCallback
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it is marked as experimental, since its version 2.8
+        return RetryHeartbeatStaleTrialCallback(inherit_intermediate_values=True)
+
+
+def _line(row: Row, objective: str) -> str:
     value = "no result" if row["value"] is None else f"{objective} {row['value']:.6g}"
-    chosen = ", ".join(f"{name}={_short(v)}" for name, v in row["parameters"].items())
+    chosen = ", ".join(f"{name}={short(v)}" for name, v in row["parameters"].items())
     reason = f" ({row['error']})" if "error" in row else ""
     return f"trial {row['trial']} {row['state']}{reason}: {value} after {row['epochs']} epochs, {chosen}"
-
-
-def _short(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _remove_checkpoints(folder: Path) -> None:

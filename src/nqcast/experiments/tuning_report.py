@@ -4,14 +4,41 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import NotRequired, TypedDict
 
-from nqcast.experiments.search_space import nested
+from nqcast.experiments.search_space import Value, nested
 
 SHOWN = 10  # rows of the table
 
+Parameters = dict[str, Value]
 
-def render_tuning(told: Mapping[str, Any]) -> str:
+
+class Row(TypedDict):
+    """One trial; value is the least objective of its epochs, state one of complete, pruned and failed."""
+
+    trial: int
+    state: str
+    value: float | None
+    epochs: int
+    seconds: float | None
+    configured: bool
+    parameters: Parameters
+    error: NotRequired[str]
+
+
+class Found(TypedDict):
+    """What a study found: configured is the objective of the configured values, None where they were not tried."""
+
+    study: str
+    objective: str
+    anchors: str
+    trials: list[Row]
+    best: Row
+    configured: float | None
+    text: str
+
+
+def render_tuning(told: Found) -> str:
     """The best trials, the configured values among them, and what to run with the best."""
     trials, best, objective = told["trials"], told["best"], told["objective"]
     counts = {state: sum(row["state"] == state for row in trials) for state in ("complete", "pruned", "failed")}
@@ -28,8 +55,9 @@ def render_tuning(told: Mapping[str, Any]) -> str:
     for row in _shown(trials):
         cells = (f"{short(row['parameters'].get(n)):>{w}}" for n, w in zip(names, widths, strict=True))
         mark = "  configured" if row["configured"] else ""
-        gain = f"{100 * (1 - row['value'] / told['configured']):+.2f}" if told["configured"] else "–"
-        start = f"{row['trial']:>5}  {row['state']:<9}{row['value']:>16.6g}{gain:>8}{row['epochs']:>7}"
+        value = row["value"] or 0.0
+        gain = f"{100 * (1 - value / told['configured']):+.2f}" if told["configured"] else "–"
+        start = f"{row['trial']:>5}  {row['state']:<9}{value:>16.6g}{gain:>8}{row['epochs']:>7}"
         lines.append(start + "".join(cells) + mark)
     lines += [
         "",
@@ -40,14 +68,14 @@ def render_tuning(told: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _shown(trials: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _shown(trials: list[Row]) -> list[Row]:
     """The best trials first, whole ones before pruned ones, with the configured values wherever they stand."""
     scored = [row for row in trials if row["value"] is not None and row["state"] != "failed"]
-    ranked = sorted(scored, key=lambda row: (row["state"] != "complete", row["value"]))
+    ranked = sorted(scored, key=lambda row: (row["state"] != "complete", row["value"] or 0.0))
     return ranked[:SHOWN] + [row for row in ranked[SHOWN:] if row["configured"]]
 
 
-def run_config(told: Mapping[str, Any]) -> str:
+def run_config(told: Found) -> str:
     """YAML for `kedro run --pipelines train --config FILE`: the best parameters alone, as run parameters."""
     best, configured = told["best"], told["configured"]
     before = "" if configured is None else f"; the configured values: {configured:.6g}"
@@ -65,17 +93,17 @@ def run_config(told: Mapping[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def as_params(parameters: Mapping[str, Any]) -> str:
+def as_params(parameters: Mapping[str, Value]) -> str:
     """The same for `--params`, which takes what is not a list."""
     return ",".join(f"{name}={_yaml(v)}" for name, v in parameters.items() if not isinstance(v, list | tuple))
 
 
-def short(value: Any) -> str:
+def short(value: Value) -> str:
     """A value in a table."""
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def _yaml(value: Any) -> str:
+def _yaml(value: Value) -> str:
     """JSON is YAML, but for small numbers, which YAML 1.1 takes for numbers only with a point: 1.0e-05."""
     text = json.dumps(value)
     return f"{text.replace('e', '.0e', 1)}" if isinstance(value, float) and "e" in text and "." not in text else text

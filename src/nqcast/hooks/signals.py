@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import os
 import re
 import shlex
@@ -17,6 +16,7 @@ from typing import Any
 from kedro.framework.hooks import hook_impl
 
 from nqcast import stopping
+from nqcast.tracking.facts import redact
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, *((signal.SIGHUP,) if hasattr(signal, "SIGHUP") else ()))
 
@@ -42,7 +42,6 @@ class SignalHook:
     def before_pipeline_run(self, run_params: dict[str, Any]) -> None:
         """Take the signals that nobody has taken: a handler of the user's own, or of nohup, stays."""
         self._restore()
-        stopping.forget()
         self._nodes_in_threads = "ThreadRunner" in str(run_params.get("runner"))
         if threading.current_thread() is not threading.main_thread():
             return
@@ -73,18 +72,22 @@ class SignalHook:
             for number, handler in self._previous.items():
                 signal.signal(number, handler)
             self._previous = {}
+            stopping.forget()
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         name = signal.Signals(number).name
+        if stopping.asked() is not None and _is_over(frame):
+            self._restore()
+            signal.raise_signal(number)  # it means what it meant before the run
+            return
         if stopping.asked() is not None:
             if number == signal.SIGINT:
                 _say(f"\n{name} again: stopped at once. {_way_back()}\n")
                 self._close_in_time()
                 os._exit(128 + number)
             return
-        if stopping.ask(number):
+        if stopping.ask(number, lambda: _say(f"stopped by {name}. {_way_back()}\n")):
             _say(f"\n{name}: finishing the step and writing a checkpoint; Ctrl-C once more stops at once\n")
-            atexit.register(_say, f"stopped by {name}. {_way_back()}\n")
             return
         _say(f"\nstopped by {name}. {_way_back()}\n")
         if self._nodes_in_threads:  # their threads cannot be interrupted, and Python would wait for them
@@ -99,10 +102,24 @@ class SignalHook:
         closing.join(CLOSING_SECONDS)
 
 
+def _is_over(frame: FrameType | None) -> bool:
+    """Whether the run that was stopped has gone and its process goes on, as that of a notebook or of a test does.
+
+    Kedro calls no hook then. While a process leaves, nothing of its program stands below the interrupted frame.
+    """
+    names = []
+    while frame is not None:
+        names.append((str(frame.f_globals.get("__name__")).partition(".")[0], frame.f_code.co_name))
+        frame = frame.f_back
+    goes_on = bool(names) and names[-1][1] in ("<module>", "_run_module_as_main")
+    return goes_on and not stopping.is_finishing() and "kedro" not in {package for package, _ in names}
+
+
 def resume_command(arguments: list[str], environment: dict[str, str]) -> str:
-    """The command that goes on where this one stopped: the same one, which must not start anew."""
+    """The command that goes on where this one stopped: the same one, which must not start anew; no secret is in it."""
     program = "kedro" if Path(arguments[0]).name == "kedro" else "python -m nqcast"
-    rest = [re.sub(r"\btrain\.resume\s*[=:]\s*never\b", "train.resume=auto", argument) for argument in arguments[1:]]
+    never = re.compile(r"\btrain\.resume\s*[=:]\s*never\b")
+    rest = [redact(never.sub("train.resume=auto", argument)) for argument in arguments[1:]]
     data = environment.get("NQCAST_DATA")
     prefix = f"NQCAST_DATA={shlex.quote(data)} " if data else ""
     return f"{prefix}{program} {shlex.join(rest)}".rstrip()

@@ -22,6 +22,7 @@ from nqcast.runs.launched import train_launched
 from nqcast.runs.run import TrainingRun
 from nqcast.stopping import finishing, leave_if_asked
 from nqcast.storage.checkpoint import Checkpoint, Json, read_checkpoint
+from nqcast.tracking.logger import follow
 from nqcast.training import create_trainer
 from nqcast.training.checkpoint import CheckpointStore
 from nqcast.training.device import deterministic_kernels, pick_device
@@ -50,6 +51,7 @@ def train(run: TrainingRun, root: Path, logger: Logger | None = None) -> Trained
     with deterministic_kernels(run.config.deterministic):
         if run.config.resume == "auto":
             refuse_other_unfinished(root, directory, run.content)
+        follow(directory, anew=run.config.resume == "never")
         processes = processes_here(run.config)
         if processes * run.config.hosts > 1:
             history = train_launched(run, directory, processes)

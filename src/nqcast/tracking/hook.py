@@ -2,55 +2,73 @@
 
 import atexit
 import logging
-import os
 import signal
 import threading
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import TypedDict, cast
 
 from kedro.framework.context import KedroContext
 from kedro.framework.hooks import hook_impl
-from kedro.io import CatalogProtocol
+from kedro.io import AbstractDataset, CatalogProtocol
+from kedro.pipeline import Pipeline
 
 import nqcast
 from nqcast.tracking.config import TrackingConfig
-from nqcast.tracking.flatten import flatten_metrics, flatten_parameters, redact, shorten
-from nqcast.tracking.provenance import (
+from nqcast.tracking.facts import (
     RECIPE_TAG,
+    data_source,
     data_tags,
     fingerprint_tags,
+    flatten_metrics,
+    flatten_parameters,
+    parameters_read,
     recipe_fingerprint,
+    redact,
+    run_name,
     run_tags,
-    walk_forward_loss,
+    shorten,
 )
-from nqcast.tracking.session import TrackingSession
-from nqcast.tracking.spool import Spool
-from nqcast.tracking.store import destination
-from nqcast.tracking.tensorboard import TensorBoardRuns
+from nqcast.tracking.logger import TrackingSession, activate
 
 log = logging.getLogger(__name__)
 
 FOLDER = "09_tracking"
+RAW = "raw_bars"  # the catalog entry that says where bars come from
+
+
+class Tracked(TypedDict, total=False):
+    """What a catalog entry's metadata wish for, below `nqcast`."""
+
+    mlflow: str | list[str]
+    headlines: dict[str, str]
+
+
+class WalkForwardScores(TypedDict):
+    """What is read of the entry `walk_forward_scores`."""
+
+    anchors: str
+    table: dict[str, dict[str, dict[str, float]]]
 
 
 class TrackingHook:
     """Tracks every `kedro run`: parameters, tags, live metrics, chosen catalog entries, and how it ended.
 
-    A catalog entry is sent at its save when its metadata say so: `metadata: {nqcast: {mlflow: metrics}}`, `artifact`,
-    `model` (a calibration: it is registered together with the checkpoint), `walk_forward` (scores that may promote a
-    registered model), or a list of them. `nested_runs` follows the runs below a directory as runs inside this one.
+    A catalog entry is sent when its metadata say so (`metadata: {nqcast: {mlflow: metrics}}`, or a list). At its save:
+    `metrics` (all numbers, or those that `headlines` names), `artifact`, `model` (a calibration: it is registered
+    together with the checkpoint), `walk_forward` (scores that may promote a registered model). At its load: `dataset`.
     """
 
-    def __init__(self, complete: Callable[[dict[str, Any]], dict[str, Any]] | None = None) -> None:
+    def __init__(self, complete: Callable[[dict[str, object]], dict[str, object]] | None = None) -> None:
         """`complete` may add the defaults to the parameters as the user wrote them."""
         self._complete = complete
         self._context: KedroContext | None = None
         self._catalog: CatalogProtocol | None = None
         self._session: TrackingSession | None = None
         self._registers = False
-        self._recipe = ""
+        self._recipe, self._source = "", ""
         self._restore_signal: Callable[[], None] | None = None
 
     @hook_impl
@@ -58,47 +76,51 @@ class TrackingHook:
         self._context = context
 
     @hook_impl
-    def before_pipeline_run(self, run_params: dict[str, Any], catalog: CatalogProtocol) -> None:
-        """Open the run's spool and start its threads."""
+    def before_pipeline_run(self, run_params: dict[str, object], pipeline: Pipeline, catalog: CatalogProtocol) -> None:
+        """Open the run's spool and start its thread."""
         self._finish("KILLED")  # one that a notebook interrupted
         if self._context is None:
             return
         parameters = self._context.params
-        config = TrackingConfig(**parameters.get("tracking") or {})
+        env = str(run_params.get("env") or "")
+        config = TrackingConfig(**parameters.get("tracking") or {}).named(env)
         if not config.enabled:
             return
         folder = self._data_folder() / FOLDER
-        boards = TensorBoardRuns(folder / "tensorboard") if config.tensorboard else None
-        complete = self._complete(parameters) if self._complete else parameters
-        own = (complete.get("features") or {}).get("own")  # a registered model is served without these files
-        self._registers = config.register_model and not own
-        self._recipe = recipe_fingerprint(complete)
-        tags = {**run_tags(run_params, nqcast.__version__), RECIPE_TAG: self._recipe}
         try:
-            spool = Spool.create(folder / "spool", tags.get("kedro.session_id", "run"))
+            session = TrackingSession(folder, str(run_params.get("run_id") or "run"), config, self._project())
         except OSError as error:
             log.warning("tracking: no spool can be made in %s, the run goes on untracked: %s", folder, error)
             return
-        self._catalog = catalog
-        self._session = TrackingSession(spool, destination(folder, config.uri), config, self._project(), boards)
-        self._session.start(f"{tags['kedro.pipeline']} {tags.get('kedro.session_id', '')}", config.experiment, tags)
-        self._session.params(flatten_parameters(complete))
+        complete = self._complete(parameters) if self._complete else parameters
+        features = complete.get("features")
+        own = isinstance(features, dict) and features.get("own")  # a registered model is served without these files
+        self._catalog, self._registers = catalog, config.register_model and not own
+        self._recipe = recipe_fingerprint(complete)
+        self._source = self._described_source(RAW in pipeline.inputs())
+        tags = {**run_tags(run_params, nqcast.__version__), RECIPE_TAG: self._recipe, "data.source": self._source}
+        about = f"`{tags['mlflow.source.name']}{f' --env {env}' if env else ''}` on {self._source}"
+        session.start(run_name(run_params, datetime.now()), {**tags, "mlflow.note.content": about})
+        session.params(parameters_read(flatten_parameters(complete), pipeline.inputs()))
+        self._session = session
+        activate(session)
         self._restore_signal = _exit_on_sigterm()
         atexit.register(self._finish, "KILLED")
 
     @hook_impl
-    def after_dataset_loaded(self, dataset_name: str, data: Any) -> None:
-        """Note the version of what is read; follow the metrics below a run directory."""
+    def after_dataset_loaded(self, dataset_name: str, data: object) -> None:
+        """Note the version of what is read; let the runs below a run directory be this run's."""
         if self._session is None:
             return
         if isinstance(data, Path) and dataset_name == "run_directory":
             self._session.watch(data)
-        if isinstance(data, Path) and "nested_runs" in self._wishes(dataset_name):
-            self._session.watch_nested(data)
-        self._session.tags(data_tags(dataset_name, self._facts(dataset_name, saved=False)))
+        facts = self._facts(dataset_name, saved=False)
+        self._session.tags(data_tags(dataset_name, facts))
+        if "dataset" in self._wishes(dataset_name):
+            self._session.dataset(dataset_name, facts.get("sha256", "")[:16], self._source, span(data))
 
     @hook_impl
-    def after_dataset_saved(self, dataset_name: str, data: Any) -> None:
+    def after_dataset_saved(self, dataset_name: str, data: object) -> None:
         """Note the version of what was written; send it where its metadata say so."""
         if self._session is None:
             return
@@ -106,14 +128,15 @@ class TrackingHook:
         self._session.tags({**data_tags(dataset_name, facts), **fingerprint_tags(data)})
         wishes = self._wishes(dataset_name)
         if "metrics" in wishes:
-            self._session.metrics(flatten_metrics(dataset_name, data))
+            headlines = self._metadata(dataset_name).get("headlines")
+            self._session.metrics(flatten_metrics(dataset_name, data, headlines))
         if "artifact" in wishes and "path" in facts:
             self._session.artifact(Path(facts["path"]))
         checkpoint = self._facts("checkpoint", saved=False) if "model" in wishes and self._registers else {}
         if "path" in checkpoint and "path" in facts:
-            self._session.model(Path(checkpoint["path"]), Path(facts["path"]), self._recipe)
+            self._session.model(Path(checkpoint["path"]), Path(facts["path"]), self._recipe, self._source)
         if "walk_forward" in wishes and self._registers:
-            self._session.walk_forward(self._recipe, *walk_forward_loss(data))
+            self._session.walk_forward(self._recipe, *walk_forward_loss(cast(WalkForwardScores, data)))
 
     @hook_impl
     def after_pipeline_run(self) -> None:
@@ -133,6 +156,7 @@ class TrackingHook:
         session, self._session, self._catalog = self._session, None, None
         if session is None:
             return
+        activate(None)
         atexit.unregister(self._finish)
         if self._restore_signal is not None:
             self._restore_signal()
@@ -142,8 +166,12 @@ class TrackingHook:
         return Path(self._context.project_path) if self._context else Path.cwd()
 
     def _data_folder(self) -> Path:
-        """The folder of the Kedro layers: NQCAST_DATA or `data`, as conf/base/globals.yml says."""
-        return self._project() / os.environ.get("NQCAST_DATA", "data")
+        """The folder of the environment's layers, as its globals.yml says."""
+        return self._project() / (self._context.config_loader["globals"]["data"] if self._context else "data")
+
+    def _described_source(self, is_read: bool) -> str:
+        dataset = self._catalog.get(RAW) if self._catalog is not None else None
+        return data_source(dataset._describe() if isinstance(dataset, AbstractDataset) else {}, is_read)
 
     def _facts(self, name: str, saved: bool) -> dict[str, str]:
         dataset = self._catalog.get(name) if self._catalog is not None and not name.startswith("params:") else None
@@ -156,11 +184,32 @@ class TrackingHook:
             log.warning("tracking: version and hash of %s are unknown: %s", name, error)
             return {}
 
-    def _wishes(self, name: str) -> list[str]:
+    def _metadata(self, name: str) -> Tracked:
         dataset = self._catalog.get(name) if self._catalog is not None else None
-        metadata = getattr(dataset, "metadata", None) or {}
-        wish = metadata.get("nqcast", {}).get("mlflow", [])
+        return (getattr(dataset, "metadata", None) or {}).get("nqcast", {})
+
+    def _wishes(self, name: str) -> list[str]:
+        wish = self._metadata(name).get("mlflow", [])
         return [wish] if isinstance(wish, str) else list(wish)
+
+
+def span(table: object) -> dict[str, str | int]:
+    """Rows of a table of bars, and its first and last stamp in UTC."""
+    stamps = getattr(table, "get", lambda _: None)("ts")
+    if stamps is None or not len(stamps):
+        return {}
+    first, last = (f"{stamps.iloc[i]:%Y-%m-%d %H:%M}" for i in (0, -1))
+    return {"rows": len(stamps), "first": first, "last": last}
+
+
+def walk_forward_loss(scores: WalkForwardScores) -> tuple[float, str]:
+    """The model's mean pinball loss over all folds, and what it was measured on; equal names are equal anchors.
+
+    The constants' loss is part of the name: folds cut otherwise fit other constants.
+    """
+    table = scores["table"]
+    anchors = f"{scores['anchors']}; constants {table['constants']['mean']['mean_pinball']:.12g}"
+    return float(table["model"]["mean"]["mean_pinball"]), anchors
 
 
 def _exit_on_sigterm() -> Callable[[], None] | None:

@@ -1,26 +1,297 @@
-"""MLflow as a logger of the Trainer, for scripts and notebooks without Kedro."""
+"""One tracked run, from its start to its end: its spool, the one thread that carries the news on, and MlflowLogger."""
 
 from __future__ import annotations
 
+import logging
 import math
-from collections.abc import Mapping
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Unpack
 
 from nqcast.tracking.config import TrackingConfig
-from nqcast.tracking.flatten import flatten_parameters
-from nqcast.tracking.session import TrackingSession
-from nqcast.tracking.spool import Spool
-from nqcast.tracking.store import destination
+from nqcast.tracking.facts import flatten_parameters, git_tags, redact
+from nqcast.tracking.replay import Delivery, end_dead_runs, send_waiting
+from nqcast.tracking.spool import Fields, Spool
+from nqcast.tracking.store import Destination, MlflowStore, destination
+from nqcast.tracking.tail import MetricsTail, SystemSamples, TensorBoardRuns
 from nqcast.training.loggers import numbers
+
+log = logging.getLogger(__name__)
+
+# Importing mlflow and making a new SQLite store take seconds, which is slow but no outage.
+_LOCAL_WAIT = 60.0
+_LONGEST_PAUSE = 30.0  # seconds between two tries during an outage
+
+
+class TrackingSession:
+    """Writes a run's news to its spool at once; one thread carries them on. Nothing here raises into the run."""
+
+    def __init__(
+        self,
+        folder: Path,
+        name: str,
+        config: TrackingConfig,
+        project: Path,
+        connect: Callable[[Destination, float], MlflowStore] = MlflowStore,
+    ) -> None:
+        """
+        Args:
+            folder: the tracking folder; the spool lies there, named by `name`.
+            config: where and how.
+            project: whose commit is noted.
+            connect: makes the store of a place, with the longest wait for an answer in seconds.
+
+        Raises:
+            OSError: no spool can be made.
+            ValueError: TensorBoard is asked for and missing.
+        """
+        boards = TensorBoardRuns(folder / "tensorboard") if config.tensorboard else None
+        self._folder, self._config, self._project, self._connect = folder, config, project, connect
+        self._place = destination(folder, config.uri)
+        self._spool = Spool.create(folder / "spool", name)
+        self._tail = MetricsTail(self._spool, config.curves, boards)
+        self._delivery = Delivery(self._spool, self._place.shown)
+        self._store: MlflowStore | None = None
+        self._roots: set[Path] = set()
+        self._child: str | None = None
+        self._broken = False
+        self._told: set[str] = set()
+        self._wake, self._finished = threading.Event(), threading.Event()
+        self._last_answer = -float("inf")  # time.monotonic() of the store's latest acknowledgement
+        self._last_error: str | None = None
+        self._thread = threading.Thread(target=self._work, name="nqcast-tracking", daemon=True)
+
+    def start(self, name: str, tags: dict[str, str]) -> None:
+        """Open the run under its name. Runs whose process died get their end first, before this one writes."""
+        self._safely("runs that were killed", lambda: end_dead_runs(self._folder))
+        experiment, noted = self._config.experiment or "nqcast", self._place.noted
+        uri = noted if noted in ("", self._place.uri) else None  # credentials are never written
+        self._record("start", name=name, experiment=experiment, tags=tags, time=_now(), uri=uri, shown=noted)
+        self._thread.start()
+
+    def params(self, values: dict[str, str]) -> None:
+        self._record("params", values=values)
+
+    def tags(self, values: dict[str, str]) -> None:
+        if values:
+            self._record("tags", values=values)
+
+    def metrics(self, values: dict[str, float], step: int = 0) -> None:
+        if values:
+            self._record("metrics", step=step, time=_now(), values=values)
+
+    def dataset(self, name: str, digest: str, source: str, profile: dict[str, str | int]) -> None:
+        """Note a table that the run reads."""
+        self._record("dataset", name=name, digest=digest, source=source, profile=profile)
+
+    def artifact(self, path: Path) -> None:
+        """Keep `path` as it is now and send it."""
+        name = self._kept(path)
+        if name is not None:
+            self._record("artifact", file=name)
+
+    def model(self, checkpoint: Path, calibration: Path, recipe: str, source: str) -> None:
+        """Keep a checkpoint folder with its calibration, to be registered as a model of `recipe` and of `source`."""
+        name = self._kept(checkpoint, [calibration, calibration.with_name(f"{calibration.name}.sha256")])
+        if name is not None:
+            fields: Fields = {**self._registry(recipe), "file": name, "source": source}
+            self._record("model", **fields)
+
+    def walk_forward(self, recipe: str, loss: float, anchors: str) -> None:
+        """Note a recipe's out-of-sample loss over the folds; it may make another version the champion."""
+        fields: Fields = {**self._registry(recipe), "loss": loss, "anchors": anchors}
+        self._record("walk_forward", **fields)
+
+    def watch(self, root: Path) -> None:
+        """Let the run directories directly below `root`, once they are followed, be this run's own."""
+        self._roots.add(root.absolute())
+
+    def follow(self, directory: Path, anew: bool) -> None:
+        """Show the metrics of a run directory, where it is this run's own or the nested run's that is open."""
+        if self._child is not None or directory.absolute().parent in self._roots:
+            self._safely("metrics", lambda: self._tail.follow(directory, self._child, anew))
+
+    @contextmanager
+    def nested(self, run: NestedRun) -> Iterator[None]:
+        """Track a run inside this one while the block lasts."""
+        self._child = run.key
+        self._record("start", child=run.key, name=run.name, tags=run.tags, time=_now())
+        self._record("params", child=run.key, values=flatten_parameters(run.parameters))
+        status = "KILLED"  # what a stop leaves
+        try:
+            yield
+            status = "FAILED" if run.failed else "FINISHED"
+        except Exception:
+            status = "FAILED"
+            raise
+        finally:
+            self._child = None
+            self._safely("metrics", self._tail.look)
+            self._record("tags", child=run.key, values=run.tags)
+            self._record("metrics", child=run.key, step=0, time=_now(), values=run.metrics)
+            self._record("end", child=run.key, status=status, time=_now())
+
+    def close(self, status: str) -> None:
+        """End the run (FINISHED, FAILED or KILLED) and wait a little for the store; the rest waits for the next run."""
+        self._safely("metrics", self._tail.look)
+        self._safely("TensorBoard", self._tail.close)
+        self._record("end", status=status, time=_now())
+        self._broken = True  # nothing comes after the end
+        self._wake.set()
+        if not self._wait_for_store() and not self._delivery.sent_all:
+            log.warning(
+                "tracking: %d lines have not reached %s (%s); they wait in %s, and the next run or "
+                "`make replay-metrics` sends them",
+                self._delivery.unsent_lines(),
+                self._place.shown,
+                self._last_error or "no answer in time",
+                self._spool.folder,
+            )
+
+    def _work(self) -> None:
+        """Copy, sample and send until the end line has arrived; then send what earlier runs have left."""
+        self._safely("git", lambda: self.tags(git_tags(self._project)))
+        samples = _Samples(self._config, self.metrics)
+        failures, next_try = 0, time.monotonic()
+        while not self._delivery.sent_all:
+            self._safely("metrics", self._tail.look)
+            self._safely("system metrics", samples.take_if_due)
+            if time.monotonic() >= next_try or self._wake.is_set():
+                self._wake.clear()
+                failures = 0 if self._send() else failures + 1
+                next_try = time.monotonic() + min(_LONGEST_PAUSE, self._config.poll_interval * 2**failures)
+            if not self._delivery.sent_all:
+                self._wake.wait(self._config.poll_interval)
+        self._spool.remove()
+        self._safely("what waits", self._send_waiting)
+        self._finished.set()
+
+    def _send(self) -> bool:
+        """Whether the store took what there was."""
+        try:
+            self._store = self._store or self._connect(self._place, self._config.request_timeout)
+            self._delivery.send_news(self._store, self._acknowledged)
+        except Exception as error:  # whatever MLflow, its database or the network raise: the run goes on
+            first = self._last_error is None
+            self._last_error = redact(f"{type(error).__name__}: {error}").splitlines()[0][:300]
+            level = logging.WARNING if first else logging.DEBUG
+            news = "the store does not answer, the run goes on and its news wait"
+            log.log(level, "tracking: %s: %s", news, self._last_error)
+            return False
+        self._last_error = None
+        return True
+
+    def _send_waiting(self) -> None:
+        patience = self._config.request_timeout
+        send_waiting(self._folder, request_timeout=patience, only=self._place, acknowledged=self._acknowledged)
+
+    def _acknowledged(self) -> None:
+        self._last_answer = time.monotonic()
+
+    def _wait_for_store(self) -> bool:
+        """Wait while the store answers; a silent one gets `final_wait` seconds, a local one the time to be made."""
+        begun = time.monotonic()
+        while not self._finished.wait(0.02):
+            now = time.monotonic()
+            patience = _LOCAL_WAIT if self._place.is_local and self._last_error is None else self._config.final_wait
+            if now - max(begun, self._last_answer) > patience or now - begun > _LOCAL_WAIT:
+                return False
+        return True
+
+    def _kept(self, path: Path, beside: list[Path] | None = None) -> str | None:
+        try:
+            name = self._spool.keep_file(path)
+            self._spool.keep_beside(name, beside or [])
+        except OSError as error:
+            log.warning("tracking: %s could not be kept for the store: %s", path, error)
+            return None
+        return name
+
+    def _registry(self, recipe: str) -> Fields:
+        name = self._config.registered_model or "nqcast"
+        return {"name": name, "promote": self._config.promote, "recipe": recipe}
+
+    def _record(self, kind: str, **fields: Unpack[Fields]) -> None:
+        if self._broken:
+            return
+        try:
+            self._spool.append(kind, **fields)
+        except OSError as error:
+            self._broken = True
+            log.warning("tracking: the spool cannot be written, the run goes on untracked: %s", error)
+
+    def _safely(self, what: str, step: Callable[[], None]) -> None:
+        """Do one step; an error of it is told once and ends neither the run nor the thread."""
+        try:
+            step()
+        except Exception as error:
+            level = logging.DEBUG if what in self._told else logging.WARNING
+            self._told.add(what)
+            log.log(level, "tracking: %s are left out for now: %s", what, redact(f"{type(error).__name__}: {error}"))
+
+
+class _Samples:
+    """Takes a sample of memory and load every `system_interval` seconds, where that is asked for."""
+
+    def __init__(self, config: TrackingConfig, report: Callable[[dict[str, float], int], None]) -> None:
+        self._config, self._report = config, report
+        self._sampler: SystemSamples | None = None
+        self._taken, self._next = 0, time.monotonic()
+
+    def take_if_due(self) -> None:
+        if not self._config.system_metrics or time.monotonic() < self._next:
+            return
+        self._next = time.monotonic() + self._config.system_interval
+        self._sampler = self._sampler or SystemSamples()
+        self._report(self._sampler.sample(), self._taken)
+        self._taken += 1
+
+
+class NestedRun:
+    """A run inside the tracked run, such as a trial: what is tried before it begins, what came of it before its end."""
+
+    def __init__(self, key: str, name: str, parameters: Mapping[str, object], tags: Mapping[str, str]) -> None:
+        self.key, self.name, self.parameters, self.tags = key, name, parameters, dict(tags)
+        self.metrics: dict[str, float] = {}
+        self.failed = False
+
+
+_active: list[TrackingSession] = []
+
+
+def activate(session: TrackingSession | None) -> None:
+    """Let `session` be the one that whatever runs in this process reports to; None ends that."""
+    _active[:] = [] if session is None else [session]
+
+
+def follow(directory: Path, anew: bool = False) -> None:
+    """Show the metrics of a run directory in the tracked run of this process, if there is one.
+
+    `anew`: what is there now is an earlier run's, which is about to make room.
+    """
+    for session in _active:
+        session.follow(directory, anew)
+
+
+@contextmanager
+def nested(run: NestedRun) -> Iterator[NestedRun]:
+    """Track `run` inside the tracked run of this process, if there is one, while the block lasts."""
+    if not _active:
+        yield run
+        return
+    with _active[0].nested(run):
+        yield run
 
 
 class MlflowLogger:
-    """`with MlflowLogger(...) as logger: Trainer(..., logger=logger).train()`.
+    """`with MlflowLogger(...) as logger: Trainer(..., logger=logger).train()`, without Kedro.
 
     Metrics go to a spool in `folder` and from there to MLflow in a thread of their own, as in a Kedro run: a store that
-    is down slows nothing, and `make replay-metrics` sends what it missed.
+    is down slows nothing, and the next run or `make replay-metrics` sends what it missed.
 
     Args:
         folder: where the spool lies and, by default, the SQLite store mlflow.db.
@@ -34,19 +305,16 @@ class MlflowLogger:
         self,
         folder: Path | str = "data/09_tracking",
         name: str = "training",
-        parameters: Mapping[str, Any] | None = None,
+        parameters: Mapping[str, object] | None = None,
         uri: str | None = None,
         experiment: str = "nqcast",
     ) -> None:
         config = TrackingConfig(experiment=experiment, uri=uri, system_metrics=False)
-        spool = Spool.create(Path(folder) / "spool", name)
-        self._session: TrackingSession | None = TrackingSession(
-            spool, destination(Path(folder), uri), config, Path.cwd()
-        )
-        self._session.start(name, experiment, {})
-        self._session.params(flatten_parameters(dict(parameters or {})))
+        self._session: TrackingSession | None = TrackingSession(Path(folder), name, config, Path.cwd())
+        self._session.start(name, {})
+        self._session.params(flatten_parameters(parameters or {}))
 
-    def log(self, values: Mapping[str, Any], step: int) -> None:
+    def log(self, values: Mapping[str, object], step: int) -> None:
         """Keep the finite numbers of `values`; returns at once."""
         if self._session is not None:
             found = numbers(values)
@@ -66,3 +334,7 @@ class MlflowLogger:
     ) -> None:
         killed = kind is not None and not issubclass(kind, Exception)
         self.close("KILLED" if killed else "FINISHED" if kind is None else "FAILED")
+
+
+def _now() -> int:
+    return int(1000 * time.time())

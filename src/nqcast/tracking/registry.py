@@ -5,28 +5,54 @@ Folder of a forecaster: model.safetensors, checkpoint.json, their manifest and, 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import tempfile
 import warnings
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, TypedDict, cast
 
 import pandas as pd
 
-from nqcast.tracking.config import Promote
-from nqcast.tracking.provenance import RECIPE_TAG
+from nqcast.tracking.facts import RECIPE_TAG
+from nqcast.tracking.spool import Line
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities.model_registry import ModelVersion
+    from mlflow.models import ModelSignature
 
 log = logging.getLogger(__name__)
 
 CHAMPION, CHALLENGER = "champion", "challenger"
-LOSS_TAG, ANCHORS_TAG, SOURCE_TAG = "nqcast.validation_loss", "nqcast.validation_anchors", "nqcast.spool"
+LOSS_TAG, ANCHORS_TAG, CONTENT_TAG = "nqcast.validation_loss", "nqcast.validation_anchors", "nqcast.content"
 WALK_FORWARD_TAG = "nqcast.walk_forward."  # + recipe, on the registered model: {"loss", "anchors"}
 _REQUIRED = (
     *("mlflow", "torch", "numpy", "pandas", "pyarrow", "scipy", "pydantic", "pandera", "pandas-market-calendars"),
     *("safetensors", "tqdm", "kedro", "kedro-datasets"),
 )
+
+
+class Data(TypedDict, total=False):
+    """What a checkpoint says of its bars, as far as it is read here."""
+
+    fingerprint: str
+    first: str
+    last: str
+
+
+class Document(TypedDict, total=False):
+    """What is read here of a checkpoint's document."""
+
+    fingerprint: str
+    metrics: dict[str, float] | None
+    data: Data | None
+
+
+def _document(forecaster: Path) -> Document:
+    return cast(Document, json.loads((forecaster / "checkpoint.json").read_text(encoding="utf-8")))
 
 
 def save_served_model(forecaster: Path, target: Path) -> None:
@@ -36,7 +62,7 @@ def save_served_model(forecaster: Path, target: Path) -> None:
     import mlflow
 
     package = Path(__file__).parents[1]
-    metadata = json.loads((forecaster / "checkpoint.json").read_text(encoding="utf-8"))
+    metadata = _document(forecaster)
     mlflow.pyfunc.save_model(
         path=str(target),
         python_model=str(package / "tracking" / "served_model.py"),
@@ -49,7 +75,7 @@ def save_served_model(forecaster: Path, target: Path) -> None:
     )
 
 
-def signature() -> Any:
+def signature() -> ModelSignature:
     """Columns of the bars that go in and of the quantiles that come out; times are ISO text with a zone."""
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, DataType, Schema
@@ -73,31 +99,58 @@ def example_bars() -> pd.DataFrame:
     return bars.assign(ts=bars["ts"].dt.strftime("%Y-%m-%dT%H:%M:%SZ"))
 
 
-def register_forecaster(
-    client: Any, run_id: str, forecaster: Path, name: str, promote: Promote, key: str, recipe: str = ""
-) -> str:
-    """Log the model in its run, make it a version of `name` and set the aliases; returns the version.
+def register_forecaster(client: MlflowClient, run_id: str, forecaster: Path, line: Line) -> str:
+    """Log the model in its run, make it a version of its name and set the aliases; returns the version.
 
-    May be repeated: the version that carries `key` as its tag is taken instead of a second one.
+    May be repeated. The same weights with the same calibration are one version: another run that ends with them, such
+    as a finished one that was asked for again, registers nothing and moves no alias, unless `promote` is `always`.
     """
-    found = client.search_model_versions(f"name = '{name}' and tags.`{SOURCE_TAG}` = '{key}'")
+    name, promote, key = line["name"], line["promote"], content_key(forecaster)
+    found = client.search_model_versions(f"name = '{name}' and tags.`{CONTENT_TAG}` = '{key}'")
     if found:
         number = str(found[0].version)
+        if found[0].run_id != run_id and promote != "always":
+            log.info("tracking: version %s of %s is this model already", number, name)
+            return number
     else:
-        with tempfile.TemporaryDirectory() as folder:
-            save_served_model(forecaster, Path(folder) / "model")
-            client.log_artifacts(run_id, str(Path(folder) / "model"), artifact_path="model")
-        _ensure_registered(client, name)
-        source = f"{client.get_run(run_id).info.artifact_uri}/model"
-        tags = {SOURCE_TAG: key, RECIPE_TAG: recipe, **validation_tags(forecaster)}
-        number = str(client.create_model_version(name, source, run_id, tags=tags).version)
+        number = _new_version(client, run_id, forecaster, line, key)
     set_aliases(client, name, number, promote)
     return number
 
 
+def _new_version(client: MlflowClient, run_id: str, forecaster: Path, line: Line, key: str) -> str:
+    name, source = line["name"], line.get("source", "")
+    with tempfile.TemporaryDirectory() as folder:
+        save_served_model(forecaster, Path(folder) / "model")
+        client.log_artifacts(run_id, str(Path(folder) / "model"), artifact_path="model")
+    _ensure_registered(client, name)
+    place = f"{client.get_run(run_id).info.artifact_uri}/model"
+    facts = data_facts(forecaster, source)
+    tags = {CONTENT_TAG: key, RECIPE_TAG: line.get("recipe", ""), **facts, **validation_tags(forecaster)}
+    told = f"Trained on {facts['data.source']}" + (f", {facts['data.span']} UTC." if "data.span" in facts else ".")
+    return str(client.create_model_version(name, place, run_id, tags=tags, description=told).version)
+
+
+def content_key(forecaster: Path) -> str:
+    """Name of a forecaster's weights and calibration."""
+    files = [path for name in ("model.safetensors", "calibration.json") if (path := forecaster / name).is_file()]
+    digest = hashlib.sha256()
+    for path in files or [forecaster / "checkpoint.json"]:
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:32]
+
+
+def data_facts(forecaster: Path, source: str) -> dict[str, str]:
+    """Where the bars came from, their first and last stamp, and the name of their content."""
+    data = _document(forecaster).get("data") or {}
+    span = {"data.span": f"{data['first']} to {data['last']}"} if {"first", "last"} <= set(data) else {}
+    named = {"data.fingerprint": str(data["fingerprint"])} if "fingerprint" in data else {}
+    return {"data.source": source or "bars of unknown source", **span, **named}
+
+
 def validation_tags(forecaster: Path) -> dict[str, str]:
     """Loss on the validation split (mean pinball of returns), and which anchors it was measured on."""
-    metadata = json.loads((forecaster / "checkpoint.json").read_text(encoding="utf-8"))
+    metadata = _document(forecaster)
     loss = (metadata.get("metrics") or {}).get("val_loss_returns")
     anchors = [(metadata.get("data") or {}).get("fingerprint", "")]
     calibration = forecaster / "calibration.json"
@@ -107,7 +160,7 @@ def validation_tags(forecaster: Path) -> dict[str, str]:
     return {ANCHORS_TAG: " ".join(anchors)} | ({LOSS_TAG: f"{loss:.12g}"} if loss is not None else {})
 
 
-def set_aliases(client: Any, name: str, number: str, promote: Promote) -> None:
+def set_aliases(client: MlflowClient, name: str, number: str, promote: str) -> None:
     """Make a version the champion or the challenger.
 
     It becomes the champion when there is none. `validation`: or when its validation loss is lower on the same anchors.
@@ -127,8 +180,10 @@ def set_aliases(client: Any, name: str, number: str, promote: Promote) -> None:
     log.info("tracking: version %s of %s is the challenger", number, name)
 
 
-def note_walk_forward(client: Any, name: str, recipe: str, record: dict[str, Any], promote: Promote) -> None:
+def note_walk_forward(client: MlflowClient, line: Line) -> None:
     """Keep a recipe's walk-forward loss at the registered model, and ask again whether its newest version leads."""
+    name, recipe, promote = line["name"], line["recipe"], line["promote"]
+    record = {"loss": line["loss"], "anchors": line["anchors"]}
     _ensure_registered(client, name)
     client.set_registered_model_tag(name, f"{WALK_FORWARD_TAG}{recipe}", json.dumps(record))
     versions = client.search_model_versions(f"name = '{name}' and tags.`{RECIPE_TAG}` = '{recipe}'")
@@ -136,7 +191,7 @@ def note_walk_forward(client: Any, name: str, recipe: str, record: dict[str, Any
         set_aliases(client, name, str(max(int(version_.version) for version_ in versions)), promote)
 
 
-def _promoted(client: Any, name: str, number: str, champion: Any, promote: Promote) -> bool:
+def _promoted(client: MlflowClient, name: str, number: str, champion: ModelVersion | None, promote: str) -> bool:
     if promote in ("always", "never") or champion is None:
         return promote != "never"
     version_ = client.get_model_version(name, number)
@@ -145,7 +200,7 @@ def _promoted(client: Any, name: str, number: str, champion: Any, promote: Promo
     return _beats(version_, champion)
 
 
-def _beats_out_of_sample(version_: Any, champion: Any, tags: dict[str, str]) -> bool:
+def _beats_out_of_sample(version_: ModelVersion, champion: ModelVersion, tags: dict[str, str]) -> bool:
     recipes = version_.tags.get(RECIPE_TAG), champion.tags.get(RECIPE_TAG)
     if recipes[0] and recipes[0] == recipes[1]:
         return True
@@ -159,7 +214,7 @@ def _beats_out_of_sample(version_: Any, champion: Any, tags: dict[str, str]) -> 
     return float(ours["loss"]) < float(theirs["loss"])
 
 
-def _beats(version_: Any, champion: Any) -> bool:
+def _beats(version_: ModelVersion, champion: ModelVersion) -> bool:
     ours, theirs = version_.tags, champion.tags
     if LOSS_TAG not in ours or LOSS_TAG not in theirs or ours.get(ANCHORS_TAG) != theirs.get(ANCHORS_TAG):
         log.info("tracking: no common validation anchors with the champion; tracking.promote=always would replace it")
@@ -167,12 +222,12 @@ def _beats(version_: Any, champion: Any) -> bool:
     return float(ours[LOSS_TAG]) < float(theirs[LOSS_TAG])
 
 
-def _champion(client: Any, name: str) -> Any:
+def _champion(client: MlflowClient, name: str) -> ModelVersion | None:
     number = client.get_registered_model(name).aliases.get(CHAMPION)
     return None if number is None else client.get_model_version(name, str(number))
 
 
-def _ensure_registered(client: Any, name: str) -> None:
+def _ensure_registered(client: MlflowClient, name: str) -> None:
     from mlflow.exceptions import MlflowException
 
     try:

@@ -1,84 +1,224 @@
-"""Sends what an outage or a killed run left unsent: `python -m nqcast.tracking.replay`, or `make replay-metrics`."""
+"""Sends a spool's lines to the store: in order, at least once, each call repeatable; a live run's and those that wait.
+
+`python -m nqcast.tracking.replay`, or `make replay-metrics`, sends what an outage or a killed run left unsent.
+"""
 
 import argparse
 import logging
 import os
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Protocol
 
-from nqcast.tracking.flatten import redact
-from nqcast.tracking.sender import Delivery
-from nqcast.tracking.spool import Spool, waiting_spools
-from nqcast.tracking.store import Destination, MlflowStore
+from nqcast.tracking.facts import redact
+from nqcast.tracking.spool import Line, SentState, Spool, waiting_spools
+from nqcast.tracking.store import Destination, MlflowStore, RefusedError, place_beside
+from nqcast.tracking.tail import MetricsTail
 
 log = logging.getLogger("nqcast.tracking.replay")
 
+_BATCH_VALUES = 900  # metrics in one request; MLflow takes 1000
 
-def replay(folder: Path, uri: str | None = None, request_timeout: float = 10.0) -> bool:
+
+class Store(Protocol):
+    """What a delivery needs of MlflowStore."""
+
+    def ensure_run(self, start: Line, key: str, parent: str | None = None) -> str: ...
+
+    def send(self, run_id: str, lines: list[Line], files: Path) -> None: ...
+
+
+class Delivery:
+    """Sends what a spool holds and remembers how far it got; `sent_all` once its end line is acknowledged."""
+
+    def __init__(self, spool: Spool, shown_uri: str) -> None:
+        self._spool = spool
+        state = spool.state()
+        # Another store knows nothing of what the first was sent.
+        self._state = state if state.uri in (None, shown_uri) else SentState()
+        self._state.uri = shown_uri
+        self.sent_all = False
+
+    def send_news(self, store: Store, acknowledged: Callable[[], None] = lambda: None) -> None:
+        """Send every line after the last acknowledged one; raises what the store raises in an outage."""
+        group: list[Line] = []
+        end = self._state.offset
+        for line, offset in self._spool.read(self._state.offset):
+            if group and (_address(line) != _address(group[0]) or _size(group) >= _BATCH_VALUES):
+                self._send_group(store, group, end)
+                acknowledged()
+                group = []
+            group.append(line)
+            end = offset
+        if group:
+            self._send_group(store, group, end)
+            acknowledged()
+
+    def unsent_lines(self) -> int:
+        return sum(line["kind"] != "follow" for line, _ in self._spool.read(self._state.offset))
+
+    def _send_group(self, store: Store, group: list[Line], end: int) -> None:
+        kind, child = _address(group[0])
+        if kind == "start" and child is None:
+            self._state.run_id = store.ensure_run(group[0], self._spool.folder.name)
+        elif self._state.run_id is None:
+            raise ValueError(f"{self._spool.news}: expected a start line first, found {group[0]['kind']}")
+        elif child is not None:
+            self._send_child(store, self._state.run_id, kind, child, group)
+        elif kind != "follow":
+            if kind == "end":  # what a nested run's own end did not reach
+                for run_id in self._state.children.values():
+                    self._send_refusable(store, run_id, group)
+            self._send_refusable(store, self._state.run_id, group)
+        self._state.offset = end
+        self._spool.save_state(self._state)
+        self.sent_all = self.sent_all or (kind == "end" and child is None)
+
+    def _send_child(self, store: Store, parent: str, kind: str, child: str, group: list[Line]) -> None:
+        if kind == "start":
+            key = f"{self._spool.folder.name}/{child}"
+            self._state.children[child] = store.ensure_run(group[0], key, parent)
+        elif kind == "follow":
+            return
+        elif child not in self._state.children:
+            log.warning("tracking: a %s line of the nested run %s, which is not open, is left out", kind, child)
+        else:
+            self._send_refusable(store, self._state.children[child], group)
+            if kind == "end":
+                del self._state.children[child]
+
+    def _send_refusable(self, store: Store, run_id: str, group: list[Line]) -> None:
+        """Leave out the lines that the store refuses for good, by name, and no others."""
+        try:
+            store.send(run_id, group, self._spool.folder / "files")
+        except RefusedError as error:
+            if len(group) == 1:
+                log.warning("tracking: the store refuses a %s line, left out: %s", group[0]["kind"], redact(str(error)))
+                return
+            for line in group:
+                self._send_refusable(store, run_id, [line])
+
+
+def end_dead_runs(folder: Path) -> None:
+    """Give every spool below `folder` whose process died without an end what its metrics files still hold, and an end.
+
+    A later run of the same content writes into the same metrics file: call this before it begins.
+    """
+    for spool in waiting_spools(folder / "spool"):
+        with _held(spool) as mine:
+            if mine:
+                _end(spool)
+
+
+def send_waiting(
+    folder: Path, uri: str | None = None, request_timeout: float = 10.0, only: Destination | None = None,
+    acknowledged: Callable[[], None] = lambda: None,
+) -> bool:  # fmt: skip
     """Send every waiting run below `folder`/spool; a run without an end is closed as KILLED. Running ones are left.
 
     Args:
         folder: the tracking folder, data/09_tracking.
         uri: the store; None takes MLFLOW_TRACKING_URI, else the store that each run was meant for.
         request_timeout: longest wait for one answer, in seconds.
+        only: send only what was meant for this store, and there.
+        acknowledged: is called after every answer.
 
     Returns:
         Whether nothing waits any more.
     """
     everything = True
     for spool in waiting_spools(folder / "spool"):
-        if not spool.try_lock():
-            log.info("%s: its run is still going on, left to it", spool.folder.name)
-            continue
         try:
-            _replay_one(spool, uri, request_timeout)
+            with _held(spool) as mine:
+                if not mine:
+                    log.debug("%s: its run is still going on, left to it", spool.folder.name)
+                    continue
+                _end(spool)
+                start = next((line for line, _ in spool.read(0)), None)
+                if start is None:
+                    spool.remove()
+                elif only is None or start.get("shown", start.get("uri")) in (only.noted, only.shown):
+                    _send_one(spool, only or _destination(spool, start, uri), request_timeout, acknowledged)
         except Exception as error:  # one run's trouble must not keep the others from being sent
             log.error("%s: not sent: %s", spool.folder.name, redact(f"{type(error).__name__}: {error}"))
             everything = False
-        finally:
-            spool.unlock()
     return everything
 
 
-def _replay_one(spool: Spool, uri: str | None, request_timeout: float) -> None:
-    lines = [line for line, _ in spool.read(0)]
-    if not lines:
-        spool.remove()
-        return
-    if lines[-1]["kind"] != "end" or "child" in lines[-1]:
-        spool.append("end", status="KILLED", time=int(1000 * spool.news.stat().st_mtime))
-    place = _destination(lines[0], uri)
+def _send_one(spool: Spool, place: Destination, request_timeout: float, acknowledged: Callable[[], None]) -> None:
     delivery = Delivery(spool, place.shown)
     waiting = delivery.unsent_lines()
-    delivery.send_news(MlflowStore(place, request_timeout))
+    delivery.send_news(MlflowStore(place, request_timeout), acknowledged)
     spool.remove()
     log.info("%s: %d lines sent to %s", spool.folder.name, waiting, place.shown)
 
 
-def _destination(start: dict, uri: str | None) -> Destination:
+def _end(spool: Spool) -> None:
+    """Let a run that ended with its process end in its spool too."""
+    kinds = [line["kind"] for line, _ in spool.read(0) if "child" not in line]
+    if not kinds or "end" in kinds:
+        return
+    spool.mend()
+    died = int(1000 * spool.news.stat().st_mtime)
+    tail = MetricsTail(spool)
+    tail.take_up()
+    try:
+        tail.look()
+    except OSError as error:
+        log.warning("%s: its metrics files cannot be read: %s", spool.folder.name, error)
+    spool.append("end", status="KILLED", time=died)
+
+
+def _destination(spool: Spool, start: Line, uri: str | None) -> Destination:
     chosen = uri or os.environ.get("MLFLOW_TRACKING_URI")
     if chosen:
         return Destination(chosen)
-    if start.get("uri") is None:
+    found = start.get("uri")
+    if found == "":
+        return place_beside(spool.home)
+    if found is None:
         raise ValueError(
             "expected the tracking URI, found none: it held credentials, which are not written down; "
             "set MLFLOW_TRACKING_URI and run this again"
         )
-    return Destination(start["uri"], Path(start["artifacts"]) if start.get("artifacts") else None)
+    artifacts = start.get("artifacts")
+    return Destination(found, Path(artifacts) if artifacts else None)
+
+
+@contextmanager
+def _held(spool: Spool) -> Iterator[bool]:
+    """Whether the spool is ours in this block."""
+    try:
+        yield spool.try_lock()
+    finally:
+        spool.unlock()
+
+
+def _address(line: Line) -> tuple[str, str | None]:
+    """Kind of a line and the nested run that it is of; lines of one address travel together."""
+    return line["kind"], line.get("child")
+
+
+def _size(group: list[Line]) -> int:
+    return sum(len(line.get("values", ())) for line in group)
 
 
 def main(arguments: list[str] | None = None) -> int:
     """The command; 0 when everything has been sent."""
     parser = argparse.ArgumentParser(prog="python -m nqcast.tracking.replay", description=__doc__)
-    default = Path(os.environ.get("NQCAST_DATA", "data")) / "09_tracking"
-    parser.add_argument("--folder", type=Path, default=default, help="the tracking folder (default: %(default)s)")
+    parser.add_argument("--folder", type=Path, help="one tracking folder (default: those of every environment)")
     parser.add_argument("--uri", help="MLflow tracking URI (default: MLFLOW_TRACKING_URI, else each run's own)")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    if not waiting_spools(options.folder / "spool"):
-        log.info("nothing waits in %s", options.folder / "spool")
-        return 0
-    return 0 if replay(options.folder, options.uri) else 1
+    data = Path(os.environ.get("NQCAST_DATA", "data"))
+    folders = [options.folder] if options.folder else [data / "09_tracking", *sorted(data.glob("*/09_tracking"))]
+    waiting = [folder for folder in folders if waiting_spools(folder / "spool")]
+    if not waiting:
+        log.info("nothing waits in %s", " or ".join(str(folder / "spool") for folder in folders))
+    left = [folder for folder in waiting if not send_waiting(folder, options.uri)]
+    return 1 if left else 0
 
 
 if __name__ == "__main__":

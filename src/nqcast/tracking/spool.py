@@ -1,14 +1,13 @@
 """A run's news on local disk: one folder per run, one JSON object a line, and how far it has been sent.
 
-    spool/<run>/news.jsonl   start, params, tags, metrics, artifact and end, in order; a nested run's with `child`
+    spool/<run>/news.jsonl   the lines, in order; those of a run inside the run carry its key as `child`
     spool/<run>/files/       artifacts as they were when they were reported
     spool/<run>/state.json   what the store has acknowledged
-    spool/<run>/lock         held while the run or its sender lives
+    spool/<run>/.lock        held while the run or its sender lives
 
 The lines are the single source: a live run, an outage and a replay send the same lines in the same way.
 """
 
-import fcntl
 import json
 import logging
 import os
@@ -19,9 +18,50 @@ import threading
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Required, TypedDict, Unpack
+
+from nqcast.storage.lock import DirectoryBusyError, DirectoryLock, is_held
 
 log = logging.getLogger(__name__)
+
+
+class Fields(TypedDict, total=False):
+    """What a line may carry, by its kind.
+
+    start: name, experiment, tags, time, and of the outermost run uri, shown and artifacts. params, tags, metrics:
+    values; metrics also step and time, and where they came from a file its path and the offset behind them. artifact:
+    file. dataset: name, digest, source, profile. model: file, name, promote, recipe, source. walk_forward: name,
+    promote, recipe, loss, anchors. follow: file, a run directory's metrics, and curves, the names
+    that are taken of it. end: status, time. Times are ms since 1970.
+    """
+
+    child: str
+    time: int
+    step: int
+    name: str
+    experiment: str
+    tags: dict[str, str]
+    values: dict[str, str] | dict[str, float]
+    uri: str | None
+    shown: str
+    artifacts: str | None
+    file: str
+    at: int
+    curves: list[str]
+    digest: str
+    source: str
+    profile: dict[str, str | int]
+    promote: str
+    recipe: str
+    loss: float
+    anchors: str
+    status: str
+
+
+class Line(Fields, total=False):
+    """One line of a spool."""
+
+    kind: Required[str]
 
 
 @dataclass
@@ -45,7 +85,7 @@ class Spool:
         self.news = folder / "news.jsonl"
         self._state_path = folder / "state.json"
         self._writing = threading.Lock()
-        self._held: int | None = None
+        self._lock = DirectoryLock(folder)
 
     @classmethod
     def create(cls, root: Path, name: str) -> "Spool":
@@ -53,17 +93,28 @@ class Spool:
         folder = root / f"{re.sub(r'[^A-Za-z0-9.-]', '-', name)[:80]}-{secrets.token_hex(4)}"
         folder.mkdir(parents=True)
         spool = cls(folder)
-        spool.try_lock()
+        spool._lock.acquire()
         spool.news.touch()
         return spool
 
-    def append(self, kind: str, **fields: Any) -> None:
+    @property
+    def home(self) -> Path:
+        """The tracking folder that the spool lies in; a copied folder finds its own store from here."""
+        return self.folder.absolute().parents[1]
+
+    def append(self, kind: str, **fields: Unpack[Fields]) -> None:
         """Add one line; it survives the death of this process once this returns."""
-        line = json.dumps({"kind": kind, **fields}, ensure_ascii=False).encode() + b"\n"
+        line = json.dumps({"kind": kind, **fields}, ensure_ascii=False).encode(errors="backslashreplace") + b"\n"
         with self._writing, self.news.open("ab") as file:
             file.write(line)
 
-    def read(self, offset: int) -> Iterator[tuple[dict[str, Any], int]]:
+    def mend(self) -> None:
+        """End a line that a kill cut short, so that the next one stands by itself."""
+        with self._writing, self.news.open("rb+") as file:
+            if file.seek(0, os.SEEK_END) and file.seek(-1, os.SEEK_END) and file.read(1) != b"\n":
+                file.write(b"\n")
+
+    def read(self, offset: int) -> Iterator[tuple[Line, int]]:
         """Whole lines from byte `offset` on, each with the offset after it; a garbled line is skipped by name."""
         with self.news.open("rb") as file:
             file.seek(offset)
@@ -107,20 +158,17 @@ class Spool:
         temporary.replace(self._state_path)
 
     def try_lock(self) -> bool:
-        """Hold the spool; False where a living process does. The kernel frees a dead holder's lock."""
-        descriptor = os.open(self.folder / "lock", os.O_WRONLY | os.O_CREAT, 0o666)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(descriptor)
+        """Hold the spool; False where a living process does, this one included, or where it has just been sent."""
+        if is_held(self.folder) or not self.news.exists():
             return False
-        self._held = descriptor
+        try:
+            self._lock.acquire()
+        except DirectoryBusyError:
+            return False
         return True
 
     def unlock(self) -> None:
-        if self._held is not None:
-            os.close(self._held)
-            self._held = None
+        self._lock.release()
 
     def remove(self) -> None:
         """Forget a run whose every line has been acknowledged."""
@@ -130,8 +178,14 @@ class Spool:
 
 def waiting_spools(root: Path) -> list[Spool]:
     """All spools below `root`, oldest first."""
-    folders = [item for item in root.iterdir() if (item / "news.jsonl").exists()] if root.is_dir() else []
-    return [Spool(folder) for folder in sorted(folders, key=lambda item: (item.stat().st_mtime, item.name))]
+    return [Spool(news.parent) for _, news in sorted((_modified(news), news) for news in root.glob("*/news.jsonl"))]
+
+
+def _modified(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:  # sent by another process in between
+        return 0.0
 
 
 def _link_or_copy(source: str, target: str) -> str:

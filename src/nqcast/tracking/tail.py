@@ -1,141 +1,112 @@
-"""Copies new lines of the Trainer's metrics.jsonl into the spool, as they appear."""
+"""What a run does not report itself: lines that a Trainer adds to its metrics.jsonl, and memory and load."""
 
+from __future__ import annotations
+
+import importlib
+import importlib.util
 import json
 import logging
 import os
+import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from nqcast.tracking.flatten import flatten_parameters
-from nqcast.tracking.nested import NestedRun, NestedRuns
-from nqcast.tracking.spool import Spool
-from nqcast.tracking.system import SystemSampler
-from nqcast.tracking.tensorboard import TensorBoardRuns
+from nqcast.tracking.spool import Fields, Spool
 from nqcast.training.loggers import numbers
+
+if TYPE_CHECKING:
+    from mlflow.system_metrics.metrics.base_metrics_monitor import BaseMetricsMonitor
+
+    from nqcast.training.loggers import TensorBoardLogger
 
 log = logging.getLogger(__name__)
 
-_METRICS, _LOCK = "metrics.jsonl", ".lock"  # the run directory's names, see nqcast.training
+METRICS = "metrics.jsonl"  # the run directory's name for it, see nqcast.training
 
 
-class MetricsTail(threading.Thread):
-    """A daemon thread that watches the run directories below given roots; local work only, it never waits long."""
+@dataclass
+class _Followed:
+    """One metrics file: how far it has been copied, whose metrics they are, and an earlier run's file to pass over."""
 
-    def __init__(
-        self,
-        spool: Spool,
-        poll_interval: float,
-        first: Callable[[], None] | None = None,
-        system_interval: float | None = None,
-        tensorboard: TensorBoardRuns | None = None,
-    ) -> None:
+    offset: int = 0
+    child: str | None = None
+    passed_over: int | None = None
+
+
+class MetricsTail:
+    """Copies new lines of the metrics files that it follows into the spool; local work, which never waits long."""
+
+    def __init__(self, spool: Spool, curves: Sequence[str] = ("*",), boards: TensorBoardRuns | None = None) -> None:
         """
         Args:
             spool: where the lines go.
-            poll_interval: pause between two looks, in seconds.
-            first: is done in the thread before the first look.
-            system_interval: pause between two samples of the system metrics, in seconds; None takes none.
-            tensorboard: gets the same metrics.
+            curves: patterns of the names that go there; the others stay in the file.
+            boards: gets every metric.
         """
-        super().__init__(name="nqcast-tracking-tail", daemon=True)
-        self._spool = spool
-        self._poll_interval = poll_interval
-        self._first = first
-        self._over = threading.Event()
-        self._before: dict[Path, dict[Path, tuple[int, int]]] = {}
-        self._offsets: dict[Path, int] = {}
-        self._nested: dict[Path, NestedRuns] = {}
-        self._system_interval, self._tensorboard = system_interval, tensorboard
-        self._samples, self._next_sample = 0, time.monotonic()
+        self._spool, self._curves, self._boards = spool, tuple(curves), boards
+        self._files: dict[Path, _Followed] = {}
+        self._looking = threading.Lock()
 
-    def watch_nested(self, root: Path) -> None:
-        """Follow every nested run below `root` that begins or changes from now on."""
-        self._nested.setdefault(root, NestedRuns(root))
+    def follow(self, directory: Path, child: str | None = None, anew: bool = False) -> None:
+        """Copy the metrics of a run directory: those that are there, and those that come.
 
-    def watch(self, root: Path) -> None:
-        """Follow every run directory below `root` whose metrics this run changes from now on."""
-        self._before.setdefault(root, {path: _stamp(path) for path in root.glob(f"*/{_METRICS}")})
+        Args:
+            directory: the run's own; no other's metrics are read.
+            child: key of the nested run whose metrics they are; None is the tracked run itself.
+            anew: the run begins again, so a file that is there now is an earlier run's.
+        """
+        path = directory.absolute() / METRICS
+        if path in self._files:
+            return
+        self._files[path] = _Followed(child=child, passed_over=_inode(path) if anew else None)
+        fields: Fields = {**self._address(path), "curves": list(self._curves)}
+        self._spool.append("follow", **fields)
 
-    def run(self) -> None:
-        if self._first is not None:
-            self._first()
-        sampler = SystemSampler() if self._system_interval is not None else None
-        while not self._over.wait(self._poll_interval):
-            self._look()
-            if sampler is not None and time.monotonic() >= self._next_sample:
-                self._sample(sampler)
+    def take_up(self) -> None:
+        """Follow the files that a dead process followed into this spool, from where it stopped."""
+        for line, _ in self._spool.read(0):
+            if "file" in line and line["kind"] in ("follow", "metrics"):
+                path = Path(os.path.normpath(self._spool.home / line["file"]))
+                self._files[path] = _Followed(line.get("at", 0), line.get("child"))
+                self._curves = tuple(line.get("curves", self._curves))
 
-    def finish(self, timeout: float) -> None:
-        """Stop the thread and copy what is left."""
-        self._over.set()
-        self.join(timeout)
-        if not self.is_alive():
-            self._look()
-        if self._tensorboard is not None:
-            self._tensorboard.close()
+    def look(self) -> None:
+        """Copy what has come since the last look."""
+        with self._looking:
+            for path, followed in list(self._files.items()):
+                self._copy_news(path, followed)
 
-    def _look(self) -> None:
-        try:
-            for path in self._ours():
-                self._copy_news(path)
-            for nested in list(self._nested.values()):
-                for run, new in nested.look():
-                    self._copy_nested(run, new)
-        except OSError as error:  # a folder that goes away while it is looked at must not end the thread
-            log.warning("tracking: metrics could not be copied to the spool: %s", error)
+    def close(self) -> None:
+        """Finish TensorBoard's files."""
+        if self._boards is not None:
+            self._boards.close()
 
-    def _sample(self, sampler: SystemSampler) -> None:
-        self._next_sample = time.monotonic() + (self._system_interval or 0.0)
-        try:
-            self._spool.append("metrics", step=self._samples, time=int(1000 * time.time()), values=sampler.sample())
-        except OSError as error:
-            log.warning("tracking: system metrics could not be written to the spool: %s", error)
-        self._samples += 1
+    def _address(self, path: Path) -> Fields:
+        fields: Fields = {"file": os.path.relpath(path, self._spool.home)}
+        child = self._files[path].child
+        return fields if child is None else {**fields, "child": child}
 
-    def _copy_nested(self, run: NestedRun, new: bool) -> None:
-        card, key = run.card, run.key
-        if new:
-            self._spool.append("start", child=key, name=card["name"], tags=card["tags"], time=card["started"])
-            self._spool.append("params", child=key, values=flatten_parameters(card["parameters"]))
-        for path in sorted(run.folder.glob(f"*/{_METRICS}")):
-            self._offsets.setdefault(path, 0)
-            self._copy_news(path, key)
-        if run.ended:
-            stamp = card.get("ended", card["started"])
-            self._spool.append("tags", child=key, values=card["tags"])
-            self._spool.append(
-                "metrics", child=key, step=0, time=stamp, values=_named("best_", card.get("metrics", {}))
-            )
-            self._spool.append("end", child=key, status=card["status"], time=stamp)
-
-    def _ours(self) -> list[Path]:
-        """Files that we follow, with those that have changed since we watch and that no other live run holds."""
-        for root, before in list(self._before.items()):
-            for path in sorted(root.glob(f"*/{_METRICS}")):
-                if path not in self._offsets and _stamp(path) != before.get(path) and not _held_by_another(path.parent):
-                    self._offsets[path] = 0
-        return [path for path in self._offsets if any(path.is_relative_to(root) for root in self._before)]
-
-    def _copy_news(self, path: Path, child: str | None = None) -> None:
-        offset = self._offsets[path]
-        size = path.stat().st_size
-        if size < offset:  # started anew: its steps come again
-            offset = 0
-        if size == offset:
+    def _copy_news(self, path: Path, followed: _Followed) -> None:
+        found = _inode(path)
+        if found is None or found == followed.passed_over:
             return
         with path.open("rb") as file:
-            file.seek(offset)
+            size = os.fstat(file.fileno()).st_size
+            if size < followed.offset:  # started anew: its steps come again
+                followed.offset = 0
+            file.seek(followed.offset)
             for line in file:
                 if not line.endswith(b"\n"):
                     break
-                offset += len(line)
-                self._copy_line(path, line, child)
-        self._offsets[path] = offset
+                followed.offset += len(line)
+                self._copy_line(path, line, followed)
 
-    def _copy_line(self, path: Path, line: bytes, child: str | None) -> None:
+    def _copy_line(self, path: Path, line: bytes, followed: _Followed) -> None:
         try:
             record = json.loads(line)
             step = int(record["step"])
@@ -146,33 +117,106 @@ class MetricsTail(threading.Thread):
             return
         moment = record.get("time")
         stamp = int(1000 * moment) if isinstance(moment, int | float) else int(1000 * time.time())
-        values, address = numbers(record), {} if child is None else {"child": child}
-        self._spool.append("metrics", **address, step=step, time=stamp, values=values)
-        if self._tensorboard is not None:
-            self._tensorboard.log(child or path.parent.name, values, step, stamp / 1000)
+        values = numbers(record)
+        chosen = {name: v for name, v in values.items() if any(fnmatchcase(name, curve) for curve in self._curves)}
+        fields: Fields = {**self._address(path), "at": followed.offset, "step": step, "time": stamp, "values": chosen}
+        self._spool.append("metrics", **fields)
+        if self._boards is not None:
+            self._boards.log(followed.child or path.parent.name, values, step, stamp / 1000)
 
 
-def _named(prefix: str, values: dict[str, Any]) -> dict[str, float]:
-    return {f"{prefix}{name}": float(value) for name, value in values.items()}
+class TensorBoardRuns:
+    """The same metrics for TensorBoard, one folder per run below `root`: `tensorboard --logdir ROOT` shows them.
+
+    Raises ValueError where tensorboard is not installed.
+    """
+
+    def __init__(self, root: Path) -> None:
+        if importlib.util.find_spec("tensorboard") is None:
+            raise ValueError(
+                "expected tensorboard to be installed, found it missing; pip install 'nqcast[loggers]' (or "
+                "tensorboard) or set tracking.tensorboard=false"
+            )
+        self._root = root
+        self._writers: dict[str, TensorBoardLogger] = {}
+        self._broken = False
+
+    def log(self, run: str, values: Mapping[str, float], step: int, seconds: float) -> None:
+        """Add one step of `run`; trouble with the files ends this log, not the run."""
+        if self._broken:
+            return
+        try:
+            if run not in self._writers:
+                from nqcast.training.loggers import TensorBoardLogger
+
+                self._writers[run] = TensorBoardLogger(self._root / run)
+            self._writers[run].log(values, step, seconds)
+        except OSError as error:
+            self._broken = True
+            log.warning("tracking: TensorBoard's files cannot be written, the run goes on without them: %s", error)
+
+    def close(self) -> None:
+        """Finish the files."""
+        for writer in self._writers.values():
+            writer.close()
 
 
-def _stamp(path: Path) -> tuple[int, int]:
-    status = path.stat()
-    return status.st_size, status.st_mtime_ns
+class SystemSamples:
+    """Memory and load under the names of MLflow's page of system metrics, by MLflow's own monitors where they work.
+
+    Of this process: system/process_memory_megabytes, process_peak_memory_megabytes (resident) and
+    process_cpu_percentage (100 is one core). Of the machine, with psutil: cpu_utilization_percentage and
+    system_memory_usage_*; with nvidia-ml-py, of each GPU: memory, utilization and power.
+    """
+
+    def __init__(self) -> None:
+        self._before = time.monotonic(), _cpu_seconds()
+        self._monitors = [*_monitor("cpu_monitor", "CPUMonitor"), *_monitor("gpu_monitor", "GPUMonitor")]
+
+    def sample(self) -> dict[str, float]:
+        """Figures of now; percentages since the last sample."""
+        values = self._process()
+        for monitor in self._monitors:
+            monitor.collect_metrics()
+            values |= monitor.aggregate_metrics()
+            monitor.clear_metrics()
+        return {f"system/{name}": float(value) for name, value in values.items()}
+
+    def _process(self) -> dict[str, float]:
+        now, (began, spent) = (time.monotonic(), _cpu_seconds()), self._before
+        self._before = now
+        return {**_memory(), "process_cpu_percentage": 100 * (now[1] - spent) / max(now[0] - began, 1e-9)}
 
 
-def _held_by_another(folder: Path) -> bool:
-    """Whether the folder's lock names a process that is neither this one nor one that it started."""
+def _monitor(module: str, name: str) -> list[BaseMetricsMonitor]:
+    """MLflow's monitor of that name, or none where it does not work."""
     try:
-        holder = json.loads((folder / _LOCK).read_text(encoding="utf-8"))["pid"]
-    except (OSError, ValueError, KeyError, TypeError):  # no lock, or given back
-        return False
-    return holder != os.getpid() and _parent_of(int(holder)) != os.getpid()
+        return [getattr(importlib.import_module(f"mlflow.system_metrics.metrics.{module}"), name)()]
+    except Exception as error:  # psutil or nvidia-ml-py is not installed, or there is no such device
+        log.debug("tracking: no figures of MLflow's %s: %s", name, error)
+        return []
 
 
-def _parent_of(pid: int) -> int | None:
+def _cpu_seconds() -> float:
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
+
+
+def _memory() -> dict[str, float]:
+    """Resident memory of this process in MB, now (Linux) and at most."""
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    found = {"process_peak_memory_megabytes": peak / 1e6}
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
-    except OSError:  # gone, or a system without /proc
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    except OSError:  # a system without /proc
+        return found
+    return {**found, "process_memory_megabytes": pages * os.sysconf("SC_PAGE_SIZE") / 1e6}
+
+
+def _inode(path: Path) -> int | None:
+    try:
+        return path.stat().st_ino
+    except OSError:  # not there yet, or moved aside between two looks
         return None
-    return int(fields[1])

@@ -3,48 +3,44 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
 from nqcast.data.config import ScaleConfig, SplitConfig
 from nqcast.experiments.config import TuneConfig
+from nqcast.experiments.tuning_report import Found
 from nqcast.model.config import ModelConfig
 from nqcast.training.config import TrainConfig
 
 
-def settle_tuning(
+def run_trials(
+    features: pd.DataFrame,
     split: SplitConfig,
     scale: ScaleConfig,
     model: ModelConfig,
     train: TrainConfig,
     quantiles: list[float],
     config: TuneConfig,
-) -> Any:
-    """Everything that shapes the study, as one `experiment.tuning.Tuning`."""
+    tune_directory: Path,
+) -> Found:
+    """All trials of the study and the best of them; its text ends the run."""
+    from nqcast.data.features import check_features
     from nqcast.experiments.tuning import Tuning
     from nqcast.runs.recipe import Recipe
 
-    return Tuning(split, Recipe(scale, model, train, tuple(quantiles)), config)
-
-
-def run_trials(features: pd.DataFrame, settings: Any, tune_directory: Path) -> dict[str, Any]:
-    """All trials of the study and the best of them; its text ends the run."""
-    from nqcast.data.features import check_features
-
     check_features(features)
-    return settings.run(features, tune_directory)
+    return Tuning(split, Recipe(scale, model, train, tuple(quantiles)), config).run(features, tune_directory)
 
 
-def write_best(tuning_scores: dict[str, Any]) -> str:
+def write_best(tuning_scores: Found) -> str:
     """The best parameters as a file for `kedro run --config`."""
     from nqcast.experiments.tuning_report import run_config
 
     return run_config(tuning_scores)
 
 
-def draw_tuning(tuning_scores: dict[str, Any], config: TuneConfig) -> Any:
-    """History and parameters in one figure."""
-    from nqcast.report.figures.tuning import tuning_figure
+def draw_tuning(tuning_scores: Found, config: TuneConfig) -> tuple[object, object]:
+    """The history of the search, and the objective by each parameter, as figures."""
+    from nqcast.report.figures.tuning import tuning_figures
 
-    return tuning_figure(tuning_scores, config.space)
+    return tuning_figures(tuning_scores, config.space)

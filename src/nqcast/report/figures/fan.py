@@ -36,7 +36,8 @@ def fan_chart(predictions: pd.DataFrame, features: pd.DataFrame, config: Evaluat
     _price_panel(upper, day, forecasts)
     _return_panel(lower, forecasts, config.fan_horizon)
     contract = str(day["contract"].iloc[0]) if "contract" in day and day["contract"].notna().any() else "price"
-    upper.set_title(f"{contract}, session of {session:%A %d %B %Y}", loc="left", fontsize=12.5, fontweight="bold")
+    title = f"{contract}, session of {session:%A %d %B %Y}"
+    upper.set_title(title, loc="left", fontsize=12.5, fontweight="bold", parse_math=False)
     lower.xaxis.set_major_locator(HourLocator(byhour=range(0, 24, 2), tz=EXCHANGE_TIMEZONE))
     lower.xaxis.set_major_formatter(DateFormatter("%H:%M", tz=EXCHANGE_TIMEZONE))
     edge = pd.Timedelta(minutes=20)

@@ -30,10 +30,10 @@ def with_source(figure: Figure, source: str) -> Figure:
 
 
 def finish(axes: Axes, title: str = "", x: str = "", y: str = "", grid: Literal["x", "y", "both"] = "y") -> Axes:
-    """Title, labels, a quiet grid and no box."""
-    axes.set_title(title, loc="left", fontsize=11, fontweight="bold", color=BLACK)
-    axes.set_xlabel(x, fontsize=9.5, color=BLACK)
-    axes.set_ylabel(y, fontsize=9.5, color=BLACK)
+    """Title, labels, a quiet grid and no box; a dollar in a contract's name begins no formula."""
+    axes.set_title(title, loc="left", fontsize=11, fontweight="bold", color=BLACK, parse_math=False)
+    axes.set_xlabel(x, fontsize=9.5, color=BLACK, parse_math=False)
+    axes.set_ylabel(y, fontsize=9.5, color=BLACK, parse_math=False)
     axes.tick_params(labelsize=9, color=GREY, labelcolor=BLACK)
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(GREY)

@@ -1,71 +1,63 @@
-"""A tuning in one figure: how the best value fell trial by trial, and the value against each parameter."""
+"""A tuning in two figures of Optuna's own: how the best value fell trial by trial, and the value by each parameter."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+import warnings
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
-import numpy as np
-from matplotlib.axes import Axes
+import matplotlib
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from nqcast.experiments.search_space import SearchParameter, as_choice
-from nqcast.report.figures.style import BLACK, BLUE, GREY, VERMILION, finish, new_figure
+from nqcast.experiments.tuning_report import Found, Row
 
-COLUMNS = 3
+if TYPE_CHECKING:
+    import optuna
 
 
-def tuning_figure(told: Mapping[str, Any], space: Mapping[str, SearchParameter]) -> Figure:
-    """History above, one panel per parameter below; circles are whole trials, crosses pruned ones, the star the best.
+def tuning_figures(found: Found, space: Mapping[str, SearchParameter]) -> tuple[Figure, Figure]:
+    """The history, and one panel per parameter of `space`: of the trials that are whole, as Optuna draws them."""
+    from optuna.visualization.matplotlib import plot_optimization_history, plot_slice
 
-    Args:
-        told: what `Tuning.run` returns.
-        space: what was searched; choices are drawn as categories, ranges on their own scale.
-    """
-    rows = [row for row in told["trials"] if row["value"] is not None and row["state"] != "failed"]
-    names = list(told["best"]["parameters"])
-    n_below = -(-len(names) // COLUMNS)
-    figure = new_figure(9.0, 3.0 + 2.3 * n_below)
-    grid = figure.add_gridspec(1 + n_below, COLUMNS, height_ratios=[1.4] + [1.0] * n_below)
-    _history(figure.add_subplot(grid[0, :]), told, rows)
-    for i, name in enumerate(names):
-        axes = figure.add_subplot(grid[1 + i // COLUMNS, i % COLUMNS])
-        _against(axes, told, rows, name, space[name])
+    return _drawn(plot_optimization_history, found, space), _drawn(plot_slice, found, space)
+
+
+def _drawn(plot: Callable[..., object], found: Found, space: Mapping[str, SearchParameter]) -> Figure:
+    """Optuna draws with pyplot, in a style of its own: neither stays behind."""
+    if matplotlib.get_backend(auto_select=False) is None:
+        matplotlib.use("agg")
+    from matplotlib import pyplot
+
+    with pyplot.rc_context(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the plots are marked as experimental, since Optuna 2.2
+        plot(_study(found, space), target_name=found["objective"])
+        figure = pyplot.gcf()
+        figure.set_size_inches(max(9.0, 3.2 * len(figure.axes)), 5.0)
+        pyplot.close(figure)
     return figure
 
 
-def _history(axes: Axes, told: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> None:
-    _points(axes, rows, [row["trial"] for row in rows], told)
-    whole = [row for row in rows if row["state"] == "complete"]
-    best = np.minimum.accumulate([row["value"] for row in whole])
-    axes.step([row["trial"] for row in whole], best, where="post", color=BLACK, linewidth=1.2, label="best so far")
-    if told["configured"] is not None:
-        axes.axhline(told["configured"], color=GREY, linestyle="--", linewidth=1, label="configured values")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    finish(axes, "Tuning on validation", "Trial", told["objective"]).legend(fontsize=8.5, frameon=False, ncols=3)
+def _study(found: Found, space: Mapping[str, SearchParameter]) -> optuna.Study:
+    """The whole trials as a study of Optuna's, in memory."""
+    import optuna
+
+    study = optuna.create_study(study_name=found["study"])
+    whole = [row for row in found["trials"] if row["state"] == "complete"]
+    study.add_trials([_trial(row, space) for row in whole])
+    return study
 
 
-def _against(
-    axes: Axes, told: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], name: str, parameter: SearchParameter
-) -> None:
-    values = [row["parameters"][name] for row in rows]
-    if parameter.choices is None:
-        _points(axes, rows, values, told)
-        axes.set_xscale("log" if parameter.log else "linear")
-    else:
-        texts = [str(as_choice(choice)) for choice in parameter.choices]
-        _points(axes, rows, [texts.index(str(as_choice(value))) for value in values], told)
-        axes.set_xticks(range(len(texts)), texts)
-        axes.set_xlim(-0.5, len(texts) - 0.5)
-    finish(axes, "", name, "")
+def _trial(row: Row, space: Mapping[str, SearchParameter]) -> optuna.trial.FrozenTrial:
+    from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
+    from optuna.trial import create_trial
 
-
-def _points(axes: Axes, rows: Sequence[Mapping[str, Any]], x: Sequence[float], told: Mapping[str, Any]) -> None:
-    for state, marker, color in (("complete", "o", BLUE), ("pruned", "x", VERMILION)):
-        chosen = [i for i, row in enumerate(rows) if row["state"] == state]
-        if chosen:
-            at, value = [x[i] for i in chosen], [rows[i]["value"] for i in chosen]
-            axes.scatter(at, value, s=22, marker=marker, color=color, linewidths=1.2, label=state)
-    best = next(i for i, row in enumerate(rows) if row["trial"] == told["best"]["trial"])
-    axes.plot(x[best], rows[best]["value"], "*", color=BLACK, markersize=12, zorder=5)
+    distributions: dict[str, BaseDistribution] = {}
+    for name in row["parameters"]:
+        p = space[name]
+        if p.choices is not None:
+            distributions[name] = CategoricalDistribution([as_choice(choice) for choice in p.choices])
+        else:
+            distributions[name] = FloatDistribution(float(p.low or 0), float(p.high or 0), log=p.log)
+    stored = {name: as_choice(value) for name, value in row["parameters"].items()}
+    return create_trial(value=row["value"], params=stored, distributions=distributions)

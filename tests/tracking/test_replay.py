@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from nqcast.tracking.sender import Delivery, Sender
+from nqcast.tracking.config import TrackingConfig
+from nqcast.tracking.logger import TrackingSession
+from nqcast.tracking.replay import Delivery, end_dead_runs
 from nqcast.tracking.spool import Spool, waiting_spools
 from nqcast.tracking.store import RefusedError
+from nqcast.tracking.tail import MetricsTail
 
 
 class OutageError(Exception):
@@ -30,16 +35,12 @@ class FakeStore:
         self.runs: dict[str, dict[str, Any]] = {}
         self.calls: list[str] = []
 
-    def ensure_run(self, start: dict[str, Any], key: str) -> str:
+    def ensure_run(self, start: dict[str, Any], key: str, parent: str | None = None) -> str:
+        assert parent is None or parent in self.runs
         self._maybe_fail()
         self.runs.setdefault(key, {"metrics": set(), "params": {}, "tags": dict(start["tags"]), "ends": []})
-        self._maybe_fail()
-        return key
-
-    def ensure_child(self, parent: str, start: dict[str, Any], key: str) -> str:
-        assert parent in self.runs
-        self.ensure_run(start, key)
         self.runs[key]["parent"] = parent
+        self._maybe_fail()
         return key
 
     def send(self, run_id: str, lines: list[dict[str, Any]], files: Path) -> None:
@@ -219,42 +220,147 @@ def test_a_kept_artifact_is_what_it_was_when_it_was_reported(tmp_path: Path) -> 
     assert (spool.folder / "files" / spool.keep_file(tmp_path / "checkpoint") / "model").read_bytes() == b"weights"
 
 
-def test_the_sender_thread_survives_an_outage_and_tidies_up(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    spool, store = Spool.create(tmp_path, "run"), FakeStore()
+def session(folder: Path, connect: Any, **settings: Any) -> TrackingSession:
+    config = TrackingConfig(**{"poll_interval": 0.01, "uri": "uri", "system_metrics": False, **settings})
+    return TrackingSession(folder, "run", config, folder, connect)
+
+
+def wait_until(arrived: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 10
+    while not arrived():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+@pytest.fixture(autouse=True)
+def _no_server_of_the_users(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+
+
+def test_the_thread_survives_an_outage_and_tidies_up(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    store = FakeStore()
     answers = iter([OutageError("http://me:hunter2@host is down"), OutageError("still"), store])
 
-    def connect() -> FakeStore:
+    def connect(*_: object) -> FakeStore:
         answer = next(answers)
         if isinstance(answer, OutageError):
             raise answer
         return answer
 
-    fill(spool)
     with caplog.at_level(logging.WARNING):
-        sender = Sender(spool, "uri", connect, poll_interval=0.01)
-        sender.start()
-        assert sender.finished.wait(5)
-    assert store.runs[spool.folder.name]["ends"] == ["FINISHED"]
-    assert not spool.folder.exists()
+        mine = session(tmp_path, connect)
+        mine.start("n", {})
+        mine.metrics({"loss": 1.0})
+        mine.close("FINISHED")
+    [run] = store.runs.values()
+    assert run["ends"] == ["FINISHED"]
+    assert not list((tmp_path / "spool").iterdir())
     assert caplog.text.count("does not answer") == 1
     assert "hunter2" not in caplog.text
 
 
-def test_a_slow_store_never_holds_up_who_reports(tmp_path: Path) -> None:
-    class Silent(FakeStore):
-        def ensure_run(self, start: dict[str, Any], key: str) -> str:
-            release.wait(10)
-            return super().ensure_run(start, key)
+def test_no_error_of_a_look_or_of_a_sample_ends_the_thread(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A module that is half imported, as torch is while another thread imports it, has no attributes yet."""
 
-    release = threading.Event()
-    spool = Spool.create(tmp_path, "run")
-    spool.append("start", name="n", experiment="e", tags={}, time=1)
-    sender = Sender(spool, "uri", Silent, poll_interval=0.01)
-    sender.start()
+    def half_imported(self: object) -> None:
+        raise AttributeError("partially initialized module 'torch' has no attribute 'cuda'")
+
+    monkeypatch.setattr("nqcast.tracking.tail.SystemSamples.sample", half_imported)
+    monkeypatch.setattr("nqcast.tracking.tail.SystemSamples.__init__", lambda self: None)
+    monkeypatch.setattr("nqcast.tracking.tail.MetricsTail.look", half_imported)
+    store = FakeStore()
+    mine = session(tmp_path, lambda *_: store, system_metrics=True, system_interval=0.01)
+    with caplog.at_level(logging.WARNING):
+        mine.start("n", {})
+        time.sleep(0.2)
+        mine.metrics({"loss": 1.0}, step=7)
+        wait_until(lambda: any(run["metrics"] for run in store.runs.values()))
+        mine.close("FINISHED")
+    [run] = store.runs.values()
+    assert [(name, step) for name, step, *_ in run["metrics"]] == [("loss", 7)]
+    assert run["ends"] == ["FINISHED"]
+    assert caplog.text.count("system metrics are left out for now") == 1
+
+
+def test_a_slow_store_never_holds_up_who_reports(tmp_path: Path) -> None:
+    release, store = threading.Event(), FakeStore()
+
+    def connect(*_: object) -> FakeStore:
+        release.wait(10)
+        return store
+
+    mine = session(tmp_path, connect, final_wait=0.1)
+    mine.start("n", {})
     begun = time.monotonic()
     for step in range(500):
-        spool.append("metrics", step=step, time=step, values={"loss": 1.0})
+        mine.metrics({"loss": 1.0}, step)
+    mine.close("KILLED")
     assert time.monotonic() - begun < 5
-    spool.append("end", status="KILLED", time=1)
     release.set()
-    assert sender.finished.wait(10)
+    wait_until(lambda: not list((tmp_path / "spool").iterdir()))
+    [run] = store.runs.values()
+    assert len(run["metrics"]) == 500
+
+
+def test_the_end_of_a_line_that_a_kill_cut_short_does_not_swallow_the_next(tmp_path: Path) -> None:
+    spool = Spool.create(tmp_path / "spool", "run")
+    spool.append("start", name="n", experiment="e", tags={}, time=1, uri="uri", shown="uri")
+    with spool.news.open("ab") as file:
+        file.write(b'{"kind": "tags", "val')
+    spool.unlock()
+    end_dead_runs(tmp_path)
+    assert [line["kind"] for line, _ in spool.read(0)] == ["start", "end"]
+
+
+def test_a_killed_runs_last_epochs_are_taken_up_before_a_later_run_writes_there(tmp_path: Path) -> None:
+    """A kill between the last epoch and the next look: the file holds more than the spool."""
+    metrics = tmp_path / "runs" / "fp" / "metrics.jsonl"
+    metrics.parent.mkdir(parents=True)
+    home = tmp_path / "09_tracking"
+    spool = Spool.create(home / "spool", "run")
+    spool.append("start", name="n", experiment="e", tags={}, time=1, uri="uri", shown="uri")
+    tail = MetricsTail(spool, curves=("val_*",))
+    tail.follow(metrics.parent)
+    metrics.write_text("".join(json.dumps({"step": i, "val_loss": 1.0, "noise": 2.0}) + "\n" for i in range(8)))
+    tail.look()
+    with metrics.open("a") as file:
+        file.write(json.dumps({"step": 8, "val_loss": 1.0, "noise": 2.0}) + "\n")
+    spool.unlock()  # as the kernel does for a dead process
+    copied = shutil.copytree(tmp_path, tmp_path.with_name("copied"))
+    for root in (tmp_path, Path(copied)):
+        end_dead_runs(root / "09_tracking")
+        end_dead_runs(root / "09_tracking")
+        [ended] = waiting_spools(root / "09_tracking" / "spool")
+        lines = [line for line, _ in ended.read(0)]
+        assert [(line["step"], line["values"]) for line in lines if line["kind"] == "metrics"] == [
+            (step, {"val_loss": 1.0}) for step in range(9)
+        ]
+        assert [line["status"] for line in lines if line["kind"] == "end"] == ["KILLED"]
+
+
+def test_the_next_run_sends_what_an_outage_kept_back_and_leaves_what_is_for_another_store(tmp_path: Path) -> None:
+    """The same store's news follow those of the run that finds them; a living run's stay its own."""
+
+    def down(*_: object) -> FakeStore:
+        raise OutageError("no answer")
+
+    for uri in ("http://here", "http://me:hunter2@there"):
+        lost = session(tmp_path, down, final_wait=0.0, uri=uri)
+        lost.start("lost", {})
+        lost.metrics({"loss": 1.0})
+        lost.close("FINISHED")
+        lost._spool.unlock()
+    alive = Spool.create(tmp_path / "spool", "alive")
+    alive.append("start", name="n", experiment="e", tags={}, time=1, uri="http://here", shown="http://here")
+    assert b"hunter2" not in b"".join(path.read_bytes() for path in tmp_path.rglob("news.jsonl"))
+    store = FakeStore()
+    mine = session(tmp_path, lambda *_: store, uri="http://here")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("nqcast.tracking.replay.MlflowStore", lambda *_: store)
+        mine.start("mine", {})
+        mine.close("FINISHED")
+    assert len(store.runs) == 2
+    assert all(run["ends"] == ["FINISHED"] for run in store.runs.values())
+    assert len(waiting_spools(tmp_path / "spool")) == 2

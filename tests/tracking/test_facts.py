@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nqcast.tracking.flatten import (
+from nqcast.tracking.facts import (
     MAX_VALUE,
     REDACTED,
     flatten_metrics,
