@@ -46,8 +46,8 @@ mlflow: $(STAMP)  ## look at the tracked runs, on loopback; env=nq: those of rea
 	MLFLOW_DISABLE_TELEMETRY=true $(BIN)/mlflow ui --host 127.0.0.1 \
 		--backend-store-uri sqlite:///$(or $(NQCAST_DATA),data)$(if $(env),/$(env))/09_tracking/mlflow.db $(ARGS)
 
-docs: $(STAMP)  ## the site of the documentation in build/site, without network
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build -q --strict $(ARGS)
+docs: $(STAMP)  ## the site of the documentation in build/site, without network; the notebooks are run once
+	NO_MKDOCS_2_WARNING=1 NQCAST_NOTEBOOKS=execute $(BIN)/mkdocs build -q --strict $(ARGS)
 
 bench: $(STAMP)  ## measure speed and memory, each figure beside something of the same run; ARGS=--quick: ten minutes
 	$(BIN)/python -m benchmarks $(ARGS)

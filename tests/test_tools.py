@@ -101,6 +101,30 @@ def test_a_kernel_of_kedro_jupyter_has_the_catalog_ready(tmp_path: Path, monkeyp
 
 
 @pytest.mark.slow
+def test_a_server_on_loopback_runs_a_pipeline_and_answers_when_it_has_ended(tmp_path: Path) -> None:
+    port = free_port()
+    process = subprocess.Popen(
+        [KEDRO, "server", "start", "--env", "test", "--port", str(port)],
+        cwd=PROJECT, env=environment(tmp_path), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        start_new_session=True,
+    )  # fmt: skip
+    try:
+        assert get_json(f"http://127.0.0.1:{port}/health", process)["status"] == "healthy"
+        wanted = {"pipeline_names": ["ingest"], "params": {"tracking": {"enabled": False}}}
+        asked = urllib.request.Request(
+            f"http://127.0.0.1:{port}/run", json.dumps(wanted).encode(), {"Content-Type": "application/json"}
+        )
+        with urllib.request.urlopen(asked, timeout=200) as answer:
+            assert json.load(answer)["status"] == "success"
+        with socket.socket() as elsewhere:  # the port of every other address stays free
+            elsewhere.bind(("127.0.0.2", port))
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate(timeout=30)
+    assert list((tmp_path / "02_intermediate").rglob("bars.parquet"))
+
+
+@pytest.mark.slow
 def test_the_packaged_wheel_runs_outside_the_checkout(tmp_path: Path) -> None:
     copy = tmp_path / "checkout"
     tracked = subprocess.run(["git", "ls-files"], cwd=PROJECT, capture_output=True, text=True, check=True).stdout

@@ -40,6 +40,8 @@ _CHAMPION = "tests/tracking/test_registry.py::test_a_served_model_answers_a_requ
 _HERE = "tests/docs/test_walked_pages.py::test_the_tutorial_ends_in_a_report_a_forecast_and_a_tracked_run"
 _KINDS = "tests/test_run.py::test_announcements_of_the_command_line_reach_the_network_and_its_forecasts"
 _FILE = "tests/test_run.py::test_a_file_with_the_models_own_forecasts_is_scored_as_the_model_is"
+_WHEEL = "tests/test_tools.py::test_the_packaged_wheel_runs_outside_the_checkout"
+_SERVER = "tests/test_tools.py::test_a_server_on_loopback_runs_a_pipeline_and_answers_when_it_has_ended"
 _OWN = "tests/docs/test_extending.py::test_the_feature_of_the_page_trains_and_forecasts_and_no_module_changes"
 _HOOKS = "tests/docs/test_hooks.py::test_the_hooks_pass_on_a_clean_tree_and_see_what_is_wrong"
 
@@ -120,6 +122,15 @@ RUN_ELSEWHERE: dict[str, str] = {
         f"{_FILE} "
         "tests/evaluation/test_given_forecasts.py::test_rows_in_any_order_stamps_of_the_issue_and_prices_mean_the_same"
     ),
+    "kedro run --params model.tokens=false,train.epochs=3": _TOY,
+    "kedro run --pipelines train --config my_run.yml": (
+        "tests/test_tuning_run.py::test_train_takes_the_best_parameters_from_their_file"
+    ),
+    "kedro package": _WHEEL,
+    "nqcast --conf-source dist/conf-nqcast.tar.gz --env test --pipelines ingest,features": _WHEEL,
+    "kedro server start --port 8000": _SERVER,
+    "curl -H 'Content-Type: application/json' -d '{\"pipeline_names\": [\"forecast\"]}' "
+    "http://127.0.0.1:8000/run": _SERVER,
     "kedro viz run": _VIZ,
     "kedro jupyter lab": "tests/test_tools.py::test_a_kernel_of_kedro_jupyter_has_the_catalog_ready",
     "make demo": _TOY,
