@@ -1,4 +1,4 @@
-"""The notebooks as pages, executed: `make docs` runs each once and keeps the result in build/notebooks until it changes.
+"""The notebooks as pages, executed: `make docs` runs each once and keeps it in build/notebooks until something changes.
 
 Without NQCAST_NOTEBOOKS=execute a notebook that has not been executed yet is shown with its code alone, which says so.
 """

@@ -41,7 +41,8 @@ def parameter_tables() -> str:
     for name, field in Parameters.model_fields.items():
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
             lead = (field.annotation.__doc__ or "").strip().split("\n")[0]
-            rows = [_row((name, one), of) for one, of in field.annotation.model_fields.items()]
+            given = in_force("base")[name]  # without what a run itself sets
+            rows = [_row((name, one), of) for one, of in field.annotation.model_fields.items() if one in given]
             groups += [f"\n## {name}\n", f"{lead}\n", *_HEAD, *rows]
         else:
             top.append(_row((name,), field))

@@ -52,9 +52,7 @@ def test_any_batch_gives_the_eager_quantiles_and_doubles_with_the_scale(
     np.testing.assert_allclose(run(exported, (features, clock, 2 * scale, *others)), 2 * ours, rtol=1e-5, atol=1e-9)
 
 
-def test_a_real_window_gives_the_forecast(
-    exported: Path, plain_checkpoint: Checkpoint, features: pd.DataFrame
-) -> None:
+def test_a_real_window_gives_the_forecast(exported: Path, plain_checkpoint: Checkpoint, features: pd.DataFrame) -> None:
     forecaster = Forecaster(plain_checkpoint)
     scale_NH, volatility_NK = forecaster.scale.describe(features)
     table = WindowTable(features, scale_NH, volatility_NK=volatility_NK)
