@@ -1,15 +1,23 @@
-"""Loggers for `Trainer(logger=…)`: anything with log(dict, step). Each library is imported when its logger is made.
+"""What is written down of a run while it trains: metrics.jsonl, a line per epoch, and the loggers of other libraries.
 
-A wandb run has that call itself; TensorBoard has not, and MLflow's is nqcast.tracking.logger.MlflowLogger.
+`Trainer(logger=…)` takes anything with log(dict, step). A wandb run has that call itself; TensorBoard has not, and
+MLflow's is nqcast.tracking.logger.MlflowLogger. Each library is imported when its logger is made.
 """
 
 from __future__ import annotations
 
 import importlib
+import json
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
+
+from nqcast.storage.errors import storage_errors
+from nqcast.storage.json_values import finite
+
+METRICS_NAME = "metrics.jsonl"
 
 
 class Logger(Protocol):
@@ -103,3 +111,48 @@ def start_wandb(config: Mapping[str, Any]) -> Any:
     Raises MissingLoggerError where wandb is not installed.
     """
     return needed("wandb", "wandb", "use_wandb").init(project="nqcast", config=dict(config))
+
+
+class MetricsLog:
+    """metrics.jsonl: every metric of a run, one JSON object per line, in the order of its steps.
+
+    A resumed run cuts off what a lost continuation had written, so no step appears twice.
+    """
+
+    def __init__(self, directory: Path, writes: bool = True) -> None:
+        """Without `writes`, as in all ranks but one, nothing is written."""
+        self.path, self.writes = directory / METRICS_NAME, writes
+
+    def append(self, values: Mapping[str, Any], durable: bool = False) -> None:
+        """Write one line; `durable` waits until it is on disk."""
+        if not self.writes:
+            return
+        line = json.dumps(finite(values), allow_nan=False) + "\n"
+        with storage_errors(self.path, len(line)), self.path.open("a", encoding="utf-8") as file:
+            file.write(line)
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
+
+    def size(self) -> int:
+        """Length of the file (bytes)."""
+        return self.path.stat().st_size if self.path.exists() else 0
+
+    def truncate(self, size: int) -> None:
+        """Keep the first `size` bytes (all of them where fewer exist)."""
+        if self.writes and self.size() > size:
+            with self.path.open("r+b") as file:
+                file.truncate(size)
+                file.flush()
+                os.fsync(file.fileno())
+
+
+def epoch_line(record: Mapping[str, Any], start_name: str) -> str:
+    """An epoch for the terminal."""
+    parts = [f"epoch {record['epoch']:3d}  step {record['step']:6d}"]
+    if "train_loss" in record:
+        parts.append(f"train {record['train_loss']:.5f}")
+    parts.append(f"val {record['val_loss']:.5f}")
+    parts += [f"picp_{name} {100 * record[f'picp_{name}']:.1f} %" for name in ("80", "50") if f"picp_{name}" in record]
+    parts.append(f"over {start_name} {100 * record[f'skill_{start_name}']:+.2f} %")
+    return "  ".join(parts)

@@ -10,7 +10,7 @@ from typing import Any
 
 from nqcast.storage.lock import is_held
 from nqcast.storage.verified import replace_file
-from nqcast.training.metrics_log import METRICS_NAME
+from nqcast.training.loggers import METRICS_NAME
 from nqcast.training.training_state import differing_keys
 
 logger = logging.getLogger(__name__)

@@ -2,9 +2,8 @@
 
 import logging
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,29 +14,19 @@ from tqdm import tqdm
 from nqcast import __version__
 from nqcast.batches import Batches, groups, to_device
 from nqcast.stopping import RunEndedError
-from nqcast.storage.checkpoint import Checkpoint, CheckpointError, Metadata, TrainingState, read_checkpoint
+from nqcast.storage.checkpoint import Checkpoint, Json, Metadata, read_checkpoint
 from nqcast.storage.json_values import finite
 from nqcast.storage.lock import DirectoryLock
 from nqcast.training.checkpoint import CheckpointStore, checkpoint_name
-from nqcast.training.config import FREE_ON_RESUME, TrainConfig
+from nqcast.training.config import TrainConfig
 from nqcast.training.device import compile_regions, describe, pick_device, pick_precision
-from nqcast.training.loggers import Logger
+from nqcast.training.loggers import Logger, MetricsLog, epoch_line
 from nqcast.training.loss_functions import CombinedQuantileLoss, MetricSums, metric_values
-from nqcast.training.metrics_log import MetricsLog
+from nqcast.training.resume import RunState
 from nqcast.training.run_card import move_aside
 from nqcast.training.scheduler import EarlyStopping, WarmupCosineScheduler, build_optimizer
 from nqcast.training.step import Counts, Stepper, StepResult, StepSettings, Tally
-from nqcast.training.training_state import (
-    Progress,
-    as_arrays,
-    as_tensors,
-    differing_keys,
-    load_weights,
-    pack_optimizer,
-    pack_rng,
-    unpack_optimizer,
-    unpack_rng,
-)
+from nqcast.training.training_state import Progress
 from nqcast.training.validation import skills, validation_sums
 
 log = logging.getLogger(__name__)
@@ -91,7 +80,6 @@ class Trainer:
         axes = {"horizons": config.horizons, "quantiles": config.quantiles}
         self.origin = Checkpoint({}, Metadata.of({**axes, "version": __version__}))
         self.status = "new"
-        self.progress = Progress()
         self.optimizer = build_optimizer(self.model, config)
         self.scheduler = WarmupCosineScheduler(
             self.optimizer, config.warmup_steps, config.t_0, config.t_mult, config.eta_min
@@ -101,13 +89,20 @@ class Trainer:
         self.deferred = self.device.type == "cuda"  # counts are read at log points only: nothing else waits for the GPU
         compile_regions(self.model, config.compile, self.device)
         self.stepper = self._make_stepper()
+        learning = (self.optimizer, self.scheduler, self.early_stopping, self.stepper)
+        self.state = RunState(config, self.model, self.precision, *learning)
         self.store = CheckpointStore(self.output_dir, config.top_k)
         self.metrics_log = MetricsLog(self.output_dir, self.writes)
         self._stop_requested = False
         self._saved_at = time.monotonic()
 
     @property
-    def history(self) -> list[dict[str, Any]]:
+    def progress(self) -> Progress:
+        """Where the run stands."""
+        return self.state.progress
+
+    @property
+    def history(self) -> list[Json]:
         """One dict of metrics per epoch, epoch 0 before the first step."""
         return self.progress.history
 
@@ -120,7 +115,7 @@ class Trainer:
         """Ask `train` to finish its step, write a checkpoint and return. Safe to call from a signal handler."""
         self._stop_requested = True
 
-    def train(self, resume: Literal["auto", "never"] | None = None) -> list[dict[str, Any]]:
+    def train(self, resume: Literal["auto", "never"] | None = None) -> list[Json]:
         """Train to the end, to early stopping, or to `request_stop`, and return the history.
 
         Args:
@@ -265,7 +260,7 @@ class Trainer:
         if values is None:
             self.status = "stopped"
             return False
-        record: dict[str, Any] = {"epoch": p.epoch, "step": p.step}
+        record: Json = {"epoch": p.epoch, "step": p.step}
         if self.history:
             record["epoch"] = p.epoch = p.epoch + 1
             record["train_loss"] = p.loss_sum / p.loss_count if p.loss_count else float("nan")
@@ -280,7 +275,7 @@ class Trainer:
         self._save(values["val_loss"])
         if self.logger is not None:
             self.logger.log(record, step=p.step)
-        log.info(_epoch_line(record, self.config.start_name))
+        log.info(epoch_line(record, self.config.start_name))
         return True
 
     def _validate(self) -> dict[str, float] | None:
@@ -316,61 +311,19 @@ class Trainer:
             return
         self._read_tally()
         p = self.progress
-        moments, groups = pack_optimizer(self.optimizer)
-        state = {
-            "progress": p.to_json(),
-            "val_loss": val_loss,
-            "scheduler": self.scheduler.state_dict(),
-            "scaler": self.stepper.scaler.state_dict(),
-            "splits": self.stepper.splits,
-            "early_stopping": self.early_stopping.state_dict(),
-            "optimizer_groups": groups,
-            "metrics_bytes": self.metrics_log.size(),
-            "torch": torch.__version__,
-            "operations": self._operations(),
-        }
-        training = TrainingState(as_arrays(moments, "optimizer") | as_arrays(pack_rng(), "rng"), finite(state))
-        self.store.save(checkpoint_name(p.epoch, p.batch), self._content(training), finite(val_loss))
+        content = self.state.checkpoint(self.origin, val_loss, self.metrics_log.size())
+        self.store.save(checkpoint_name(p.epoch, p.batch), content, finite(val_loss))
         self._saved_at = time.monotonic()
 
-    def _content(self, training: TrainingState) -> Checkpoint:
-        """The present weights beside what `origin` says of the run."""
-        known = self.origin.metadata
-        metadata = replace(
-            known,
-            model=known.model or self._model_config(),
-            train=known.train or self.config.model_dump(mode="json"),
-            epoch=self.progress.epoch,
-            metrics=self.history[-1] if self.history else {},
-        )
-        return Checkpoint(self.origin.tensors | as_arrays(self.model.state_dict(), "model"), metadata, training)
-
-    def load_checkpoint(self, path: Path | str) -> dict[str, Any]:
+    def load_checkpoint(self, path: Path | str) -> Json:
         """Restore weights, optimiser, schedule, counters, history and generators from a verified checkpoint folder.
 
         Returns the state of its loop. Raises CheckpointError for a broken folder, a pickle file, another architecture,
         or a checkpoint without what training goes on from.
         """
-        content = read_checkpoint(path)
-        if content.training is None:
-            raise CheckpointError(
-                f"expected a working checkpoint in {path}, found weights alone: take one from a run directory, or "
-                "start a run warm from this one"
-            )
-        self._restore(content, content.training)
+        state = self.state.restore(read_checkpoint(path))
         self.status = "loaded"
-        return content.training.state
-
-    def _restore(self, content: Checkpoint, training: TrainingState) -> None:
-        state = training.state
-        load_weights(self.model, as_tensors(content.tensors, "model"))
-        unpack_optimizer(self.optimizer, as_tensors(training.tensors, "optimizer"), state["optimizer_groups"])
-        unpack_rng(as_tensors(training.tensors, "rng"))
-        self.scheduler.load_state_dict(state["scheduler"])
-        self.stepper.scaler.load_state_dict(state["scaler"])
-        self.stepper.splits = state.get("splits", 1)
-        self.early_stopping.load_state_dict(state["early_stopping"])
-        self.progress = Progress(**state["progress"])
+        return state
 
     def _resume(self) -> str:
         """Go on from the newest verified checkpoint of this run directory, when there is one, and say so."""
@@ -381,58 +334,10 @@ class Trainer:
             self.metrics_log.truncate(0)  # a kill before the first checkpoint may have left epoch 0's line
             return ""
         folder, content = found
-        assert content.training is not None
-        saved = {**content.metadata.train, "model": self._shaping(content.metadata.model)}
-        present = {**self.config.model_dump(mode="json"), "model": self._shaping(self._model_config())}
-        differences = differing_keys(saved, present, FREE_ON_RESUME)
-        if differences:
-            raise CheckpointError(
-                f"expected {self.output_dir} to hold a run of this configuration, found differences: "
-                f"{'; '.join(differences)}; set them back, choose another directory, or set train.resume=never"
-            )
-        self._restore(content, content.training)
+        self.state.require_same_configuration(content, self.output_dir)
+        state = self.state.restore(content)
         if self.writes:
             self.store.settle(folder.name)
-        self.metrics_log.truncate(content.training.state["metrics_bytes"])
-        self._compare_operations(content.training.state)
+        self.metrics_log.truncate(state["metrics_bytes"])
         p = self.progress
         return f"resuming from {folder.name}: epoch {p.epoch}, batch {p.batch}, step {p.step}"
-
-    def _operations(self) -> list[str]:
-        """Operations other than torch's by which the model computes, where it says so; numbers depend on them."""
-        named = vars(self.model).get("operations")
-        if named is None or self.device.type != "cpu":
-            return []
-        with self.precision.autocast():
-            return list(named())
-
-    def _compare_operations(self, saved: Mapping[str, Any]) -> None:
-        """Say where the rest of a run will not have the digits that it would have had."""
-        before, now = saved.get("operations"), self._operations()
-        if before is not None and before != now:
-            by = ["fused operations" if names else "torch's own operations" for names in (before, now)]
-            log.warning(
-                "the run so far was computed by %s, the rest is by %s%s: its figures will differ in their last digits "
-                "from those of a run without a stop",
-                *(*by, " of another build" if by[0] == by[1] else ""),
-            )
-
-    def _model_config(self) -> dict[str, Any]:
-        """The model's configuration as JSON values; empty for a model that has none."""
-        config: Any = getattr(self.model, "config", None)
-        return dict(config.model_dump(mode="json")) if hasattr(config, "model_dump") else {}
-
-    def _shaping(self, model: dict[str, Any]) -> dict[str, Any]:
-        """The fields of a model's configuration that change what is learnt."""
-        free = set(getattr(getattr(self.model, "config", None), "without_effect", ()))
-        return {name: value for name, value in model.items() if name not in free}
-
-
-def _epoch_line(record: Mapping[str, Any], start_name: str) -> str:
-    parts = [f"epoch {record['epoch']:3d}  step {record['step']:6d}"]
-    if "train_loss" in record:
-        parts.append(f"train {record['train_loss']:.5f}")
-    parts.append(f"val {record['val_loss']:.5f}")
-    parts += [f"picp_{name} {100 * record[f'picp_{name}']:.1f} %" for name in ("80", "50") if f"picp_{name}" in record]
-    parts.append(f"over {start_name} {100 * record[f'skill_{start_name}']:+.2f} %")
-    return "  ".join(parts)

@@ -1,0 +1,141 @@
+"""What of a run lives on in its checkpoints, and what must be the same where it goes on from one."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from nqcast.storage.checkpoint import Checkpoint, CheckpointError, Json, TrainingState
+from nqcast.storage.json_values import finite
+from nqcast.training.config import FREE_ON_RESUME, TrainConfig
+from nqcast.training.device import Precision
+from nqcast.training.scheduler import EarlyStopping, WarmupCosineScheduler
+from nqcast.training.step import Stepper
+from nqcast.training.training_state import (
+    Progress,
+    as_arrays,
+    as_tensors,
+    differing_keys,
+    load_weights,
+    pack_optimizer,
+    pack_rng,
+    unpack_optimizer,
+    unpack_rng,
+)
+
+log = logging.getLogger(__name__)
+
+
+class RunState:
+    """Weights, optimiser, schedule, counters, history and generators of a run, to and from a checkpoint."""
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        model: nn.Module,
+        precision: Precision,
+        optimizer: Optimizer,
+        scheduler: WarmupCosineScheduler,
+        early_stopping: EarlyStopping,
+        stepper: Stepper,
+    ) -> None:
+        self.config, self.model, self.precision = config, model, precision
+        self.optimizer, self.scheduler = optimizer, scheduler
+        self.early_stopping, self.stepper = early_stopping, stepper
+        self.progress = Progress()
+
+    def checkpoint(self, origin: Checkpoint, val_loss: float | None, metrics_bytes: int) -> Checkpoint:
+        """The present state beside what `origin` says of the run; `metrics_bytes` is the length of its metrics file."""
+        moments, groups = pack_optimizer(self.optimizer)
+        loop = {
+            "progress": self.progress.to_json(),
+            "val_loss": val_loss,
+            "scheduler": self.scheduler.state_dict(),
+            "scaler": self.stepper.scaler.state_dict(),
+            "splits": self.stepper.splits,
+            "early_stopping": self.early_stopping.state_dict(),
+            "optimizer_groups": groups,
+            "metrics_bytes": metrics_bytes,
+            "torch": torch.__version__,
+            "operations": self._operations(),
+        }
+        known, history = origin.metadata, self.progress.history
+        metadata = replace(
+            known,
+            model=known.model or self._model_config(),
+            train=known.train or self.config.model_dump(mode="json"),
+            epoch=self.progress.epoch,
+            metrics=history[-1] if history else {},
+        )
+        training = TrainingState(as_arrays(moments, "optimizer") | as_arrays(pack_rng(), "rng"), finite(loop))
+        return Checkpoint(origin.tensors | as_arrays(self.model.state_dict(), "model"), metadata, training)
+
+    def restore(self, content: Checkpoint) -> Json:
+        """Take over a checkpoint's state; returns that of its loop.
+
+        Raises:
+            CheckpointError: it is another architecture's, or has nothing from which training could go on.
+        """
+        if content.training is None:
+            raise CheckpointError(
+                "expected a working checkpoint, found weights alone: take one from a run directory, or start a run "
+                "warm from this one"
+            )
+        state = content.training.state
+        load_weights(self.model, as_tensors(content.tensors, "model"))
+        moments = as_tensors(content.training.tensors, "optimizer")
+        unpack_optimizer(self.optimizer, moments, state["optimizer_groups"])
+        unpack_rng(as_tensors(content.training.tensors, "rng"))
+        self.scheduler.load_state_dict(state["scheduler"])
+        self.stepper.scaler.load_state_dict(state["scaler"])
+        self.stepper.splits = state.get("splits", 1)
+        self.early_stopping.load_state_dict(state["early_stopping"])
+        self.progress = Progress(**state["progress"])
+        self._compare_operations(state.get("operations"))
+        return state
+
+    def require_same_configuration(self, content: Checkpoint, directory: Path) -> None:
+        """Raise CheckpointError, naming every difference, where a checkpoint's settings would compute other steps."""
+        saved = {**content.metadata.train, "model": self._shaping(content.metadata.model)}
+        present = {**self.config.model_dump(mode="json"), "model": self._shaping(self._model_config())}
+        differences = differing_keys(saved, present, FREE_ON_RESUME)
+        if differences:
+            raise CheckpointError(
+                f"expected {directory} to hold a run of this configuration, found differences: "
+                f"{'; '.join(differences)}; set them back, choose another directory, or set train.resume=never"
+            )
+
+    def _model_config(self) -> Json:
+        """The model's configuration as JSON values; empty for a model that has none."""
+        config: Any = getattr(self.model, "config", None)
+        return dict(config.model_dump(mode="json")) if hasattr(config, "model_dump") else {}
+
+    def _shaping(self, model: Json) -> Json:
+        """The fields of a model's configuration that change what is learnt."""
+        free = set(getattr(getattr(self.model, "config", None), "without_effect", ()))
+        return {name: value for name, value in model.items() if name not in free}
+
+    def _operations(self) -> list[str]:
+        """Operations other than torch's by which the model computes, where it says so; numbers depend on them."""
+        named = vars(self.model).get("operations")
+        if named is None or self.precision.device.type != "cpu":
+            return []
+        with self.precision.autocast():
+            return list(named())
+
+    def _compare_operations(self, before: list[str] | None) -> None:
+        """Say where the rest of a run will not have the digits that it would have had."""
+        now = self._operations()
+        if before is not None and before != now:
+            by = ["fused operations" if names else "torch's own operations" for names in (before, now)]
+            log.warning(
+                "the run so far was computed by %s, the rest is by %s%s: its figures will differ in their last digits "
+                "from those of a run without a stop",
+                *(*by, " of another build" if by[0] == by[1] else ""),
+            )
