@@ -21,7 +21,8 @@ from nqcast.pipelines import (
 def register_pipelines() -> dict[str, Pipeline]:
     """Name every pipeline that `kedro run --pipelines NAME` takes.
 
-    An explicit dict instead of `find_pipelines`: names stay what they are, and asking for one loads no other.
+    An explicit dict instead of `find_pipelines`: names stay what they are, and asking for one loads no other. Every
+    node carries the name of its pipeline as a tag: `kedro run --tags train` is that part of the default pipeline.
     """
     pipelines = {
         "ingest": ingest.create_pipeline(),
@@ -39,5 +40,6 @@ def register_pipelines() -> dict[str, Pipeline]:
         "monitor": monitor.create_pipeline(),
         "score_file": score_file.create_pipeline(),
     }
+    pipelines = {name: pipeline.tag(name) for name, pipeline in pipelines.items()}
     pipelines["__default__"] = pipelines["ingest"] + pipelines["features"] + pipelines["train"] + pipelines["evaluate"]
     return pipelines

@@ -87,9 +87,7 @@ class Forecaster:
         changes = {"volume": given.volume and self._volume, "tick": tick, "instrument": row}
         self.ingest = given.model_copy(update=changes)
         self.calibration = (
-            None
-            if calibration is None
-            else ConformalCalibration.from_state(calibration, checkpoint.weights_sha256)
+            None if calibration is None else ConformalCalibration.from_state(calibration, checkpoint.weights_sha256)
         )
 
     @property
