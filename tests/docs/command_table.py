@@ -42,6 +42,7 @@ _KINDS = "tests/test_run.py::test_announcements_of_the_command_line_reach_the_ne
 _FILE = "tests/test_run.py::test_a_file_with_the_models_own_forecasts_is_scored_as_the_model_is"
 _WHEEL = "tests/test_tools.py::test_the_packaged_wheel_runs_outside_the_checkout"
 _SERVER = "tests/test_tools.py::test_a_server_on_loopback_runs_a_pipeline_and_answers_when_it_has_ended"
+_GOLD = "tests/test_another_instrument.py::test_a_users_currency_bars_become_features_by_the_name_of_their_instrument"
 _OWN = "tests/docs/test_extending.py::test_the_feature_of_the_page_trains_and_forecasts_and_no_module_changes"
 _HOOKS = "tests/docs/test_hooks.py::test_the_hooks_pass_on_a_clean_tree_and_see_what_is_wrong"
 
@@ -58,6 +59,9 @@ RUN_ELSEWHERE: dict[str, str] = {
     "kedro run --pipelines ingest,features --env nq --params bars=FILE": _BARS,
     "kedro run --pipelines ingest,features --env nq --params bars=my_bars.csv,features.volume=false,"
     "ingest.max_quarantined_share=0.02": "tests/test_real_bars.py::test_a_five_minute_file_without_volume_is_taken",
+    "kedro run --pipelines ingest,features --env nq --params bars=gold.parquet,instrument=GC": _GOLD,
+    "kedro run --pipelines ingest,features --env nq --params bars=eurusd.parquet,instrument=EURUSD,"
+    "ingest.volume=false,features.volume=false": _GOLD,
     "kedro run --pipelines ingest,features --env nq --params bars=nq.dbn.zst": (
         "tests/test_real_bars.py::test_databento_files_go_through_ingest_and_features"
     ),
@@ -99,7 +103,7 @@ RUN_ELSEWHERE: dict[str, str] = {
         f"{_SCORING} tests/forecast/test_explain.py::test_looking_can_be_switched_off"
     ),
     "kedro run --pipelines backtest": _BACKTEST,
-    "kedro run --pipelines backtest --env nq --params bars=FILE": _BACKTEST,
+    "kedro run --pipelines backtest --env nq": _BACKTEST,
     "kedro run --pipelines backtest --params backtest.positions=netted,backtest.slippage_ticks=2": _BACKTEST,
     "kedro run --pipelines backtest_walk_forward": (
         "tests/test_experiment_runs.py::test_the_record_of_all_folds_can_be_traded"
