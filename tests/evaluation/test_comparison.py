@@ -13,7 +13,7 @@ from scipy import stats
 from nqcast.evaluation import metrics
 from nqcast.evaluation.baselines import make_baseline
 from nqcast.evaluation.baselines.fitted import baseline_quantiles
-from nqcast.evaluation.comparison import verdict
+from nqcast.evaluation.comparison import compare_forecasts
 from nqcast.evaluation.config import EvaluateConfig
 from nqcast.evaluation.frames import as_arrays, predictions_frame
 from nqcast.evaluation.metrics import level_name
@@ -59,7 +59,7 @@ def judged(features: pd.DataFrame, predictions: pd.DataFrame, law: object = None
     """The verdict on the predictions beside the quick baselines, and on further rows of quantiles."""
     anchors = as_arrays(predictions, LEVELS, HORIZONS)
     forecasts = baseline_quantiles(features, TRAIN, anchors.ts, LEVELS, CONFIG)
-    return verdict(anchors, {**forecasts, "model": anchors.quantiles, **rows}, law, LEVELS, CONFIG)
+    return compare_forecasts(anchors, {**forecasts, "model": anchors.quantiles, **rows}, law, LEVELS, CONFIG)
 
 
 def test_a_model_that_is_seasonal_har_gains_nothing_over_it_and_something_over_constants(
@@ -72,7 +72,9 @@ def test_a_model_that_is_seasonal_har_gains_nothing_over_it_and_something_over_c
         assert list(row.values()) == pytest.approx([0, 0, 0, 1], abs=1e-12)
     assert scores["gains"]["constants"]["15m"]["low"] > 0
     assert "truth" not in scores
-    assert max(len(line) for line in scores["text"].splitlines()) <= 110
+    lines = [*scores["text"].splitlines(), *scores["details"].splitlines(), *scores["headline"]]
+    assert max(map(len, lines)) <= 80
+    assert scores["headline"][0].startswith("The model cannot be told from seasonal har")
 
 
 def test_the_larger_p_value_of_sessions_and_bars_counts_for_every_baseline_and_horizon(
@@ -110,7 +112,8 @@ def test_every_calibrated_row_is_in_the_table_and_checked(features: pd.DataFrame
     assert online["mean"]["wis_over_raw"] > 0.02
     assert {"q05", "q95"} <= set(online["15m"]["outside"])
     assert offline["15m"]["outside"] == []
-    assert "model conformal" in scores["text"]
+    assert "model conformal" in scores["text"] and "model conformal" in scores["details"]
+    assert "conformal" in scores["headline"][2] and max(map(len, scores["details"].splitlines())) <= 80
 
 
 def test_too_few_sessions_have_no_p_value(features: pd.DataFrame, predictions: pd.DataFrame) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Callable
 from html.parser import HTMLParser
@@ -12,15 +13,18 @@ import pytest
 from scipy import stats
 
 from nqcast.evaluation import groups
+from nqcast.evaluation.comparison import compare_forecasts
 from nqcast.evaluation.config import EvaluateConfig
 from nqcast.evaluation.frames import predictions_frame
 from nqcast.report import html as page
 from nqcast.report.evidence import Evidence
-from nqcast.report.report import render_report
+from nqcast.report.figures.style import new_figure, with_source
+from nqcast.report.glossary import ALIASES, TERMS
+from nqcast.report.report import _direction, render_report
 
 LEVELS = (0.05, 0.10, 0.25, 0.50, 0.75, 0.90, 0.95)
 HORIZONS = ("15m", "30m", "60m", "2h", "4h")
-VOID = {"meta", "img"}
+VOID = {"meta", "img", "br"}
 
 
 class Structure(HTMLParser):
@@ -59,28 +63,56 @@ def evidence(market: Callable[..., pd.DataFrame]) -> Evidence:
         "epoch": 3,
         "model": {"size": "test"},
     }
-    history = [{"epoch": 0, "val_loss": 0.31}, {"epoch": 1, "val_loss": 0.3, "train_loss": 0.3, "learning_rate": 1e-4}]
+    metadata["data"] = {"source": "SIMULATED MARKET (seed 7)", "first": "2015-07-01 22:00", "last": "2015-09-08 20:55"}
+    splits = pd.DataFrame({"position": train, "split": "train"})
     config = EvaluateConfig(bootstrap_replications=100)
-    return Evidence(predictions, features, train, metadata, history, 3, config)
+    return Evidence.gather(predictions, None, features, splits, metadata, config)
+
+
+HISTORY = [{"epoch": 0, "val_loss": 0.31}, {"epoch": 1, "val_loss": 0.3, "train_loss": 0.3, "learning_rate": 1e-4}]
+
+
+class KnownMarket:
+    """A market that knows its quantiles: those of the predictions."""
+
+    def __init__(self, predictions: pd.DataFrame) -> None:
+        self.rows = predictions.drop(columns=["session", "target", "scale"])
+
+    def quantiles_at(self, ts: pd.Series, levels: tuple[float, ...]) -> pd.DataFrame:
+        return self.rows[self.rows["ts"].isin(ts)]
 
 
 @pytest.mark.slow
 def test_the_report_is_one_page_that_answers_the_five_questions(evidence: Evidence) -> None:
-    text = render_report(evidence)
+    market = KnownMarket(evidence.predictions)
+    found = compare_forecasts(evidence.anchors, evidence.forecasts, market, LEVELS, evidence.config)
+    text = render_report(evidence, {**found, "test_uses": 3}, HISTORY, run={"Environment": "test"})
     structure = Structure()
     structure.feed(text)
     assert structure.open == []
-    assert structure.fetched == []
     assert "script" not in structure.tags
     assert structure.tags.count("img") == 8
+    assert structure.fetched and {link[0] for link in structure.fetched} == {"#"}  # nothing leaves the page
+    targets = set(re.findall(r'id="([^"]+)"', text))
+    assert {link[1:] for link in structure.fetched} <= targets
+    plain = re.sub(r"<[^>]+>", " ", re.sub(r"<style>.*</style>", "", text, flags=re.DOTALL))
+    words = " ".join(plain.split())
     for phrase in (
-        "Better than constants?",
-        "Better than seasonal har",
-        "Calibrated?",
-        "When does it fail?",
-        "scored? 3 times",
+        *("In short The model ", "Gain in skill +", "Inside the 80 % interval : model"),
+        *(
+            "When does it fail?",
+            "has been scored 3 times",
+            "SIMULATED MARKET (seed 7): these bars are drawn from a seed",
+        ),
+        *(
+            "2015-07-01 22:00 to 2015-09-08 20:55 UTC",
+            "Environment test",
+            "Share of the learnable skill",
+            "truth 100.0",
+        ),
+        "Origin of the model: all 1 settings",
     ):
-        assert phrase in text
+        assert phrase in words, phrase
     assert "<b>fp</b>" not in text
     assert "&lt;b&gt;fp&lt;/b&gt;" in text
 
@@ -117,3 +149,30 @@ def test_volatility_terciles_are_equal_thirds_in_order() -> None:
     volatility = np.random.default_rng(0).permutation(np.arange(300.0))
     third = groups.volatility_tercile(volatility)
     assert (third == np.array(groups.TERCILES, dtype=object)[(volatility // 100).astype(int)]).all()
+
+
+def test_the_first_mention_of_a_term_leads_to_its_definition_and_tags_stay_whole() -> None:
+    text = page.with_links(
+        '<p title="an anchor">Anchors and anchors</p><dl><dt>anchor</dt></dl>', {"anchors": "Anchor"}
+    )
+    link = '<a class="term" href="#anchor">Anchors</a>'
+    assert text == f'<p title="an anchor">{link} and anchors</p><dl><dt>anchor</dt></dl>'
+
+
+def test_every_alias_leads_to_a_term_that_is_defined() -> None:
+    assert set(ALIASES.values()) <= set(TERMS)
+    assert {page.slug(term) for term in TERMS} >= {page.slug(term) for term in ALIASES.values()}
+
+
+@pytest.mark.parametrize(("source", "marked"), [("SIMULATED MARKET (seed 7)", True), ("nq.parquet", False)])
+def test_a_figure_of_a_simulated_market_says_so_and_no_other_does(source: str, marked: bool) -> None:
+    figure = new_figure()
+    figure.subplots()
+    assert bool(with_source(figure, source).texts) == marked
+
+
+def test_an_accuracy_that_is_the_share_of_rises_gets_a_word(evidence: Evidence) -> None:
+    said = " ".join(_direction(evidence))
+    assert "the accuracy is the share of rises" not in said  # the median is 0 everywhere: there is no accuracy
+    up = dataclasses.replace(evidence, predictions=evidence.predictions.assign(q50=1e-9))
+    assert "the accuracy is the share of rises" in " ".join(_direction(up))

@@ -1,11 +1,12 @@
-"""The verdict on a set of forecasts, all scored on the same anchors: table, gains with their doubt, calibration."""
+"""A set of forecasts compared on the same anchors: table, gains with their intervals, calibration."""
 
 from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Mapping
-from typing import Any
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -31,12 +32,21 @@ from nqcast.evaluation.significance import (
 logger = logging.getLogger(__name__)
 
 MODEL = RAW
+REFERENCE = "seasonal_har"
 
 
-def verdict(
+class Market(Protocol):
+    """A market whose true quantiles are known, because it is simulated."""
+
+    def quantiles_at(self, ts: pd.Series, levels: Sequence[float]) -> pd.DataFrame:
+        """ts, horizon and the columns q05 …, in log-return units, NaN where undefined."""
+        ...
+
+
+def compare_forecasts(
     anchors: Forecasts,
     forecasts: Mapping[str, Floats],
-    true_law: Any,
+    market: Market | None,
     levels: tuple[float, ...],
     config: EvaluateConfig,
 ) -> dict[str, Any]:
@@ -46,32 +56,69 @@ def verdict(
         anchors: stamps, sessions, targets and scale of the N anchors.
         forecasts: quantiles (N, H, Q) by name: the baselines ("constants" among them), "model", and its calibrated
             rows "model_conformal" and "model_online" where there are any.
-        true_law: an object with `quantiles_at(ts, levels)`, or None where nobody knows the law.
+        market: knows the true quantiles; None where nobody does.
         levels: probabilities of the quantiles, ascending.
         config: how the intervals are drawn.
 
     Returns:
         anchors (one sentence), table {forecast: {horizon: {figure: value}}}, gains {baseline: {horizon: {gain, low,
-        high, p_value}}}, calibration {row: `coverage.coverage_check`}, truth (the same shape as table, where the law
-        is known), text (all of it to read).
+        high, p_value}}}, calibration {row: `coverage.coverage_check`}, truth (the same shape as table, where the true
+        quantiles are known), text (the table to read), details (gains and calibration to read), headline (what it
+        comes to, in three lines).
     """
     horizons = tuple(HORIZONS)
     table = score_table(forecasts, anchors.targets, levels, horizons)
-    truth = _truth(true_law, forecasts, anchors, levels, config)
     gains = gain_intervals(forecasts, anchors, levels, config)
     described = describe_anchors(anchors)
     scores: dict[str, Any] = {"anchors": described, "table": _nested(table), "gains": gains}
+    truth = _truth(market, forecasts, anchors, levels, config)
     if truth is not None:
         scores["truth"] = _nested(truth)
-    parts = [render_scores(table, described, truth), _render_gains(gains, config)]
+    details = [_render_gains(gains, config)]
     if checks := _coverage_checks(anchors, forecasts, levels, config):
         rows = {name: forecasts[name] for name in (MODEL, *checks)}
-        heading = "Outcomes at or below each quantile less its level, points (mean over horizons)"
+        heading = "Outcomes at or below each quantile less its level, points, mean over horizons"
         scores["calibration"] = checks
-        parts += [render_coverage(rows, anchors.targets, levels, horizons, heading)]
-        parts[-1] += "\n" + render_checks(checks, config.confidence)
-    scores["text"] = "\n\n".join(parts)
-    return scores
+        details.append(render_coverage(rows, anchors.targets, levels, horizons, heading))
+        details.append(render_checks(checks, config.confidence))
+    texts = {"text": render_scores(table, described), "details": "\n\n".join(details)}
+    return scores | texts | {"headline": headline(scores, levels, config.confidence)}
+
+
+def headline(scores: Mapping[str, Any], levels: Sequence[float], confidence: float) -> list[str]:
+    """Better or not, by how much and how sure, and whether the intervals hold what they should: one line each."""
+    name = reference_of(scores["gains"])
+    gain, shown = scores["gains"][name][MEAN], name.replace("_", " ")
+    if gain["low"] > 0:
+        found = f"The model beats {shown}: the interval of its gain lies above zero."
+    elif gain["high"] < 0:
+        found = f"The model loses to {shown}: the interval of its gain lies below zero."
+    else:
+        found = f"The model cannot be told from {shown}: its gain's interval holds zero."
+    value, low, high = (100 * gain[key] for key in ("gain", "low", "high"))
+    return [
+        found,
+        f"Gain in skill {value:+.2f} points [{low:+.2f}, {high:+.2f}] at {confidence:.0%}; skill over constants "
+        f"{100 * scores['table'][MODEL][MEAN]['skill_constants']:.2f} %.",
+        *_covered(scores["table"], levels),
+    ]
+
+
+def _covered(table: Mapping[str, Any], levels: Sequence[float]) -> list[str]:
+    """Outcomes inside the main interval, of the model and its calibrated rows; nothing where no levels pair."""
+    if not metrics.central_intervals(levels):
+        return []
+    percent = f"{metrics.main_interval(levels):g}"
+    names = {MODEL: "model", CONFORMAL: "conformal", ONLINE: "online"}
+    found = {text: table[row][MEAN][f"picp_{percent}"] for row, text in names.items() if row in table}
+    shares = [f"{text} {100 * share:.1f} %" for text, share in found.items()]
+    return [f"Inside the {percent} % interval: {', '.join(shares)}."]
+
+
+def reference_of(names: Iterable[str]) -> str:
+    """The baseline that the model has to beat: SeasonalHAR, or the last one that was fitted."""
+    known = [name for name in names if name not in (MODEL, CONFORMAL, ONLINE)]
+    return REFERENCE if REFERENCE in known else known[-1]
 
 
 def _coverage_checks(
@@ -141,17 +188,17 @@ def _p_values(loss_NH: Floats, other_NH: Floats, anchors: Forecasts, config: Eva
 
 
 def _truth(
-    true_law: Any,
+    market: Market | None,
     forecasts: Mapping[str, Floats],
     anchors: Forecasts,
     levels: tuple[float, ...],
     config: EvaluateConfig,
 ) -> pd.DataFrame | None:
-    if true_law is None or config.truth_anchors == 0:
+    if market is None or config.truth_anchors == 0:
         return None
     chosen = np.linspace(0, len(anchors.ts) - 1, min(config.truth_anchors, len(anchors.ts))).astype(int)
     logger.info("asking the simulated market for its true quantiles at %d test anchors", len(chosen))
-    true_quantiles = true_law.quantiles_at(anchors.ts.iloc[np.unique(chosen)], levels)
+    true_quantiles = market.quantiles_at(anchors.ts.iloc[np.unique(chosen)], levels)
     return add_truth(forecasts, anchors, true_quantiles, levels, tuple(HORIZONS))
 
 
@@ -164,19 +211,19 @@ def _nested(table: pd.DataFrame) -> dict[str, dict[str, dict[Any, Any]]]:
 
 
 def _render_gains(gains: Mapping[str, Any], config: EvaluateConfig) -> str:
+    """A line per baseline: gain by horizon and in the mean, the mean's interval and p-value; 80 columns."""
+    heading = (
+        f"Skill of the model less the baseline's, points; of the mean also the {config.confidence:.0%} "
+        "session-bootstrap interval and p (Diebold–Mariano, the larger of sessions and bars)"
+    )
     names = next(iter(gains.values()))
-    lines = [
-        f"Skill of the model less the baseline's, points, with {config.confidence:.0%} session-bootstrap intervals",
-        "and the p-value of Diebold–Mariano (the larger of sessions and bars)",
-    ]
-    lines.append(" " * 16 + "".join(f"{name:>14}" for name in names))
+    lines = [textwrap.fill(heading, 79), " " * 16 + "".join(f"{name:>7}" for name in names) + " interval           p"]
     for name, row in gains.items():
-        lines.append(f"  {name.replace('_', ' '):<14}" + "".join(f"{100 * g['gain']:>+14.2f}" for g in row.values()))
-        cells = [f"[{100 * g['low']:+.2f},{100 * g['high']:+.2f}]" for g in row.values()]
-        lines.append(" " * 16 + "".join(f"{cell:>14}" for cell in cells))
-        lines.append(" " * 16 + "".join(f"{_p_text(g['p_value']):>14}" for g in row.values()))
+        cells = "".join(f"{100 * one['gain']:>+7.2f}" for one in row.values())
+        interval = f"[{100 * row[MEAN]['low']:+.2f},{100 * row[MEAN]['high']:+.2f}]"
+        lines.append(f"{name.replace('_', ' '):<16}{cells} {interval:<15}{_p_text(row[MEAN]['p_value']):>5}")
     return "\n".join(lines)
 
 
 def _p_text(p_value: float | None) -> str:
-    return "p –" if p_value is None else "p < .001" if p_value < 0.001 else f"p {p_value:.3f}"
+    return "–" if p_value is None else "<.001" if p_value < 0.001 else f"{p_value:.3f}".lstrip("0")

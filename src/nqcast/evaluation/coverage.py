@@ -92,21 +92,25 @@ def _with_mean(values: Floats, axis: int) -> Floats:
 def render_coverage(
     rows: Mapping[str, Floats], targets_NH: Floats, levels: Sequence[float], horizons: Sequence[str], heading: str
 ) -> str:
-    """Coverage less level, points: the mean over horizons of each row, and the horizon that is furthest off."""
+    """Coverage less level, points: the mean over horizons of each row, and the horizon that is furthest off.
+
+    At most 80 columns: of many levels those are shown that are nearest to the usual ones.
+    """
     names = [level_name(tau) for tau in levels]
-    lines = [heading, " " * 18 + "".join(f"{name:>8}" for name in names) + "   furthest off"]
+    shown = [names.index(level_name(tau)) for tau in metrics.shown_levels(levels)]
+    lines = [heading, " " * 17 + "".join(f"{names[i]:>7}" for i in shown) + " furthest off"]
     for row, quantiles in rows.items():
         error = 100 * (metrics.coverage_by_level(quantiles, targets_NH, levels) - np.asarray(levels))
         h, q = np.unravel_index(np.abs(error).argmax(), error.shape)
-        cells = "".join(f"{value:>+8.2f}" for value in error.mean(axis=0))
-        lines.append(f"  {row.replace('_', ' '):<16}{cells}   {error[h, q]:+.2f} ({horizons[h]} {names[q]})")
+        cells = "".join(f"{value:>+7.2f}" for value in error.mean(axis=0)[shown])
+        lines.append(f"  {row.replace('_', ' '):<15}{cells} {error[h, q]:+.1f} {horizons[h]} {names[q]}")
     return "\n".join(lines)
 
 
 def render_checks(checks: Mapping[str, Mapping[str, Any]], confidence: float = 0.95) -> str:
     """One sentence per calibrated forecast: levels outside their widened band, and what it did to the score."""
     return "\n".join(
-        textwrap.fill(_check_sentence(row, check, confidence), 100, initial_indent="  ", subsequent_indent="    ")
+        textwrap.fill(_check_sentence(row, check, confidence), 79, initial_indent="  ", subsequent_indent="    ")
         for row, check in checks.items()
     )
 

@@ -18,7 +18,7 @@ from nqcast.constants import BAR_MINUTES, HORIZONS
 from nqcast.data.fingerprint import fingerprint
 from nqcast.data.splits import positions
 from nqcast.evaluation.baselines.fitted import baseline_quantiles
-from nqcast.evaluation.comparison import MODEL, verdict
+from nqcast.evaluation.comparison import MODEL, compare_forecasts
 from nqcast.evaluation.config import EvaluateConfig
 from nqcast.evaluation.frames import Positions, as_arrays, predictions_frame
 from nqcast.evaluation.metrics import Floats
@@ -90,11 +90,15 @@ def score_given(
     levels = tuple(levels_of(predictions))
     anchors = as_arrays(predictions, levels, tuple(HORIZONS))
     baselines = baseline_quantiles(features, positions(splits, "train"), anchors.ts, levels, config)
-    scores = verdict(anchors, {**baselines, MODEL: anchors.quantiles}, true_law, levels, config)
+    scores = compare_forecasts(anchors, {**baselines, MODEL: anchors.quantiles}, true_law, levels, config)
     shares = share_of_splits(predictions, splits)
     held = ", ".join(f"{n:,} of the {of:,} {name} anchors ({n / of:.0%})" for name, (n, of) in shares.items() if n)
     lines = [f"The file, called model above, holds {held}.", f"Scorings of the test split so far: {test_uses}"]
-    return {**scores, "anchors_held": shares, "text": "\n\n".join([scores["text"], "\n".join(lines)])}
+    return {
+        **scores,
+        "anchors_held": shares,
+        "text": "\n\n".join([scores["text"], scores["details"], "\n".join(lines)]),
+    }
 
 
 def _stamps(rows: pd.DataFrame) -> pd.Series:

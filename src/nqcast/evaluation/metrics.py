@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
-from nqcast.constants import level_name
+from nqcast.constants import LEVELS, level_name
 
 Floats = NDArray[np.float64]
 LEVEL_TOLERANCE = 1e-9
@@ -42,6 +42,13 @@ def usual_intervals(levels: Sequence[float], wanted: Sequence[float] = (90, 80, 
 def main_interval(levels: Sequence[float]) -> float:
     """The central interval that is spoken of: 80 %, or the levels' nearest to it."""
     return usual_intervals(levels, (80,))[0]
+
+
+def shown_levels(levels: Sequence[float]) -> list[float]:
+    """The levels that a narrow table has room for: all of seven, else those nearest to the usual seven."""
+    if len(levels) <= len(LEVELS):
+        return list(levels)
+    return sorted({min(levels, key=lambda level: abs(level - usual)) for usual in LEVELS})
 
 
 def symmetric(levels: Sequence[float]) -> bool:

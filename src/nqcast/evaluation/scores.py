@@ -126,51 +126,30 @@ def describe_anchors(anchors: Forecasts) -> str:
     )
 
 
-def render_scores(table: pd.DataFrame, anchor_set: str, truth: pd.DataFrame | None = None) -> str:
-    """The score table as plain text, at most 100 columns: a block per figure, forecasts down, horizons across."""
-    columns = [
-        ("mean_pinball", "Mean pinball loss x 1e-4 (log return; less is better)", 1e4, 3),
-        *[
-            (f"skill_{name}", f"Skill over {name.replace('_', ' ')}, % (more is better)", 100.0, 2)
-            for name in REFERENCES
-            if f"skill_{name}" in table
-        ],
-        *[
-            (f"picp_{percent}", f"Outcomes inside the {percent} % interval, %", 100.0, 1)
-            for percent in ("80",)
-            if f"picp_{percent}" in table
-        ],
-    ]
-    parts = [textwrap.fill(f"Scores on {anchor_set}", 100), ""]
-    for column, heading, factor, digits in columns:
-        if column in table:
-            parts += [heading, _pivot_text(table, column, factor, digits), ""]
-    levels = [c for c in table.columns if c.startswith("q") and c[1:].isdigit()]
-    pooled = table[table["horizon"] == MEAN].set_index("forecast")[levels] * 100
-    parts += ["Outcomes at or below each quantile, %, mean over horizons", _text(pooled, 1)]
-    if truth is not None:
-        parts += ["", "Share of the learnable skill (constants 0, true quantiles 100), %"]
-        parts += [
-            _pivot_text(truth, "learnable_share", 100.0, 1),
-            "",
-            "Gap to the true quantiles x 1e-4 (mean pinball)",
-        ]
-        parts += [_pivot_text(truth, "gap", 1e4, 3)]
-    counts = table[table["forecast"] == table["forecast"].iloc[0]]
-    text = ", ".join(f"{row.horizon} {row.n:,}" for row in counts.itertuples() if row.horizon != MEAN)
-    return "\n".join([*parts, "", f"Defined targets: {text}"])
+def render_scores(table: pd.DataFrame, anchor_set: str) -> str:
+    """The score table as plain text of at most 80 columns: skill by horizon and coverage, forecasts down."""
+    skill = 100 * _wide(table, "skill_constants")
+    heading = "Skill over constants, %"
+    covered = [c for c in table.columns if c.startswith("picp_")]
+    main = min(covered, key=lambda name: abs(float(name.removeprefix("picp_")) - 80), default=None)
+    if main is not None:
+        percent = main.removeprefix("picp_")
+        skill[f"in {percent} %"] = 100 * _wide(table, main)[MEAN]
+        heading += f"; last column: outcomes inside the {percent} % interval, %"
+    return "\n".join([textwrap.fill(f"Scores on {anchor_set}", 79), "", heading, _text(skill, 2)])
 
 
-def _pivot_text(table: pd.DataFrame, column: str, factor: float, digits: int) -> str:
+def _wide(table: pd.DataFrame, column: str) -> pd.DataFrame:
+    """One figure with forecasts down and horizons across, both in the table's order."""
     wide = table.pivot(index="forecast", columns="horizon", values=column)
-    return _text(wide.loc[table["forecast"].unique(), table["horizon"].unique()] * factor, digits)
+    return wide.loc[table["forecast"].unique(), table["horizon"].unique()]
 
 
 def _text(wide: pd.DataFrame, digits: int) -> str:
     width = max([len(str(name)) for name in wide.index] + [16])
-    head = " " * (width + 2) + "".join(f"{name!s:>10}" for name in wide.columns)
+    head = " " * (width + 2) + "".join(f"{name!s:>8}" for name in wide.columns)
     rows = [
-        f"  {str(name).replace('_', ' '):<{width}}" + "".join(f"{value:>10.{digits}f}" for value in values)
+        f"  {str(name).replace('_', ' '):<{width}}" + "".join(f"{value:>8.{digits}f}" for value in values)
         for name, values in zip(wide.index, wide.to_numpy(), strict=True)
     ]
     return "\n".join([head, *rows])

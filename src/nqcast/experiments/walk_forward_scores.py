@@ -10,7 +10,7 @@ import pandas as pd
 
 from nqcast.constants import HORIZONS
 from nqcast.evaluation.calibration import RAW, quantiles_by_row
-from nqcast.evaluation.comparison import verdict
+from nqcast.evaluation.comparison import compare_forecasts
 from nqcast.evaluation.config import EvaluateConfig
 from nqcast.evaluation.frames import as_arrays
 from nqcast.stopping import FOLD_FAILED
@@ -64,13 +64,13 @@ def score_folds(
     """The verdict on the joined forecasts, with a line per fold in front of its text; failures are named first."""
     forecasts = quantiles_by_row(frame, levels)
     anchors = as_arrays(frame[frame["forecast"] == RAW], levels, tuple(HORIZONS))
-    scores = verdict(anchors, forecasts, None, levels, config)
+    scores = compare_forecasts(anchors, forecasts, None, levels, config)
     failed = any(fold["status"] == "failed" for fold in folds)
     return {
         **scores,
         "folds": list(folds),
         "exit_status": FOLD_FAILED if failed else 0,
-        "text": f"{render_folds(folds)}\n\n{scores['text']}",
+        "text": "\n\n".join([render_folds(folds), scores["text"], scores["details"]]),
     }
 
 

@@ -26,7 +26,7 @@ from nqcast.evaluation.frames import Positions, targets_at
 from nqcast.evaluation.groups import session_part
 from nqcast.evaluation.metrics import Floats
 from nqcast.evaluation.significance import stationary_bootstrap
-from nqcast.forecast.permutation_importance import MEAN, donors, importance, named, spread_evenly
+from nqcast.forecast.permutation_importance import donors, importance, named, spread_evenly
 from nqcast.forecast.predictor import Predictor, predictor_of
 from nqcast.model import MIGT_TVDT
 from nqcast.model.attention_weights import Inside, look_inside, windows_at_once
@@ -47,7 +47,7 @@ def explain(
         anchors (count, first, last); and unless `config.explain_anchors` is 0: importance {feature: {horizon: {rise,
         low, high}}} in shares of the loss; gates [{feature: {mean, low, high}}] per variable block (10 and 90 % of
         values); variable_attention [(F, F) lists] per block, row looks at column; variable_pool {feature: weight};
-        time {patch_bars, pool, rollout: {feature: weights, newest patch first}}; text.
+        time {patch_bars, pool, rollout: {feature: weights, newest patch first}}.
     """
     if config.explain_anchors == 0:
         return {"anchors": {"count": 0}}
@@ -64,7 +64,7 @@ def explain(
     if predictor.model.config.tokens:
         inside = look_inside_all(predictor.model, predictor.table, chosen)
         explanation |= _weights(inside, feature_names(features), predictor.model.config.patch_length)
-    return {**explanation, "text": render_explanation(explanation)}
+    return explanation
 
 
 def _importance(
@@ -156,19 +156,3 @@ def _weights(inside: Iterator[Inside], names: Sequence[str], patch_bars: int) ->
             "rollout": dict(zip(names, rollout_PF.T.astype(float).tolist(), strict=True)),
         },
     }
-
-
-def render_explanation(explanation: Explanation, count: int = 5) -> str:
-    """The features whose permutation costs most, in lines."""
-    rises = {name: row[MEAN] for name, row in explanation["importance"].items()}
-    first = sorted(rises, key=lambda name: -rises[name]["rise"])[:count]
-    lines = [
-        f"Rise of the validation loss when the network sees another anchor's window of one feature, %, mean over\n"
-        f"horizons, at {explanation['anchors']['count']} anchors (the scale beneath keeps its own inputs)"
-    ]
-    lines += [
-        f"  {name:<18}{100 * rises[name]['rise']:>+7.3f}  "
-        f"[{100 * rises[name]['low']:+.3f}, {100 * rises[name]['high']:+.3f}]"
-        for name in first
-    ]
-    return "\n".join(lines)

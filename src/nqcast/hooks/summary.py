@@ -2,48 +2,153 @@
 
 from __future__ import annotations
 
+import datetime as dt
+import platform
+import re
+import subprocess
+import textwrap
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from kedro.framework.context import KedroContext
 from kedro.framework.hooks import hook_impl
-from kedro.io import DataCatalog
+from kedro.io import DataCatalog, MemoryDataset
+from kedro.pipeline import Pipeline
+from kedro.pipeline.node import Node
 from rich.console import Console
 
 from nqcast.stopping import RunAlarmed
 
 
+@dataclass
+class _Shown:
+    """What an entry wants to be read, and the node that made it."""
+
+    node: str
+    text: str
+    headline: Sequence[str]
+
+
 class SummaryHook:
-    """Ends a run with its scores to read and the path of every artifact that it wrote."""
+    """Ends a run with its results to read, where they were written, and what it comes to in a few lines."""
 
     def __init__(self) -> None:
+        self._start()
+
+    def _start(self) -> None:
         self._saved: list[str] = []
-        self._texts: list[str] = []
+        self._shown: list[_Shown] = []
+        self._source, self._began = "", time.perf_counter()
+
+    @hook_impl
+    def after_catalog_created(self, catalog: DataCatalog) -> None:
+        """Put the circumstances of the run beside its data: the report names them."""
+        catalog["run_details"] = MemoryDataset(run_details(self._environment, Path.cwd()))
+
+    @hook_impl(tryfirst=True)
+    def after_context_created(self, context: KedroContext) -> None:
+        """Remember the environment."""
+        self._environment = str(context.env or "base")
 
     @hook_impl
     def before_pipeline_run(self) -> None:
         """Start an empty list: one process may run several sessions."""
-        self._saved, self._texts = [], []
+        self._start()
 
     @hook_impl
-    def after_dataset_saved(self, dataset_name: str, data: Any) -> None:
+    def after_dataset_loaded(self, data: Any) -> None:
+        """Remember where the bars come from."""
+        self._source = _source_of(data) or self._source
+
+    @hook_impl
+    def after_dataset_saved(self, dataset_name: str, data: Any, node: Node) -> None:
         """Remember what was written; an entry that carries a `text` wants to be read."""
+        self._source = _source_of(data) or self._source
         if dataset_name not in self._saved:
             self._saved.append(dataset_name)
         if isinstance(data, dict) and isinstance(data.get("text"), str):
-            self._texts.append(data["text"])
+            self._shown.append(_Shown(node.name, data["text"], data.get("headline", ())))
 
     @hook_impl
-    def after_pipeline_run(self, catalog: DataCatalog, run_params: dict[str, Any]) -> None:
-        """Print the texts, then the table of artifacts."""
-        console = Console()
-        for text in self._texts:
-            console.print(f"\n{text}\n", markup=False, highlight=False, soft_wrap=True)
-        rows = [(name, path) for name in self._saved if (path := _path_of(catalog, name))]
-        if not rows:
-            return
-        width = max(len(name) for name, _ in rows) + 2
-        lines = [f"  {name:<{width}}{_relative(path, Path(run_params['project_path']))}" for name, path in rows]
-        console.print("\n".join(["what this run wrote:", *lines]), markup=False, highlight=False, soft_wrap=True)
+    def after_pipeline_run(self, catalog: DataCatalog, pipeline: Pipeline, run_params: dict[str, Any]) -> None:
+        """Print the texts of what the run was for, what was written, and the last lines."""
+        console, last = Console(), self._last(pipeline)
+        written = {name: path for name in self._saved if (path := _path_of(catalog, name))}
+        project = Path(run_params["project_path"])
+        lines = [line for one in last for line in ("", *one.text.splitlines())]
+        lines += ["", *where_written(written, project)] if written else []
+        lines += ["", *(line for one in last for line in one.headline), self._took()]
+        page = next((written[name] for name in _TO_OPEN if name in written), None)
+        lines += [] if page is None else [f"open {_relative(page, project)}"]
+        console.print("\n".join(lines), markup=False, highlight=False, soft_wrap=True)
+
+    def _last(self, pipeline: Pipeline) -> list[_Shown]:
+        """The texts that no later text of the same run builds upon: those before them stand in their files."""
+        behind = {
+            earlier.name
+            for one in self._shown
+            for earlier in pipeline.to_nodes(one.node).nodes
+            if earlier.name != one.node
+        }
+        return [one for one in self._shown if one.node not in behind]
+
+    def _took(self) -> str:
+        seconds = time.perf_counter() - self._began
+        took = f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.1f} min"
+        return f"Took {took}" + (f", on the {self._source}." if self._source else ".")
+
+
+_TO_OPEN = (
+    *("report", "forecast_page", "forecast_chart", "monitor_chart", "backtest_chart", "walk_forward_backtest_chart"),
+    *("tuning_chart", "data_report"),
+)
+
+
+def run_details(environment: str, project: Path) -> dict[str, str]:
+    """Date (UTC), environment, commit and versions of a run, as its report shows them."""
+    return {
+        "Made": dt.datetime.now(dt.UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "Environment": f"{environment}; Python {platform.python_version()} on {platform.machine()}",
+        "Versions": ", ".join(f"{name} {version(name)}" for name in ("nqcast", "torch", "kedro")),
+        "Git commit": _commit(project) or "not in a checkout",
+    }
+
+
+def _commit(project: Path) -> str:
+    """Short name of the checked-out commit, with a mark where tracked files differ from it."""
+    command = ["git", "-C", str(project), "describe", "--always", "--dirty", "--exclude=*"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=5, check=False)
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def where_written(written: Mapping[str, Path], project: Path) -> list[str]:
+    """The names of what was written, folder by folder, at most 80 columns wide."""
+    folders: dict[Path, list[str]] = {}
+    for name, path in written.items():
+        folders.setdefault(_layer(path), []).append(name)
+    lines = ["what this run wrote:"]
+    for folder, names in folders.items():
+        lines += textwrap.wrap(
+            f"{_relative(folder, project)}: {', '.join(names)}", 79,
+            initial_indent="  ", subsequent_indent="    ", break_long_words=False, break_on_hyphens=False,
+        )  # fmt: skip
+    return lines
+
+
+def _layer(path: Path) -> Path:
+    """The folder of a data layer (04_feature …) that holds an artifact, whatever versions lie between."""
+    return next((parent for parent in path.parents if re.match(r"\d\d_", parent.name)), path.parent)
+
+
+def _source_of(data: Any) -> str:
+    return str(data.attrs.get("source", "")) if isinstance(getattr(data, "attrs", None), dict) else ""
 
 
 class AlarmHook:

@@ -1,46 +1,60 @@
-"""What the report is made from, and the figures that several of its sections share."""
+"""What the report is made from: forecasts of every kind on the same anchors, and the figures that sections share."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from nqcast.constants import BAR_MINUTES, HORIZONS
+from nqcast.data.splits import positions
 from nqcast.evaluation import metrics
 from nqcast.evaluation.baselines.fitted import baseline_quantiles
 from nqcast.evaluation.calibration import CONFORMAL, ONLINE, quantiles_by_row
-from nqcast.evaluation.comparison import MODEL
+from nqcast.evaluation.comparison import MODEL, reference_of
 from nqcast.evaluation.config import EvaluateConfig
 from nqcast.evaluation.frames import Forecasts, Positions, as_arrays
 from nqcast.evaluation.metrics import Floats
 from nqcast.evaluation.significance import Estimate, session_sums, skill_with_interval, stationary_bootstrap
 from nqcast.storage.checkpoint import Metadata
 
-REFERENCE = "seasonal_har"
-
 
 @dataclass(frozen=True)
 class Evidence:
-    """Artifacts of one run: predictions and features frames, train positions, the checkpoint's metadata, the training
-    history, the count of test uses, the configuration, and, where there are any, the calibrated forecasts
-    (`calibrated.calibrated_frame`) and what the network uses (`explain.explain`); everything else follows from them.
+    """Forecasts of the test split, the features that they were made from, and the metadata of their checkpoint.
+
+    predictions: the model's frame; train: positions of the train anchors; forecasts: quantiles (N, H, Q) of every
+    baseline, then of the model and of its calibrated rows.
     """
 
     predictions: pd.DataFrame
     features: pd.DataFrame
     train: Positions
     metadata: Metadata
-    history: Sequence[dict[str, Any]]
-    test_uses: int
     config: EvaluateConfig
-    calibrated: pd.DataFrame | None = None
-    explanation: dict[str, Any] | None = None
+    forecasts: dict[str, Floats]
+
+    @classmethod
+    def gather(
+        cls,
+        predictions: pd.DataFrame,
+        calibrated: pd.DataFrame | None,
+        features: pd.DataFrame,
+        splits: pd.DataFrame,
+        metadata: Metadata,
+        config: EvaluateConfig,
+    ) -> Evidence:
+        """Fit the baselines on the train anchors and put them beside the model's rows, on the same anchors."""
+        levels, train = tuple(metadata.quantiles), positions(splits, "train")
+        own = as_arrays(predictions, levels, tuple(HORIZONS))
+        forecasts = baseline_quantiles(features, train, own.ts, levels, config)
+        forecasts[MODEL] = own.quantiles
+        if calibrated is not None:
+            forecasts |= quantiles_by_row(calibrated, levels)
+        return cls(predictions, features, train, metadata, config, forecasts)
 
     @property
     def levels(self) -> tuple[float, ...]:
@@ -55,9 +69,14 @@ class Evidence:
         return tuple(HORIZONS[name] // BAR_MINUTES for name in self.horizons)
 
     @property
+    def source(self) -> str:
+        """Where the bars come from: a file's name, or the simulated market; empty where nothing says so."""
+        return str(self.metadata.data.get("source", ""))
+
+    @property
     def reference(self) -> str:
-        """The baseline that the model has to beat: SeasonalHAR, or the last one that was fitted."""
-        return REFERENCE if REFERENCE in self.forecasts else self.config.baseline_names[-1]
+        """The baseline that the model has to beat."""
+        return reference_of(self.forecasts)
 
     @cached_property
     def anchors(self) -> Forecasts:
@@ -66,13 +85,6 @@ class Evidence:
     @cached_property
     def positions(self) -> Positions:
         return np.asarray(pd.Index(self.features["ts"]).get_indexer(pd.Index(self.anchors.ts)), dtype=np.int64)
-
-    @cached_property
-    def forecasts(self) -> dict[str, Floats]:
-        """Quantiles (N, H, Q) of every baseline, then of the model and of its calibrated rows."""
-        baselines = baseline_quantiles(self.features, self.train, self.anchors.ts, self.levels, self.config)
-        calibrated = {} if self.calibrated is None else quantiles_by_row(self.calibrated, self.levels)
-        return {**baselines, MODEL: self.anchors.quantiles, **calibrated}
 
     @property
     def model_rows(self) -> list[str]:

@@ -38,7 +38,7 @@ _MEANS_NOT = (
 _NO_TOKENS = "This network has no attention over the window (model.tokens=false), so there are no weights to show."
 
 
-def explained(explanation: Mapping[str, Any], horizons: Sequence[str]) -> list[str]:
+def explanation_section(explanation: Mapping[str, Any], horizons: Sequence[str], source: str = "") -> list[str]:
     """Fragments of the section; empty where the network was not looked into (`evaluate.explain_anchors=0`)."""
     anchors = explanation["anchors"]
     if not anchors["count"]:
@@ -50,7 +50,7 @@ def explained(explanation: Mapping[str, Any], horizons: Sequence[str]) -> list[s
     measured = [
         html.paragraph(f"Looked at on {where}; the test split is not touched."),
         html.paragraph(_MEANS),
-        html.picture(figures.importance_by_feature(importance, horizons), _IMPORTANCE),
+        html.picture(figures.with_source(figures.importance_by_feature(importance, horizons), source), _IMPORTANCE),
         html.table(pd.DataFrame(rises, index=order), "Rise of the loss when a feature is permuted, %", 3),
     ]
     if "time" not in explanation:
@@ -61,6 +61,6 @@ def explained(explanation: Mapping[str, Any], horizons: Sequence[str]) -> list[s
     return [
         *measured,
         html.paragraph(_MEANS_NOT),
-        html.picture(variables, _VARIABLES),
-        html.picture(figures.attention_over_time(explanation["time"]), _TIME),
+        html.picture(figures.with_source(variables, source), _VARIABLES),
+        html.picture(figures.with_source(figures.attention_over_time(explanation["time"]), source), _TIME),
     ]

@@ -22,6 +22,10 @@ TERMS = {
     ),
     "Mean": ("The plain mean of the five horizons' figures."),
     "Gain, points": ("Skill of the model over constants less that of the other forecast, in percentage points."),
+    "Truth": (
+        "The true quantiles of a simulated market, from its own law: the ceiling of any forecast. The share of the "
+        "learnable skill is 0 % for constants and 100 % for the truth."
+    ),
     "Constants": ("The quantiles of the train returns of each horizon."),
     "Time of day": ("The diurnal volatility profile times train quantiles."),
     "Time of day × EWMA": ("The same times one exponential average of squared returns with a half-life of an hour."),
@@ -29,13 +33,21 @@ TERMS = {
     "SeasonalHAR": ("The same from 1-minute realised variance and ranges: the scale on which the model is built."),
     "GARCH": ("GJR-GARCH(1,1)-t on deseasonalised returns with filtered historical simulation (full profile only)."),
     "LightGBM": ("Gradient-boosted quantile regression on the features and the scale (full profile only)."),
+    "Band": (
+        "Where the coverage of a calibrated forecast would lie by chance alone, from the same resampling of sessions; "
+        "widened by one point before a level counts as outside."
+    ),
+    "PIT": (
+        "Probability integral transform: the share of outcomes that fell between two neighbouring quantiles over what "
+        "was forecast. Flat at 1 when calibrated, humped when the forecast is too wide, U-shaped when too narrow."
+    ),
     "Interval of an estimate": (
         "95 % unless stated otherwise, from a stationary bootstrap over whole sessions with a mean block of five, "
         "so that neighbouring forecasts do not count as independent."
     ),
     "Diebold–Mariano": (
         "Test that two forecasts lose the same: on session sums (Newey–West lag 5) and on bars (lag at least the "
-        "horizon). The larger p-value counts."
+        "horizon). The larger p-value counts: the smaller it is, the less the difference looks like chance."
     ),
     "Coverage": (
         "Share of outcomes at or below a quantile; its level when calibrated. Inside an interval: between its ends."
@@ -68,3 +80,28 @@ TERMS = {
         "How often any configuration was scored on this test split; each look makes a chance winner likelier."
     ),
 }
+
+ALIASES = {
+    **dict.fromkeys(("anchor", "anchors"), "Anchor"),
+    **dict.fromkeys(("pinball loss", "pinball"), "Pinball loss"),
+    **{"skill": "Skill", "points": "Gain, points", "truth": "Truth", "learnable skill": "Truth"},
+    **{"constants": "Constants", "time of day": "Time of day", "time of day ewma": "Time of day × EWMA"},
+    **{
+        "log har": "Log-HAR",
+        "seasonal har": "SeasonalHAR",
+        "SeasonalHAR": "SeasonalHAR",
+        "garch fhs": "GARCH",
+        "lightgbm": "LightGBM",
+    },
+    **dict.fromkeys(("session-bootstrap", "bootstrap"), "Interval of an estimate"),
+    **dict.fromkeys(("Diebold–Mariano", "p-value", "p-values"), "Diebold–Mariano"),
+    **dict.fromkeys(("coverage", "calibrated", "in the 80 % interval", "80 % interval"), "Coverage"),
+    **dict.fromkeys(("conformal", "online", "model conformal"), "Model, model conformal, model online"),
+    **dict.fromkeys(("Kupiec", "Christoffersen", "dynamic quantile"), "Kupiec, Christoffersen, dynamic quantile"),
+    **{"weighted interval score": "Weighted interval score", "effective number": "Effective number", "CRPS": "CRPS"},
+    **{"Winkler score": "Winkler score", "band": "Band", "PIT": "PIT"},
+    **dict.fromkeys(("information coefficient", "directional accuracy"), "Information coefficient"),
+    **dict.fromkeys(("calm third", "middle third", "wild third"), "Wild, calm"),
+    **dict.fromkeys(("test split", "scored"), "Test uses"),
+}
+"""Words of the report, each with the term above that explains it."""

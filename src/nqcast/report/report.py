@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from nqcast.evaluation import groups, metrics
+from nqcast.constants import SIMULATED
+from nqcast.evaluation import metrics
 from nqcast.evaluation.calibration import CONFORMAL, ONLINE
 from nqcast.evaluation.comparison import MODEL
 from nqcast.evaluation.coverage import coverage_check
-from nqcast.evaluation.coverage_tests import all_coverage_tests
-from nqcast.evaluation.metrics import level_name
-from nqcast.evaluation.scores import MEAN, describe_anchors, score_by_group, score_table
-from nqcast.evaluation.significance import MINIMUM_DIFFERENCES, compare_losses, larger_p, session_sums
+from nqcast.evaluation.coverage_tests import CoverageTests, all_coverage_tests
+from nqcast.evaluation.metrics import Floats, level_name
+from nqcast.evaluation.scores import MEAN, score_table
+from nqcast.evaluation.significance import Estimate
 from nqcast.report import figures, html
 from nqcast.report.evidence import Evidence
-from nqcast.report.explanation import HEADING, explained
-from nqcast.report.glossary import TERMS
+from nqcast.report.explanation import HEADING, explanation_section
+from nqcast.report.failures import failure_section, group_tables, weakest
+from nqcast.report.glossary import ALIASES, TERMS
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _FAN = (
     "One session of the test split. Above: price, and forecasts issued every four hours. Below: the forecast at every "
@@ -30,115 +37,162 @@ _RELIABILITY = (
     "lie; filled points are outside it."
 )
 _PIT = "Outcomes between neighbouring quantiles over what was forecast; 1 everywhere when calibrated."
-_COVERAGE = "Share of outcomes inside the 80 % interval over the last 20 sessions."
-_LOSS = "Mean pinball loss through the day at the shortest horizon."
-_SCALE = "Mean absolute return against the forecast scale in twenty equal groups; on the line when the scale is right."
+_COVERAGE = "Share of outcomes inside the {main:g} % interval over the last sessions (20, or a third of a short test)."
+_PHASES = "every h-th anchor, phases combined"
+_TESTS = {"kupiec": "Kupiec", "christoffersen": "Christoffersen", "dynamic_quantile": "Dynamic quantile"}
+_ONE_SIGN = (
+    "the median has one sign at nearly every anchor, so the figure says how often the market rose, and nothing about "
+    "a gift for direction. A median near zero is what an efficient market asks for; these forecasts say how wide, not "
+    "where to."
+)
+ONE_SIGN = 0.005
+"""Difference of directional accuracy and the share of rises below which the median's sign says nothing."""
 _TRAINING = "Training and validation loss by epoch, and the learning rate."
 
 
-def render_report(evidence: Evidence) -> str:
-    """The report as one HTML page without outside resources."""
-    by_group = _group_tables(evidence)
+def render_report(
+    evidence: Evidence,
+    scores: Mapping[str, Any],
+    history: Sequence[Mapping[str, Any]] = (),
+    explanation: Mapping[str, Any] | None = None,
+    run: Mapping[str, str] | None = None,
+) -> str:
+    """The report as one HTML page without outside resources.
+
+    Args:
+        evidence: the forecasts, their anchors and where they come from.
+        scores: what `comparison.compare_forecasts` made of them, and test_uses.
+        history: one dict per epoch of the training.
+        explanation: what the network uses (`explain.explain`).
+        run: circumstances of the run, such as its date and environment.
+    """
+    by_group = group_tables(evidence)
     sections = {
-        "In short": _answers(evidence, by_group),
-        "How good": _how_good(evidence),
-        "How sure": _how_sure(evidence),
-        "Is it calibrated": _calibration(evidence),
-        "When does it fail": _failures(evidence, by_group),
-        HEADING: explained(evidence.explanation, evidence.horizons) if evidence.explanation else [],
-        "What was trained on what": _origin(evidence),
+        "In short": [_answers(evidence, scores, by_group), _circumstances(evidence, scores, run or {})],
+        "How good": _how_good(evidence, scores),
+        "How sure": _how_sure(evidence, scores),
+        "Is it calibrated": _calibration(evidence, scores),
+        "When does it fail": failure_section(evidence, by_group),
+        HEADING: explanation_section(explanation, evidence.horizons, evidence.source) if explanation else [],
+        "What was trained on what": _origin(evidence, history),
         "What the numbers mean": [html.definitions(TERMS)],
     }
+    top = []
+    if evidence.source.startswith(SIMULATED):
+        top = [
+            html.box(
+                [f"{evidence.source}: these bars are drawn from a seed; no exchange has traded them."], "simulated"
+            )
+        ]
     sections = {name: parts for name, parts in sections.items() if parts}
-    lead = f"Scored on {describe_anchors(evidence.anchors)}."
-    return html.page("Quantile forecasts of futures returns: evaluation", lead, sections)
+    return html.page("Quantile forecasts of futures returns: evaluation", top, sections, ALIASES)
 
 
-def _answers(evidence: Evidence, by_group: dict[str, pd.DataFrame]) -> list[str]:
-    own, gain = evidence.skill(MODEL, "constants"), evidence.skill(MODEL, evidence.reference)
-    reference = evidence.skill(evidence.reference, "constants")
-    sure = "the interval excludes zero" if gain.low[-1] > 0 or gain.high[-1] < 0 else "the interval includes zero"
-    covered = ", ".join(f"{name.replace('_', ' ')} {share:.1f} %" for name, share in _covered(evidence).items())
-    uses = evidence.test_uses
-    texts = [
-        f"Better than constants? Mean skill {100 * own.value[-1]:.2f} %"
-        f" [{100 * own.low[-1]:.2f}, {100 * own.high[-1]:.2f}].",
-        f"Better than {evidence.reference.replace('_', ' ')} (mean skill {100 * reference.value[-1]:.2f} %)? "
-        f"{100 * gain.value[-1]:+.2f} points [{100 * gain.low[-1]:+.2f}, {100 * gain.high[-1]:+.2f}]; {sure}.",
-        f"Calibrated? Share of outcomes inside the {metrics.main_interval(evidence.levels):g} % interval: {covered}.",
-        _weakest(by_group),
-        f"How often was this test split scored? {uses} time{'s' if uses != 1 else ''}, this one included.",
-    ]
-    return [html.paragraph(text, "answer") for text in texts]
+def _picture(evidence: Evidence, figure: Figure, caption: str) -> str:
+    return html.picture(figures.with_source(figure, evidence.source), caption)
 
 
-def _covered(evidence: Evidence) -> dict[str, float]:
-    """Per cent of outcomes inside the main interval, of the model's raw and calibrated rows."""
-    percent = metrics.main_interval(evidence.levels)
-    inside = {
-        name: metrics.inside(evidence.forecasts[name], evidence.anchors.targets, evidence.levels, percent)
-        for name in evidence.model_rows
+def _answers(evidence: Evidence, scores: Mapping[str, Any], by_group: Mapping[str, pd.DataFrame]) -> str:
+    """The box that answers first: better or not, how much, calibrated, where it fails, how often one has looked."""
+    uses = scores.get("test_uses", 1)
+    return html.box(
+        [
+            *scores["headline"],
+            weakest(by_group),
+            f"This test split has been scored {uses} time{'s' if uses != 1 else ''}, this one included.",
+        ],
+        "answers",
+    )
+
+
+def _circumstances(evidence: Evidence, scores: Mapping[str, Any], run: Mapping[str, str]) -> str:
+    """What was scored, on which bars, made by what."""
+    data, first, last = evidence.metadata.data, *evidence.anchors.ts.iloc[[0, -1]]
+    rows: dict[str, object] = {
+        "Bars": evidence.source or "unnamed",
+        "Span of the bars": f"{data.get('first', '–')} to {data.get('last', '–')} UTC",
+        "Test split": f"{first:%Y-%m-%d %H:%M} to {last:%Y-%m-%d %H:%M} UTC, {evidence.anchors.session.nunique()} "
+        f"sessions, {len(evidence.anchors.ts):,} anchors",
+        "Forecasts": f"{len(evidence.levels)} quantiles at {', '.join(evidence.horizons)}",
+        "Checkpoint": f"{evidence.metadata.fingerprint}, epoch {evidence.metadata.epoch}",
     }
-    return {name: 100 * float(metrics.mean_defined(hits, axis=None)) for name, hits in inside.items()}
+    return html.facts({**rows, **run})
 
 
-def _weakest(by_group: dict[str, pd.DataFrame]) -> str:
-    skills = [frame["skill over constants, %"] for frame in by_group.values()]
-    listed = ", ".join(f"{skill.idxmin()} ({skill.min():.1f} %)" for skill in skills)
-    return f"When does it fail? Skill over constants is least in: {listed}."
-
-
-def _how_good(evidence: Evidence) -> list[str]:
+def _how_good(evidence: Evidence, scores: Mapping[str, Any]) -> list[str]:
     table = score_table(evidence.forecasts, evidence.anchors.targets, evidence.levels, evidence.horizons)
     parts = [html.picture(figures.fan_chart(evidence.predictions, evidence.features, evidence.config), _FAN)]
     main = f"{metrics.main_interval(evidence.levels):g}"
     columns = [
-        ("mean_pinball", "Mean pinball loss, 1e-4 of log return (less is better)", 1e4, 3),
         ("skill_constants", "Skill over constants, %", 100, 2),
         ("skill_time_of_day", "Skill over time of day, %", 100, 2),
+        ("skill_seasonal_har", "Skill over seasonal har, %", 100, 2),
+        ("mean_pinball", "Mean pinball loss, 1e-4 of log return (less is better)", 1e4, 3),
         ("crps", "CRPS, 1e-4 of log return (less is better)", 1e4, 3),
         (f"winkler_{main}", f"Winkler score of the {main} % interval, 1e-4 of log return (less is better)", 1e4, 2),
         (f"width_{main}", f"Mean width of the {main} % interval, 1e-4 of log return", 1e4, 2),
+        (f"picp_{main}", f"Outcomes inside the {main} % interval, %", 100, 1),
     ]
     for column, caption, factor, digits in columns:
         if column in table:
             wide = table.pivot(index="forecast", columns="horizon", values=column)
             wide = wide.loc[list(evidence.forecasts), [*evidence.horizons, MEAN]] * factor
             parts.append(html.table(_titled(wide), caption, digits, MODEL))
+    parts += _truth_tables(scores.get("truth"))
     drawn = [name for name in evidence.forecasts if name not in ("constants", CONFORMAL, ONLINE)]
     estimates = {name: evidence.skill(name, "constants") for name in drawn}
-    parts.append(html.picture(figures.skill_by_horizon(estimates, evidence.horizons), _SKILL))
+    parts.append(_picture(evidence, figures.skill_by_horizon(estimates, evidence.horizons), _SKILL))
+    return [*parts, *_direction(evidence)]
+
+
+def _truth_tables(truth: Mapping[str, Any] | None) -> list[str]:
+    """How near each forecast comes to the true quantiles, where a simulated market knows them."""
+    if not truth:
+        return []
+    share, gap = (
+        pd.DataFrame({name: {h: row[key] for h, row in rows.items()} for name, rows in truth.items()}).T
+        for key in ("learnable_share", "gap")
+    )
+    return [
+        html.table(_titled(100 * share), "Share of the learnable skill (constants 0, truth 100), %", 1, MODEL),
+        html.table(_titled(1e4 * gap), "Mean pinball loss above that of the truth, 1e-4 of log return", 3, MODEL),
+    ]
+
+
+def _direction(evidence: Evidence) -> list[str]:
     median = evidence.anchors.quantiles[..., metrics.level_index(evidence.levels, 0.5)]
     direction = metrics.median_direction(median, evidence.anchors.targets)
     frame = pd.DataFrame(direction, index=list(evidence.horizons)).rename(columns=lambda c: c.replace("_", " "))
-    return [*parts, html.table(frame, "Direction, from the sign of the median", 3)]
-
-
-def _how_sure(evidence: Evidence) -> list[str]:
-    parts = []
-    for name in evidence.forecasts:
-        if name == MODEL:
-            continue
-        gain = evidence.skill(MODEL, name)
-        columns = {"gain": 100 * gain.value[:-1], "from": 100 * gain.low[:-1], "to": 100 * gain.high[:-1]}
-        frame = pd.DataFrame({**columns, **_diebold_mariano(evidence, name)}, index=list(evidence.horizons))
-        caption = f"Model against {name.replace('_', ' ')}: gain in skill, points, its interval, Diebold–Mariano"
-        parts.append(html.table(frame, caption, 3))
+    parts = [
+        html.table(frame.rename(columns={"share up": "share of rises"}), "Direction, from the sign of the median", 3)
+    ]
+    same = np.abs(direction["directional_accuracy"] - direction["share_up"]) < ONE_SIGN
+    if same.any():
+        named = ", ".join(name for name, one in zip(evidence.horizons, same, strict=True) if one)
+        parts.append(html.paragraph(f"At {named} the accuracy is the share of rises: {_ONE_SIGN}"))
     return parts
 
 
-def _diebold_mariano(evidence: Evidence, name: str) -> dict[str, list[str]]:
-    """Columns of p-values of the model against another forecast; dashes where there are too few sessions to say."""
-    if evidence.anchors.session.nunique() < MINIMUM_DIFFERENCES:
-        return {"p that counts": ["–"] * len(evidence.horizons)}
-    own, other = evidence.losses[MODEL], evidence.losses[name]
-    lag = evidence.config.newey_west_lag
-    pairs = compare_losses(own, other, evidence.anchors.session, evidence.horizon_bars, lag)
-    return {
-        "p sessions": [_p(pair[0].p_value) for pair in pairs],
-        "p bars": [_p(pair[1].p_value) for pair in pairs],
-        "p that counts": [_p(larger_p(pair)) for pair in pairs],
+def _how_sure(evidence: Evidence, scores: Mapping[str, Any]) -> list[str]:
+    """Gains over every other forecast in one table, and how likely such a gain is by chance."""
+    columns = [*evidence.horizons, MEAN]
+    gains = {name: evidence.skill(MODEL, name) for name in evidence.forecasts if name != MODEL}
+    cells = {
+        name: [f"{100 * v:+.2f}\n{100 * a:+.2f} … {100 * b:+.2f}" for v, a, b in zip(*_ends(gain), strict=True)]
+        for name, gain in gains.items()
     }
+    confidence = f"{evidence.config.confidence:.0%}"
+    caption = (
+        f"Gain of the model: its skill less the other's, points; below it the {confidence} session-bootstrap interval"
+    )
+    parts = [html.table(_titled(pd.DataFrame.from_dict(cells, orient="index", columns=columns)), caption)]
+    p_values = {name: [_p(row[h]["p_value"]) for h in columns] for name, row in scores["gains"].items()}
+    caption = "Diebold–Mariano test of the same differences, p-values (the larger of sessions and bars)"
+    return [*parts, html.table(_titled(pd.DataFrame.from_dict(p_values, orient="index", columns=columns)), caption)]
+
+
+def _ends(estimate: Estimate) -> tuple[Floats, Floats, Floats]:
+    return estimate.value, estimate.low, estimate.high
 
 
 def _calibrated_rows(evidence: Evidence) -> list[str]:
@@ -163,109 +217,72 @@ def _calibrated_rows(evidence: Evidence) -> list[str]:
     return [html.table(_titled(frame), caption)]
 
 
-def _calibration(evidence: Evidence) -> list[str]:
+def _coverage_table(evidence: Evidence, scores: Mapping[str, Any]) -> str:
+    names = [level_name(tau) for tau in evidence.levels]
+    rows = {name: [100 * row[MEAN][level] for level in names] for name, row in scores["table"].items()}
+    frame = pd.DataFrame.from_dict(rows, orient="index", columns=names)
+    return html.table(_titled(frame), "Outcomes at or below each quantile, %, mean over horizons", 1, MODEL)
+
+
+def _calibration(evidence: Evidence, scores: Mapping[str, Any]) -> list[str]:
     anchors, levels, horizons = evidence.anchors, evidence.levels, evidence.horizons
     hits = metrics.below(anchors.quantiles, anchors.targets, levels)
     tests = all_coverage_tests(
         hits, anchors.quantiles, evidence.positions, levels, evidence.horizon_bars, evidence.config.phase_lag
     )
     names = [level_name(tau) for tau in levels]
-    coverage = pd.DataFrame([[100 * t.coverage for t in row] for row in tests], index=list(horizons), columns=names)
-    parts = [*_calibrated_rows(evidence), html.table(coverage, "Outcomes at or below each raw quantile, %", 1)]
-    for field, caption in (("kupiec", "Kupiec"), ("christoffersen", "Christoffersen"), ("dynamic_quantile", "DQ")):
-        frame = pd.DataFrame(
-            [[_p(getattr(t, field)) for t in row] for row in tests], index=list(horizons), columns=names
-        )
-        parts.append(html.table(frame, f"{caption} test, p-values (every h-th anchor, phases combined)", 3))
-    size = pd.DataFrame([[int(t.effective_n) for t in row] for row in tests], index=list(horizons), columns=names)
-    parts.append(html.table(size, "Effective number of independent outcomes"))
+
+    def by_level(value: Callable[[CoverageTests], object]) -> pd.DataFrame:
+        return pd.DataFrame([[value(t) for t in row] for row in tests], index=list(horizons), columns=names)
+
+    coverage = html.table(by_level(lambda t: 100 * t.coverage), "Outcomes at or below each raw quantile, %", 1)
+    in_full = [
+        html.table(by_level(lambda t, f=field: _p(getattr(t, f))), f"{name} test, p-values ({_PHASES})", 3)  # type: ignore[misc]
+        for field, name in _TESTS.items()
+    ]
+    in_full.append(html.table(by_level(lambda t: int(t.effective_n)), "Effective number of independent outcomes"))
+    targets = np.isfinite(anchors.targets).sum(axis=0)
+    counted = ", ".join(f"{name} {n:,}" for name, n in zip(horizons, targets, strict=True))
+    main = metrics.main_interval(levels)
     reliability = figures.reliability_diagram(anchors, levels, horizons, evidence.resamples, evidence.config.confidence)
     return [
-        *parts,
-        html.picture(reliability, _RELIABILITY),
-        html.picture(figures.pit_histogram(anchors, levels, horizons), _PIT),
-        html.picture(figures.coverage_over_time(anchors, levels, horizons, metrics.main_interval(levels)), _COVERAGE),
+        *_calibrated_rows(evidence),
+        _picture(evidence, reliability, _RELIABILITY),
+        _picture(evidence, figures.pit_histogram(anchors, levels, horizons), _PIT),
+        _picture(evidence, figures.coverage_over_time(anchors, levels, horizons, main), _COVERAGE.format(main=main)),
+        _coverage_table(evidence, scores),
+        coverage,
+        html.paragraph(f"Outcomes that exist: {counted}."),
+        html.folded("Tests of the raw quantiles, level by level", in_full),
     ]
 
 
-def _failures(evidence: Evidence, by_group: dict[str, pd.DataFrame]) -> list[str]:
-    forecasts = {name: evidence.forecasts[name] for name in dict.fromkeys(("constants", evidence.reference, MODEL))}
-    parts = [html.table(frame, f"By {name}, mean over horizons") for name, frame in by_group.items()]
-    first = evidence.horizons[0]
-    anchors = evidence.anchors
-    drawn = figures.pinball_by_time_of_day(forecasts, anchors.targets, anchors.ts, evidence.levels, 0, first)
-    scale = figures.scale_against_realised(anchors, evidence.horizons)
-    return [*parts, _worst_sessions(evidence), html.picture(drawn, _LOSS), html.picture(scale, _SCALE)]
-
-
-def _group_tables(evidence: Evidence) -> dict[str, pd.DataFrame]:
-    """What the model is worth in each part of the session, third of volatility, and weekday."""
-    anchors, reference = evidence.anchors, evidence.reference
-    names = dict.fromkeys(("constants", reference, *evidence.model_rows))
-    forecasts = {name: evidence.forecasts[name] for name in names}
-    main = metrics.main_interval(evidence.levels)
-    low, high = metrics.interval(forecasts[reference], evidence.levels, main)
-    splits = {
-        "part of the session (Chicago time)": groups.session_part(anchors.ts),
-        "volatility when the forecast was made": groups.volatility_tercile((high - low)[:, 0]),
-        "weekday": groups.weekday(anchors.session),
-    }
-    tables = {}
-    for name, group in splits.items():
-        table = score_by_group(forecasts, anchors.targets, group, evidence.levels, evidence.horizons)
-        means = table[table["horizon"] == MEAN].pivot(index="group", columns="forecast")
-        own = means.xs(MODEL, axis=1, level="forecast")
-        over_reference = metrics.skill(own["mean_pinball"], means["mean_pinball"][reference])
-        columns = {
-            "outcomes": own["n"].astype(int),
-            "skill over constants, %": 100 * own["skill_constants"],
-            f"skill over {reference.replace('_', ' ')}, %": 100 * over_reference,
-            f"in the {main:g} % interval, %": 100 * own[f"picp_{main:g}"],
-        } | {f"the same, {row.split('_')[1]}": 100 * means[f"picp_{main:g}"][row] for row in evidence.model_rows[1:]}
-        tables[name] = pd.DataFrame(columns).loc[sorted(set(group), key=_group_order)]
-    return tables
-
-
-def _group_order(name: str) -> int:
-    order = [*dict.fromkeys(part[0] for part in groups.SESSION_PARTS), *groups.TERCILES, *groups.WEEKDAYS]
-    return order.index(name)
-
-
-def _worst_sessions(evidence: Evidence, count: int = 5) -> str:
-    own, other = (session_sums(evidence.losses[name], evidence.anchors.session) for name in (MODEL, evidence.reference))
-    share = (own - other).sum(axis=1) / other.sum()
-    dates = np.unique(evidence.anchors.session.to_numpy())
-    worst = np.argsort(share)[::-1][:count]
-    frame = pd.DataFrame(
-        {"loss added, % of all": 100 * share[worst], "loss of the model, 1e-4": 1e4 * own.sum(axis=1)[worst]},
-        index=[str(pd.Timestamp(dates[i]).date()) for i in worst],
-    )
-    caption = f"Sessions in which the model lost most against {evidence.reference.replace('_', ' ')}"
-    return html.table(frame, caption, 3)
-
-
-def _origin(evidence: Evidence) -> list[str]:
+def _origin(evidence: Evidence, history: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Where the model comes from: the train split in a few rows, then every setting."""
     metadata, train = evidence.metadata, evidence.features["ts"].iloc[evidence.train]
-    rows = {
-        "train anchors": f"{len(train):,}, {train.iloc[0]:%Y-%m-%d} to {train.iloc[-1]:%Y-%m-%d}",
-        "checkpoint": metadata.fingerprint,
-        "data": metadata.data.get("fingerprint", ""),
-        "epoch": metadata.epoch,
-        "model": ", ".join(f"{key} {value}" for key, value in metadata.model.items()),
-        "scale": ", ".join(f"{k} {v}" for k, v in (metadata.scale.get("config") or {}).items()),
-        "training": ", ".join(f"{key} {value}" for key, value in metadata.train.items()),
-        "version": metadata.version,
-    }
-    frame = pd.DataFrame({"value": [str(value) for value in rows.values()]}, index=list(rows))
-    parts = [html.table(frame, "Origin of the model")]
-    if evidence.history:
-        parts.append(html.picture(figures.training_curves(evidence.history), _TRAINING))
-    return parts
+    parts = [
+        html.facts(
+            {
+                "Train anchors": f"{len(train):,}, {train.iloc[0]:%Y-%m-%d} to {train.iloc[-1]:%Y-%m-%d}",
+                "Content of the features": metadata.data.get("fingerprint", ""),
+                "Checkpoint": metadata.fingerprint,
+                "Best epoch": metadata.epoch,
+                "Version of nqcast": metadata.version,
+            }
+        )
+    ]
+    if history:
+        parts.append(_picture(evidence, figures.training_curves(history), _TRAINING))
+    settings = {"model": metadata.model, "train": metadata.train, "scale": metadata.scale.get("config") or {}}
+    rows = {f"{group}.{key}": str(v) for group, values in settings.items() for key, v in values.items()}
+    return [*parts, html.folded(f"Origin of the model: all {len(rows)} settings", [html.facts(rows)])]
 
 
 def _titled(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.rename(index=lambda name: str(name).replace("_", " "))
 
 
-def _p(value: float) -> str:
-    return "–" if np.isnan(value) else "< 0.001" if value < 0.001 else f"{value:.3f}"
+def _p(value: float | None) -> str:
+    if value is None or np.isnan(value):
+        return "–"
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"

@@ -73,7 +73,8 @@ def train_here(
     trainer = create_trainer(_start(run), run.config, _data_module(run), directory, logger=logger, ranks=ranks)
     trainer.origin = run.origin
     trainer.reference_losses["constants"] = _constant_losses(run)
-    log.info("run directory %s; %s", directory, trainer.model.summary())
+    log.info("run directory %s", directory)
+    log.debug(trainer.model.summary())
     card = carded(directory, run.content) if trainer.writes else nullcontext()
     with finishing(trainer.request_stop), card:
         history = trainer.train()

@@ -148,11 +148,10 @@ class MetricsLog:
 
 
 def epoch_line(record: Mapping[str, Any], start_name: str) -> str:
-    """An epoch for the terminal."""
-    parts = [f"epoch {record['epoch']:3d}  step {record['step']:6d}"]
+    """An epoch for the terminal; its last number is what the network has gained over its start."""
+    parts = [f"epoch {record['epoch']:3d}"]
     if "train_loss" in record:
         parts.append(f"train {record['train_loss']:.5f}")
-    parts.append(f"val {record['val_loss']:.5f}")
-    parts += [f"picp_{name} {100 * record[f'picp_{name}']:.1f} %" for name in ("80", "50") if f"picp_{name}" in record]
+    parts.append(f"validation {record['val_loss']:.5f}")
     parts.append(f"over {start_name} {100 * record[f'skill_{start_name}']:+.2f} %")
     return "  ".join(parts)

@@ -1,4 +1,4 @@
-"""The verdict on the test split: forecasts, scores beside the baselines, one fan chart."""
+"""The test split: forecasts, their scores beside the baselines, one fan chart, what the network uses, the report."""
 
 from __future__ import annotations
 
@@ -45,22 +45,16 @@ def score(
     true_quantiles: Any,
     test_uses: list[dict[str, Any]],
     config: EvaluateConfig,
-) -> dict[str, Any]:
-    """Scores of the model and of every baseline on the same anchors; the text of the table ends the run."""
-    from nqcast.constants import HORIZONS
-    from nqcast.data.splits import positions
-    from nqcast.evaluation.baselines.fitted import baseline_quantiles
-    from nqcast.evaluation.calibration import quantiles_by_row
-    from nqcast.evaluation.comparison import MODEL, verdict
-    from nqcast.evaluation.frames import as_arrays
+) -> tuple[dict[str, Any], Any]:
+    """Scores of the model and of every baseline on the same anchors, and the evidence that the report shows."""
+    from nqcast.evaluation.comparison import compare_forecasts
+    from nqcast.evaluation.test_uses import count_uses
+    from nqcast.report.evidence import Evidence
 
-    train, levels = positions(splits, "train"), checkpoint.metadata.quantiles
-    anchors = as_arrays(predictions, levels, tuple(HORIZONS))
-    forecasts = baseline_quantiles(features, train, anchors.ts, levels, config)
-    forecasts |= {MODEL: anchors.quantiles, **quantiles_by_row(calibrated_predictions, levels)}
-    scores = verdict(anchors, forecasts, true_quantiles, levels, config)
-    scores["text"] += f"\n\nTimes that the test split has been scored, this one included: {len(test_uses)}"
-    return {**scores, "test_uses": len(test_uses)}
+    metadata = checkpoint.metadata
+    evidence = Evidence.gather(predictions, calibrated_predictions, features, splits, metadata, config)
+    scores = compare_forecasts(evidence.anchors, evidence.forecasts, true_quantiles, evidence.levels, config)
+    return {**scores, "test_uses": count_uses(test_uses, metadata.data["fingerprint"])}, evidence
 
 
 def draw_fan_chart(predictions: pd.DataFrame, features: pd.DataFrame, config: EvaluateConfig) -> Any:
@@ -84,23 +78,13 @@ def explain_network(
 
 
 def write_report(
-    predictions: pd.DataFrame,
-    calibrated_predictions: pd.DataFrame,
-    features: pd.DataFrame,
-    splits: pd.DataFrame,
-    checkpoint: Checkpoint,
+    evidence: Any,
+    scores: dict[str, Any],
     history: list[dict[str, Any]],
-    test_uses: list[dict[str, Any]],
     explanation: dict[str, Any],
-    config: EvaluateConfig,
+    run_details: dict[str, str],
 ) -> str:
     """One self-contained page: better than the baselines, by how much, how sure, calibrated, and when it fails."""
-    from nqcast.data.splits import positions
-    from nqcast.report.evidence import Evidence
     from nqcast.report.report import render_report
 
-    train, metadata = positions(splits, "train"), checkpoint.metadata
-    uses = len(test_uses)
-    return render_report(
-        Evidence(predictions, features, train, metadata, history, uses, config, calibrated_predictions, explanation)
-    )
+    return render_report(evidence, scores, history, explanation, run_details)

@@ -6,7 +6,7 @@ from nqcast.pipelines.evaluate import nodes
 
 
 def create_pipeline() -> Pipeline:
-    """Name the inputs and outputs of the verdict on the test split."""
+    """Name the inputs and outputs of the scores of the test split."""
     return Pipeline(
         [
             Node(
@@ -27,7 +27,7 @@ def create_pipeline() -> Pipeline:
                     *("predictions", "calibrated_predictions", "checkpoint", "features", "splits"),
                     *("true_quantiles", "test_uses", "params:evaluate"),
                 ],
-                outputs="scores",
+                outputs=["scores", "evidence"],
                 name="score",
             ),
             Node(
@@ -44,10 +44,7 @@ def create_pipeline() -> Pipeline:
             ),
             Node(
                 nodes.write_report,
-                inputs=[
-                    *("predictions", "calibrated_predictions", "features", "splits", "checkpoint"),
-                    *("history", "test_uses", "explanation", "params:evaluate"),
-                ],
+                inputs=["evidence", "scores", "history", "explanation", "run_details"],
                 outputs="report",
                 name="write_report",
             ),

@@ -17,6 +17,7 @@ _HOME = {
     "importance_by_feature": "explanation",
     "variables_inside": "explanation",
     "attention_over_time": "explanation",
+    "with_source": "style",
 }
 __all__ = sorted(_HOME)
 

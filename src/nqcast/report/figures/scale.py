@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
 
 from nqcast.evaluation.frames import Forecasts
 from nqcast.report.figures.style import BLACK, MARKERS, SERIES, finish, new_figure
@@ -28,6 +29,10 @@ def scale_against_realised(anchors: Forecasts, horizons: Sequence[str]) -> Figur
         axes.plot(x, y, MARKERS[h % 7], color=SERIES[h % 7], markersize=4.5, label=name)
     axes.set_xscale("log")
     axes.set_yscale("log")
+    for axis in (axes.xaxis, axes.yaxis):  # 2, 5, 10, 20 …: labels that neither overprint nor need a power of ten
+        axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axis.set_major_formatter(FormatStrFormatter("%g"))
+        axis.set_minor_formatter(NullFormatter())
     ends = [max(axes.get_xlim()[0], axes.get_ylim()[0]), min(axes.get_xlim()[1], axes.get_ylim()[1])]
     axes.plot(ends, ends, color=BLACK, linewidth=1, linestyle="--", label="as forecast")
     finish(

@@ -6,6 +6,7 @@ from typing import Literal
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from nqcast.constants import SIMULATED
 
@@ -17,6 +18,9 @@ DASHES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)))
 BANDS = ("#cfe3f1", "#9dc8e3", "#5ba3d0")  # widest interval first
 
 
+MARK_INCHES = 0.22  # height of the strip above a figure that names a simulated market
+
+
 def new_figure(width: float = 8.0, height: float = 4.5) -> Figure:
     """An empty figure (inches) that lays itself out; not registered with pyplot, so nothing has to be closed."""
     return Figure(figsize=(width, height), layout="constrained", facecolor="white")
@@ -24,7 +28,9 @@ def new_figure(width: float = 8.0, height: float = 4.5) -> Figure:
 
 def with_source(figure: Figure, source: str) -> Figure:
     """The figure, with a word in its corner where no exchange has traded what it shows."""
-    if source.startswith(SIMULATED):
+    engine = figure.get_layout_engine()
+    if source.startswith(SIMULATED) and isinstance(engine, ConstrainedLayoutEngine):
+        engine.set(rect=(0, 0, 1, 1 - MARK_INCHES / figure.get_figheight()))
         figure.text(0.995, 0.995, source, ha="right", va="top", fontsize=8.5, fontweight="bold", color=VERMILION)
     return figure
 

@@ -1,0 +1,86 @@
+"""The report's section on when the model fails: hours, volatility, weekdays, and its worst sessions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+
+from nqcast.evaluation import groups, metrics
+from nqcast.evaluation.comparison import MODEL
+from nqcast.evaluation.scores import MEAN, score_by_group
+from nqcast.evaluation.significance import session_sums
+from nqcast.report import figures, html
+from nqcast.report.evidence import Evidence
+
+_LOSS = "Mean pinball loss through the day, {first} ahead."
+_SCALE = "Mean absolute return against the forecast scale in twenty equal groups; on the line when the scale is right."
+
+
+def weakest(by_group: Mapping[str, pd.DataFrame]) -> str:
+    """The part of each grouping in which skill over constants is least, in one sentence."""
+    skills = [frame["skill over constants, %"] for frame in by_group.values()]
+    listed = ", ".join(f"{skill.idxmin()} ({skill.min():.1f} %)" for skill in skills)
+    return f"When does it fail? Skill over constants is least in: {listed}."
+
+
+def failure_section(evidence: Evidence, by_group: dict[str, pd.DataFrame]) -> list[str]:
+    """Fragments of the section."""
+    forecasts = {name: evidence.forecasts[name] for name in dict.fromkeys(("constants", evidence.reference, MODEL))}
+    parts = [html.table(frame, f"By {name}, mean over horizons") for name, frame in by_group.items()]
+    first = evidence.horizons[0]
+    anchors = evidence.anchors
+    drawn = figures.pinball_by_time_of_day(forecasts, anchors.targets, anchors.ts, evidence.levels, 0, first)
+    scale = figures.scale_against_realised(anchors, evidence.horizons)
+    drawings = [
+        html.picture(figures.with_source(drawn, evidence.source), _LOSS.format(first=first)),
+        html.picture(figures.with_source(scale, evidence.source), _SCALE),
+    ]
+    return [*parts, _worst_sessions(evidence), *drawings]
+
+
+def group_tables(evidence: Evidence) -> dict[str, pd.DataFrame]:
+    """What the model is worth in each part of the session, third of volatility, and weekday."""
+    anchors, reference = evidence.anchors, evidence.reference
+    names = dict.fromkeys(("constants", reference, *evidence.model_rows))
+    forecasts = {name: evidence.forecasts[name] for name in names}
+    main = metrics.main_interval(evidence.levels)
+    low, high = metrics.interval(forecasts[reference], evidence.levels, main)
+    groupings = {
+        "part of the session (Chicago time)": groups.session_part(anchors.ts),
+        "volatility when the forecast was made": groups.volatility_tercile((high - low)[:, 0]),
+        "weekday": groups.weekday(anchors.session),
+    }
+    tables = {}
+    for name, group in groupings.items():
+        table = score_by_group(forecasts, anchors.targets, group, evidence.levels, evidence.horizons)
+        means = table[table["horizon"] == MEAN].pivot(index="group", columns="forecast")
+        own = means.xs(MODEL, axis=1, level="forecast")
+        over_reference = metrics.skill(own["mean_pinball"], means["mean_pinball"][reference])
+        columns = {
+            "outcomes": own["n"].astype(int),
+            "skill over constants, %": 100 * own["skill_constants"],
+            f"skill over {reference.replace('_', ' ')}, %": 100 * over_reference,
+            f"in the {main:g} % interval, %": 100 * own[f"picp_{main:g}"],
+        } | {f"the same, {row.split('_')[1]}": 100 * means[f"picp_{main:g}"][row] for row in evidence.model_rows[1:]}
+        tables[name] = pd.DataFrame(columns).loc[sorted(set(group), key=_group_order)]
+    return tables
+
+
+def _group_order(name: str) -> int:
+    order = [*dict.fromkeys(part[0] for part in groups.SESSION_PARTS), *groups.TERCILES, *groups.WEEKDAYS]
+    return order.index(name)
+
+
+def _worst_sessions(evidence: Evidence, count: int = 5) -> str:
+    own, other = (session_sums(evidence.losses[name], evidence.anchors.session) for name in (MODEL, evidence.reference))
+    share = (own - other).sum(axis=1) / other.sum()
+    dates = np.unique(evidence.anchors.session.to_numpy())
+    worst = np.argsort(share)[::-1][:count]
+    frame = pd.DataFrame(
+        {"loss added, % of all": 100 * share[worst], "loss of the model, 1e-4": 1e4 * own.sum(axis=1)[worst]},
+        index=[str(pd.Timestamp(dates[i]).date()) for i in worst],
+    )
+    caption = f"Sessions in which the model lost most against {evidence.reference.replace('_', ' ')}"
+    return html.table(frame, caption, 3)
