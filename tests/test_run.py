@@ -105,8 +105,7 @@ def test_every_scoring_of_the_test_split_is_counted(toy: tuple[Path, str]) -> No
 
 
 def test_the_report_says_what_the_network_uses(toy: tuple[Path, str]) -> None:
-    data, output = toy
-    assert "another anchor's window of one feature" in output
+    data, _ = toy
     assert "What does the network use" in (data / "08_reporting" / "report.html").read_text()
     explanation = json.loads((data / "08_reporting" / "explanation.json").read_text())
     splits = pd.read_parquet(next(newest(data / "05_model_input" / "splits.parquet").glob("*.parquet")))

@@ -241,7 +241,7 @@ def test_the_equity_drawn_is_the_sum_of_the_sessions() -> None:
     assert np.diff(drawn["buy and hold, same volatility"]).std() == pytest.approx(
         np.diff(drawn["after costs"]).std(), rel=0.5
     )
-    assert max(map(len, done.results["text"].splitlines())) <= 100
+    assert max(map(len, done.results["text"].splitlines())) <= 80
 
 
 def test_dust_is_no_position() -> None:

@@ -19,7 +19,7 @@ from nqcast.evaluation.significance import stationary_bootstrap
 from nqcast.forecast import explain as explaining
 from nqcast.forecast.explain import explain, permuted_losses
 from nqcast.forecast.permutation_importance import donors, importance, spread_evenly
-from nqcast.report.explanation import explained
+from nqcast.report.explanation import explanation_section
 
 HORIZONS = ("15m", "30m", "60m", "2h", "4h")
 VALIDATION = np.arange(276 * 31, 276 * 36 - 60)
@@ -106,7 +106,7 @@ def test_a_checkpoint_is_explained_at_a_bounded_sample(features: pd.DataFrame, r
     for weights in (*found["time"]["pool"].values(), *found["time"]["rollout"].values()):
         assert sum(weights) == pytest.approx(1, abs=1e-5)
     assert all(0 < gate["low"] <= gate["mean"] <= gate["high"] < 1 for gate in found["gates"][0].values())
-    parts = "".join(explained(found, HORIZONS))
+    parts = "".join(explanation_section(found, HORIZONS))
     assert parts.count("<img") == 3
     assert "the test split is not touched" in parts
 
@@ -123,7 +123,7 @@ def test_looking_can_be_switched_off(features: pd.DataFrame, monkeypatch: pytest
     monkeypatch.delattr(explaining, "predictor_of")
     found = explain(checkpoint_of(features), features, VALIDATION, EvaluateConfig(explain_anchors=0))
     assert found == {"anchors": {"count": 0}}
-    assert explained(found, HORIZONS) == []
+    assert explanation_section(found, HORIZONS) == []
 
 
 def test_the_explanation_is_of_validation_and_never_of_test(project_root: Path) -> None:

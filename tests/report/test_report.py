@@ -21,6 +21,7 @@ from nqcast.report.evidence import Evidence
 from nqcast.report.figures.style import new_figure, with_source
 from nqcast.report.glossary import ALIASES, TERMS
 from nqcast.report.report import _direction, render_report
+from nqcast.storage.checkpoint import Metadata
 
 LEVELS = (0.05, 0.10, 0.25, 0.50, 0.75, 0.90, 0.95)
 HORIZONS = ("15m", "30m", "60m", "2h", "4h")
@@ -56,14 +57,9 @@ def evidence(market: Callable[..., pd.DataFrame]) -> Evidence:
     spread = features["sigma"].to_numpy()[test, None] * np.sqrt([3, 6, 12, 24, 48])
     quantiles = spread[:, :, None] * stats.norm.ppf(LEVELS)
     predictions = predictions_frame(features, test, quantiles, spread, LEVELS, HORIZONS)
-    metadata = {
-        "quantiles": LEVELS,
-        "horizons": HORIZONS,
-        "fingerprint": "<b>fp</b>",
-        "epoch": 3,
-        "model": {"size": "test"},
-    }
-    metadata["data"] = {"source": "SIMULATED MARKET (seed 7)", "first": "2015-07-01 22:00", "last": "2015-09-08 20:55"}
+    data = {"source": "SIMULATED MARKET (seed 7)", "first": "2015-07-01 22:00", "last": "2015-09-08 20:55"}
+    of_model = {"model": {"size": "test"}, "quantiles": LEVELS, "horizons": HORIZONS, "epoch": 3}
+    metadata = Metadata(fingerprint="<b>fp</b>", data=data, **of_model)
     splits = pd.DataFrame({"position": train, "split": "train"})
     config = EvaluateConfig(bootstrap_replications=100)
     return Evidence.gather(predictions, None, features, splits, metadata, config)
@@ -98,7 +94,7 @@ def test_the_report_is_one_page_that_answers_the_five_questions(evidence: Eviden
     plain = re.sub(r"<[^>]+>", " ", re.sub(r"<style>.*</style>", "", text, flags=re.DOTALL))
     words = " ".join(plain.split())
     for phrase in (
-        *("In short The model ", "Gain in skill +", "Inside the 80 % interval : model"),
+        *("In short The model ", "Gain in skill ", "Inside the 80 % interval : model"),
         *(
             "When does it fail?",
             "has been scored 3 times",

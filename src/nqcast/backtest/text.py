@@ -1,4 +1,4 @@
-"""The results of a backtest as plain text, at most 100 columns."""
+"""The results of a backtest as plain text, at most 80 columns."""
 
 from __future__ import annotations
 
@@ -19,16 +19,15 @@ def render(results: Mapping[str, Any], confidence: float) -> str:
         f"Basis points of a fixed capital per session, with {confidence:.0%} intervals from a block bootstrap over "
         "sessions."
     )
-    lines = [textwrap.fill(heading, 100), ""]
-    lines.append("        trades long %  exposure    gross   costs      net                   Sharpe ratio")
+    lines = [textwrap.fill(heading, 79), ""]
+    lines.append("      trades long%  expo.   gross   costs     net  interval         Sharpe")
     for name, book in results["books"].items():
         lines.append(
-            f"  {name:<5}{book['trades']:>7,}{100 * book['long_share']:>7.0f}{book['exposure']:>10.2f}"
-            f"{_bp(book['gross']['value']):>9}{_bp(-book['cost']):>8}{_bp(book['net']['value']):>9} "
-            f"{_between(book['net']):<18}{book['sharpe']['value']:>+7.2f} "
-            f"[{book['sharpe']['low']:+.2f}, {book['sharpe']['high']:+.2f}]"
+            f"  {name:<3}{book['trades']:>7,}{100 * book['long_share']:>6.0f}{book['exposure']:>7.2f}"
+            f"{_bp(book['gross']['value']):>8}{_bp(-book['cost']):>8}{_bp(book['net']['value']):>8}  "
+            f"{_between(book['net']):<16}{book['sharpe']['value']:>+7.2f}"
         )
-    return "\n".join([*lines, "", *_controls(results["books"]["all"]), "", textwrap.fill(verdict(results), 100)])
+    return "\n".join([*lines, "", *_controls(results["books"]["all"]), "", textwrap.fill(conclusion(results), 79)])
 
 
 def _controls(book: Mapping[str, Any]) -> list[str]:
@@ -48,7 +47,7 @@ def _controls(book: Mapping[str, Any]) -> list[str]:
     return [*lines, f"  {'costs that would leave nothing':<36}{break_even:>9}"]
 
 
-def verdict(results: Mapping[str, Any]) -> str:
+def conclusion(results: Mapping[str, Any]) -> str:
     """What all horizons together show, and what they do not."""
     book = results["books"]["all"]
     net, over = book["net"], book["over_buy_and_hold"]
@@ -77,4 +76,4 @@ def _bp(share: float) -> str:
 
 
 def _between(row: Mapping[str, float]) -> str:
-    return f"[{_bp(row['low'])}, {_bp(row['high'])}]"
+    return f"[{_bp(row['low'])},{_bp(row['high'])}]"

@@ -86,7 +86,7 @@ def score_given(
     test_uses: int,
     config: EvaluateConfig,
 ) -> dict[str, Any]:
-    """The verdict on a file's forecasts, called model in it, with the share of each split that the file holds."""
+    """Scores of a file's forecasts, called model in it, with the share of each split that the file holds."""
     levels = tuple(levels_of(predictions))
     anchors = as_arrays(predictions, levels, tuple(HORIZONS))
     baselines = baseline_quantiles(features, positions(splits, "train"), anchors.ts, levels, config)

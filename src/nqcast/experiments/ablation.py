@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -138,22 +139,20 @@ def _count(checkpoint: Checkpoint) -> int:
 
 
 def render_ablation(table: Mapping[str, Any], anchors: str, confidence: float) -> str:
-    """The table as text: mean skill, and what each variant gains over the configured model, points."""
-    width = max(len(name) for name in table) + 2
-    lines = [
-        f"Ablations on {anchors}",
-        "Skill over constants, %, in the mean; then skill less that of the configured model (base), points, with "
-        f"{confidence:.0%} session-bootstrap intervals",
-        "",
-        " " * width + f"{'weights':>9}{'skill':>8}" + "".join(f"{h:>8}" for h in HORIZONS)
-        + f"{'mean':>8}   interval           by seed",
-    ]  # fmt: skip
+    """A line per variant, at most 80 columns: weights, mean skill, gain over the configured model, each seed's gain."""
+    width = max(len(name) for name in table) + 1
+    heading = (
+        f"Ablations on {anchors}. Skill over constants, %, in the mean; then skill less that of the configured model "
+        f"(base), points: by horizon in the file, here the mean with its {confidence:.0%} session-bootstrap interval, "
+        "and of each seed."
+    )
+    columns = f"{'weights':>9}{'skill':>8}{'gain':>8}  interval        by seed"
+    lines = [*textwrap.wrap(heading, 79), "", " " * width + columns]
     for name, row in table.items():
         mean = row[MEAN]
-        cells = "".join(f"{100 * row[h]['gain']:>+8.2f}" for h in (*HORIZONS, MEAN))
-        interval = f"[{100 * mean['low']:+.2f}, {100 * mean['high']:+.2f}]"
+        interval = f"[{100 * mean['low']:+.2f},{100 * mean['high']:+.2f}]"
         seeds = " ".join(f"{100 * v:+.2f}" for v in row.get("by_seed", []))
         weights = f"{row['parameters']:,}" if "parameters" in row else "–"
-        shown = name.replace("_", " ")
-        lines.append(f"{shown:<{width}}{weights:>9}{100 * mean['skill']:>8.2f}{cells}   {interval:<18} {seeds}")
+        figures = f"{weights:>9}{100 * mean['skill']:>8.2f}{100 * mean['gain']:>+8.2f}"
+        lines.append(f"{name.replace('_', ' '):<{width}}{figures}  {interval:<15} {seeds}".rstrip())
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""The joined record of a walk-forward: all out-of-sample forecasts as one, scored by the same verdict."""
+"""The joined record of a walk-forward: all out-of-sample forecasts as one, compared as those of the test split are."""
 
 from __future__ import annotations
 
@@ -47,11 +47,11 @@ def join_folds(
     if frame.duplicated(["forecast", "ts", "horizon"]).any():
         raise ValueError("expected every anchor in one fold, found some in two: run the folds again")
     records = {part["record"]["fold"]: part["record"] for part in loaded}
-    folds = [{**entry, **_told(records.get(entry["fold"], {}))} for entry in entries]
+    folds = [{**entry, **_of_record(records.get(entry["fold"], {}))} for entry in entries]
     return frame.reset_index(drop=True).astype({"fold": "string"}), folds
 
 
-def _told(record: dict[str, Any]) -> dict[str, Any]:
+def _of_record(record: dict[str, Any]) -> dict[str, Any]:
     if not record:
         return {}
     best = min(record["history"], key=lambda epoch: epoch["val_loss"])
@@ -61,7 +61,7 @@ def _told(record: dict[str, Any]) -> dict[str, Any]:
 def score_folds(
     frame: pd.DataFrame, folds: Sequence[dict[str, Any]], levels: tuple[float, ...], config: EvaluateConfig
 ) -> dict[str, Any]:
-    """The verdict on the joined forecasts, with a line per fold in front of its text; failures are named first."""
+    """Scores of the joined forecasts, with a line per fold in front of their text; failures are named first."""
     forecasts = quantiles_by_row(frame, levels)
     anchors = as_arrays(frame[frame["forecast"] == RAW], levels, tuple(HORIZONS))
     scores = compare_forecasts(anchors, forecasts, None, levels, config)
@@ -79,16 +79,16 @@ def render_folds(folds: Sequence[dict[str, Any]]) -> str:
     failed = [fold for fold in folds if fold["status"] == "failed"]
     lines = [f"Walk-forward: {len(folds) - len(failed)} of {len(folds)} folds scored, out of sample"]
     lines += [
-        textwrap.fill(f"FAILED {fold['fold']} ({fold['test_start']} to {fold['test_end']}): {fold['error']}", 100)
+        textwrap.fill(f"FAILED {fold['fold']} ({fold['test_start']} to {fold['test_end']}): {fold['error']}", 79)
         for fold in failed
     ]
-    lines.append("           train from   validation   out of sample             train  valid.    test  epoch  seconds")
+    lines.append("           train from  out of sample              train  valid.   test epoch     s")
     for fold in folds:
         if fold["status"] != "failed" and "anchors" in fold:
             count = fold["anchors"]
             lines.append(
-                f"  {fold['fold']}  {fold['train_start']}   {fold['validation_start']}   {fold['test_start']} to "
-                f"{fold['test_end']}  {count['train']:>6,} {count['validation']:>7,} {count['test']:>7,} "
-                f"{fold['epoch']:>6} {fold['seconds']:>8.0f}"
+                f"  {fold['fold']}  {fold['train_start']}  {fold['test_start']} to {fold['test_end']}"
+                f"  {count['train']:>6,} {count['validation']:>6,} {count['test']:>6,} {fold['epoch']:>5} "
+                f"{fold['seconds']:>5.0f}"
             )
     return "\n".join(lines)

@@ -195,7 +195,7 @@ class Forecaster:
         raw = as_raw_bars(bars) if isinstance(bars, pd.DataFrame) else read_bars(bars)
         checked = check_raw_bars(raw, self.ingest)
         known = known_bars(checked, self.config, infer_spacing(checked["ts"]))
-        known.attrs["source"] = raw.attrs.get("source", "" if isinstance(bars, pd.DataFrame) else Path(bars).name)
+        known.attrs["source"] = bars.attrs.get("source", "") if isinstance(bars, pd.DataFrame) else Path(bars).name
         return build_bars(known, self.ingest).bars
 
     def _frame(self, quantiles_HQ: Floats, bar: pd.Series, anchor: Anchor) -> pd.DataFrame:

@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
+import textwrap
+
 import numpy as np
 import pandas as pd
 
-from nqcast.constants import EXCHANGE_TIMEZONE
-from nqcast.evaluation.metrics import level_name
+from nqcast.constants import EXCHANGE_TIMEZONE, SIMULATED
+from nqcast.evaluation.metrics import level_name, shown_levels
 from nqcast.forecast.fan import heading
 from nqcast.forecast.forecaster import Issued
 
 
 def forecast_text(issued: Issued) -> str:
-    """Heading, one line per horizon with its price quantiles, and what a reader has to know about them."""
+    """Heading, one line per horizon with its price quantiles, and what a reader has to know about them; 80 columns.
+
+    Of many levels those are shown that are nearest to the usual ones.
+    """
     forecast = issued.forecast
     table = forecast.pivot(index="target_time", columns="level", values="price_quantile").sort_index()
+    table = table[shown_levels([float(level) for level in table.columns])]
     names = dict(zip(forecast["target_time"], forecast["horizon"], strict=True))
     lines = [heading(forecast), "", _line("", "until", [level_name(float(level)) for level in table.columns])]
     for target, prices in zip(pd.DatetimeIndex(table.index), table.to_numpy(), strict=True):
         local = target.tz_convert(EXCHANGE_TIMEZONE)
         cells = [f"{price:,.2f}" for price in prices] if np.isfinite(prices).all() else ["  the session closes first"]
         lines.append(_line(names[target], f"{local:%H:%M}", cells))
-    return "\n".join([*lines, "", *_notes(issued)])
+    return "\n".join([*lines, "", *(line for note in _notes(issued) for line in textwrap.wrap(note, 79))])
 
 
 def summary(issued: Issued) -> dict[str, object]:
@@ -38,14 +44,16 @@ def summary(issued: Issued) -> dict[str, object]:
 
 
 def _line(horizon: str, until: str, cells: list[str]) -> str:
-    return f"{horizon:>4} {until:>6}" + "".join(f"{cell:>11}" for cell in cells)
+    return f"{horizon:>3} {until:>5}" + "".join(f"{cell:>10}" for cell in cells)
 
 
 def _notes(issued: Issued) -> list[str]:
     zone = EXCHANGE_TIMEZONE.split("/")[-1]
     issue_time = issued.forecast["issue_time"].iloc[0]
     close = issued.session_close.tz_convert(EXCHANGE_TIMEZONE)
-    notes = [f"Price quantiles in index points; times are {zone}'s; the session closes at {close:%H:%M}."]
+    source = issued.forecast.attrs.get("source", "")
+    notes = [f"Bars of the {source}: no exchange has traded them."] if source.startswith(SIMULATED) else []
+    notes += [f"Price quantiles in index points; times are {zone}'s; the session closes at {close:%H:%M}."]
     if issued.newest > issue_time:
         notes.append(
             f"The bars end at {issued.newest:%Y-%m-%d %H:%M} UTC, too near the close: the forecast is the last one of "

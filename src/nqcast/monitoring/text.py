@@ -1,4 +1,4 @@
-"""The checks of monitoring as plain text, at most 100 columns."""
+"""The checks of monitoring as plain text, at most 80 columns."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ def render(checks: pd.DataFrame, report: Mapping[str, Any]) -> str:
         f"{span['last']}, against training and validation until {report['trained_until']}. Data of the same law would "
         f"cross any of the {report['checks']} limits in {100 * report['false_alarms']:g} % of such runs."
     )
-    parts = [textwrap.fill(heading, 100)]
+    parts = [textwrap.fill(heading, 79)]
     titles = {
-        "feature drift": "Feature drift, population stability index (0: as in training)",
-        "coverage": "Coverage, outcomes at or below each calibrated quantile less its level, points",
+        "feature drift": "Feature drift, stability index (0: as in training)",
+        "coverage": "Coverage less level of each calibrated quantile, points",
         "skill": "Skill, %, expected: that of validation",
     }
     for family, title in titles.items():
@@ -32,7 +32,7 @@ def render(checks: pd.DataFrame, report: Mapping[str, Any]) -> str:
         count = int(rows["crossed"].sum())
         parts.append(f"{title}: {count} of {len(rows)} crossed")
         parts[-1] += "".join("\n" + _line(row, factor) for row in nearest.to_dict("records"))
-    return "\n\n".join([*parts, _verdict(report)])
+    return "\n\n".join([*parts, _conclusion(report)])
 
 
 def closeness(checks: pd.DataFrame) -> pd.Series:
@@ -52,10 +52,10 @@ def _line(row: Mapping[Any, Any], factor: float) -> str:
         limits = f"limits {low} to {high}"
     mark = "CROSSED" if row["crossed"] else ""
     name = f"{row['name']} {row['horizon']}".strip()
-    return f"  {name:<22}{factor * row['value']:>9.3f}   {limits:<40}{mark}".rstrip()
+    return f"  {name:<22}{factor * row['value']:>9.3f}   {limits:<36}{mark}".rstrip()
 
 
-def _verdict(report: Mapping[str, Any]) -> str:
+def _conclusion(report: Mapping[str, Any]) -> str:
     crossed = report["crossed"]
     if not crossed:
         return "No limit is crossed."
@@ -63,5 +63,5 @@ def _verdict(report: Mapping[str, Any]) -> str:
     return textwrap.fill(
         f"{len(crossed)} limit{'s are' if len(crossed) > 1 else ' is'} crossed: {named}. Look at the bars first "
         f"(data_report), then train again on newer ones. The run ends with status {report['exit_status']}.",
-        100,
+        79,
     )

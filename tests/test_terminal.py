@@ -1,0 +1,60 @@
+"""What a run says on a terminal of 80 columns and 60 lines, and what natural mistakes are met with."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+from tests.kedro_command import KEDRO, PROJECT, environment
+
+pytestmark = pytest.mark.slow
+
+
+def screen(*arguments: str, data: Path) -> tuple[int, str]:
+    """Exit status and everything printed on a terminal of 80 columns, the data folder named as a user's would be."""
+    done = subprocess.run(
+        [KEDRO, *arguments], cwd=PROJECT, env={**environment(data), "COLUMNS": "80"}, capture_output=True, text=True,
+        timeout=300, check=False,
+    )  # fmt: skip
+    return done.returncode, (done.stdout + done.stderr).replace(str(data), "data")
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """The data folder of a whole run, and what it printed."""
+    data = tmp_path_factory.mktemp("terminal")
+    status, output = screen("run", "--env", "test", data=data)
+    assert status == 0, output
+    return data, output
+
+
+def test_a_whole_run_fits_one_screen_and_says_once_how_good_the_model_is(whole: tuple[Path, str]) -> None:
+    lines = whole[1].splitlines()
+    assert len(lines) <= 60 and max(map(len, lines)) <= 80
+    assert whole[1].count("Skill over constants") == 1
+    assert "time_blocks" not in whole[1]  # layers are listed where nqcast logs at DEBUG
+
+
+def test_every_epoch_is_a_line_that_ends_in_its_gain_over_the_start(whole: tuple[Path, str]) -> None:
+    lines = [line for line in whole[1].splitlines() if re.match(r"INFO +epoch +\d", line)]
+    assert len(lines) == 3
+    assert all(re.search(r"over seasonal_har [+-]\d+\.\d\d %\s*$", line) for line in lines)
+
+
+def test_a_whole_run_ends_in_five_lines(whole: tuple[Path, str]) -> None:
+    verdict, gain, covered, took, opened = whole[1].splitlines()[-5:]
+    assert "seasonal har" in verdict
+    assert re.match(r"Gain in skill [+-][\d.]+ points \[[+-][\d.]+, [+-][\d.]+\] at 95%; skill over constants", gain)
+    assert re.match(r"Inside the 80 % interval: model [\d.]+ %, conformal [\d.]+ %, online [\d.]+ %\.", covered)
+    assert re.fullmatch(r"Took [\d.]+ (s|min), on the SIMULATED MARKET \(seed 7\)\.", took)
+    assert opened == "open data/08_reporting/report.html"
+
+
+def test_a_forecast_ends_with_its_page_and_says_that_the_market_is_simulated(whole: tuple[Path, str]) -> None:
+    status, output = screen("run", "--env", "test", "--pipelines", "forecast", data=whole[0])
+    assert status == 0
+    assert max(map(len, output.splitlines())) <= 80
+    assert output.splitlines()[-1] == "open data/08_reporting/forecast.html"
+    assert "on the SIMULATED MARKET (seed 7)" in output.splitlines()[-2]
