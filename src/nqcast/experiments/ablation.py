@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from tqdm import tqdm
 
 from nqcast.constants import HORIZONS
 from nqcast.data.config import SplitConfig
@@ -60,7 +61,8 @@ class Ablation:
         splits, card = make_splits(features, self.split), data_card(features)
         losses: dict[str, Floats] = {}
         parameters: dict[str, int] = {}
-        for name, variant in {BASE: Variant(), **self.config.variants}.items():
+        variants = {BASE: Variant(), **self.config.variants}
+        for name, variant in tqdm(variants.items(), desc="variants", unit="variant", disable=None):
             trained = [self._train(name, variant, seed, features, splits, card, root) for seed in self.config.seeds]
             losses[name] = np.stack([self._loss(checkpoint, features, splits) for checkpoint in trained])
             parameters[name] = _count(trained[0])

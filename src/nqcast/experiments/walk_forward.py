@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from tqdm import tqdm
 
 from nqcast import __version__
 from nqcast.constants import HORIZONS
@@ -67,7 +68,7 @@ class WalkForward:
             TrainingInterruptedError: the training was asked to stop.
         """
         card, earlier = data_card(features), None
-        for fold in plan_folds(features, self.split, self.config):
+        for fold in tqdm(plan_folds(features, self.split, self.config), desc="folds", unit="fold", disable=None):
             name = f"{fold.name}_{self._fingerprint(fold, card, earlier)}"
             entry: dict[str, Any] = {"fold": fold.name, "partition": name, **fold.dates}
             if name in finished:

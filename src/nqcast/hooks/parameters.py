@@ -13,9 +13,11 @@ from kedro.framework.project import pipelines
 from kedro.io import DatasetError
 from kedro.pipeline import Pipeline
 
+from nqcast.hooks.terminal import print_what_the_terminal_can
 from nqcast.parameters import ParameterError, check_parameters, with_instrument
 from nqcast.stopping import RunEndedError
 from nqcast.storage.errors import StorageError
+from nqcast.tracking.facts import redact
 
 READ_BY_HOOKS = {"instrument", "instruments", "tracking"}
 
@@ -33,6 +35,7 @@ class ParameterHook:
     def after_context_created(self, context: KedroContext) -> None:
         """Fill in what the instrument's row says, check all groups, and part levels that came as one word."""
         show_bad_input_in_one_line()
+        print_what_the_terminal_can()
         parameters = with_instrument(context.config_loader["parameters"])
         levels = check_parameters(parameters).quantiles
         context.config_loader["parameters"] = {**parameters, "quantiles": list(levels)}
@@ -82,7 +85,7 @@ def show_bad_input_in_one_line() -> None:
 
     def show(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         if isinstance(error, ValueError | DatasetError | StorageError | RunEndedError):
-            sys.stderr.write(f"\nerror: {error}\n(NQCAST_TRACEBACK=1 shows where it was raised)\n")
+            sys.stderr.write(f"\nerror: {redact(str(error))}\n(NQCAST_TRACEBACK=1 shows where it was raised)\n")
         else:
             previous(kind, error, trace)
 

@@ -1,4 +1,4 @@
-"""One bar over the nodes of a run, on a terminal only: what is being done, and how much of it is behind."""
+"""One line over a run, on a terminal only: what is being done, and since when."""
 
 from __future__ import annotations
 
@@ -9,16 +9,20 @@ from tqdm import tqdm
 
 
 class ProgressHook:
-    """Names the node at work; bars inside a node (epochs, forecasts) stand below it."""
+    """Names the node at work and counts the time; what a node counts (epochs, folds, trials) stands below it.
+
+    Nodes are no measure: one trains for an hour, five are done in a second.
+    """
 
     def __init__(self) -> None:
         self._bar: tqdm | None = None
+        self._shown = ""
 
     @hook_impl
     def before_pipeline_run(self, pipeline: Pipeline) -> None:
-        """Draw the bar; `disable=None` keeps it quiet where the output is no terminal."""
+        """Draw the line; `disable=None` keeps it quiet where the output is no terminal."""
         self._close()
-        self._bar = tqdm(total=len(pipeline.nodes), unit="node", disable=None, leave=False)
+        self._bar = tqdm(total=len(pipeline.nodes), bar_format="{desc} ({elapsed})", disable=None, leave=False)
 
     @hook_impl
     def before_dataset_loaded(self, node: Node) -> None:
@@ -31,12 +35,6 @@ class ProgressHook:
         self._show(node)
 
     @hook_impl
-    def after_node_run(self) -> None:
-        """One more behind."""
-        if self._bar is not None:
-            self._bar.update()
-
-    @hook_impl
     def after_pipeline_run(self) -> None:
         """Make room for the summary."""
         self._close()
@@ -47,8 +45,11 @@ class ProgressHook:
         self._close()
 
     def _show(self, node: Node) -> None:
-        if self._bar is not None:
-            self._bar.set_description(node.name.split(":")[0])
+        name = node.name.partition(":")[0].replace("_", " ")
+        if self._bar is not None and name != self._shown:
+            self._shown = name
+            self._bar.reset()  # its time begins
+            self._bar.set_description_str(name)
 
     def _close(self) -> None:
         if self._bar is not None:

@@ -198,8 +198,8 @@ class Trainer:
         if hasattr(self.train_loader, "set_epoch"):
             self.train_loader.set_epoch(epoch)
         self.model.train()
-        looks = {"total": len(self.train_loader), "initial": p.batch, "delay": 2, "leave": False}
-        with tqdm(desc=f"epoch {epoch}", disable=None if self.writes else True, **looks) as bar:
+        looks = {"total": len(self.train_loader), "initial": p.batch, "unit": "batch", "delay": 2, "leave": False}
+        with tqdm(desc=f"epoch {epoch} of {self.config.epochs}", disable=None if self.writes else True, **looks) as bar:
             for result, n_micro in self._steps():
                 self._count(result, n_micro)
                 bar.update(n_micro)

@@ -1,0 +1,83 @@
+"""What a run shows while it goes on and at its end, on terminals of all kinds."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import subprocess
+import sys
+import termios
+from pathlib import Path
+
+import pytest
+from tests.kedro_command import KEDRO, PROJECT, environment
+
+SHOWN = """
+import sys, time
+from kedro.pipeline import node, pipeline
+from nqcast.hooks.progress import ProgressHook
+hook = ProgressHook()
+steps = pipeline([node(lambda: 1, None, "a", name="train_model"), node(lambda a: a, "a", "b", name="score")])
+hook.before_pipeline_run(steps)
+for step in steps.nodes:
+    hook.before_dataset_loaded(step)
+    hook.before_node_run(step)
+    time.sleep(1.1)
+    hook._bar.refresh()
+hook.after_pipeline_run()
+"""
+
+
+def on_a_terminal(program: str) -> str:
+    """What `program` writes to its standard error where that is a terminal."""
+    reader, writer = pty.openpty()
+    os.set_blocking(reader, False)
+    termios.tcsetwinsize(writer, (24, 80))
+    with subprocess.Popen([sys.executable, "-c", program], stderr=writer) as process:
+        process.wait(timeout=60)
+    shown = os.read(reader, 100_000).decode()
+    os.close(writer)
+    os.close(reader)
+    return shown
+
+
+def test_the_line_over_a_run_names_what_is_done_and_since_when_and_counts_no_nodes() -> None:
+    shown = on_a_terminal(SHOWN)
+    assert "train model (00:00)" in shown and "train model (00:01)" in shown
+    assert "score (00:00)" in shown  # every node's time begins anew
+    assert not re.search(r"node|it/s|%|\d/\d", shown), shown
+
+
+def test_a_character_that_the_terminal_does_not_know_is_a_question_mark() -> None:
+    program = "from nqcast.hooks.terminal import *; print_what_the_terminal_can(); tell('skill −0.1 é')"
+    variables = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run([sys.executable, "-c", program], env=variables, capture_output=True, check=True, timeout=60)
+    assert done.stdout == b"skill ?0.1 ?\n"
+
+
+@pytest.mark.parametrize("target", ["/dev/full", "a closed pipe"])
+def test_a_terminal_that_takes_nothing_leaves_a_complete_run_its_exit_status(target: str) -> None:
+    program = "from nqcast.hooks.terminal import *; tell('x' * 100_000); tell('more')"
+    if target == "/dev/full":
+        place = os.open(target, os.O_WRONLY)
+    else:
+        reader, place = os.pipe()
+        os.close(reader)
+    done = subprocess.run([sys.executable, "-c", program], stdout=place, stderr=subprocess.PIPE, timeout=60)
+    os.close(place)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+@pytest.mark.slow
+def test_a_run_on_a_terminal_of_plain_letters_is_complete_and_a_refusal_shows_no_password(tmp_path: Path) -> None:
+    variables = {**environment(tmp_path), "PYTHONIOENCODING": "ascii", "LC_ALL": "C"}
+    command = [str(KEDRO), "run", "--env", "test", "--pipelines", "ingest"]
+    done = subprocess.run(command, env=variables, cwd=PROJECT, capture_output=True, timeout=200, check=False)
+    assert done.returncode == 0, done.stderr.decode()[-3000:]
+    secret = ["--params", "tracking.enabled=maybe,tracking.uri=http://me:hunter2@host"]
+    refused = subprocess.run(
+        [*command, *secret], env=variables, cwd=PROJECT, capture_output=True, timeout=200, check=False
+    )
+    assert refused.returncode == 1
+    assert b"tracking.enabled" in refused.stderr and b"hunter2" not in refused.stderr + refused.stdout
