@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -18,6 +19,7 @@ from nqcast.evaluation.frames import Forecasts, predictions_frame
 from nqcast.evaluation.significance import Estimate, stationary_bootstrap
 from nqcast.report import figures
 from nqcast.report.figures.fan import choose_session
+from nqcast.report.figures.style import finish, new_figure
 
 LEVELS = (0.05, 0.10, 0.25, 0.50, 0.75, 0.90, 0.95)
 HORIZONS = ("15m", "30m", "60m", "2h", "4h")
@@ -164,3 +166,13 @@ def test_figures_leave_no_pyplot_behind() -> None:
     assert done.stdout.strip() == "False"
     features, predictions = three_sessions()
     assert isinstance(figures.fan_chart(predictions, features), Figure)
+
+
+def test_a_contract_whose_name_looks_like_a_formula_is_drawn_as_it_stands(tmp_path: Path) -> None:
+    features, predictions = three_sessions()
+    named = features.assign(contract=r"$\frac$ & <b>")
+    figure = figures.fan_chart(predictions, named, EvaluateConfig(fan_session="2016-08-04"))
+    figure.savefig(tmp_path / "fan.png")
+    assert r"$\frac$" in figure.axes[0].get_title(loc="left")
+    axes = finish(new_figure().subplots(), r"$\frac$", r"$\bad$", r"$\worse$")
+    axes.figure.savefig(tmp_path / "labels.png")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+
 import pandas as pd
 import plotly.graph_objects as go
 
@@ -34,7 +36,7 @@ def forecast_figure(forecast: pd.DataFrame, recent: pd.DataFrame) -> go.Figure:
         "<extra></extra>",
     )
     figure.update_layout(
-        title=heading(forecast),
+        title=html.escape(heading(forecast), quote=False),  # plotly reads tags in it
         template="plotly_white",
         xaxis_title=f"{EXCHANGE_TIMEZONE.split('/')[-1]} time",
         yaxis_title="Index points",

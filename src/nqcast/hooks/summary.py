@@ -19,8 +19,8 @@ from kedro.framework.hooks import hook_impl
 from kedro.io import DataCatalog, MemoryDataset
 from kedro.pipeline import Pipeline
 from kedro.pipeline.node import Node
-from rich.console import Console
 
+from nqcast.hooks.terminal import tell
 from nqcast.stopping import RunAlarmed
 
 
@@ -76,7 +76,7 @@ class SummaryHook:
     @hook_impl
     def after_pipeline_run(self, catalog: DataCatalog, pipeline: Pipeline, run_params: dict[str, Any]) -> None:
         """Print the texts of what the run was for, what was written, and the last lines."""
-        console, last = Console(), self._last(pipeline)
+        last = self._last(pipeline)
         written = {name: path for name in self._saved if (path := _path_of(catalog, name))}
         project = Path(run_params["project_path"])
         lines = [line for one in last for line in ("", *one.text.splitlines())]
@@ -84,7 +84,7 @@ class SummaryHook:
         lines += ["", *(line for one in last for line in one.headline), self._took()]
         page = next((written[name] for name in _TO_OPEN if name in written), None)
         lines += [] if page is None else [f"open {_relative(page, project)}"]
-        console.print("\n".join(lines), markup=False, highlight=False, soft_wrap=True)
+        tell("\n".join(lines))
 
     def _last(self, pipeline: Pipeline) -> list[_Shown]:
         """The texts that no later text of the same run builds upon: those before them stand in their files."""
