@@ -12,7 +12,7 @@ from nqcast.backtest.config import BacktestConfig
 from nqcast.constants import LEVELS
 from nqcast.data.config import FeaturesConfig, ScaleConfig, SplitConfig
 from nqcast.evaluation.config import EvaluateConfig, ScoreFileConfig
-from nqcast.experiments.config import AblationConfig, TuneConfig, WalkForwardConfig
+from nqcast.experiments.config import AblationConfig, TuneConfig, VerdictConfig, WalkForwardConfig
 from nqcast.experiments.search_space import check_space
 from nqcast.fields import Config, changed, did_you_mean
 from nqcast.forecast.config import ForecastConfig
@@ -70,6 +70,7 @@ class Parameters(BaseModel):
     score_file: ScoreFileConfig = ScoreFileConfig()
     forecast: ForecastConfig = ForecastConfig()
     walk_forward: WalkForwardConfig = WalkForwardConfig()
+    verdict: VerdictConfig = VerdictConfig()
     ablation: AblationConfig = AblationConfig()
     tune: TuneConfig = TuneConfig()
     backtest: BacktestConfig = BacktestConfig()

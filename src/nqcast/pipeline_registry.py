@@ -33,6 +33,8 @@ def register_pipelines() -> dict[str, Pipeline]:
         "forecast": forecast.create_pipeline(),
         "sweep": forecast.create_sweep_pipeline(),
         "walk_forward": walk_forward.create_pipeline(),
+        "register": walk_forward.create_register_pipeline(),
+        "verdict": walk_forward.create_verdict_pipeline(),
         "ablation": ablation.create_pipeline(),
         "tune": tune.create_pipeline(),
         "backtest": backtest.create_pipeline(),

@@ -8,6 +8,10 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 QUICK_BASELINES = ("constants", "time_of_day", "time_of_day_ewma", "log_har", "seasonal_har")
 FULL_BASELINES = (*QUICK_BASELINES, "garch_fhs", "lightgbm")
+FAIR_BASELINES = (
+    *("constants", "rolling_constants", "seasonal_har", "seasonal_har_told", "seasonal_har_realized"),
+    *("linear", "boosted_scale"),
+)
 
 BASELINES = {
     "constants": "constants.Constants",
@@ -15,6 +19,11 @@ BASELINES = {
     "time_of_day_ewma": "volatility.TimeOfDayEwma",
     "log_har": "volatility.LogHar",
     "seasonal_har": "volatility.SeasonalHar",
+    "rolling_constants": "informed.RollingConstants",
+    "seasonal_har_told": "informed.SeasonalHarTold",
+    "seasonal_har_realized": "informed.SeasonalHarRealized",
+    "linear": "informed.LinearCorrection",
+    "boosted_scale": "informed.BoostedScale",
     "garch_fhs": "garch.GarchFhs",
     "lightgbm": "boosting.Lightgbm",
 }
@@ -26,9 +35,10 @@ class EvaluateConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    baselines: Literal["quick", "full"] | tuple[str, ...] = Field(
+    baselines: Literal["quick", "full", "fair"] | tuple[str, ...] = Field(
         default="quick",
-        description="Which baselines to fit: quick (five, seconds), full (also GARCH and LightGBM), or their names.",
+        description="Which baselines to fit: quick (five, seconds), full (also GARCH and LightGBM), fair (told "
+        "what the network is told), or their names.",
     )
     batch_size: int = Field(default=256, ge=1, le=65536, description="Anchors per forward pass of the model.")
     device: Literal["auto", "cpu", "cuda", "mps"] = Field(
@@ -95,7 +105,7 @@ class EvaluateConfig(BaseModel):
     @property
     def baseline_names(self) -> tuple[str, ...]:
         """The baselines to fit, in the order of the table."""
-        profiles = {"quick": QUICK_BASELINES, "full": FULL_BASELINES}
+        profiles = {"quick": QUICK_BASELINES, "full": FULL_BASELINES, "fair": FAIR_BASELINES}
         return profiles[self.baselines] if isinstance(self.baselines, str) else self.baselines
 
 

@@ -52,6 +52,24 @@ class WalkForwardConfig(BaseModel):
     )
 
 
+class VerdictConfig(BaseModel):
+    """The question that is registered, and the refits by which it is answered."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    question: str = Field(
+        default="Is the model's mean gain over seasonal_har above 0, and over the best fair baseline too?",
+        min_length=10,
+        description="What the verdict is asked, written down before it is known.",
+    )
+    folds: WalkForwardConfig = Field(
+        default=WalkForwardConfig(), description="Refits: fields of walk_forward.*; the last ends with the data."
+    )
+    baselines: Literal["quick", "full", "fair"] = Field(
+        default="fair", description="Baselines in the table (evaluate.baselines)."
+    )
+
+
 class Variant(BaseModel):
     """One ablation: what differs from the configured model."""
 

@@ -1,7 +1,8 @@
-"""Folds one after the other, then one scored record; torch is imported where it is used."""
+"""Folds one after the other, then one scored record; questions written down first. torch is imported where used."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,9 @@ from typing import Any
 import pandas as pd
 
 from nqcast.evaluation.config import EvaluateConfig
-from nqcast.experiments.config import ExperimentSettings, WalkForwardConfig
+from nqcast.experiments.config import ExperimentSettings, VerdictConfig, WalkForwardConfig
+
+logger = logging.getLogger(__name__)
 
 
 def run_folds(
@@ -29,9 +32,49 @@ def run_folds(
 
 def join_folds(
     folds: dict[str, Any], log: list[dict[str, Any]], quantiles: list[float], evaluate: EvaluateConfig
-) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """All out-of-sample forecasts as one frame, and their scores."""
+) -> tuple[pd.DataFrame, dict[str, Any], dict[str, Any]]:
+    """All out-of-sample forecasts as one frame, their scores, and a line that says which sessions were scored."""
     from nqcast.experiments import walk_forward_scores
+    from nqcast.experiments.registration import WALK_FORWARD, use_line
 
     frame, entries = walk_forward_scores.join_folds(folds, log)
-    return frame, walk_forward_scores.score_folds(frame, entries, tuple(quantiles), evaluate)
+    scores = walk_forward_scores.score_folds(frame, entries, tuple(quantiles), evaluate)
+    return frame, scores, use_line(WALK_FORWARD, frame)
+
+
+def register(features: pd.DataFrame, settings: ExperimentSettings, config: VerdictConfig) -> dict[str, Any]:
+    """Settings, code, bars and the question, under one name; nothing is trained or scored."""
+    from nqcast.experiments.registration import registration
+
+    written = registration(features, settings, config)
+    logger.info("registered %s: sessions %s to %s, %s", written["id"], *written["sessions"], written["question"])
+    return written
+
+
+def open_verdict(
+    registered: dict[str, Any],
+    uses: list[dict[str, Any]],
+    features: pd.DataFrame,
+    settings: ExperimentSettings,
+    config: VerdictConfig,
+) -> tuple[ExperimentSettings, WalkForwardConfig]:
+    """The registered settings for the folds, refused where they are others or were scored before."""
+    from nqcast.experiments.registration import refuse_another, registration
+    from nqcast.fields import changed
+
+    refuse_another(registered, registration(features, settings, config), uses)
+    evaluate = changed(settings.evaluate, {"baselines": config.baselines})
+    return settings.model_copy(update={"evaluate": evaluate}), config.folds
+
+
+def close_verdict(
+    folds: dict[str, Any], log: list[dict[str, Any]], settings: ExperimentSettings, registered: dict[str, Any]
+) -> tuple[pd.DataFrame, dict[str, Any], dict[str, Any]]:
+    """All forecasts as one frame, their scores under the registered question, and the line of this use."""
+    from nqcast.experiments import walk_forward_scores
+    from nqcast.experiments.registration import VERDICT, use_line
+
+    frame, entries = walk_forward_scores.join_folds(folds, log)
+    scores = walk_forward_scores.score_folds(frame, entries, settings.quantiles, settings.evaluate)
+    text = f"{registered['question']}\nregistered {registered['registered']} as {registered['id']}\n\n{scores['text']}"
+    return frame, {**scores, "registration": registered, "text": text}, use_line(VERDICT, frame, registered["id"])

@@ -1,0 +1,183 @@
+"""Baselines that are told what the network is told: SeasonalHAR corrected by a simple law, with rolling quantiles.
+
+Each corrects the log scale, log s' = log s + g(x), with g fitted by the realized volatility of the horizon, which says
+more of the scale than one return does. Then the quantiles of y / s' are mixed from all of train and the latest
+sessions, as the network's are.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any, Self
+
+import numpy as np
+import pandas as pd
+from scipy.linalg import cho_factor, cho_solve
+
+from nqcast.constants import FEATURES
+from nqcast.data.announcements import announcements_ahead
+from nqcast.data.config import ScaleConfig
+from nqcast.data.scale import Volatility
+from nqcast.data.seasonal_har import make_scale
+from nqcast.data.targets import realized_volatility
+from nqcast.evaluation.baselines.base import Baseline, optional_library
+from nqcast.evaluation.frames import Positions, targets_at
+from nqcast.evaluation.metrics import Floats
+
+KINDS = ("fomc", "employment", "cpi")
+_SPANS = (1, 3, 12)  # bars before the anchor whose means the network's direct path sees
+_LIMIT = 1.5  # of a correction, nats
+_STEPS = 60
+_REACH = 26_000  # rows that surely hold the sessions of the rolling quantiles
+
+
+class RollingConstants(Baseline):
+    """The quantiles of the returns of the latest sessions, whatever the hour: constants that follow the times."""
+
+    def fit(self, features: pd.DataFrame, positions: Positions) -> Self:
+        """Take the train quantiles, which stand in where fewer sessions lie before."""
+        self._scale = make_scale(ScaleConfig(kind="constant", rolling_weight=1.0), self.levels).fit(features, positions)
+        return self
+
+    def predict(self, features: pd.DataFrame, positions: Positions) -> Floats:
+        """Quantiles (N, H, Q) of the sessions before each anchor's own."""
+        scale_NH = self._scale.transform(features)
+        return self._scale.rolling_quantiles(features, scale_NH, positions) * scale_NH[positions][:, :, None]
+
+
+class Informed(Baseline):
+    """SeasonalHAR, a correction g of its log scale, and unit quantiles half of train, half of the latest sessions."""
+
+    every = 1  # train anchors taken: neighbours say nearly the same
+    config = ScaleConfig()
+
+    def fit(self, features: pd.DataFrame, positions: Positions) -> Self:
+        """Fit the scale, the correction, and the quantiles of y / s'."""
+        self._scale = make_scale(self.config, self.levels).fit(features, positions)
+        volatility, rows = self._scale.describe(features), positions[:: self.every]
+        x_NK, scale_NH = self._inputs(features, volatility, rows), volatility.scale_NH[rows]
+        self._fit_correction(x_NK, realized_volatility(features)[rows] / scale_NH)
+        unit_NH = targets_at(features, rows, self.horizons) / (scale_NH * self._factor(x_NK))
+        self._scale.unit_quantiles_HQ = np.nanquantile(unit_NH, self.levels, axis=0).T
+        return self
+
+    def predict(self, features: pd.DataFrame, positions: Positions) -> Floats:
+        """Quantiles (N, H, Q): the corrected scale times the mixed unit quantiles."""
+        volatility = self._scale.describe(features)
+        rows = np.arange(max(int(positions.min()) - _REACH, 0), int(positions.max()) + 1)
+        scale_NH = volatility.scale_NH.copy()
+        scale_NH[rows] *= self._factor(self._inputs(features, volatility, rows))
+        unit_NHQ = self._scale.rolling_quantiles(features, scale_NH, positions)
+        return unit_NHQ * scale_NH[positions][:, :, None]
+
+    def _factor(self, x_NK: Floats) -> Floats:
+        return np.exp(np.clip(self._correction(x_NK), -_LIMIT, _LIMIT))
+
+    @abstractmethod
+    def _inputs(self, features: pd.DataFrame, volatility: Volatility, rows: Positions) -> Floats:
+        """What the correction is told at `rows`, (N, K)."""
+
+    @abstractmethod
+    def _fit_correction(self, x_NK: Floats, ratio_NH: Floats) -> None:
+        """Learn from the realized volatility in scales, NaN where undefined."""
+
+    @abstractmethod
+    def _correction(self, x_NK: Floats) -> Floats:
+        """g(x) (N, H), nats."""
+
+
+class _Linear(Informed):
+    """g(x) = x · β by the Laplace quasi-likelihood of the realized volatility, one β per horizon."""
+
+    ridge = 1e-4
+
+    def _fit_correction(self, x_NK: Floats, ratio_NH: Floats) -> None:
+        with_one = np.column_stack([np.ones(len(x_NK)), x_NK])
+        known_HN = np.isfinite(ratio_NH).T
+        fits = [_fisher(with_one[known], ratio_NH[known, h], self.ridge) for h, known in enumerate(known_HN)]
+        self.beta_KH = np.stack(fits, axis=1)
+
+    def _correction(self, x_NK: Floats) -> Floats:
+        return self.beta_KH[0] + x_NK @ self.beta_KH[1:]
+
+
+def _fisher(x_NK: Floats, ratio_N: Floats, ridge: float) -> Floats:
+    """Coefficients (K,) that minimise the mean of x·β + r·exp(−x·β) plus ridge·|β|², by Fisher scoring.
+
+    The information of this likelihood is X'X / N whatever β is, so it is factored once.
+    """
+    n, k = x_NK.shape
+    penalty_KK = 2.0 * ridge * np.diag(np.r_[0.0, np.ones(k - 1)])
+    factor = cho_factor(x_NK.T @ x_NK / n + penalty_KK + 1e-9 * np.eye(k))
+    beta_K = np.r_[np.log(ratio_N.mean()), np.zeros(k - 1)]
+    for _ in range(_STEPS):
+        surprise_N = ratio_N * np.exp(-np.clip(x_NK @ beta_K, -5.0, 5.0)) - 1.0
+        step_K = cho_solve(factor, x_NK.T @ surprise_N / n - penalty_KK @ beta_K)
+        beta_K = beta_K + step_K
+        if np.abs(step_K).max() < 1e-6:
+            break
+    return beta_K
+
+
+class SeasonalHarTold(_Linear):
+    """SeasonalHAR that knows the announcements: one multiplier per horizon and kind."""
+
+    def _inputs(self, features: pd.DataFrame, volatility: Volatility, rows: Positions) -> Floats:
+        return announcements_ahead(features["ts"].iloc[rows], KINDS)
+
+
+class SeasonalHarRealized(_Linear):
+    """SeasonalHAR fitted on the realized volatility of the horizon instead of one return's size, and told the same."""
+
+    every = 2
+    config = ScaleConfig(announcements=KINDS)
+
+    def _inputs(self, features: pd.DataFrame, volatility: Volatility, rows: Positions) -> Floats:
+        return volatility.state_NK[rows]
+
+
+class AllInputs(Informed):
+    """A correction that is told everything that the network's direct path is told."""
+
+    every = 6
+    config = ScaleConfig(announcements=KINDS, long_memory="auto")
+
+    def _inputs(self, features: pd.DataFrame, volatility: Volatility, rows: Positions) -> Floats:
+        first = max(int(rows.min()) - max(_SPANS) + 1, 0)
+        table = features[list(FEATURES)].iloc[first : int(rows.max()) + 1].to_numpy(np.float64)
+        total = np.concatenate([np.zeros((1, table.shape[1])), np.cumsum(table, axis=0)])
+        at = rows - first + 1
+        means = [(total[at] - total[np.maximum(at - span, 0)]) / np.minimum(at, span)[:, None] for span in _SPANS]
+        x_NK = np.concatenate(means, axis=1)
+        if not hasattr(self, "_moments"):
+            deviation = x_NK.std(axis=0)
+            self._moments = x_NK.mean(axis=0), np.where(deviation > 1e-9, deviation, 1.0)
+        mean_K, deviation_K = self._moments
+        standard_NK = np.clip((x_NK - mean_K) / deviation_K, -8.0, 8.0)
+        return np.concatenate([standard_NK, volatility.state_NK[rows]], axis=1)
+
+
+class LinearCorrection(AllInputs, _Linear):
+    """The linear law with all of the network's inputs."""
+
+
+class BoostedScale(AllInputs):
+    """LightGBM on the log of realized volatility over the scale, one booster per horizon, with the same inputs."""
+
+    rounds = 200
+    parameters: dict[str, Any] = {  # noqa: RUF012 - read only
+        **{"objective": "l2", "learning_rate": 0.05, "num_leaves": 15, "min_data_in_leaf": 500, "lambda_l2": 10.0},
+        **{"feature_fraction": 0.4, "bagging_fraction": 0.5, "bagging_freq": 1, "deterministic": True},
+        **{"force_row_wise": True, "num_threads": 1, "verbosity": -1},
+    }
+
+    def _fit_correction(self, x_NK: Floats, ratio_NH: Floats) -> None:
+        library = optional_library("lightgbm", "lightgbm")
+        self._boosters = []
+        for ratio_N in ratio_NH.T:
+            known = np.isfinite(ratio_N)
+            data = library.Dataset(x_NK[known], np.log(np.maximum(ratio_N[known], 0.05)), params={"verbosity": -1})
+            self._boosters.append(library.train({**self.parameters, "seed": self.seed}, data, self.rounds))
+
+    def _correction(self, x_NK: Floats) -> Floats:
+        return np.stack([booster.predict(x_NK, num_threads=1) for booster in self._boosters], axis=1)
