@@ -19,10 +19,10 @@ from nqcast.data.fingerprint import data_card, tick_of
 from nqcast.forecast.fan import heading
 from nqcast.forecast.forecaster import Forecaster
 from nqcast.market.config import IngestConfig
-from nqcast.market.contracts import MONTH_CODES
 from nqcast.market.ingest import build_bars
 from nqcast.market.simulation.config import SimulationConfig
 from nqcast.market.simulation.simulator import simulate
+from nqcast.market.symbols import MONTH_CODES
 from nqcast.parameters import ParameterError, check_parameters
 
 

@@ -60,6 +60,6 @@ def test_the_report_reads_as_a_table(week: pd.DataFrame) -> None:
     raw = week.copy()
     raw.loc[77, "low"] = -1.0
     text = build_bars(raw, CONFIG).report["text"]
-    assert "price zero or negative" in text and "missing: halt" in text
+    assert "price zero or negative" in text and "missing stretches: 1 of halt" in text
     assert f"{len(week):,}" in text and "NQZ6" in text
     assert all(len(line) < 140 for line in text.splitlines())

@@ -130,17 +130,30 @@ def test_without_volume_the_front_changes_only_where_bars_end(two_contracts) -> 
     assert set(found.bars["contract"]) == {"NQU6"}
 
 
-def test_unknown_contracts_change_nothing_and_large_opening_jumps_are_listed(make_bars) -> None:
+def test_unknown_contracts_change_no_price_and_a_jump_in_the_weeks_of_a_roll_is_left_out(make_bars) -> None:
     raw = make_bars(date(2016, 9, 5), date(2016, 9, 23), contract=None)
     jump = raw["ts"] >= pd.Timestamp("2016-09-14 22:00", tz="UTC")
     raw.loc[jump, PRICES] += 50
     found = build_bars(raw, CONFIG)
     np.testing.assert_array_equal(found.bars["close"], found.bars["raw_close"])
     assert [(entry["rule"], entry["session"], entry["factor"]) for entry in found.roll_ledger] == [
-        ("jump", "2016-09-15", 1.0)
+        ("unadjusted", "2016-09-15", 1.0)
     ]
     assert found.roll_ledger[0]["spread_points"] == pytest.approx(50, abs=2)
-    assert set(found.bars["contract"]) == {"unknown"} and not found.bars["unadjusted"].any()
+    assert set(found.bars["contract"]) == {"unknown"}
+    assert found.bars.loc[found.bars["unadjusted"], "ts"].tolist() == [pd.Timestamp("2016-09-14 22:00", tz="UTC")]
+    as_moves = build_bars(raw, IngestConfig(continuous="adjusted"))
+    assert as_moves.roll_ledger[0]["rule"] == "jump" and not as_moves.bars["unadjusted"].any()
+    pd.testing.assert_frame_equal(as_moves.bars.drop(columns="unadjusted"), found.bars.drop(columns="unadjusted"))
+
+
+def test_a_jump_on_a_full_hour_inside_a_session_may_be_a_roll_too_and_outside_those_weeks_is_a_move(make_bars) -> None:
+    for day, marked in (("2016-09-14", True), ("2016-09-22", False)):
+        raw = make_bars(date(2016, 9, 5), date(2016, 9, 23), contract=None)
+        midnight = pd.Timestamp(day, tz="UTC")
+        raw = raw[~raw["ts"].between(midnight, midnight, inclusive="both") | (raw["ts"] == midnight)]
+        raw.loc[raw["ts"] >= midnight, PRICES] -= 40
+        assert build_bars(raw, CONFIG).bars["unadjusted"].any() == marked
 
 
 @pytest.mark.parametrize("roll", ["volume", "session_end", "mid_session"])

@@ -86,7 +86,7 @@ def test_the_order_of_day_and_month_is_taken_only_where_it_is_clear(week: pd.Dat
     early = week.assign(ts=(week["ts"] - pd.Timedelta(days=14)).dt.strftime("%d/%m/%Y %H:%M"))
     early.to_csv(tmp_path / "unclear.csv", index=False)
     with pytest.raises(
-        ValueError, match=r"expected time stamps .*found text such as '04/09/2016 22:0\d'.*write them as"
+        ValueError, match=r"expected time stamps .*found text such as '04/09/2016 22:0\d' in row 1: write them as"
     ):
         read_bars(tmp_path / "unclear.csv")
 
@@ -141,7 +141,7 @@ def test_the_vendors_own_test_file_is_read_to_the_tick(real_data: Path) -> None:
 def test_a_missing_file_a_folder_and_an_empty_file_are_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"found nothing at .*none\.parquet: check the path"):
         read_bars(tmp_path / "none.parquet")
-    with pytest.raises(ValueError, match=r"expected a file of bars, found the folder"):
+    with pytest.raises(ValueError, match=r"expected files of bars in the folder .*found none"):
         read_bars(tmp_path)
     (tmp_path / "empty.csv").touch()
     with pytest.raises(ValueError, match=r"found the empty file"):

@@ -81,10 +81,14 @@ def test_decimal_commas_brackets_twelve_hour_clocks_and_dates_as_numbers_are_rea
         pd.testing.assert_frame_equal(written(frame, tmp_path / f"{name}.csv", **options), expected, obj=name)
 
 
-def test_a_file_without_a_header_and_one_with_zones_in_some_rows_are_errors(month, tmp_path: Path) -> None:
+def test_a_file_without_a_header_is_read_in_the_usual_order_and_one_with_zones_in_some_rows_are_errors(
+    month, tmp_path: Path
+) -> None:
     raw = month[NAMES].assign(ts=month["ts"].dt.strftime("%Y%m%d %H%M%S"))
-    with pytest.raises(ValueError, match=r"expected a first line that names the columns, found 20160831 22\d+"):
-        written(raw, tmp_path / "bare.csv", header=False, sep=";")
+    expected = build_bars(month[NAMES], CONFIG).bars
+    pd.testing.assert_frame_equal(written(raw, tmp_path / "bare.csv", header=False, sep=";"), expected)
+    with pytest.raises(ValueError, match=r"expected a first line that names the columns, found 20160831 22\d+;"):
+        written(raw[["ts", "close", "open", "low", "high"]], tmp_path / "turned.csv", header=False, sep=";")
     text = month["ts"].dt.strftime("%Y-%m-%dT%H:%M:%SZ")
     with pytest.raises(ValueError, match=r"with a zone, or all without, found '2016-08-31T22:\d+:00Z' and '2016-09-"):
         written(month.assign(ts=text.where(month.index < 9000, text.str[:-1])), tmp_path / "some.csv")

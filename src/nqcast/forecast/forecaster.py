@@ -29,12 +29,13 @@ from nqcast.market.calendar import sessions_around
 from nqcast.market.config import IngestConfig
 from nqcast.market.ingest import build_bars
 from nqcast.market.instruments import Instrument
-from nqcast.market.schema import check_raw_bars, infer_spacing
+from nqcast.market.schema import bar_starts, check_raw_bars
 from nqcast.market.vendor import as_raw_bars, read_bars
 from nqcast.storage.checkpoint import Checkpoint
 from nqcast.training.device import pick_device
 
-Bars = pd.DataFrame | str | Path
+Bars = Any
+"""A table of bars (pandas, polars, Arrow, a dict of columns) or the path of a file or folder of them."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +120,7 @@ class Forecaster:
         first, last = grid["ts"].iloc[max(len(grid) - context, 0)], grid["ts"].iloc[-1]
         sessions = sessions_around(first, last, self.ingest.session_closes, self.ingest.instrument)
         anchor = choose_anchor(grid, self.config, sessions)
-        check_window(grid.iloc[: anchor.row + 1].tail(context), self.config, sessions)
+        check_window(grid.iloc[: anchor.row + 1], context, self.config, sessions)
         table = self.features(grid)
         past = table.iloc[: anchor.row + 1]
         frame = self._frame(self.quantiles(past), past.iloc[-1], anchor)
@@ -192,11 +193,17 @@ class Forecaster:
 
     def grid(self, bars: Bars) -> pd.DataFrame:
         """Five-minute bars of all that is known when the forecast is made."""
-        raw = as_raw_bars(bars) if isinstance(bars, pd.DataFrame) else read_bars(bars)
+        raw = read_bars(bars) if isinstance(bars, str | Path) else as_raw_bars(bars)
+        if self.ingest.volume and "volume" not in raw:
+            raise ValueError(
+                f"expected bars with volume, with which this checkpoint was trained, found the columns "
+                f"{raw.attrs['columns']}: bring it, or train a checkpoint without (features.volume=false)"
+            )
         checked = check_raw_bars(raw, self.ingest)
-        known = known_bars(checked, self.config, infer_spacing(checked["ts"]))
-        known.attrs["source"] = bars.attrs.get("source", "") if isinstance(bars, pd.DataFrame) else Path(bars).name
-        return build_bars(known, self.ingest).bars
+        checked["ts"], spacing = bar_starts(checked["ts"], self.ingest.stamps == "end")
+        known = known_bars(checked, self.config, spacing)
+        known.attrs["source"] = raw.attrs.get("source", Path(bars).name if isinstance(bars, str | Path) else "")
+        return build_bars(known, self.ingest.model_copy(update={"stamps": "start"})).bars
 
     def _frame(self, quantiles_HQ: Floats, bar: pd.Series, anchor: Anchor) -> pd.DataFrame:
         issued, price = bar["ts"] + BAR, float(bar["raw_close"])

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from nqcast.constants import BAR_MINUTES, HORIZONS
+from nqcast.constants import BAR_MINUTES, EXCHANGE_TIMEZONE, HORIZONS, SLOTS_PER_DAY
 from nqcast.forecast.config import ForecastConfig
 from nqcast.market import calendar
 
@@ -27,9 +27,13 @@ class Anchor:
 
 
 def known_bars(checked: pd.DataFrame, config: ForecastConfig, spacing: int) -> pd.DataFrame:
-    """The raw bars of every five-minute bar that had ended at `as_of`, or at the end of the newest raw bar."""
+    """The raw bars of every five-minute bar that had ended at `as_of`, or now, or at the end of the newest raw bar.
+
+    checked: bars with the stamps of their starts. A bar that ends after now is not finished, whatever it holds.
+    """
     ts = checked["ts"]
-    as_of = ts.max() + pd.Timedelta(minutes=spacing) if config.as_of is None else pd.Timestamp(config.as_of)
+    now = pd.Timestamp(config.now())
+    as_of = min(ts.max() + pd.Timedelta(minutes=spacing), now) if config.as_of is None else now
     cut = as_of.tz_convert("UTC").floor(BAR)
     known = checked[(ts < cut) | ts.isna()]
     if not (known["ts"] < cut).any():
@@ -74,9 +78,14 @@ def choose_anchor(bars: pd.DataFrame, config: ForecastConfig, sessions: pd.DataF
     return Anchor(int(every[-1] if every.size else some[-1]), close)
 
 
-def check_window(window: pd.DataFrame, config: ForecastConfig, sessions: pd.DataFrame) -> None:
-    """Refuse a window of bars (ts, traded) in which the open market goes without a trade for too long."""
+def check_window(bars: pd.DataFrame, context: int, config: ForecastConfig, sessions: pd.DataFrame) -> None:
+    """Refuse bars (ts, session, traded) in whose newest ones the market goes without a trade for too long.
+
+    Of a file that never holds some hours, as one of the day's trade alone, those hours are not missed.
+    """
+    window = bars.tail(context)
     expected = open_slots(window["ts"].iloc[0], window["ts"].iloc[-1], sessions)
+    expected = expected[np.isin(_slot(expected), _usual_slots(bars))]
     silent = ~expected.isin(pd.DatetimeIndex(window.loc[window["traded"], "ts"]))
     start = np.flatnonzero(np.diff(silent.astype(int), prepend=0) == 1)
     length = np.flatnonzero(np.diff(silent.astype(int), append=0) == -1) + 1 - start
@@ -89,6 +98,17 @@ def check_window(window: pd.DataFrame, config: ForecastConfig, sessions: pd.Data
         f"bars, found none from {_at(first)} to {_at(last)} ({length[worst] * BAR_MINUTES} minutes of trading): fill "
         "the gap, set forecast.as_of to a time before it, or raise forecast.max_gap_minutes"
     )
+
+
+def _slot(ts: pd.DatetimeIndex) -> np.ndarray:
+    local = ts.tz_convert(EXCHANGE_TIMEZONE)
+    return np.asarray((local.hour * 60 + local.minute) // BAR_MINUTES)
+
+
+def _usual_slots(bars: pd.DataFrame) -> np.ndarray:
+    """Five-minute slots of the day (exchange time) that trade in a tenth of the sessions at least."""
+    traded = np.bincount(_slot(pd.DatetimeIndex(bars.loc[bars["traded"], "ts"])), minlength=SLOTS_PER_DAY)
+    return np.flatnonzero(traded > 0.1 * bars["session"].nunique())
 
 
 def session_close(ts: pd.Timestamp, sessions: pd.DataFrame) -> pd.Timestamp:

@@ -148,7 +148,13 @@ def trading_date(ts: pd.Timestamp, instrument: Instrument | None = None) -> pd.T
 
 def nanoseconds(ts: pd.Series) -> np.ndarray:
     """Nanoseconds since the epoch (N,), int64; NaT is the smallest int64."""
-    return pd.DatetimeIndex(ts).as_unit("ns").asi8
+    index = pd.DatetimeIndex(ts)
+    return (index if index.unit == "ns" else index.as_unit("ns")).asi8  # as_unit copies
+
+
+def distinct(stamp: np.ndarray) -> np.ndarray:
+    """Sorted stamps, each once."""
+    return stamp[np.diff(stamp, prepend=stamp[:1] - 1) > 0]
 
 
 def _naive(column: pd.Series) -> pd.Series:

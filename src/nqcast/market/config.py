@@ -13,6 +13,23 @@ SOURCE_SPACINGS = (1, 5)
 """Bar spacings taken from a vendor, in minutes."""
 
 
+def zone_and_hours(text: str) -> tuple[str, int]:
+    """A zone's name and the hours that clocks are ahead of it: America/New_York+7 is how many brokers' servers run.
+
+    Raises ValueError where the zone does not exist.
+    """
+    from zoneinfo import ZoneInfo
+
+    name, _, hours = text.rpartition("+")
+    if text.startswith("Etc/") or not hours.isdigit() or not name:
+        name, hours = text, "0"
+    try:
+        ZoneInfo(name)
+    except (KeyError, ValueError, OSError) as error:
+        raise ValueError(f"expected the name of a time zone such as America/Chicago or UTC, found {text!r}") from error
+    return name, int(hours)
+
+
 class IngestConfig(BaseModel):
     """How raw vendor bars become the 5-minute session grid; every default is the safe choice."""
 
@@ -23,7 +40,9 @@ class IngestConfig(BaseModel):
     )
     volume: bool = Field(True, description="Whether the file must have a volume column; false writes volume 0.")
     naive_timezone: str | None = Field(
-        None, description="Zone of time stamps that carry none, such as America/Chicago; none makes them an error."
+        None,
+        description="Zone of time stamps that carry none, such as America/Chicago, or America/New_York+7 for clocks "
+        "seven hours ahead of it; none makes them an error.",
     )
     stamps: Literal["start", "end"] = Field(
         "start", description="Which end of a bar its time stamp marks; end moves stamps back by one bar."
@@ -34,6 +53,21 @@ class IngestConfig(BaseModel):
     )
     zero_volume: Literal["drop", "quarantine", "keep"] = Field(
         "drop", description="Flat bars of volume 0, with which vendors fill minutes without a trade."
+    )
+    mixed_spacing: Literal["stop", "newest"] = Field(
+        "stop",
+        description="A file whose bars are 1-minute in one part and 5-minute in another; newest takes the last part.",
+    )
+    continuous: Literal["unadjusted", "adjusted"] = Field(
+        "unadjusted",
+        description="Series without contracts: jumps in the weeks of rolls are left out of features, or taken as moves "
+        "where the vendor has adjusted them.",
+    )
+    print_multiple: float = Field(
+        30.0,
+        gt=1,
+        description="A price that leaves the bars around it and comes back at once, as a multiple of the volatility of "
+        "its hour, from which on its bar is quarantined.",
     )
     stale_bars: int = Field(
         30,
@@ -100,15 +134,8 @@ class IngestConfig(BaseModel):
     @field_validator("naive_timezone")
     @classmethod
     def _zone_exists(cls, zone: str | None) -> str | None:
-        from zoneinfo import ZoneInfo
-
         if zone is not None:
-            try:
-                ZoneInfo(zone)
-            except (KeyError, ValueError, OSError) as error:
-                raise ValueError(
-                    f"expected the name of a time zone such as America/Chicago or UTC, found {zone!r}"
-                ) from error
+            zone_and_hours(zone)
         return zone
 
     @field_validator("instrument", mode="before")

@@ -1,20 +1,16 @@
-"""Identity and expiry of futures contracts from the vendor's text."""
+"""Which contract every bar belongs to, and in which order contracts expire."""
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
-MONTH_CODES = "FGHJKMNQUVXZ"
+from nqcast.market.calendar import nanoseconds
+from nqcast.market.symbols import Symbol, parse_symbol
+
 UNKNOWN = "unknown"
-
-_SYMBOL = re.compile(rf"(?P<root>[A-Z0-9]*[A-Z])(?P<month>[{MONTH_CODES}])(?P<year>\d{{4}}|\d{{1,2}})")  # NQU6, NQU2016
-_YEAR_MONTH = re.compile(r"(?P<root>[A-Z]*)[ _-]?(?P<year>(?:19|20)\d\d)-?(?P<month>0[1-9]|1[0-2])(?:\d\d)?")  # 201609
-_MONTH_YEAR = re.compile(r"(?P<root>[A-Z]+) (?P<month>0[1-9]|1[0-2])-(?P<year>\d\d)")  # NQ 09-16
-
 _MONTHS = 120_000  # more than the months since the year 0
 
 LATE_MONTHS = 1
@@ -30,66 +26,94 @@ class Contracts:
     known: bool
     expiry: tuple[int, ...] | None = None
     """Expiry month of each name (12 * year + month - 1); None where the text does not say."""
-    root: str = ""
-    """The product in the contracts' text, such as NQ; empty where it is not in it."""
+    product: str = ""
+    """What the symbols name; empty where they name none."""
 
 
-def is_outright(name: str) -> bool:
-    """False for a calendar spread such as NQU6-NQZ6, which is priced as a difference."""
-    parts = name.strip().upper().split("-")
-    return not (len(parts) > 1 and all(_SYMBOL.fullmatch(part) for part in parts))
-
-
-def parse_expiry(name: str, year: int, month: int) -> tuple[str, int] | None:
-    """Root and expiry month (12 * year + month - 1) of a contract seen in the given month; None if it says neither.
+def expiry_month(symbol: Symbol, year: int, month: int) -> int:
+    """Expiry (12 * year + month - 1) of a contract seen in the given month.
 
     A year of one or two digits is the first such year in which the contract has not expired by then.
     """
-    text = name.strip().upper()
-    if found := _YEAR_MONTH.fullmatch(text):
-        return found["root"], 12 * int(found["year"]) + int(found["month"]) - 1
-    if found := _MONTH_YEAR.fullmatch(text):
-        month_index = int(found["month"]) - 1
-    elif found := _SYMBOL.fullmatch(text):
-        month_index = MONTH_CODES.index(found["month"])
-    else:
-        return None
-    digits = found["year"]
-    if len(digits) == 4:
-        return found["root"], 12 * int(digits) + month_index
-    cycle = 10 ** len(digits)
+    if len(symbol.year) == 4:
+        return 12 * int(symbol.year) + symbol.month
+    cycle = 10 ** len(symbol.year)
     earliest = 12 * year + month - 1 - LATE_MONTHS
-    full = earliest // 12 + (int(digits) - earliest // 12) % cycle
-    return found["root"], 12 * (full + cycle * (12 * full + month_index < earliest)) + month_index
+    full = earliest // 12 + (int(symbol.year) - earliest // 12) % cycle
+    return 12 * (full + cycle * (12 * full + symbol.month < earliest)) + symbol.month
 
 
-def identify_contracts(contract: pd.Series | None, ts: pd.Series) -> Contracts:
-    """Contract of each bar, ordered by expiry; by first appearance where the text names no expiry.
+def one_product(symbols: list[Symbol]) -> str:
+    """The product that the symbols name, or nothing; ValueError where they name two."""
+    products = sorted({symbol.product for symbol in symbols if symbol.product})
+    if len(products) > 1:
+        raise ValueError(
+            f"expected the bars of one product, found contracts of {', '.join(products)}: split the file by product"
+        )
+    return products[0] if products else ""
 
-    ts (N,) UTC, sorted. Contracts count as unknown when the file names none, or one and the same text that is no
-    contract (a continuous symbol). Raises ValueError when the file mixes products.
+
+def identify_contracts(bars: pd.DataFrame) -> Contracts:
+    """Contract of each bar, in order of expiry.
+
+    bars: ts (UTC, sorted), contract and volume where the file has them. Numbers that tell contracts apart without
+    naming them are ordered by when they trade. Contracts count as unknown when the file names none, or one continuous
+    series alone.
+
+    Raises:
+        ValueError: two products, two continuous series, or contracts beside symbols that name none.
     """
-    if contract is None or contract.isna().all():
-        return Contracts(np.zeros(len(ts), dtype=np.int64), (UNKNOWN,), known=False)
-    text_code, texts = pd.factorize(contract.fillna(UNKNOWN))
-    month = (ts.dt.year * 12 + ts.dt.month - 1).to_numpy()
+    n = len(bars)
+    if "contract" not in bars or bars["contract"].isna().all():
+        return Contracts(np.zeros(n, dtype=np.int64), (UNKNOWN,), known=False)
+    text_code, texts = pd.factorize(bars["contract"].fillna(UNKNOWN))
+    names = [str(text) for text in texts]
+    symbols = [parse_symbol(name) for name in names]
+    product = one_product(symbols)
+    kinds = {symbol.kind for symbol in symbols}
+    if kinds == {"contract"}:
+        return _by_expiry(bars, text_code, names, symbols, product)
+    if len(names) == 1 and kinds != {"identity"}:
+        return Contracts(text_code.astype(np.int64), (names[0],), known=False, product=product)
+    if kinds != {"identity"}:
+        odd = next(name for name, symbol in zip(names, symbols, strict=True) if symbol.kind != "contract")
+        other = next(name for name in names if name != odd)
+        raise ValueError(
+            f"expected symbols that name the contract's month and year, found {odd!r} beside {other!r}: their order "
+            "would be a guess; keep one of the series, or name the contracts (NQH6, NQM6)"
+        )
+    return _by_trade(bars, text_code, names, product)
+
+
+def _by_expiry(
+    bars: pd.DataFrame, text_code: np.ndarray, names: list[str], symbols: list[Symbol], product: str
+) -> Contracts:
+    """Contracts whose text names month and year; a short year may mean another decade in other years."""
+    month = (bars["ts"].dt.year * 12 + bars["ts"].dt.month - 1).to_numpy()
     pairs, pair_code = _distinct(text_code * _MONTHS + month)
     pair_text, pair_month = np.divmod(pairs, _MONTHS)
-    parsed = [parse_expiry(str(texts[t]), m // 12, m % 12 + 1) for t, m in zip(pair_text, pair_month, strict=True)]
-    if any(found is None for found in parsed):
-        return Contracts(text_code.astype(np.int64), tuple(str(text) for text in texts), known=len(texts) > 1)
-    roots = sorted({found[0] for found in parsed if found})
-    if len(roots) > 1:
-        raise ValueError(
-            f"expected the bars of one product, found contracts of {', '.join(root or '(none)' for root in roots)}: "
-            "split the file by product"
-        )
-    expiries, expiry_code = np.unique([found[1] for found in parsed if found], return_inverse=True)
-    names = [str(texts[pair_text[np.argmax(expiry_code == k)]]) for k in range(len(expiries))]
-    if len(set(names)) < len(names):  # NQH1 of 2011 and NQH1 of 2021 in one file
-        names = [f"{name}@{expiry // 12}" for name, expiry in zip(names, expiries, strict=True)]
-    months = tuple(int(month) for month in expiries)
-    return Contracts(expiry_code[pair_code].astype(np.int64), tuple(names), known=True, expiry=months, root=roots[0])
+    expiry = [expiry_month(symbols[t], m // 12, m % 12 + 1) for t, m in zip(pair_text, pair_month, strict=True)]
+    expiries, expiry_code = np.unique(expiry, return_inverse=True)
+    chosen = [names[pair_text[np.argmax(expiry_code == k)]] for k in range(len(expiries))]
+    if len(set(chosen)) < len(chosen):  # NQH1 of 2011 and NQH1 of 2021 in one file
+        chosen = [f"{name}@{months // 12}" for name, months in zip(chosen, expiries, strict=True)]
+    months = tuple(int(each) for each in expiries)
+    return Contracts(expiry_code[pair_code].astype(np.int64), tuple(chosen), True, months, product)
+
+
+def _by_trade(bars: pd.DataFrame, text_code: np.ndarray, names: list[str], product: str) -> Contracts:
+    """Contracts told apart by numbers alone, in the order of the middle of their trade.
+
+    An earlier contract has traded before a later one does; the number itself says nothing.
+    """
+    weight = bars["volume"].to_numpy() + 1e-9 if "volume" in bars else np.ones(len(bars))
+    stamp = nanoseconds(bars["ts"]).astype(np.float64)
+    stamp -= stamp[0]
+    middle = np.bincount(text_code, weights=weight * stamp) / np.bincount(text_code, weights=weight)
+    order = np.argsort(middle, kind="stable")
+    rank = np.empty(len(order), dtype=np.int64)
+    rank[order] = np.arange(len(order))
+    return Contracts(rank[text_code], tuple(names[k] for k in order), known=len(names) > 1, product=product)
 
 
 def _distinct(key_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

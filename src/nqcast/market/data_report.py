@@ -10,9 +10,48 @@ import pandas as pd
 from nqcast.constants import BAR_MINUTES
 from nqcast.market.calendar import nanoseconds
 from nqcast.market.checks.gaps import explained, summary
+from nqcast.market.checks.judge import Judged
+from nqcast.market.config import IngestConfig
 from nqcast.market.schema import MINUTE_NS
 
 _BAR = pd.Timedelta(minutes=BAR_MINUTES)
+
+
+def make_report(judged: Judged, raw: pd.DataFrame, config: IngestConfig) -> dict[str, Any]:
+    """All figures of an ingest, and their text."""
+    bars, quarantine = judged.bars, judged.quarantine
+    report = {
+        "source": str(raw.attrs.get("source", "")),
+        "rows_in": len(raw),
+        **judged.counts,
+        "doubts": judged.doubts,
+        "first_bar": bars["ts"].iloc[0].isoformat(),
+        "last_bar": bars["ts"].iloc[-1].isoformat(),
+        "bars": len(bars),
+        "traded_bars": int(bars["traded"].sum()),
+        "quarantined": len(quarantine),
+        "quarantined_by_reason": {str(key): int(n) for key, n in quarantine["reason"].value_counts().items()},
+        "product": judged.contracts.product,
+        "contracts": list(judged.contracts.names) if judged.contracts.known else [],
+        "rolls": len([entry for entry in judged.ledger if entry["rule"] not in ("jump", "unadjusted")]),
+        "stamps": _stamps(raw, config),
+        "volume": _volume(judged.bars, config),
+        "notes": list(raw.attrs.get("notes", [])),
+        "questions_to_the_calendar": judged.questions,
+        "sessions": session_report(bars, judged.sessions, config.missing_stretch_minutes),
+    }
+    report["text"] = report_text(report)
+    return report
+
+
+def _stamps(raw: pd.DataFrame, config: IngestConfig) -> str:
+    """What the stamps were taken for."""
+    zone = "in the zone that the file names" if raw["ts"].dt.tz is not None else f"read in {config.naive_timezone}"
+    return f"{config.stamps}s of bars, {zone}"
+
+
+def _volume(bars: pd.DataFrame, config: IngestConfig) -> str:
+    return f"{bars['volume'].sum():,} contracts" if config.volume else "left out"
 
 
 def session_report(bars: pd.DataFrame, sessions: pd.DataFrame, least_minutes: int) -> dict[str, Any]:
@@ -75,27 +114,40 @@ def report_text(report: dict[str, Any]) -> str:
     expected = sum(entry["expected"] for entry in sessions["per_session"])
     traded = sum(entry["traded"] for entry in sessions["per_session"])
     lines = [
-        f"bars {report['first_bar'][:16]} to {report['last_bar'][:16]} UTC",
+        f"{report['product'] or 'bars'} {report['first_bar'][:16]} to {report['last_bar'][:16]} UTC",
         _line("rows", report["rows_in"], f"{report['spacing_minutes']}-minute bars of {_contracts(report)}"),
+        f"  stamps: {report['stamps']}; volume: {report['volume']}",
+        *(f"  {note}" for note in report["notes"][:_MOST]),
         _line("used", report["rows_used"], f"after {report['rolls']} rolls"),
         _line("out of order", report["rows_out_of_order"]),
         _line("identical duplicates", report["duplicates_dropped"], "dropped"),
-        _line("fillers", report["zero_volume_dropped"], "flat bars of volume 0, taken as no trade"),
+        _line("fillers", report["zero_volume_dropped"], "bars without volume and range, taken as no trade"),
         _line("off the tick", report["off_tick_prices"], "kept"),
         _line("quarantined", report["quarantined"]),
         *(_line(f"  {reason}", count) for reason, count in report["quarantined_by_reason"].items()),
         _line("five-minute bars", report["bars"], f"in {sessions['count']} sessions"),
         _line("  traded", traded, f"of {expected} that the calendar expects ({traded / max(expected, 1):.1%})"),
-        *(_line(f"  missing: {why}", n, "stretches") for why, n in sessions["missing_by_explanation"].items()),
+        _missing(sessions["missing_by_explanation"]),
         *_longest(sessions["missing_stretches"]),
-        *(f"doubt: {doubt['check']}: {doubt['detail']}" for doubt in report["doubts"]),
+        *(f"odd: {doubt['check']}: {doubt['detail']}" for doubt in report["doubts"]),
         *(f"question to the calendar: trading at {q['start']} to {q['end']}" for q in _few(report)),
     ]
-    return "\n".join(line for line in lines if line)
+    lines = [line for line in lines if line]
+    return "\n".join(
+        lines if len(lines) <= _LINES else [*lines[: _LINES - 1], f"and {len(lines) - _LINES + 1} lines more"]
+    )
+
+
+_LINES, _MOST = 20, 3
+
+
+def _missing(stretches: dict[str, int]) -> str:
+    listed = ", ".join(f"{n} of {why}" for why, n in stretches.items())
+    return f"  missing stretches: {listed}" if listed else ""
 
 
 def _line(name: str, count: int, note: str = "") -> str:
-    return f"{name:<34.34} {count:>10,}  {note}".rstrip() if count else ""
+    return f"{name:<34} {count:>10,}  {note}".rstrip() if count else ""
 
 
 def _contracts(report: dict[str, Any]) -> str:
@@ -104,11 +156,11 @@ def _contracts(report: dict[str, Any]) -> str:
 
 
 def _few(report: dict[str, Any]) -> list[dict[str, Any]]:
-    return list(report["questions_to_the_calendar"])[:5]
+    return list(report["questions_to_the_calendar"])[:_MOST]
 
 
 def _longest(stretches: list[dict[str, Any]]) -> list[str]:
-    """The five longest stretches that neither calendar nor halt explains."""
+    """The longest stretches that neither calendar nor halt explains."""
     open_ = [stretch for stretch in stretches if stretch["explanation"] in ("outage", "unknown")]
-    longest = sorted(open_, key=lambda stretch: -stretch["minutes"])[:5]
+    longest = sorted(open_, key=lambda stretch: -stretch["minutes"])[:_MOST]
     return [f"    {s['start'][:16]}  {s['minutes']:>5} min  {s['explanation']}: {s['detail']}" for s in longest]

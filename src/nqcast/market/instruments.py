@@ -13,7 +13,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from nqcast.constants import EXCHANGE_TIMEZONE
-from nqcast.market.contracts import MONTH_CODES
+from nqcast.market.symbols import MONTH_CODES
 
 INDEX_FUTURES = "CME_Equity"
 """The calendar whose dated corrections, halts and early closes stand in `calendar`."""

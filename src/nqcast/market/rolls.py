@@ -20,6 +20,7 @@ from nqcast.market.contracts import Contracts
 from nqcast.market.schema import MINUTE_NS, PRICES
 
 HOUR_NS = 60 * MINUTE_NS
+_LEAST_JUMP = 0.0008  # of a log price: less is no roll's jump inside a session
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ def join_contracts(
     code = contracts.code if code is None else code
     if not contracts.known:
         joined = bars.assign(code=code, raw_close=bars["close"], unadjusted=False)
-        return joined, opening_jumps(joined, config.jump_multiple)
+        return _without_candidates(joined, config)
     first, rolls = front_changes(bars, code, config.end_confirmation_minutes)
     stamp = nanoseconds(bars["ts"])
     factors = [overlap_factor(bars, code, roll, config) for roll in rolls]
@@ -138,30 +139,53 @@ def overlap_factor(bars: pd.DataFrame, code: np.ndarray, roll: Roll, config: Ing
     }
 
 
+def _without_candidates(joined: pd.DataFrame, config: IngestConfig) -> tuple[pd.DataFrame, list[dict[str, Any]]]:
+    """A series of unknown contracts with the jumps that may be its rolls marked, and the ledger of all jumps.
+
+    Where the vendor has adjusted the series, or a quote never rolls, none is marked.
+    """
+    ledger = opening_jumps(joined, config.jump_multiple)
+    if config.continuous == "adjusted" or not config.instrument.months:
+        return joined, [{**entry, "rule": "jump"} for entry in ledger]
+    rolls = {pd.Timestamp(entry["ts"]) for entry in ledger if entry["rule"] == "unadjusted"}
+    return joined.assign(unadjusted=joined["ts"].isin(rolls).to_numpy()), ledger
+
+
 def opening_jumps(joined: pd.DataFrame, multiple: float) -> list[dict[str, Any]]:
-    """Ledger entries for sessions that open more than `multiple` times the median opening gap away; changes nothing."""
-    opens = np.flatnonzero(np.diff(joined["session_position"].to_numpy()) != 0) + 1
-    if not len(opens):
+    """Ledger entries for sessions that open more than `multiple` times the median opening gap away; changes nothing.
+
+    In the weeks in which contracts change such a jump, and one on a full hour inside a session, is `unadjusted`: it may
+    be a roll; at other times a `jump`.
+    """
+    open_, close = joined["open"].to_numpy(), joined["close"].to_numpy()
+    opens = np.diff(joined["session_position"].to_numpy()) != 0
+    if not len(opens) or not opens.any():
         return []
-    before = joined["close"].to_numpy()[opens - 1]
-    gap = joined["open"].to_numpy()[opens] - before
-    size = np.abs(np.log1p(gap / before))
-    large = size > multiple * np.median(size)
+    size = np.abs(np.log(open_[1:] / close[:-1]))
+    stamp = nanoseconds(joined["ts"])[1:]
+    hours = ~opens & (stamp % HOUR_NS == 0) & (np.diff(nanoseconds(joined["ts"])) < HOUR_NS)
+    usual = max(float(np.median(size[~opens])), _LEAST_JUMP / multiple) if hours.any() else np.inf
+    rows = (
+        np.flatnonzero((opens & (size > multiple * np.median(size[opens]))) | (hours & (size > multiple * usual))) + 1
+    )
+    session = joined["session"].iloc[rows]
+    near = ((session.dt.month % 3 == 0) & session.dt.day.between(5, 21)).to_numpy()
     return [
         {
             "ts": joined["ts"].iloc[row].isoformat(),
-            "session": joined["session"].iloc[row].date().isoformat(),
+            "session": day.date().isoformat(),
             "from_contract": None,
             "to_contract": None,
-            "rule": "jump",
+            "rule": "unadjusted" if candidate else "jump",
             "factor": 1.0,
             "cumulative_factor": 1.0,
             "common_minutes": 0,
-            "spread_points": float(points),
+            "spread_points": float(open_[row] - close[row - 1]),
             "adjusted": False,
             "max_return_change_inside_contract": 0.0,
         }
-        for row, points in zip(opens[large], gap[large], strict=True)
+        for row, day, candidate in zip(rows, session, near, strict=True)
+        if candidate or opens[row - 1]
     ]
 
 

@@ -11,7 +11,7 @@ import pandera.pandas as pa
 from nqcast.constants import BAR_MINUTES
 from nqcast.fields import closest
 from nqcast.market.calendar import nanoseconds
-from nqcast.market.config import SOURCE_SPACINGS, IngestConfig
+from nqcast.market.config import SOURCE_SPACINGS, IngestConfig, zone_and_hours
 
 PRICES = ("open", "high", "low", "close")
 MINUTE_NS = 60_000_000_000
@@ -64,18 +64,32 @@ def check_raw_bars(frame: pd.DataFrame, config: IngestConfig) -> pd.DataFrame:
     for name in required:
         if name not in frame:
             cure = (
-                "set volume to false (features too) if the source has none"
+                "rename the column that holds it, or set volume to false (features too) if the source has none"
                 if name == "volume"
                 else "rename the column of the file"
             )
-            raise missing_column_error(name, frame.columns, cure)
+            raise missing_column_error(name, frame.attrs.get("columns") or frame.columns, cure)
     checked = {"ts": _utc(frame["ts"], config.naive_timezone)}
     for name in required[1:]:
         checked[name] = _number(frame[name])
     raw = pd.DataFrame(checked).reset_index(drop=True)
     if "contract" in frame and not frame["contract"].isna().all():
         raw["contract"] = frame["contract"].astype("str").reset_index(drop=True)
+    raw.attrs = {**frame.attrs, "naive": frame["ts"].dt.tz is None}
     return raw
+
+
+def bar_starts(ts: pd.Series, end_stamped: bool) -> tuple[pd.Series, int]:
+    """Starts of bars from their stamps, and the spacing in minutes.
+
+    Stamps in the last second of a minute, 17:00:59, mark the end of a bar whatever the parameter says.
+    """
+    second = nanoseconds(ts) % MINUTE_NS
+    known = ts.notna().to_numpy()
+    if known.any() and (second[known] >= 59 * 1_000_000_000).mean() > 0.98:
+        ts, end_stamped = ts.dt.ceil("min"), True
+    spacing = infer_spacing(ts)
+    return (ts - pd.Timedelta(minutes=spacing) if end_stamped else ts), spacing
 
 
 def infer_spacing(ts: pd.Series) -> int:
@@ -128,4 +142,6 @@ def _utc(ts: pd.Series, zone: str | None) -> pd.Series:
             f"expected time stamps with a zone, found {ts.iloc[0]} without one: set the ingest parameter "
             "naive_timezone to the zone they are in (UTC, America/Chicago, ...)"
         )
-    return ts.dt.tz_localize(zone, ambiguous="NaT", nonexistent="NaT").dt.tz_convert("UTC").dt.as_unit("ns")
+    named, hours = zone_and_hours(zone)
+    local = ts - pd.Timedelta(hours=hours)
+    return local.dt.tz_localize(named, ambiguous="NaT", nonexistent="NaT").dt.tz_convert("UTC").dt.as_unit("ns")

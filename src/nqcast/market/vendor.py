@@ -1,10 +1,11 @@
-"""Readers of vendor files: Databento DBN, parquet, CSV, in the usual spellings of columns."""
+"""Readers of vendor files: Databento DBN, parquet, text, a folder of them, in the usual dialects."""
 
 from __future__ import annotations
 
 import re
 import warnings
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -12,38 +13,33 @@ import numpy as np
 import pandas as pd
 
 from nqcast.market.schema import PRICES, missing_column_error
-from nqcast.market.written_stamps import parsed_stamps
+from nqcast.market.spellings import COLUMNS, DATE, IDENTITY, SUMMED_VOLUME, TIME
+from nqcast.market.symbols import parse_symbol
+from nqcast.market.text_file import ENDINGS, not_numbers, plain, read_text, written_numbers
+from nqcast.market.written_stamps import parsed_stamps, readable
 
-_SPELLINGS = {
-    "ts": ("ts", "ts_event", "timestamp", "datetime", "date_time", "date time", "time_utc", "bar_start"),
-    "open": ("open", "o", "open_price"),
-    "high": ("high", "h", "high_price"),
-    "low": ("low", "l", "low_price"),
-    "close": ("close", "c", "last", "close_price"),
-    "volume": ("volume", "v", "vol", "total_volume", "tickvol", "tick_volume"),
-    "contract": ("contract", "symbol", "raw_symbol", "instrument", "ticker"),
-}
 _PRICE_UNITS = 1_000_000_000  # per point
 _DAY_NS = 86_400_000_000_000
 _NO_PRICE = np.iinfo(np.int64).max
+_MOST_NAMED = 3
 
 
 def read_bars(path: str | Path) -> pd.DataFrame:
-    """Raw bars of a vendor file, as they came: ts, open, high, low, close, volume and contract where the file has them.
+    """Raw bars of a vendor file or of a folder of files, as they came: ts, open, high, low, close, volume, contract.
 
-    Taken: Databento DBN (.dbn, .dbn.zst) of an OHLCV schema, parquet, CSV (also compressed). ts is UTC, or naive where
-    the file names no zone (nqcast.market.schema.check_raw_bars decides about those). Raises ValueError, naming what
-    was expected and what was found, for any file that cannot be read as bars.
+    Taken: Databento DBN (.dbn, .dbn.zst) of an OHLCV schema, parquet, text (also compressed); volume and contract where
+    the file has them. ts is UTC, or naive where the file names no zone (nqcast.market.schema.check_raw_bars decides
+    about those). `attrs` hold the file's own columns and notes on how it was read. Raises ValueError, naming what was
+    expected and what was found, for any file that cannot be read as bars.
     """
     file = Path(path)
     if file.is_dir():
-        raise ValueError(f"expected a file of bars, found the folder {file}: name one file in it")
+        return _read_folder(file)
     if not file.exists():
         raise ValueError(f"expected a file of bars, found nothing at {file}: check the path")
     if file.stat().st_size == 0:
         raise ValueError(f"expected bars, found the empty file {file}: copy or download it again")
-    reader = _reader(file)
-    frame = reader(file)
+    frame = _reader(file)(file)
     if not len(frame):
         raise ValueError(f"expected bars, found no rows in {file}: check the query that made it")
     return frame
@@ -55,11 +51,57 @@ def _reader(file: Path) -> Callable[[Path], pd.DataFrame]:
         return _read_dbn
     if name.endswith((".parquet", ".pq")):
         return _read_parquet
-    if name.endswith((".csv", ".txt", ".csv.gz", ".csv.zst", ".csv.bz2", ".csv.xz", ".csv.zip")):
-        return _read_csv
+    if name.endswith(ENDINGS):
+        return lambda path: as_raw_bars(read_text(path))
     raise ValueError(
         f"expected .dbn, .dbn.zst, .parquet or .csv, found {file.name!r}: convert the file or correct its ending"
     )
+
+
+def _read_folder(folder: Path) -> pd.DataFrame:
+    """All files of bars in a folder as one series, in the order of their first bars; overlaps and gaps are noted."""
+    files = [
+        file
+        for file in sorted(folder.rglob("*"))
+        if file.is_file()
+        and not any(part.startswith((".", "_")) for part in file.relative_to(folder).parts)
+        and file.name.lower().endswith((".dbn", ".dbn.zst", ".parquet", ".pq", *ENDINGS))
+    ]
+    if not files:
+        raise ValueError(f"expected files of bars in the folder {folder}, found none: check the path")
+    frames = {file: _named_by_file(read_bars(file), file) for file in files}
+    zoned = {file: frame["ts"].dt.tz is not None for file, frame in frames.items()}
+    if len(set(zoned.values())) > 1:
+        with_, without = (next(file.name for file, has in zoned.items() if has is want) for want in (True, False))
+        raise ValueError(
+            f"expected time stamps with a zone in all files of {folder}, or in none, found them in {with_} and not in "
+            f"{without}: export one of them anew"
+        )
+    ordered = sorted(frames.items(), key=lambda item: item[1]["ts"].min())
+    joined = pd.concat([frame for _, frame in ordered], ignore_index=True)
+    joined.attrs = {"columns": ordered[0][1].attrs.get("columns", []), "notes": _folder_notes(ordered)}
+    return joined
+
+
+def _named_by_file(frame: pd.DataFrame, file: Path) -> pd.DataFrame:
+    """Bars without a contract under that of their file's name, NQZ16.txt or NQ_Z16.csv, where it says one."""
+    if "contract" in frame:
+        return frame
+    name = file.name.partition(".")[0]
+    named = re.fullmatch(r"[A-Za-z0-9]+[ _-]?[FGHJKMNQUVXZ]\d{1,4}|[A-Za-z]{2,3}", name)
+    return frame.assign(contract=name) if named and parse_symbol(name).product else frame
+
+
+def _folder_notes(ordered: list[tuple[Path, pd.DataFrame]]) -> list[str]:
+    notes = [f"{len(ordered)} files, {ordered[0][0].name} to {ordered[-1][0].name}"]
+    for (before, one), (after, other) in pairwise(ordered):
+        end, begin = one["ts"].max(), other["ts"].min()
+        if begin <= end and "contract" not in one:
+            notes.append(f"{before.name} and {after.name} overlap from {begin} to {end}: equal rows are taken once")
+        elif begin - end > pd.Timedelta(days=4):
+            notes.append(f"no file between {before.name}, which ends {end}, and {after.name}, which begins {begin}")
+    notes += [note for _, frame in ordered[:1] for note in frame.attrs.get("notes", [])]
+    return notes
 
 
 def _read_parquet(file: Path) -> pd.DataFrame:
@@ -70,96 +112,202 @@ def _read_parquet(file: Path) -> pd.DataFrame:
     return as_raw_bars(frame)
 
 
-def _read_csv(file: Path) -> pd.DataFrame:
-    try:
-        head = pd.read_csv(file, nrows=100, dtype="str", sep=_separator(file))
-        _require_header(file, head.columns)
-        frame = pd.read_csv(
-            file, sep=_separator(file), dtype=_text_columns(head.columns), decimal="," if _decimal_comma(head) else "."
-        )
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError, OSError) as error:
-        raise ValueError(f"expected a comma-separated text file, found {file} that is none ({error})") from error
-    return as_raw_bars(frame)
+def as_raw_bars(bars: Any) -> pd.DataFrame:
+    """A table of bars under our column names, with stamps and numbers read and the other columns left out.
 
+    bars: a pandas, polars or Arrow table, a dict of columns or a list of rows (dicts).
 
-def _separator(file: Path) -> str:
-    (header,) = pd.read_csv(file, nrows=1, header=None, sep="\0", dtype="str").iloc[0]
-    return next((mark for mark in ";\t|" if mark in header), ",")
-
-
-def _require_header(file: Path, names: pd.Index) -> None:
-    if all(re.fullmatch(r"[\d\s:./,+TZ-]+", str(name)) for name in names):
-        raise ValueError(
-            f"expected a first line that names the columns, found {', '.join(map(str, names))} in {file}: "
-            "write ts,open,high,low,close,volume (and contract) above the rows, in the file's order"
-        )
-
-
-def _text_columns(names: pd.Index) -> dict[str, str]:
-    """Columns that are text however they look: contracts, and stamps such as 0930."""
-    text = {"date", "time", *_SPELLINGS["contract"], *_SPELLINGS["ts"]}
-    return {name: "str" for name in names if _plain(name) in text}
-
-
-def _decimal_comma(head: pd.DataFrame) -> bool:
-    """Whether prices are written 4781,25."""
-    prices = [name for name in head if _plain(name) in {spelling for p in PRICES for spelling in _SPELLINGS[p]}]
-    written = pd.Series(head[prices].to_numpy().ravel(), dtype="string").dropna()  # may be empty, of any type
-    return bool(written.str.fullmatch(r"-?\d+,\d+").any()) and not bool(written.str.contains(".", regex=False).any())
-
-
-def _plain(name: Any) -> str:
-    """A column's name without case, blanks and the <brackets> of some exports."""
-    return str(name).strip().strip("<>").lower()
-
-
-def as_raw_bars(frame: pd.DataFrame) -> pd.DataFrame:
-    """A frame of bars under our column names, with stamps parsed and the other columns left out.
-
-    A DatetimeIndex is taken for the stamps. ValueError where stamps or prices are missing.
+    Raises ValueError for another object, a missing or doubled column, a price that is no number, a stamp that is none.
+    Lines in which nothing can be read, such as a vendor's last line, become rows without stamp and prices, and a note.
     """
-    if isinstance(frame.index, pd.DatetimeIndex):
-        frame = frame.reset_index(names=frame.index.name or "ts")
-    lower = {_plain(column): column for column in reversed(frame.columns)}
-    found = {
-        name: frame[lower[spelling]]
-        for name, spellings in _SPELLINGS.items()
-        if (spelling := next((s for s in spellings if s in lower), None)) is not None
-    }
+    frame = _flat(_frame(bars))
+    if not len(frame):
+        return frame
+    lower = {plain(column): column for column in reversed(frame.columns)}
+    source = {name: spelled for name, spellings in COLUMNS.items() if (spelled := _first(spellings, lower)) is not None}
+    _each_once(frame, source)
+    found = {name: frame[column] for name, column in source.items()}
     if "ts" not in found:
-        found["ts"] = _date_and_time(frame, lower)
+        found["ts"] = _stamps(frame, lower)
     for name in PRICES:
         if name not in found:
             raise missing_column_error(name, frame.columns, "rename the column of the file")
-    found["ts"] = parsed_stamps(found["ts"])
-    if "rtype" in lower:
-        found |= {
-            name: pd.Series(_dbn_price(found[name])) for name in PRICES if pd.api.types.is_integer_dtype(found[name])
-        }
-    if "contract" in found:
-        found["contract"] = _contract(found["contract"], frame, lower)
-    return pd.DataFrame({name: found[name].reset_index(drop=True) for name in _SPELLINGS if name in found})
+    notes = list(frame.attrs.get("notes", []))
+    found["volume"], note = _volume(frame, lower, source)
+    if found["volume"] is None:
+        del found["volume"]
+    notes += [note] if note else []
+    stamps = _in_named_zone(parsed_stamps(found["ts"]), found["ts"].name)
+    numbers = _numbers({name: found[name] for name in (*PRICES, "volume") if name in found}, lower)
+    empty = np.logical_and.reduce([numbers[name].isna() for name in PRICES])
+    notes += _unreadable(frame, found, stamps, numbers, empty)
+    if contract := _contract(found, frame, lower):
+        found["contract"] = contract[0]
+    found |= {"ts": stamps, **numbers}
+    raw = pd.DataFrame({name: found[name].reset_index(drop=True) for name in COLUMNS if name in found})
+    raw.attrs = {"columns": [str(column) for column in frame.columns], "notes": notes}
+    raw.attrs |= {"source": frame.attrs["source"]} if "source" in frame.attrs else {}
+    return raw
 
 
-def _date_and_time(frame: pd.DataFrame, lower: dict[str, Any]) -> pd.Series:
-    """Stamps from a column `date`, from `time`, or from both."""
-    present = [lower[name] for name in ("date", "time") if name in lower]
+def _frame(bars: Any) -> pd.DataFrame:
+    """A pandas frame of any table that pandas or Arrow can take."""
+    if isinstance(bars, pd.DataFrame):
+        return bars
+    try:
+        if hasattr(bars, "__arrow_c_stream__"):
+            import pyarrow
+
+            return pyarrow.table(bars).to_pandas()
+        if isinstance(bars, dict | list) and len(bars):
+            return pd.DataFrame(bars)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"expected a table of bars, found a {type(bars).__name__} that is none ({error})") from error
+    raise ValueError(
+        f"expected a table of bars (pandas, polars, Arrow, a dict of columns) or the path of a file, found "
+        f"{type(bars).__name__}: give one row per bar with ts, open, high, low, close, volume"
+    )
+
+
+def _flat(frame: pd.DataFrame) -> pd.DataFrame:
+    """The frame with an index of times or names among its columns, whose names have one level."""
+    attrs = frame.attrs
+    if isinstance(frame.columns, pd.MultiIndex):  # (Price, Ticker), as yfinance makes them
+        tickers = sorted({str(part) for part in frame.columns.get_level_values(1) if str(part)})
+        if len(tickers) > 1:
+            raise ValueError(
+                f"expected the bars of one product, found columns of {', '.join(tickers)}: give one of them"
+            )
+        frame = frame.set_axis(frame.columns.get_level_values(0), axis=1)
+        frame = frame.assign(symbol=tickers[0]) if tickers and "symbol" not in frame else frame
+    if isinstance(frame.index, pd.DatetimeIndex) and frame.index.name is None:
+        frame = frame.rename_axis("ts")
+    named = [name for name in frame.index.names if name is not None and name not in frame.columns]
+    if named:
+        frame = frame.reset_index(level=named).reset_index(drop=True)
+    frame.attrs = attrs
+    return frame
+
+
+def _first(spellings: tuple[str, ...], lower: dict[str, Any]) -> Any:
+    return next((lower[spelling] for spelling in spellings if spelling in lower), None)
+
+
+def _each_once(frame: pd.DataFrame, source: dict[str, Any]) -> None:
+    """Refuse a column that is there twice with other contents."""
+    names = [plain(column) for column in frame.columns]
+    for column in source.values():
+        places = [k for k, name in enumerate(names) if name == plain(column)]
+        if len(places) > 1 and not all(frame.iloc[:, k].equals(frame.iloc[:, places[0]]) for k in places[1:]):
+            raise ValueError(
+                f"expected one column {str(column)!r}, found {len(places)} with other contents among "
+                f"{list(frame.columns)}: leave one of them"
+            )
+        if len(places) > 1 and isinstance(frame[column], pd.DataFrame):
+            raise ValueError(f"expected one column {str(column)!r}, found it {len(places)} times: leave one of them")
+
+
+def _stamps(frame: pd.DataFrame, lower: dict[str, Any]) -> pd.Series:
+    """Stamps from a column `date`, from `time`, from both, or from a first column without a name."""
+    present = [column for names in (DATE, TIME) if (column := _first(names, lower)) is not None]
     if not present:
+        first = frame.columns[0]
+        unnamed = str(first) == "" or str(first).startswith("Unnamed")
+        if unnamed and readable(frame[first].astype("str").head(20)):
+            return frame[first].rename("(the first, without a name)")
         raise missing_column_error("ts", frame.columns, "rename the column of the bars' start times")
     if len(present) == 1:
         return frame[present[0]]
     day, clock = (frame[name] for name in present)
     if pd.api.types.is_datetime64_any_dtype(day):
         day = day.dt.strftime("%Y-%m-%d")
-    return day.astype("str").str.strip() + " " + clock.astype("str").str.strip()
+    both = day.astype("str").str.strip() + " " + clock.astype("str").str.strip()
+    return both.rename(f"{present[0]} {present[1]}")
 
 
-def _contract(contract: pd.Series, frame: pd.DataFrame, lower: dict[str, Any]) -> pd.Series:
-    """Contract text; a continuous symbol is told apart by the instrument id where the file has one."""
-    text = contract.astype("str").str.strip()
-    if "instrument_id" not in lower or not text.str.contains(r"\.[cvn]\.\d", regex=True).any():
-        return text
-    return text + "#" + frame[lower["instrument_id"]].astype("str")
+def _in_named_zone(stamps: pd.Series, name: Any) -> pd.Series:
+    """Stamps in UTC where the column's name says so, as `Gmt time` does."""
+    if stamps.dt.tz is None and re.search(r"\b(?:gmt|utc)\b", str(name).lower().replace("_", " ")):
+        return stamps.dt.tz_localize("UTC")
+    return stamps
+
+
+def _volume(frame: pd.DataFrame, lower: dict[str, Any], source: dict[str, Any]) -> tuple[Any, str]:
+    """The volume, and a note where it is another column's than the usual one."""
+    columns = list(dict.fromkeys(lower[spelling] for spelling in COLUMNS["volume"] if spelling in lower))
+    for place, column in enumerate(columns):
+        number = pd.to_numeric(frame[column], errors="coerce") if len(columns) > 1 else None
+        if number is None or (number.fillna(0) != 0).any():
+            return frame[column], f"volume from {column!r}: {columns[0]!r} is 0 in every row" if place else ""
+    if columns:
+        return frame[columns[0]], ""
+    for pair in SUMMED_VOLUME:
+        if all(name in lower for name in pair):
+            up, down = (lower[name] for name in pair)
+            parts = written_numbers({"up": frame[up], "down": frame[down]})
+            return (parts["up"] + parts["down"]).rename(f"{up} + {down}"), f"volume = {up} + {down}"
+    return None, ""
+
+
+def _numbers(columns: dict[str, pd.Series], lower: dict[str, Any]) -> dict[str, pd.Series]:
+    """Prices and volume as numbers; prices of Databento's records, which name their rtype, are integers of 1e-9."""
+    fixed = "rtype" in lower
+    for name, column in columns.items():
+        if pd.api.types.is_bool_dtype(column):
+            raise ValueError(
+                f"expected numbers in column {column.name!r}, found {column.iloc[0]!r} in row 1: bring prices"
+            )
+        if fixed and name in PRICES and pd.api.types.is_integer_dtype(column):
+            columns[name] = pd.Series(_dbn_price(column), index=column.index)
+    return written_numbers(columns)
+
+
+def _unreadable(
+    frame: pd.DataFrame,
+    found: dict[str, pd.Series],
+    stamps: pd.Series,
+    numbers: dict[str, pd.Series],
+    empty: np.ndarray,
+) -> list[str]:
+    """Notes of lines in which nothing can be read; ValueError where only a stamp or a number cannot be."""
+    stampless = (stamps.isna() & found["ts"].notna()).to_numpy()
+    junk = stampless & empty
+    first_line = int(frame.attrs.get("first_line", 1))
+    where = "line" if "first_line" in frame.attrs else "row"
+    if (stampless & ~junk).any():
+        row = int(np.flatnonzero(stampless & ~junk)[0])
+        raise ValueError(
+            f"expected a time stamp in column {found['ts'].name!r}, found {found['ts'].iloc[row]!r} in {where} "
+            f"{row + first_line} ({_row_text(frame, row)}): write it as 2016-09-08T00:00:00Z"
+        )
+    for name, number in numbers.items():
+        wrong = np.flatnonzero(not_numbers(found[name], number) & ~junk)
+        if len(wrong):
+            row = int(wrong[0])
+            raise ValueError(
+                f"expected numbers in column {str(found[name].name)!r}, found {found[name].iloc[row]!r} in {where} "
+                f"{row + first_line} ({len(wrong)} such rows): remove text and currency signs"
+            )
+    rows = np.flatnonzero(junk)
+    notes = [f"{where} {row + first_line} is no bar: {_row_text(frame, row)}" for row in rows[:_MOST_NAMED]]
+    return notes + ([f"and {len(rows) - _MOST_NAMED} more lines that are no bars"] if len(rows) > _MOST_NAMED else [])
+
+
+def _row_text(frame: pd.DataFrame, row: int) -> str:
+    """A row as it stands in the file."""
+    return ",".join(str(cell) for cell in frame.iloc[row] if not pd.isna(cell))
+
+
+def _contract(found: dict[str, pd.Series], frame: pd.DataFrame, lower: dict[str, Any]) -> list[pd.Series]:
+    """Contract text, where there is one; a continuous symbol, or none, is told apart by the instrument id."""
+    text = found["contract"].astype("str").str.strip() if "contract" in found else None
+    if IDENTITY not in lower:
+        return [] if text is None else [text.mask(found["contract"].isna(), "")]
+    identity = frame[lower[IDENTITY]].astype("str")
+    if text is None or found["contract"].isna().all():
+        return [identity]
+    continuous = {name: parse_symbol(name).kind == "continuous" for name in text.unique()}
+    return [text.where(~text.map(continuous), text + "#" + identity)]
 
 
 def _read_dbn(file: Path) -> pd.DataFrame:

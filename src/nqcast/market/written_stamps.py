@@ -1,76 +1,194 @@
-"""Time stamps as vendors write them: epochs, ISO text, days and months in either order."""
+"""Time stamps as vendors write them: epochs, ISO text, days and months in either order, zones behind them.
+
+Text that ISO 8601 does not cover is taken apart into date, clock and zone, each of which a file holds few of: they are
+read once each. A row that holds no stamp becomes NaT, for the caller to judge; a stamp of two meanings is an error.
+"""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable, Iterable
+from zoneinfo import ZoneInfo
+
+import numpy as np
 import pandas as pd
+
+from nqcast.market.spellings import ZONES
 
 _EPOCH_NS = ((10**17, 1), (10**14, 10**3), (10**11, 10**6), (10**8, 10**9))
 _FIRST_NS, _LAST_NS = (pd.Timestamp(year).as_unit("ns").value for year in ("1990", "2099"))
+_EXCEL_DAYS = (32_874, 72_686)  # 1990 and 2099 in days since 1899-12-30
+_CURE = "write them as 2016-09-08T00:00:00Z"
+
+_WRITTEN = (
+    r"^\s*(?:(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)[a-z]*,?\s+)?"
+    r"(\d{8}|\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}|\d{1,2}[- ]?[A-Za-z]{3,9}[-, ]+\d{2,4}|[A-Za-z]{3,9}\s+\d{1,2},?\s+\d{4})"
+    r"(?:(?:[T,;]|\s)*(\d{1,2}:\d{2}(?::\d{2})?|\d{1,6})(?:[.,](\d{1,9}))?\s*([AaPp])?(?:\.?[Mm]\.?)?)?"
+    r"\s*((?:UTC|GMT)?\s*[+-]\d{1,2}(?::?\d{2})?|[A-Za-z_]+(?:/[A-Za-z_]+)*)?\s*$"
+)
+_NAMES_ZONE = r"(?:Z|UTC|:\d{2}(?:\.\d+)?\s*[+-]\d{2}(?::?\d{2})?)$"
 
 
 def parsed_stamps(ts: pd.Series) -> pd.Series:
     """Stamps as datetime64: numbers are epochs (UTC; the unit by size), text is parsed, naive text stays naive.
 
-    Raises ValueError for what can be read in no way, or in two.
+    NaT where a row holds nothing that could be a stamp. ValueError for what can be read in no way, or in two.
     """
     if pd.api.types.is_datetime64_any_dtype(ts) or not len(ts):
         return ts
     numeric = pd.to_numeric(ts, errors="coerce") if not pd.api.types.is_numeric_dtype(ts) else ts
-    if numeric.notna().all():
-        return _epoch(numeric.astype("int64"))
-    naive = _naive_text(ts)
-    try:
-        return pd.to_datetime(ts, format="ISO8601", utc=not naive)
-    except ValueError as not_iso:
-        parsed = _slashed(ts)
-        if parsed is None:
-            raise ValueError(
-                f"expected time stamps in column {ts.name!r} in one clear format, found text such as {ts.iloc[0]!r}: "
-                "write them as 2016-09-08T00:00:00Z"
-            ) from not_iso
-        return parsed
+    if numeric.notna().mean() > 0.5:
+        return _numbered(numeric)
+    named = _few(ts).str.contains(_NAMES_ZONE, regex=True)
+    if named.nunique() == 1:
+        try:
+            return pd.to_datetime(ts, format="ISO8601", utc=bool(named.iloc[0]))
+        except ValueError:
+            pass  # not ISO 8601 throughout
+    return _written(ts.astype("str"))
 
 
-def _epoch(count: pd.Series) -> pd.Series:
-    """Stamps from seconds, milliseconds, microseconds or nanoseconds since 1970, told apart by their size.
+def _few(ts: pd.Series) -> pd.Series:
+    """One text of each length."""
+    text = ts.astype("str").str.strip()
+    return text[~text.str.len().duplicated()]
 
-    Numbers that would lie before 1990 or after 2099 may be dates: 201609080930 or 20160908093000.
-    """
-    factor = next((factor for least, factor in _EPOCH_NS if count.iloc[0] >= least), None)
-    low, high = (0, 0) if factor is None else (int(count.min()) * factor, int(count.max()) * factor)
-    if low >= _FIRST_NS and high <= _LAST_NS and factor is not None:
-        return pd.Series(pd.DatetimeIndex(count.to_numpy() * factor, tz="UTC"), name=count.name)
+
+def _numbered(count: pd.Series) -> pd.Series:
+    """Stamps from seconds to nanoseconds since 1970, each row by its own size; from Excel's days; from 201609080930."""
+    value = count.to_numpy(dtype=np.float64, na_value=np.nan)
+    known = np.isfinite(value)
+    whole = pd.Series(np.where(known, count.where(known, 0), 0)).astype("int64").to_numpy()
+    factor = np.select([np.abs(whole) >= least for least, _ in _EPOCH_NS], [by for _, by in _EPOCH_NS], 0)
+    stamp = np.where(np.abs(whole) < _LAST_NS // np.maximum(factor, 1) + 1, whole * factor, 0)
+    if ((stamp >= _FIRST_NS) & (stamp <= _LAST_NS))[known].all():
+        return pd.Series(pd.DatetimeIndex(np.where(known, stamp, np.datetime64("NaT").astype("int64")), tz="UTC"),
+                         index=count.index, name=count.name)  # fmt: skip
+    if (
+        np.all((value[known] > _EXCEL_DAYS[0]) & (value[known] < _EXCEL_DAYS[1]))
+        and (value % 1 != 0)[known].mean() > 0.9
+    ):
+        days = pd.to_datetime(value, unit="D", origin="1899-12-30").round("s")
+        return pd.Series(days, index=count.index, name=count.name)
     for length, pattern in ((12, "%Y%m%d%H%M"), (14, "%Y%m%d%H%M%S")):
-        if 19 * 10 ** (length - 2) <= count.min() and count.max() < 21 * 10 ** (length - 2):
-            return pd.to_datetime(count.astype("str"), format=pattern)
+        if known.all() and 19 * 10 ** (length - 2) <= whole.min() and whole.max() < 21 * 10 ** (length - 2):
+            return pd.to_datetime(count.astype("int64").astype("str"), format=pattern)
+    row = int(np.flatnonzero(known & ~((stamp >= _FIRST_NS) & (stamp <= _LAST_NS)))[0])
     raise ValueError(
-        f"expected time stamps in column {count.name!r}, found the number {count.iloc[0]}: "
-        "write them as 2016-09-08T00:00:00Z"
+        f"expected time stamps in column {count.name!r}, found the number {count.iloc[row]} in row {row + 1}: {_CURE}"
     )
 
 
-def _naive_text(ts: pd.Series) -> bool:
-    """Whether stamps name no zone: neither Z, UTC nor an offset at their end. ValueError where only some do."""
-    text = ts.astype("str").str.strip()
-    examples = text[~text.str.len().duplicated()]
-    named = examples.str.contains(r"(?:Z|UTC|:\d{2}(?:\.\d+)?\s*[+-]\d{2}(?::?\d{2})?)$", regex=True)
-    if named.nunique() > 1:
+def _written(text: pd.Series) -> pd.Series:
+    """Stamps from dates, clocks and zones in any of the usual forms."""
+    parts = text.str.extract(_WRITTEN)
+    holds = parts[0].notna().to_numpy()
+    if holds.mean() <= 0.5:
+        raise _unclear(text, int(np.flatnonzero(~holds)[0]))
+    days = _each(parts[0], lambda dates: _days(dates, text))
+    clocks = parts[1].fillna("0:00") + "." + parts[2].fillna("0") + parts[3].fillna("").str.lower()
+    width = 6 if parts[1].dropna().str.fullmatch(r"\d{5,6}").any() else 4
+    stamp = pd.Series(days + _each(clocks, lambda each: [_clock(one, width) for one in each]), index=text.index)
+    stamp = stamp.where(holds, np.iinfo(np.int64).min).astype("datetime64[ns]")
+    stamp.name = text.name
+    zones = parts[4].where(holds).str.upper().str.replace(" ", "")
+    if not zones.notna().any():
+        return stamp
+    if (zones.isna() & holds).any():
+        with_, without = (int(np.flatnonzero(mask)[0]) for mask in (zones.notna(), zones.isna() & holds))
         raise ValueError(
-            f"expected time stamps with a zone, or all without, found {examples.iloc[0]!r} and "
-            f"{examples[named != named.iloc[0]].iloc[0]!r} in column {ts.name!r}: write them as 2016-09-08T00:00:00Z"
+            f"expected time stamps with a zone, or all without, found {text.iloc[with_]!r} and {text.iloc[without]!r} "
+            f"(row {without + 1}) in column {text.name!r}: {_CURE}"
         )
-    return not named.iloc[0]
+    return _at_zones(stamp, parts[4].where(holds).str.strip(), text)
 
 
-def _slashed(ts: pd.Series) -> pd.Series | None:
-    """Stamps such as 09/28/2016 14:30, taken only if exactly one order of day and month fits every row."""
-    orders = (f"%{a}/%{b}/%Y" for a, b in ("md", "dm"))
-    text = ts.str.replace(r"[.-]", "/", n=2, regex=True)
-    fits = []
-    for order in orders:
-        for clock in ("%H:%M", "%H:%M:%S", "%I:%M %p", "%I:%M:%S %p"):
-            try:
-                fits.append(pd.to_datetime(text, format=f"{order} {clock}"))
-            except ValueError:
-                continue
-    return fits[0] if len(fits) == 1 else None
+def _each(column: pd.Series, read: Callable[[list[str]], list[int]]) -> np.ndarray:
+    """What `read` makes of the distinct texts of a column, by row; 0 where there is none."""
+    code, texts = pd.factorize(column)
+    values = np.append(np.asarray(read(list(texts)), dtype=np.int64), 0)
+    return values[code]
+
+
+def _days(dates: list[str], text: pd.Series) -> list[int]:
+    """Nanoseconds of each date; ValueError where both orders of day and month fit all of them, or none does."""
+    for pattern, orders in (
+        (r"\d{8}", ("%Y%m%d",)),
+        (r"\d{4}-\d+-\d+", ("%Y-%m-%d",)),
+        (r"\d+-\d+-\d{4}", ("%m-%d-%Y", "%d-%m-%Y")),
+        (r"\d+-\d+-\d{2}", ("%m-%d-%y", "%d-%m-%y")),
+        (r"\d+-[A-Za-z]+-\d{4}", ("%d-%b-%Y", "%d-%B-%Y")),
+        (r"\d+-[A-Za-z]+-\d{2}", ("%d-%b-%y",)),
+        (r"[A-Za-z]+-\d+-\d{4}", ("%b-%d-%Y", "%B-%d-%Y")),
+    ):
+        plain = [re.sub(r"(?<=\d)(?=[A-Za-z])|[/., ]+", "-", date) for date in dates]
+        if all(re.fullmatch(pattern, date) for date in plain):
+            fits = [days for order in orders if (days := _in_order(plain, order)) is not None]
+            if fits and all(days == fits[0] for days in fits):
+                return fits[0]
+            raise _unclear(text, 0 if fits else _row_of(text, dates[-1]))
+    form = re.sub(r"\d", "9", dates[0])
+    raise _unclear(text, _row_of(text, next((date for date in dates if re.sub(r"\d", "9", date) != form), dates[-1])))
+
+
+def _row_of(text: pd.Series, date: str) -> int:
+    return int(text.str.contains(date, regex=False).to_numpy().argmax())
+
+
+def _in_order(dates: list[str], order: str) -> list[int] | None:
+    try:
+        days = pd.to_datetime(pd.Series(dates), format=order).astype("datetime64[ns]")
+    except ValueError:
+        return None
+    return days.astype("int64").tolist()
+
+
+def _clock(text: str, width: int) -> int:
+    """Nanoseconds of the day of 17:00.0, 9:30:00.5pm, 93000.0 (width 6) or 930.0 (width 4)."""
+    clock, _, rest = text.partition(".")
+    fraction, half = rest.rstrip("ap"), rest[-1:] if rest[-1:] in ("a", "p") else ""
+    parts = clock.split(":") if ":" in clock else [(clock.zfill(width))[k : k + 2] for k in range(0, width, 2)]
+    hour, minute, second = (int(part) for part in (*parts, "0")[:3])
+    if half:
+        hour = hour % 12 + 12 * (half == "p")
+    if hour > 23 or minute > 59 or second > 59:
+        raise ValueError(f"expected a time of day, found {text.rstrip('.0')!r} among the time stamps: {_CURE}")
+    return ((hour * 60 + minute) * 60 + second) * 1_000_000_000 + int(fraction.ljust(9, "0")[:9])
+
+
+def _at_zones(stamp: pd.Series, zones: pd.Series, text: pd.Series) -> pd.Series:
+    """Instants in UTC of naive stamps with the names of their zones; NaT where a zone makes one impossible."""
+    instants = pd.Series(pd.DatetimeIndex([pd.NaT] * len(stamp)).tz_localize("UTC").as_unit("ns"), index=stamp.index)
+    for name in zones.dropna().unique():
+        rows = (zones == name).to_numpy()
+        zone = _zone(name)
+        if zone is None:
+            raise _unclear(text, int(rows.argmax()))
+        local = stamp[rows].dt.tz_localize(zone, ambiguous="NaT", nonexistent="NaT")
+        instants[rows] = local.dt.tz_convert("UTC")
+    instants.name = text.name
+    return instants
+
+
+def _zone(name: str) -> str | ZoneInfo | None:
+    """The zone of UTC, GMT+0100, -05:00, EST or US/Central; None for another text."""
+    if found := re.fullmatch(r"(?:UTC|GMT)?\s*([+-])(\d{1,2}):?(\d{2})?", name, flags=re.IGNORECASE):
+        return f"{found[1]}{int(found[2]):02d}:{found[3] or '00'}"
+    if name.upper() in ZONES:
+        return ZONES[name.upper()]
+    try:
+        return ZoneInfo(name) if "/" in name else None
+    except (KeyError, ValueError, OSError):
+        return None
+
+
+def _unclear(text: pd.Series, row: int) -> ValueError:
+    return ValueError(
+        f"expected time stamps in column {text.name!r} in one clear format, found text such as {text.iloc[row]!r} in "
+        f"row {row + 1}: {_CURE}"
+    )
+
+
+def readable(texts: Iterable[str]) -> bool:
+    """Whether all of a few texts hold a stamp, in whatever form."""
+    return all(re.match(_WRITTEN, str(text)) or re.fullmatch(r"\d{10,19}(?:\.0)?", str(text)) for text in texts)

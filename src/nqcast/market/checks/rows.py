@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 
 from nqcast.market.calendar import nanoseconds
-from nqcast.market.contracts import is_outright, parse_expiry
 from nqcast.market.schema import MINUTE_NS, PRICES
+from nqcast.market.symbols import parse_symbol
 
 SPREAD = "calendar spread, not a contract"
 COMBINATION = "a symbol that names no contract, in a file of contracts"
@@ -15,6 +15,9 @@ OTHER_MONTH = "a contract month that never becomes the front"
 NO_FAULT = (SPREAD, COMBINATION, OTHER_MONTH)
 """Reasons that are no fault of the file."""
 OUT_OF_SESSION = "out of session"
+NO_BAR = "no bar: nothing in the line can be read"
+AFTER_NOW = "time stamp after now"
+STRAY = "time stamp months from all others"
 FIRST_STAMP = pd.Timestamp("1990-01-01", tz="UTC")
 """No electronic market of index futures is older."""
 
@@ -24,9 +27,13 @@ def faults(raw: pd.DataFrame, spacing: int, zero_volume: str = "drop") -> pd.Ser
     open_, high, low, close = (raw[name].to_numpy() for name in PRICES)
     lowest = np.minimum(np.minimum(open_, high), np.minimum(low, close))
     finite = np.isfinite(open_) & np.isfinite(high) & np.isfinite(low) & np.isfinite(close)
+    stampless = raw["ts"].isna().to_numpy()
     rules = {
-        "time stamp missing, ambiguous or impossible in its zone": raw["ts"].isna().to_numpy(),
+        NO_BAR: stampless & np.isnan(open_) & np.isnan(high) & np.isnan(low) & np.isnan(close),
+        "time stamp missing, ambiguous or impossible in its zone": stampless,
         f"time stamp before {FIRST_STAMP.year}": (raw["ts"] < FIRST_STAMP).to_numpy(),
+        AFTER_NOW: (raw["ts"] > pd.Timestamp.now("UTC")).to_numpy(),
+        STRAY: strays(raw["ts"]),
         "time stamp between the bars of its spacing": off_grid(raw["ts"], spacing),
         "contract missing": missing_contract(raw),
         **_no_contracts(raw),
@@ -43,8 +50,18 @@ def faults(raw: pd.DataFrame, spacing: int, zero_volume: str = "drop") -> pd.Ser
         rules["prices that move without volume"] = (volume == 0) & (high > low) & (zero_volume == "drop")
     reason = np.full(len(raw), None, dtype=object)
     for text, broken in reversed(rules.items()):
-        reason[broken] = text
+        if broken.any():
+            reason[broken] = text
     return pd.Series(reason, index=raw.index)
+
+
+def without_price(raw: pd.DataFrame) -> np.ndarray:
+    """True (N,) on rows with a stamp, no price and no volume: a resampled minute without a trade."""
+    empty = raw["open"].isna().to_numpy()
+    if not empty.any():
+        return empty
+    empty = np.logical_and.reduce([raw["ts"].notna(), *(raw[name].isna() for name in PRICES)])
+    return empty & (raw["volume"].fillna(0) == 0).to_numpy() if "volume" in raw else empty
 
 
 def fillers(raw: pd.DataFrame) -> np.ndarray:
@@ -62,6 +79,20 @@ def fillers(raw: pd.DataFrame) -> np.ndarray:
     return empty & (raw["high"] == raw["low"]).to_numpy()
 
 
+def strays(ts: pd.Series) -> np.ndarray:
+    """True (N,) on a few days' rows, under one in a hundred, that lie more than half a year from all others."""
+    day = nanoseconds(ts) // (1440 * MINUTE_NS)
+    code, days = pd.factorize(np.where(ts.isna(), np.iinfo(np.int64).min, day))
+    order = np.argsort(days)
+    group = np.empty(len(days), dtype=np.int64)
+    group[order] = np.cumsum(np.diff(days[order], prepend=days[order[:1]]) > 180)
+    if group.max(initial=0) == 0:
+        return np.zeros(len(ts), dtype=bool)
+    rows, n_days = np.bincount(group[code]), np.bincount(group)
+    few = (rows < 0.01 * len(ts)) & (n_days <= 3)
+    return few[group[code]] & ts.notna().to_numpy()
+
+
 def off_grid(ts: pd.Series, spacing: int) -> np.ndarray:
     """True (N,) where a stamp is no multiple of the spacing (minutes)."""
     return nanoseconds(ts) % (spacing * MINUTE_NS) != 0
@@ -75,14 +106,23 @@ def missing_contract(raw: pd.DataFrame) -> np.ndarray:
 
 
 def _no_contracts(raw: pd.DataFrame) -> dict[str, np.ndarray]:
-    """Rows (N,) of calendar spreads, and of other combinations: text without an expiry where most rows name one."""
+    """Rows (N,) of calendar spreads, and of other combinations: text without an expiry where most rows name one.
+
+    Where numbers stand for contracts, a spread is told by its level: a small part of that of the commonest one.
+    """
     if "contract" not in raw:
         return {}
     code, texts = pd.factorize(raw["contract"])
-    spread = np.array([not is_outright(str(text)) for text in texts] + [False])[code]
-    named = np.array([parse_expiry(str(text), 2000, 1) is not None for text in texts] + [True])[code]
-    odd = ~named & ~spread & (raw["contract"] != "").to_numpy()
-    return {SPREAD: spread, COMBINATION: odd & (2 * named.sum() > len(raw))}
+    kinds = [parse_symbol(str(text)).kind for text in texts]
+    spread = np.array([kind == "spread" for kind in kinds] + [False])[code]
+    if "identity" in kinds and len(kinds) > 1:
+        level = raw["close"].abs().groupby(code).median()
+        spread |= (
+            (level < 0.2 * level.loc[np.bincount(code[code >= 0]).argmax()]).reindex(code, fill_value=False).to_numpy()
+        )
+    named = np.array([kind == "contract" for kind in kinds] + [True])[code]
+    unknown = np.array([kind == "unknown" for kind in kinds] + [False])[code] & (raw["contract"] != "").to_numpy()
+    return {SPREAD: spread, COMBINATION: unknown & (2 * named.sum() > len(raw))}
 
 
 def without_duplicates(bars: pd.DataFrame, code: np.ndarray) -> np.ndarray:

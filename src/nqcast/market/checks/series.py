@@ -12,7 +12,9 @@ import pandas as pd
 
 from nqcast.constants import EXCHANGE_TIMEZONE
 from nqcast.market.calendar import nanoseconds
+from nqcast.market.checks.doubt import Doubt, as_doubt
 from nqcast.market.checks.other_contract import Activity, other_contract
+from nqcast.market.checks.prints import bad_prints
 from nqcast.market.config import IngestConfig
 from nqcast.market.contracts import Contracts
 from nqcast.market.schema import MINUTE_NS, PRICES
@@ -28,11 +30,9 @@ FRONT_DAYS = 120
 _LIMIT = 0.25  # of a change of log price; trading halts at moves of 20 %
 _PAUSE_NS = 10 * 1440 * MINUTE_NS
 
-Doubt = dict[str, Any]
-
 
 def suspect_rows(
-    joined: pd.DataFrame, sessions: pd.DataFrame, contracts: Contracts, config: IngestConfig
+    joined: pd.DataFrame, sessions: pd.DataFrame, contracts: Contracts, config: IngestConfig, spacing: int
 ) -> np.ndarray:
     """Reason to doubt each row of the joined series (N,), text; None for the others.
 
@@ -42,6 +42,8 @@ def suspect_rows(
     if "volume" in joined:
         reason[other_contract(joined, Activity(joined, sessions), config)] = OTHER_CONTRACT
     reason[stale(joined, config.stale_bars)] = STALE
+    for text, rows in bad_prints(joined, config.print_multiple, spacing).items():
+        reason[rows] = text
     reason[beyond_limits(joined)] = BEYOND_LIMITS
     reason[deferred(joined, contracts)] = DEFERRED
     return reason
@@ -185,19 +187,23 @@ def volume_units(joined: pd.DataFrame, multiple: float) -> list[Doubt]:
     return doubts
 
 
-def unadjusted_rolls(jumps: list[dict[str, Any]]) -> list[Doubt]:
-    """Opening jumps of a file without contracts that lie in the weeks in which contracts change."""
-    near = [j for j in jumps if (day := pd.Timestamp(j["session"])).month % 3 == 0 and 5 <= day.day <= 21]
+def unadjusted_rolls(ledger: list[dict[str, Any]]) -> list[Doubt]:
+    """Jumps of a file without contracts that lie in the weeks in which contracts change."""
+    near = [entry for entry in ledger if entry["rule"] == "unadjusted"]
     if not near:
         return []
     listed = ", ".join(f"{jump['session']} ({jump['spread_points']:+g} points)" for jump in near[:5])
-    return [as_doubt("unadjusted roll", len(near), f"opening jumps in the weeks of a roll: {listed}; see roll_ledger")]
+    text = f"jumps in the weeks of a roll, left out of features and targets: {listed}; see roll_ledger"
+    return [as_doubt("unadjusted roll", len(near), text)]
 
 
 def off_tick(bars: pd.DataFrame, tick: float) -> int:
     """Rows with a price that is no multiple of the tick."""
-    ticks = bars[list(PRICES)].to_numpy() / tick
-    return int((np.abs(ticks - np.round(ticks)) > 1e-6).any(axis=1).sum())
+    off = np.zeros(len(bars), dtype=bool)
+    for name in PRICES:
+        ticks = bars[name].to_numpy() / tick
+        off |= np.abs(ticks - np.rint(ticks)) > 1e-6
+    return int(off.sum())
 
 
 def off_tick_doubt(count: int, total: int, config: IngestConfig) -> list[Doubt]:
@@ -206,8 +212,3 @@ def off_tick_doubt(count: int, total: int, config: IngestConfig) -> list[Doubt]:
         return []
     text = f"{count} of {total} rows hold a price that is no multiple of {config.tick:g}: adjusted prices, or a unit?"
     return [as_doubt("off tick", count, text)]
-
-
-def as_doubt(check: str, count: int, detail: str) -> Doubt:
-    """What is doubted, in how many places, and the words for it."""
-    return {"check": check, "count": count, "detail": detail}

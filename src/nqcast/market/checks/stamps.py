@@ -7,20 +7,24 @@ import pandas as pd
 
 from nqcast.constants import EXCHANGE_TIMEZONE
 from nqcast.market.calendar import nanoseconds
-from nqcast.market.checks.series import Doubt, as_doubt
+from nqcast.market.checks.doubt import Doubt, as_doubt
+from nqcast.market.config import zone_and_hours
 from nqcast.market.schema import MINUTE_NS
 
 _DAY_NS = 1440 * MINUTE_NS
 _CASH_OPEN = 8 * 60 + 30  # minute of the day in exchange time
 
 
-def exchanged_days(ts: pd.Series) -> list[Doubt]:
+def exchanged_days(ts: pd.Series, zone: str | None) -> list[Doubt]:
     """Dates whose day and month were exchanged on the way: out of order as they stand, in order once set back.
 
-    ts: the stamps as the file has them, in its own order and zone.
+    ts: the stamps (UTC) in the file's own order; zone: the one that they are written in, where the file names none.
     """
     written = ts.dropna()
-    stamp = nanoseconds(written.dt.tz_localize(None) if written.dt.tz is not None else written)
+    if (np.diff(nanoseconds(written)) >= 0).all():
+        return []
+    name, hours = zone_and_hours(zone or "UTC")
+    stamp = nanoseconds(written.dt.tz_convert(name).dt.tz_localize(None)) + hours * 60 * MINUTE_NS
     disorder = int((np.diff(stamp) < 0).sum())
     if not disorder:
         return []
@@ -64,6 +68,39 @@ def end_stamps(ts: pd.Series, sessions: pd.DataFrame, spacing: int) -> list[Doub
         return []
     text = f"{at_close} of {int(inside.sum())} sessions {found}: the stamps mark the END of a bar; {cure}"
     return [as_doubt("time stamps of bar ends", at_close, text)]
+
+
+def mixed_spacing(stamp: np.ndarray, spacing: int) -> tuple[list[Doubt], int]:
+    """A doubt where parts of a file have another spacing, and the stamp (ns) from which on it has its newest one.
+
+    stamp: sorted, each once. A part is four hours in which four steps in five are alike; stretches of thin trade have
+    steps of all sizes.
+    """
+    step = np.diff(stamp) // MINUTE_NS
+    block = stamp[:-1] // (240 * MINUTE_NS)
+    first = np.flatnonzero(np.diff(block, prepend=-1))
+    size = np.diff(np.append(first, len(step)))
+    of_block: dict[int, np.ndarray] = (
+        {minutes: np.add.reduceat(step == minutes, first) > 0.8 * size for minutes in (1, 2, 3, 5, 10, 15, 30)}
+        if len(step)
+        else {}
+    )
+    minutes = np.select(list(of_block.values()), list(of_block), 0) if of_block else np.empty(0)
+    told = np.flatnonzero((minutes > 0) & (size >= 6))
+    other = told[minutes[told] != spacing]
+    if len(other) < 2:
+        return [], int(stamp[0]) if len(stamp) else 0
+    changes = told[np.flatnonzero(np.diff(minutes[told])) + 1]
+    newest = first[changes[-1]]
+    same = np.flatnonzero(step[:newest] != minutes[told[-1]])  # the change lies inside the block before
+    start = stamp[min(newest, same[-1] + 1 if len(same) else newest)]
+    dates = [f"{pd.Timestamp(stamp[first[k]]).date()} ({int(minutes[k])}-minute)" for k in (told[0], *changes[:4])]
+    text = (
+        f"{int(size[told[minutes[told] == spacing]].sum())} bars lie {spacing} minutes apart and "
+        f"{int(size[other].sum())} another distance: from {', from '.join(dates)}; bring one spacing, or take the "
+        "newest part with ingest.mixed_spacing=newest"
+    )
+    return [as_doubt("mixed spacing", int(size[other].sum()), text)], int(start)
 
 
 def _among(wanted: np.ndarray, sorted_: np.ndarray) -> np.ndarray:

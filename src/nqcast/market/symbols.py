@@ -1,0 +1,106 @@
+"""What a vendor's symbol says: which product, which month and year, or that it is a continuous series.
+
+Every vendor decorates the same three facts in its own way: CME_MINI:NQZ2016, @NQZ16, NQZ16-CME, NQ 12-16, 201612.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+MONTH_CODES = "FGHJKMNQUVXZ"
+_MONTH_NAMES = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC")
+
+PRODUCTS = ("NQ", "MNQ", "ES", "MES", "RTY", "M2K", "YM", "MYM", "EMD", "NKD", "TF", "SP", "ND")
+"""Roots that a digit alone does not make into a contract: NQ1 is the first nearby of NQ, not August of a product N."""
+
+_VENUES = "CME_MINI_DL|CME_MINI|CMEMINI|CME|GLOBEX|GLBX|XCME|CBOT_MINI|CBOT|XCBT|NYMEX|XNYM|COMEX|XCEC|ICE"
+_KINDS = "F|FUT|FUTURES?|INDEX|INDX|COMDTY|LAST|US|D|CONTINUOUS|CONT|CCB|UNADJUSTED|ADJUSTED|BACKADJUSTED|RATIO"
+_BEFORE = re.compile(rf"(?:(?:{_VENUES}|CHRIS)[:/_ ]|F\.US\.|[@/&#$])+")
+_AFTER = re.compile(rf"(?:[\s._:@-]+(?:{_VENUES}|{_KINDS}))+")
+
+_ROOT = r"(?P<root>[A-Z0-9]*[A-Z])"
+_CONTRACTS = tuple(
+    re.compile(pattern)
+    for pattern in (
+        r"(?P<root>[A-Z]*)[ _-]?(?P<year>(?:19|20)\d\d)[-_]?(?P<number>0[1-9]|1[0-2])(?:-?\d\d)?",  # 201612
+        rf"{_ROOT}[ _-](?P<number>0[1-9]|1[0-2])[-./](?P<year>\d\d(?:\d\d)?)",  # NQ 12-16, NQ-12.16
+        rf"{_ROOT}[ _-]?(?P<name>{'|'.join(_MONTH_NAMES)})[ '_-]{{0,2}}(?P<year>\d\d(?:\d\d)?)",  # NQ DEC16, NQ Dec '16
+        rf"{_ROOT}[ _.-]?(?P<code>[{MONTH_CODES}])[ _-]?(?P<year>\d{{4}}|\d{{1,2}})",  # NQZ6, NQ_Z16, NQZ2016
+        rf"{_ROOT}[ _-]?(?P<year>\d\d(?:\d\d)?)(?P<code>[{MONTH_CODES}])",  # NQ2016Z, NQ16Z
+    )
+)
+_SERIES = re.compile(
+    r"(?P<root>[A-Z0-9]*?[A-Z])(?:=F|\d?\d!|\.[CVN]\.\d+|#C?|\*\d|C\d| ##-##|\d)|(?P<bare>[A-Z][A-Z0-9]*)"
+)
+_LEG = re.compile(rf"[A-Z0-9]*[{MONTH_CODES}]\d{{1,4}}")
+_IDENTITY = re.compile(r"(?:(.*)#)?(\d+)")
+
+Kind = Literal["contract", "continuous", "identity", "spread", "unknown"]
+
+
+@dataclass(frozen=True)
+class Symbol:
+    """A symbol taken apart.
+
+    contract: a month and a year; continuous: a product alone; identity: a number that tells contracts apart without
+    naming them, alone or behind a continuous symbol; spread: two legs or more; unknown: nothing of these.
+    """
+
+    kind: Kind
+    product: str = ""
+    month: int = 0
+    year: str = ""
+    """As it is written: one, two or four digits."""
+
+
+def parse_symbol(text: str) -> Symbol:
+    """The parts of a symbol in any vendor's spelling, without regard to case."""
+    bare = re.sub(r"\s+", " ", text.strip().upper())
+    if found := _IDENTITY.fullmatch(bare):
+        if not found[1] and any(pattern.fullmatch(bare) for pattern in _CONTRACTS[:1]):
+            return _contract(bare) or Symbol("unknown")
+        return Symbol("identity", parse_symbol(found[1]).product if found[1] else "")
+    if len(legs := [leg.strip() for leg in re.split(r"[-+]", bare.lstrip("-+"))]) > 1 and all(
+        map(_LEG.fullmatch, legs)
+    ):
+        return Symbol("spread")
+    core = _undecorated(bare)
+    return _continuous(core, known_only=True) or _contract(core) or _continuous(core) or Symbol("unknown")
+
+
+def _undecorated(text: str) -> str:
+    """The symbol without its venue and the kind of the instrument, before and after it."""
+    while (found := _BEFORE.match(text)) and found.end() < len(text):
+        text = text[found.end() :]
+    found = re.search(rf"(?:{_AFTER.pattern})$", text)
+    return text[: found.start()] if found and found.start() else text
+
+
+def _contract(text: str) -> Symbol | None:
+    for pattern in _CONTRACTS:
+        if found := pattern.fullmatch(text):
+            parts = found.groupdict()
+            if parts.get("code"):
+                month = MONTH_CODES.index(parts["code"])
+            else:
+                month = _MONTH_NAMES.index(parts["name"]) if parts.get("name") else int(parts["number"]) - 1
+            return Symbol("contract", parts["root"] or "", month, parts["year"])
+    return None
+
+
+def _continuous(text: str, known_only: bool = False) -> Symbol | None:
+    """A continuous series; with known_only, one whose root is among the products that are known."""
+    found = _SERIES.fullmatch(text)
+    product = (found["root"] or found["bare"]) if found else ""
+    return Symbol("continuous", product) if product and (product in PRODUCTS or not known_only) else None
+
+
+LEVELS: dict[str, tuple[float, float]] = {
+    **dict.fromkeys(("NQ", "MNQ"), (700.0, 200_000.0)),
+    **dict.fromkeys(("ES", "MES"), (400.0, 80_000.0)),
+    **dict.fromkeys(("RTY", "M2K"), (250.0, 30_000.0)),
+    **dict.fromkeys(("YM", "MYM"), (5_000.0, 500_000.0)),
+}
+"""Prices that a product has had since it is traded, and may have in years."""
