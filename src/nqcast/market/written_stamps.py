@@ -162,8 +162,10 @@ def _at_zones(stamp: pd.Series, zones: pd.Series, text: pd.Series) -> pd.Series:
     for name in zones.dropna().unique():
         rows = (zones == name).to_numpy()
         zone = _zone(name)
-        if zone is None:
+        if zone is None and rows.mean() > 0.5:
             raise _unclear(text, int(rows.argmax()))
+        if zone is None:  # a word in a few rows: no stamp
+            continue
         local = stamp[rows].dt.tz_localize(zone, ambiguous="NaT", nonexistent="NaT")
         instants[rows] = local.dt.tz_convert("UTC")
     instants.name = text.name

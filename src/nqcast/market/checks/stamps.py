@@ -91,9 +91,8 @@ def mixed_spacing(stamp: np.ndarray, spacing: int) -> tuple[list[Doubt], int]:
     if len(other) < 2:
         return [], int(stamp[0]) if len(stamp) else 0
     changes = told[np.flatnonzero(np.diff(minutes[told])) + 1]
-    newest = first[changes[-1]]
-    same = np.flatnonzero(step[:newest] != minutes[told[-1]])  # the change lies inside the block before
-    start = stamp[min(newest, same[-1] + 1 if len(same) else newest)]
+    old, new = minutes[told[np.flatnonzero(np.diff(minutes[told]))[-1]]], minutes[told[-1]]
+    start = stamp[_change(step, old, new, first[told[told < changes[-1]][-1]], first[changes[-1]] + size[changes[-1]])]
     dates = [f"{pd.Timestamp(stamp[first[k]]).date()} ({int(minutes[k])}-minute)" for k in (told[0], *changes[:4])]
     text = (
         f"{int(size[told[minutes[told] == spacing]].sum())} bars lie {spacing} minutes apart and "
@@ -101,6 +100,12 @@ def mixed_spacing(stamp: np.ndarray, spacing: int) -> tuple[list[Doubt], int]:
         "newest part with ingest.mixed_spacing=newest"
     )
     return [as_doubt("mixed spacing", int(size[other].sum()), text)], int(start)
+
+
+def _change(step: np.ndarray, old: int, new: int, first: int, stop: int) -> int:
+    """The row in [first, stop) that has most steps of the old spacing before it and of the new one after it."""
+    part = step[first:stop]
+    return int(first + np.argmax(np.cumsum((part == old).astype(int) - (part == new)))) + 1
 
 
 def _among(wanted: np.ndarray, sorted_: np.ndarray) -> np.ndarray:

@@ -35,7 +35,8 @@ def simulate(config: SimulationConfig) -> pd.DataFrame:
     bars = _Bars(config, path, sessions)
     frames = [bars.of(position) for position in range(len(path.contracts))]
     frames.append(_stray_bars(config, path, sessions))
-    raw = pd.concat(frames, ignore_index=True).sort_values(["ts", "contract"], ignore_index=True)
+    filled = [frame for frame in frames if len(frame)]  # an empty one would turn every column into objects
+    raw = pd.concat(filled, ignore_index=True).sort_values(["ts", "contract"], ignore_index=True)
     return raw[RAW_COLUMNS]
 
 

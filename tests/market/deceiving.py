@@ -1,0 +1,376 @@
+"""A small market and the ways in which vendors' files of it deceive; what each must end in."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import date
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from nqcast.market.calendar import nanoseconds
+from nqcast.market.simulation.config import SimulationConfig
+from nqcast.market.simulation.simulator import simulate
+
+PRICES = ["open", "high", "low", "close"]
+NAMES = ["ts", *PRICES, "volume"]
+Write = Callable[[pd.DataFrame, Path], Path]
+
+
+@cache
+def _simulated(start: date, sessions: int, seed: int = 5) -> pd.DataFrame:
+    return simulate(SimulationConfig(start=start, sessions=sessions, seed=seed, stray_bars_per_week=0.0))
+
+
+def market(start: date = date(2016, 2, 22), sessions: int = 5) -> pd.DataFrame:
+    """One contract's minutes, without its text."""
+    raw = _simulated(start, sessions)
+    return raw[raw["contract"] == raw["contract"].iloc[0]][NAMES].reset_index(drop=True)
+
+
+def two_contracts() -> pd.DataFrame:
+    """Two weeks around a roll: ts, prices, volume and contract (YYYYMM)."""
+    return _simulated(date(2016, 3, 7), 10, 3).reset_index(drop=True)
+
+
+def five_minute(raw: pd.DataFrame) -> pd.DataFrame:
+    rules = {"open": "first", "high": "max", "low": "min", "close": "last", "volume": "sum"}
+    return raw.groupby(raw["ts"].dt.floor("5min")).agg(rules).reset_index()
+
+
+def local(raw: pd.DataFrame, zone: str = "America/Chicago") -> pd.Series:
+    return raw["ts"].dt.tz_convert(zone).dt.tz_localize(None)
+
+
+def as_csv(frame: pd.DataFrame, folder: Path, name: str = "bars.csv", **options: Any) -> Path:
+    frame.to_csv(folder / name, **{"index": False, **options})
+    return folder / name
+
+
+@dataclass(frozen=True)
+class Case:
+    """A way of writing a market to a file, the parameters it needs, and its end: equal bars, a reason, or an error."""
+
+    write: Write
+    config: dict[str, Any] = field(default_factory=dict)
+    error: str = ""
+    quarantine: dict[str, int] = field(default_factory=dict)
+    raw: Callable[[], pd.DataFrame] = market
+    notes: str = ""
+
+
+def _text(frame: Callable[[pd.DataFrame], pd.DataFrame], **options: Any) -> Write:
+    return lambda raw, folder: as_csv(frame(raw), folder, **options)
+
+
+def _stamped(stamps: Callable[[pd.DataFrame], pd.Series], name: str = "ts", **options: Any) -> Write:
+    return _text(lambda raw: raw.assign(ts=stamps(raw)).rename(columns={"ts": name}), **options)
+
+
+def _with_line(line: str, at: int | None = None) -> Write:
+    def write(raw: pd.DataFrame, folder: Path) -> Path:
+        path = as_csv(raw, folder)
+        lines = path.read_text().splitlines()
+        lines.insert(len(lines) if at is None else at, line)
+        path.write_text("\n".join(lines))
+        return path
+
+    return write
+
+
+def _zip(raw: pd.DataFrame, folder: Path) -> Path:
+    with zipfile.ZipFile(folder / "bars.zip", "w") as archive:
+        for name, part in (("NQ_H16.txt", raw.head(3000)), ("NQ_M16.txt", raw.tail(3000))):
+            archive.writestr(name, part.to_csv(index=False))
+    return folder / "bars.zip"
+
+
+def _daily(raw: pd.DataFrame, folder: Path) -> Path:
+    (folder / "days").mkdir()
+    for day, part in raw.groupby(raw["ts"].dt.date):
+        part.to_parquet(folder / "days" / f"{day}.parquet")
+    return folder / "days"
+
+
+def _spike(factor: float, columns: list[str], rows: int = 1) -> Write:
+    def write(raw: pd.DataFrame, folder: Path) -> Path:
+        spoilt, begin = raw.copy(), 4000
+        spoilt.loc[begin : begin + rows - 1, columns] = (spoilt.loc[begin : begin + rows - 1, columns] * factor).round()
+        return as_csv(spoilt, folder)
+
+    return write
+
+
+def _day_session(raw: pd.DataFrame) -> pd.DataFrame:
+    minute = local(raw).dt.hour * 60 + local(raw).dt.minute
+    return raw[(minute >= 510) & (minute < 900)].reset_index(drop=True)
+
+
+def _resampled(raw: pd.DataFrame) -> pd.DataFrame:
+    grid = raw.set_index("ts").resample("1min").first()
+    return grid.assign(volume=grid["volume"].fillna(0)).reset_index()
+
+
+def _two_products(raw: pd.DataFrame, names: tuple[str, str], column: str = "symbol") -> pd.DataFrame:
+    other = raw.copy()
+    other[PRICES] = (other[PRICES] * 0.4444 * 4).round() / 4
+    both = pd.concat([raw.assign(**{column: names[0]}), other.assign(**{column: names[1]}, volume=raw["volume"] * 5)])
+    return both.sort_values("ts", kind="stable")
+
+
+def _renamed(raw: pd.DataFrame, names: dict[str, Any], column: str = "symbol") -> pd.DataFrame:
+    """Two contracts under other names, the later one first where stamps are equal."""
+    renamed = raw.assign(**{column: raw["contract"].map(names)}).drop(columns="contract")
+    return renamed.sort_values(["ts", column], ascending=[True, False], kind="stable")
+
+
+def _yfinance(raw: pd.DataFrame, folder: Path) -> Path:
+    order = ["close", "high", "low", "open", "volume"]
+    rows = [["Price", *(name.title() for name in order)], ["Ticker", *["NQ=F"] * 5], ["Datetime", *[""] * 5]]
+    body = raw.assign(ts=raw["ts"].astype(str))[["ts", *order]].astype(str).to_numpy().tolist()
+    path = folder / "bars.csv"
+    path.write_text("\n".join(",".join(row) for row in rows + body))
+    return path
+
+
+def _mixed(raw: pd.DataFrame, day: str) -> pd.DataFrame:
+    early = raw["ts"] < day
+    return pd.concat([five_minute(raw[early]), raw[~early]], ignore_index=True)
+
+
+def _cumulative(raw: pd.DataFrame) -> pd.DataFrame:
+    session = (raw["ts"] + pd.Timedelta(hours=1)).dt.date  # 17:00 Chicago is 23:00 UTC in winter
+    return raw.assign(volume=raw.groupby(session)["volume"].cumsum())
+
+
+CHICAGO, NEW_YORK, UTC = ({"naive_timezone": zone} for zone in ("America/Chicago", "America/New_York", "UTC"))
+AUTUMN = lambda: market(date(2016, 10, 17), 25)  # noqa: E731
+NO_LINE = "no bar: nothing in the line can be read"
+SPIKE = "bad print: away from the bars around it, and back at once"
+
+CASES: dict[str, Case] = {
+    # 1. identity
+    "A1 two continuous products": Case(
+        _text(lambda raw: _two_products(raw, ("NQ=F", "ES=F"))), error="bars of one product, found contracts of ES, NQ"
+    ),
+    "A1 two products by number alone": Case(
+        _text(lambda raw: _two_products(raw, ("7001", "7002"), "instrument_id")),
+        error="two products|opens do not follow",
+    ),
+    "A1 two products that the names hide": Case(
+        _text(lambda raw: _two_products(raw, ("NQ1!", "NQ2!"))), error="their order would be a guess"
+    ),
+    "B1 integers of 1e-9 without rtype": Case(
+        _text(lambda raw: raw.assign(**{name: (raw[name] * 1e9).astype("int64") for name in PRICES})),
+        error="price level: .*1e9",
+    ),
+    "B prices times 100": Case(
+        _text(lambda raw: raw.assign(**{name: raw[name] * 100 for name in PRICES})), error="price (level|unit)"
+    ),
+    "B prices by 100": Case(
+        _text(lambda raw: raw.assign(**{name: raw[name] / 100 for name in PRICES})), error="price level"
+    ),
+    "B3 volume summed up": Case(_text(_cumulative), error="volume only rises: volume never falls inside a session"),
+    "B4 open and close exchanged": Case(
+        _text(lambda raw: raw.rename(columns={"open": "close", "close": "open"})), error="opens do not follow closes"
+    ),
+    "B5 the close alone": Case(
+        _text(lambda raw: raw.assign(open=raw["close"], high=raw["close"], low=raw["close"])),
+        error="no bar has a range",
+    ),
+    "B high and low made from open and close": Case(
+        _text(lambda raw: raw.assign(high=raw[["open", "close"]].max(axis=1), low=raw[["open", "close"]].min(axis=1))),
+        error="no high or low lies beyond",
+    ),
+    "B fractions of contracts": Case(
+        _text(lambda raw: raw.assign(volume=raw["volume"] / 1000)), error="no whole numbers"
+    ),
+    # 3. clock
+    "C1 day session of New York declared Chicago": Case(
+        _stamped(lambda raw: local(raw, "America/New_York")),
+        CHICAGO,
+        "they fit America/New_York",
+        raw=lambda: _day_session(market()),
+    ),
+    "C1 day session of Chicago declared New York": Case(
+        _stamped(local), NEW_YORK, "they fit America/Chicago", raw=lambda: _day_session(market())
+    ),
+    "C2 fixed EST declared New York": Case(
+        _stamped(lambda raw: local(five_minute(raw), "Etc/GMT+5")),
+        NEW_YORK,
+        "fit Etc/GMT\\+5",
+        raw=lambda: five_minute(AUTUMN()),
+    ),
+    "C2 New York declared fixed EST": Case(
+        _stamped(lambda raw: local(raw, "America/New_York")),
+        {"naive_timezone": "Etc/GMT+5"},
+        "fit America/New_York",
+        raw=lambda: five_minute(AUTUMN()),
+    ),
+    "C London's clock called UTC": Case(
+        _stamped(lambda raw: local(raw, "Europe/London").dt.tz_localize("UTC")),
+        error="fit Europe/London",
+        raw=lambda: five_minute(market(date(2016, 6, 6), 10)),
+    ),
+    "C a broker's server seven hours ahead of New York": Case(
+        _stamped(lambda raw: local(raw, "America/New_York") + pd.Timedelta(hours=7)),
+        UTC,
+        "fit America/New_York\\+7",
+        raw=lambda: five_minute(AUTUMN()),
+    ),
+    "C4 one stamp in 2066": Case(
+        _stamped(lambda raw: raw["ts"].where(raw.index != 3000, pd.Timestamp("2066-02-24 15:00", tz="UTC"))),
+        quarantine={"time stamp after now": 1},
+    ),
+    "C4 one stamp ten years early": Case(
+        _stamped(lambda raw: raw["ts"].where(raw.index != 3000, pd.Timestamp("2006-02-24 15:00", tz="UTC"))),
+        quarantine={"time stamp months from all others": 1},
+    ),
+    "C5 five minutes, then one": Case(
+        _text(lambda raw: _mixed(raw, "2016-02-24 10:10")), error="mixed spacing: .*5-minute"
+    ),
+    "C6 one minute on the last day": Case(_text(lambda raw: _mixed(raw, "2016-02-26 12:00")), error="mixed spacing"),
+    "C7 stamps at second 59": Case(_stamped(lambda raw: raw["ts"] + pd.Timedelta(seconds=59))),
+    "C7 stamps just before the minute": Case(_stamped(lambda raw: raw["ts"] + pd.Timedelta(milliseconds=59_999))),
+    # 2. bad prints
+    "D1 a minute ten percent away": Case(_spike(1.1, PRICES), quarantine={SPIKE: 1}),
+    "D1 a high three percent away": Case(_spike(1.03, ["high"]), quarantine={SPIKE: 1}),
+    "D1 a low three percent away": Case(_spike(0.97, ["low"]), quarantine={SPIKE: 1}),
+    "D1 a close two percent away": Case(_spike(0.98, ["low", "close"]), quarantine={SPIKE: 1}),
+    "D1 three minutes five percent away": Case(_spike(0.95, PRICES, 3), quarantine={SPIKE: 3}),
+    # 6. empty rows
+    "E1 empty rows of a resample": Case(_text(_resampled)),
+    "E1 empty rows without volume either": Case(
+        _text(lambda raw: raw.set_index("ts").resample("1min").first().reset_index())
+    ),
+    # 7. messages
+    "E3 a last line of words": Case(_with_line('"Downloaded on 02-26-2016 04:12pm CST"'), quarantine={NO_LINE: 1}),
+    "E3 a first line of words": Case(_with_line("NQ H16, one minute", 0)),
+    "E20 milliseconds, then microseconds": Case(
+        _stamped(lambda raw: nanoseconds(raw["ts"]) // np.where(raw.index < 3000, 10**6, 10**3), "timestamp")
+    ),
+    "E21 the header again": Case(_with_line(",".join(NAMES), 3000), quarantine={NO_LINE: 1}),
+    "E a number that is none": Case(
+        _with_line("2016-02-24 12:00:30+00:00,4100.00,41x0.00,4100.00,4100.00,7", 3000),
+        error=r"numbers in column 'high', found '41x0.00' in line 3001",
+    ),
+    "E a stamp that is none": Case(
+        _with_line("2016-02-24 noon,4100.00,4100.25,4100.00,4100.00,7", 3000),
+        error="found '2016-02-24 noon' in line 3001",
+    ),
+    "E23 columns of other names": Case(
+        _text(lambda raw: raw.rename(columns={"volume": "Contracts traded"})),
+        error="'volume', found .*'Contracts traded'",
+    ),
+    # 8. dialects
+    "E5 two blanks": Case(_stamped(lambda raw: local(raw).dt.strftime("%Y%m%d  %H:%M:%S"), "date"), CHICAGO),
+    "E6 a zone's name in every row": Case(
+        _stamped(lambda raw: local(raw).dt.strftime("%Y%m%d %H:%M:%S US/Central"), "date")
+    ),
+    "E7 UTC behind": Case(_stamped(lambda raw: raw["ts"].dt.strftime("%Y-%m-%d %H:%M:%S UTC"))),
+    "E8 GMT and a fraction behind": Case(
+        _stamped(lambda raw: raw["ts"].dt.strftime("%d.%m.%Y %H:%M:%S.000 GMT+0000"), "Gmt time")
+    ),
+    "E8 GMT in the column's name": Case(
+        _stamped(lambda raw: raw["ts"].dt.strftime("%d.%m.%Y %H:%M:%S.000"), "Gmt time")
+    ),
+    "E12 volume 0 beside ticks": Case(
+        _text(lambda raw: raw.rename(columns={"volume": "<TICKVOL>"}).assign(**{"<VOL>": 0}), sep="\t"), notes="TICKVOL"
+    ),
+    "E13 three header lines": Case(_yfinance),
+    "E14 a column t": Case(
+        _text(lambda raw: raw.assign(ts=nanoseconds(raw["ts"]) // 10**6).set_axis(list("tohlcv"), axis=1))
+    ),
+    "E15 an index of symbol and time": Case(
+        lambda raw, folder: _parquet(raw.assign(symbol="NQH6").set_index(["symbol", "ts"]), folder)
+    ),
+    "E16 a first column without a name": Case(
+        lambda raw, folder: as_csv(raw.set_index("ts").rename_axis(None), folder, index=True)
+    ),
+    "E17 times without leading zeros": Case(
+        _text(
+            lambda raw: pd.DataFrame(
+                {"date": raw["ts"].dt.strftime("%Y%m%d"), "time": raw["ts"].dt.strftime("%H%M%S").astype(int)}
+            ).join(raw[NAMES[1:]])
+        ),
+        UTC,
+    ),
+    "E18 UTF-16": Case(_text(lambda raw: raw, encoding="utf-16")),
+    "E19 thousands": Case(_text(lambda raw: raw.assign(**{name: raw[name].map("{:,.2f}".format) for name in PRICES}))),
+    "E19 decimal commas and thousands": Case(
+        _text(
+            lambda raw: raw.assign(
+                **{name: raw[name].map(lambda p: f"{p:,.2f}".translate(str.maketrans(",.", ".,"))) for name in PRICES}
+            ),
+            sep=";",
+        )
+    ),
+    "E23 up and down": Case(
+        _text(
+            lambda raw: raw.assign(Up=raw["volume"] // 2, Down=raw["volume"] - raw["volume"] // 2).drop(
+                columns="volume"
+            )
+        ),
+        notes="Up",
+    ),
+    "E the months by name": Case(_stamped(lambda raw: raw["ts"].dt.strftime("%d-%b-%Y %I:%M %p")), UTC),
+    "E an abbreviation of a zone": Case(_stamped(lambda raw: local(raw).dt.strftime("%m/%d/%Y %H:%M:%S CST"))),
+    # 9. headerless
+    "E9 no header, a symbol": Case(
+        _text(
+            lambda raw: raw.assign(s="NQH6", ts=raw["ts"].dt.strftime("%Y-%m-%d %H:%M:%S"))[["s", *NAMES]], header=False
+        ),
+        UTC,
+        notes="symbol, date and time",
+    ),
+    "E10 no header, AM and PM": Case(
+        _stamped(lambda raw: raw["ts"].dt.strftime("%m/%d/%Y %I:%M:%S %p"), header=False), UTC, notes="date and time"
+    ),
+    "E11 no header, date and time": Case(
+        _text(
+            lambda raw: raw.assign(date=raw["ts"].dt.strftime("%Y.%m.%d"), time=raw["ts"].dt.strftime("%H:%M"))[
+                ["date", "time", *NAMES[1:]]
+            ],
+            header=False,
+        ),
+        UTC,
+        notes="date, time, open",
+    ),
+    "E no header, another order": Case(
+        _text(
+            lambda raw: raw.assign(ts=raw["ts"].dt.strftime("%Y%m%d %H%M%S"))[["ts", "close", "low", "high", "open"]],
+            header=False,
+        ),
+        UTC,
+        "expected a first line that names the columns",
+    ),
+    # 10. libraries
+    "E22 a zip of two": Case(_zip, error="one file of bars in .*found 2 .NQ_H16.txt, NQ_M16.txt.*folder"),
+    "E a column twice": Case(
+        _text(lambda raw: pd.concat([raw, raw[["close"]] + 1], axis=1)), error="'close' more than once"
+    ),
+    # 11. folders
+    "E24 a folder of days": Case(_daily, notes="6 files"),
+}
+
+
+def _parquet(frame: pd.DataFrame, folder: Path) -> Path:
+    frame.to_parquet(folder / "bars.parquet")
+    return folder / "bars.parquet"
+
+
+CONTRACTS: dict[str, Write] = {
+    "A2 the next contract first": _text(
+        lambda raw: _renamed(raw, {"201603": "CME_MINI:NQH2016", "201606": "CME_MINI:NQM2016"})
+    ),
+    "A2 in a spelling of MetaTrader": _text(
+        lambda raw: _renamed(raw, {"201603": "NQ-3.16".replace("-3", "-03"), "201606": "NQ-06.16"})
+    ),
+    "A4 numbers alone": _text(lambda raw: _renamed(raw, {"201603": 7002, "201606": 7001}, "instrument_id")),
+}
+"""Files of two contracts that must give the bars, and the roll, of the same file with NQH6 and NQM6."""
