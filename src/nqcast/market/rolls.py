@@ -154,7 +154,7 @@ def _without_candidates(joined: pd.DataFrame, config: IngestConfig) -> tuple[pd.
 def opening_jumps(joined: pd.DataFrame, multiple: float) -> list[dict[str, Any]]:
     """Ledger entries for sessions that open more than `multiple` times the median opening gap away; changes nothing.
 
-    In the weeks in which contracts change such a jump, and one on a full hour inside a session, is `unadjusted`: it may
+    In the weeks in which contracts change such a jump, and one where an hour begins inside a session, is `unadjusted`: it may
     be a roll; at other times a `jump`.
     """
     open_, close = joined["open"].to_numpy(), joined["close"].to_numpy()
@@ -162,8 +162,8 @@ def opening_jumps(joined: pd.DataFrame, multiple: float) -> list[dict[str, Any]]
     if not len(opens) or not opens.any():
         return []
     size = np.abs(np.log(open_[1:] / close[:-1]))
-    stamp = nanoseconds(joined["ts"])[1:]
-    hours = ~opens & (stamp % HOUR_NS == 0) & (np.diff(nanoseconds(joined["ts"])) < HOUR_NS)
+    stamp = nanoseconds(joined["ts"])
+    hours = ~opens & (np.diff(stamp // HOUR_NS) != 0) & (np.diff(stamp) < HOUR_NS)
     usual = max(float(np.median(size[~opens])), _LEAST_JUMP / multiple) if hours.any() else np.inf
     rows = (
         np.flatnonzero((opens & (size > multiple * np.median(size[opens]))) | (hours & (size > multiple * usual))) + 1

@@ -12,7 +12,7 @@ from nqcast.market.checks.doubt import Doubt, as_doubt
 from nqcast.market.schema import MINUTE_NS
 
 _LARGEST_CARRY, _LARGEST_GAP = 0.10, 0.20  # log of a factor: over common minutes; without them, a move included
-_LEAST_USED = 0.98
+_LEAST_USED, _LEAST_USED_BLIND = 0.95, 0.8  # share of minutes with a bar of the front; without volume
 _DAY_NS = 1440 * MINUTE_NS
 
 
@@ -35,8 +35,11 @@ def joining_doubts(inside: pd.DataFrame, joined: pd.DataFrame, ledger: list[dict
     if stamp[-1] - used[-1] > _DAY_NS:
         text = f"the series ends {_at(used[-1])}, the file {_at(stamp[-1])}: its last contract has no bars there"
         return [as_doubt("contracts in another order", int((stamp > used[-1]).sum()), f"{text}; name the contracts")]
-    share = len(used) / max(int((stamp >= used[0]).sum()), 1)
-    if share < _LEAST_USED:
+    first = int((inside["session_position"] == inside["session_position"].iloc[0]).sum())  # its volumes tell the front
+    begin = nanoseconds(inside["ts"])[first - 1]
+    later = int((stamp > begin).sum())
+    share = (used > begin).sum() / later if later else 1.0
+    if share < (_LEAST_USED if "volume" in inside else _LEAST_USED_BLIND):
         text = f"only {share:.0%} of the file's minutes have a bar of the front contract"
         cause = "a contract that comes back after a roll, or several products?"
         return [

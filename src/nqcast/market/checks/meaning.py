@@ -14,7 +14,7 @@ from nqcast.market.schema import MINUTE_NS, PRICES
 from nqcast.market.symbols import LEVELS
 
 _PART = 2_000  # rows
-_TICKS = (500, 2_000_000)  # prices of any index future, metal or currency, in ticks
+_TICKS = (500, 50_000_000)  # prices of any index future, metal or currency, in ticks
 
 
 def meaning_doubts(bars: pd.DataFrame, code: np.ndarray, spacing: int, product: str, tick: float) -> list[Doubt]:
