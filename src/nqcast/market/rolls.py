@@ -154,8 +154,8 @@ def _without_candidates(joined: pd.DataFrame, config: IngestConfig) -> tuple[pd.
 def opening_jumps(joined: pd.DataFrame, multiple: float) -> list[dict[str, Any]]:
     """Ledger entries for sessions that open more than `multiple` times the median opening gap away; changes nothing.
 
-    In the weeks in which contracts change such a jump, and one where an hour begins inside a session, is `unadjusted`: it may
-    be a roll; at other times a `jump`.
+    In the weeks in which contracts change such a jump, and one where an hour begins inside a session, is `unadjusted`:
+    it may be a roll; at other times a `jump`.
     """
     open_, close = joined["open"].to_numpy(), joined["close"].to_numpy()
     opens = np.diff(joined["session_position"].to_numpy()) != 0
