@@ -22,7 +22,7 @@ from benchmarks.measuring import ROOT, Row, hardware, render
 
 THINGS = (
     *("ceilings", "features", "fifteen_years", "windows", "loop", "peers", "training", "validation", "sweep"),
-    *("forecast_latency", "checkpoint", "startup", "default_run", "host_memory", "scaling"),
+    *("forecast_latency", "checkpoint", "startup", "default_run", "host_memory", "wait_policy", "scaling"),
 )
 
 

@@ -3,7 +3,13 @@
 `nqcast.load("data/06_models/checkpoint").forecast(bars)` forecasts from the newest bars on.
 """
 
+import os
+
 from nqcast.lazy import lazily
+
+# Read by OpenMP when torch loads. Threads that spin while they wait take the cores from those that work: on a machine
+# that does something else besides, training is then several times slower (docs/speed.md).
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 __version__ = "0.1.0"
 

@@ -1,0 +1,18 @@
+"""What an import of nqcast settles for its process."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+
+@pytest.mark.parametrize(("given", "then"), [(None, "passive"), ("active", "active")])
+def test_waiting_threads_sleep_unless_the_environment_says_otherwise(given: str | None, then: str) -> None:
+    """Known to OpenMP too, which prints what it has read when torch loads it."""
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    environment |= {"OMP_DISPLAY_ENV": "TRUE"} | ({} if given is None else {"OMP_WAIT_POLICY": given})
+    code = "import os; import nqcast.model; from nqcast.model import MIGT_TVDT; print(os.environ['OMP_WAIT_POLICY'])"
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == then
+    assert f"OMP_WAIT_POLICY = '{then.upper()}'" in done.stderr
