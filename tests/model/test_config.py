@@ -40,6 +40,7 @@ def test_a_dump_rebuilds_the_same_configuration() -> None:
         ({"recent_bars": (1, 500)}, "recent_bars"),
         ({"widht": 3}, "widht"),
         ({"size": "huge"}, "laptop"),
+        ({"size": "full", "tokens": False}, "attention in a model of full size"),
     ],
 )
 def test_an_impossible_model_is_refused_with_the_reason(fields: dict, message: str) -> None:

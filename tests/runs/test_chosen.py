@@ -28,3 +28,10 @@ def test_a_setting_that_was_given_overrules_and_is_not_spoken_of(caplog):
     model, train = ModelConfig(tokens=True, recent_width=16), TrainConfig(windows_per_epoch=100)
     assert choose(model, train, 10) == (model, train)
     assert not caplog.messages
+
+
+def test_a_model_of_full_size_keeps_its_attention(caplog):
+    caplog.set_level("INFO", logger="nqcast.runs.chosen")
+    model, _ = choose(ModelConfig(size="full", tokens="auto"), TrainConfig(), 57_000)
+    assert model == ModelConfig(size="full", tokens=True)
+    assert "attention, since model.size=full asks for it" in caplog.text

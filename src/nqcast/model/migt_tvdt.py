@@ -152,6 +152,18 @@ class MIGT_TVDT(nn.Module):
             return block(*inputs)
         return checkpoint(block, *inputs, use_reentrant=False)
 
+    def roles(self) -> dict[str, list[nn.Parameter]]:
+        """Parameters that are no matrices for all their dimensions, and gains, for whoever builds an optimiser."""
+        if not self.config.tokens:
+            return {}
+        tables = [self.patches.bias_F1D, self.age_PD, self.clock.omega_CW, self.clock.phase_CW]
+        tables += [self.time_pool.place_LA, self.variable_pool.place_LA]
+        return {"tables": tables, "gains": [self.token_gain]}
+
+    def gauges(self) -> dict[str, float]:
+        """Single numbers to watch over the epochs: how much of the tokens' summary enters."""
+        return {"token_gain": self.token_gain.item()} if self.config.tokens else {}
+
     def regions(self) -> list[nn.Module]:
         """Parts that `torch.compile` takes one by one; equal blocks share what is compiled."""
         return [*self.time_blocks, *self.variable_blocks] if self.config.tokens else []

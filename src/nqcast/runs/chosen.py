@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 
+from nqcast.fields import changed
 from nqcast.model.config import ModelConfig
 from nqcast.training.config import TrainConfig
 
@@ -23,16 +24,19 @@ def choose(model: ModelConfig, train: TrainConfig, anchors: int) -> tuple[ModelC
     train.windows_per_epoch: so many that all epochs together see each anchor twice, but never less than 32,768.
     """
     said: list[str] = []
-    if model.tokens == "auto":
+    if model.tokens == "auto" and model.size == "full":
+        model = changed(model, {"tokens": True})
+        said.append("attention, since model.size=full asks for it")
+    elif model.tokens == "auto":
         many, newest = anchors >= MANY, max(model.recent_bars)
         width = max(model.recent_width, WIDE) if many else model.recent_width
         fields = {"tokens": False, "recent_width": width, "context": newest, "patch_length": newest}
-        model = ModelConfig(**{**model.model_dump(), **fields})
+        model = changed(model, fields)
         relation = "at least" if many else "fewer than"
         said.append(f"the direct path alone, {width} wide, since they are {relation} {MANY:,} (model.tokens=auto)")
     if train.windows_per_epoch == "auto":
         windows = max(FEWEST_WINDOWS, round(PASSES * anchors / max(train.epochs, 1)))
-        train = TrainConfig(**{**train.model_dump(), "windows_per_epoch": windows})
+        train = changed(train, {"windows_per_epoch": windows})
         said.append(f"{train.epochs} epochs of {min(windows, anchors):,} windows (train.windows_per_epoch=auto)")
     if said:
         logger.info("chosen for %s train anchors: %s", f"{anchors:,}", "; ".join(said))

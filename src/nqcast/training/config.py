@@ -28,6 +28,16 @@ class TrainConfig(BaseModel):
     weight_decay: float = Field(
         default=0.01, ge=0, description="Decoupled decay of matrices; vectors have none (per unit rate)."
     )
+    decay_tables: bool = Field(
+        default=True,
+        description="Decay not matrices alone, but vectors that are kept as tables too (patch biases, ages, clock "
+        "waves, places in a pool).",
+    )
+    gain_rate: float = Field(
+        default=1.0,
+        gt=0,
+        description="Rate of the gain through which attention enters, which starts at 0 (times learning_rate).",
+    )
     clip_norm: float = Field(
         default=1.0, gt=0, description="Greatest global norm of a step's gradient (loss per weight)."
     )

@@ -14,18 +14,34 @@ from nqcast.training.config import TrainConfig
 
 
 def build_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
-    """AdamW with decay on matrices only. Loshchilov & Hutter (2019), "Decoupled weight decay regularization".
+    """AdamW with decay on matrices. Loshchilov & Hutter (2019), "Decoupled weight decay regularization".
 
-    Two groups, matrices with decay and vectors (biases, norms) without, in the order of named_parameters.
+    Groups in the order of named_parameters: matrices with decay; vectors (biases, norms) without, and tables too where
+    `config.decay_tables` is off; gains without decay at a rate of their own. A model says by `roles()`, {"tables" or
+    "gains": parameters}, which of its parameters are such.
     """
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     if not trained:
         raise ValueError("expected a model with trainable parameters, found none; unfreeze some")
-    matrices = [parameter for parameter in trained if parameter.dim() >= 2]
-    vectors = [parameter for parameter in trained if parameter.dim() < 2]
-    groups = [{"params": matrices, "weight_decay": config.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+    roles: dict[str, list[nn.Parameter]] = getattr(model, "roles", dict)()
+    tables, gains = (set(map(id, roles.get(name, ()))) for name in ("tables", "gains"))
+
+    def group_of(parameter: nn.Parameter) -> str:
+        if id(parameter) in gains and config.gain_rate != 1.0:
+            return "gains"
+        decays = parameter.dim() >= 2 and (config.decay_tables or id(parameter) not in tables)
+        return "matrices" if decays else "vectors"
+
+    groups: dict[str, dict[str, Any]] = {
+        "matrices": {"params": [], "weight_decay": config.weight_decay},
+        "vectors": {"params": [], "weight_decay": 0.0},
+        "gains": {"params": [], "weight_decay": 0.0, "lr": config.gain_rate * config.learning_rate},
+    }
+    for parameter in trained:
+        groups[group_of(parameter)]["params"].append(parameter)
     fused = all(parameter.device.type in ("cuda", "cpu") for parameter in trained)
-    return torch.optim.AdamW([group for group in groups if group["params"]], lr=config.learning_rate, fused=fused)
+    used = [group for group in groups.values() if group["params"]]
+    return torch.optim.AdamW(used, lr=config.learning_rate, fused=fused)
 
 
 def warmup_factor(batches: int, warmup_steps: int) -> float:

@@ -266,7 +266,7 @@ class Trainer:
             record["train_loss"] = p.loss_sum / p.loss_count if p.loss_count else float("nan")
             record |= {"learning_rate": self.scheduler.get_last_lr()[0], "skipped_steps": p.skipped}
             self.scheduler.step()
-        record |= values
+        record |= values | getattr(self.model, "gauges", dict)()
         self.early_stopping.step(values["val_loss"])
         p.batch, p.loss_sum, p.loss_count = 0, 0.0, 0.0
         self._load_tally()
