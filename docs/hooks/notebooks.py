@@ -70,7 +70,7 @@ def execute(notebook: NotebookNode) -> None:
         try:
             quiet = Config({"KernelManager": {"transport": "ipc"}})  # over TCP the kernel warns of eavesdroppers
             place = {"metadata": {"path": folder}}
-            NotebookClient(notebook, timeout=600, resources=place, config=quiet).execute()
+            NotebookClient(notebook, timeout=600, startup_timeout=300, resources=place, config=quiet).execute()
         finally:
             for name, value in zip(("NQCAST_DATA", "MPLBACKEND"), before, strict=True):
                 os.environ.pop(name, None)
