@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from tests.kedro_command import PROJECT, kedro, output_of
 
-from nqcast.config_guard import GuardedConfigLoader
+from nqcast.config_loader import LayeredConfigLoader
 from nqcast.settings import CONFIG_LOADER_ARGS
 
 ENVIRONMENTS = [None, "base", "local", "nq", "test"]
@@ -26,7 +26,7 @@ def conf(tmp_path: Path) -> Path:
 
 def loaded(conf: Path, key: str, env: str | None, **given: Any) -> dict[str, Any]:
     settings: dict[str, Any] = {**CONFIG_LOADER_ARGS, "default_run_env": "local"}
-    return GuardedConfigLoader(str(conf), env=env, runtime_params=given, **settings)[key]
+    return LayeredConfigLoader(str(conf), env=env, runtime_params=given, **settings)[key]
 
 
 @pytest.mark.parametrize("env", ENVIRONMENTS)

@@ -4,7 +4,7 @@ import os
 
 from omegaconf.resolvers import oc
 
-from nqcast.config_guard import GuardedConfigLoader
+from nqcast.config_loader import LayeredConfigLoader
 from nqcast.hooks.parameters import ParameterHook
 from nqcast.hooks.progress import ProgressHook
 from nqcast.hooks.signals import SignalHook
@@ -25,7 +25,7 @@ HOOKS = (
     StorageHook(),
 )
 
-CONFIG_LOADER_CLASS = GuardedConfigLoader
+CONFIG_LOADER_CLASS = LayeredConfigLoader
 CONFIG_LOADER_ARGS = {
     "base_env": "base",
     # The user's own files, read last in every environment; the tests name base here, to see none of them.

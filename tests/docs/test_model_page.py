@@ -10,7 +10,7 @@ import pytest
 from tests.evaluation.conftest import day_night_market
 from tests.kedro_command import PROJECT
 
-from nqcast.config_guard import GuardedConfigLoader
+from nqcast.config_loader import LayeredConfigLoader
 from nqcast.data.seasonal_har import make_scale
 from nqcast.model import MIGT_TVDT
 from nqcast.model.config import ModelConfig
@@ -19,7 +19,7 @@ from nqcast.settings import CONFIG_LOADER_ARGS
 
 
 def parameters_of(environment: str) -> Parameters:
-    loader = GuardedConfigLoader(str(PROJECT / "conf"), env=environment, **CONFIG_LOADER_ARGS)
+    loader = LayeredConfigLoader(str(PROJECT / "conf"), env=environment, **CONFIG_LOADER_ARGS)
     return check_parameters(loader["parameters"])
 
 

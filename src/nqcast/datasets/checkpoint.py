@@ -41,6 +41,9 @@ class CheckpointDataset(VerifiedDataset):
         """The metadata for kedro-viz, or None while nothing has been saved."""
         return JSONPreview(json.dumps(finite(self.load().metadata.to_json()))) if self.exists() else None
 
+    def check_definition(self) -> None:
+        """There is no inner dataset."""
+
     def _manifest(self, path: Path) -> Path:
         return path / MANIFEST
 

@@ -80,6 +80,10 @@ class VerifiedDataset(AbstractVersionedDataset):
         """The inner dataset at `path`; DatasetError where its definition is none."""
         return AbstractDataset.from_config(self._filepath.name, {**self._definition, "filepath": path.as_posix()})
 
+    def check_definition(self) -> None:
+        """Raise DatasetError where the inner dataset cannot be made; asked before a run, not after its hours."""
+        self.inner(Path(self._filepath))
+
     def provenance(self, saved: bool) -> dict[str, str]:
         """Path, version (where there are versions) and content hash of what was last saved, or would be loaded."""
         versioned = self._version and saved

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -103,9 +104,14 @@ class AblationConfig(BaseModel):
 
     @field_validator("variants")
     @classmethod
-    def _base_is_taken(cls, variants: dict[str, Variant]) -> dict[str, Variant]:
+    def _names_are_folders(cls, variants: dict[str, Variant]) -> dict[str, Variant]:
         if "base" in variants:
             raise ValueError("expected any name but 'base', which is the configured model: rename the variant")
+        for name in variants:
+            if not re.fullmatch(r"\w[\w-]*", name):
+                raise ValueError(
+                    f"expected letters, digits, _ and - as the name of a variant, found {name!r}: a folder is called so"
+                )
         return variants
 
 

@@ -17,7 +17,7 @@ from nqcast.hooks.terminal import print_what_the_terminal_can
 from nqcast.parameters import ParameterError, check_parameters, with_instrument
 from nqcast.stopping import RunEndedError
 from nqcast.storage.errors import StorageError
-from nqcast.tracking.facts import redact
+from nqcast.tracking.facts import without_secrets
 
 READ_BY_HOOKS = {"instrument", "instruments", "tracking"}
 
@@ -31,11 +31,12 @@ class ParameterHook:
     def __init__(self) -> None:
         self._entries: dict[str, Any] = {}
 
-    @hook_impl
+    @hook_impl(tryfirst=True)
     def after_context_created(self, context: KedroContext) -> None:
         """Fill in what the instrument's row says, check all groups, and part levels that came as one word."""
         show_bad_input_in_one_line()
         print_what_the_terminal_can()
+        refuse_interpolation(context.config_loader.runtime_params or {})
         parameters = with_instrument(context.config_loader["parameters"])
         levels = check_parameters(parameters).quantiles
         context.config_loader["parameters"] = {**parameters, "quantiles": list(levels)}
@@ -67,6 +68,22 @@ class ParameterHook:
         return "bars are read by ingest, forecast, sweep and monitor; run `--pipelines ingest,features` on them first"
 
 
+def refuse_interpolation(parameters: Any, name: str = "") -> None:
+    """Raise ParameterError for ${…} in a parameter of the command line, which would be filled in.
+
+    From the environment too: an experiment's name would be a secret. The configuration's own files may ask for it.
+    """
+    if isinstance(parameters, dict):
+        for key, value in parameters.items():
+            refuse_interpolation(str(key), name)
+            refuse_interpolation(value, f"{name}.{key}".removeprefix("."))
+    elif isinstance(parameters, list | tuple):
+        for value in parameters:
+            refuse_interpolation(value, name)
+    elif isinstance(parameters, str) and "${" in parameters:
+        raise ParameterError(f"{name}: expected a plain value on the command line, found ${{…}}: write the value")
+
+
 def _holds(entry: Any, value: Any) -> bool:
     """Whether a configured catalog entry holds the value anywhere."""
     if isinstance(entry, dict):
@@ -85,7 +102,8 @@ def show_bad_input_in_one_line() -> None:
 
     def show(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         if isinstance(error, ValueError | DatasetError | StorageError | RunEndedError):
-            sys.stderr.write(f"\nerror: {redact(str(error))}\n(NQCAST_TRACEBACK=1 shows where it was raised)\n")
+            text = without_secrets(str(error), sys.argv)
+            sys.stderr.write(f"\nerror: {text}\n(NQCAST_TRACEBACK=1 shows where it was raised)\n")
         else:
             previous(kind, error, trace)
 

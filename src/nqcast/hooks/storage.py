@@ -1,4 +1,4 @@
-"""Asks the disk before a run begins: an output that cannot be written fails now, not after the ingest."""
+"""Asks the disk before a run begins, and keeps others out: what cannot be written fails now, not after the ingest."""
 
 from __future__ import annotations
 
@@ -8,46 +8,90 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from kedro.framework.context import KedroContext
 from kedro.framework.hooks import hook_impl
 from kedro.io import CatalogProtocol, DatasetError
 from kedro.pipeline import Pipeline
 
 from nqcast.datasets.append_only import AppendOnlyLogDataset
+from nqcast.datasets.partitions import VerifiedPartitionsDataset
 from nqcast.datasets.run_directory import RunDirectoryDataset
 from nqcast.datasets.verified import VerifiedDataset
 from nqcast.storage.errors import require_free_space, storage_errors
+from nqcast.storage.lock import DirectoryLock
 
 LEAST_FREE_BYTES = 200_000_000
 """Room that a run of any pipeline must find: features of ten years are 150 MB. Training asks for more by itself."""
 
 
 class StorageHook:
-    """Every place that the chosen nodes will write to is probed before the first of them runs."""
+    """Before the first node, every place that will be written to is probed, and the data folder is this run's alone."""
+
+    def __init__(self) -> None:
+        self._data: Path | None = None
+        self._lock: DirectoryLock | None = None
+
+    @hook_impl
+    def after_context_created(self, context: KedroContext) -> None:
+        """Keep which folder the environment writes to."""
+        self._data = context.project_path / context.config_loader["globals"]["data"]
 
     @hook_impl(tryfirst=True)
     def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline, catalog: CatalogProtocol) -> None:
         """
         Raises:
             StorageError: a folder is full, read-only or a file.
-            DatasetError: the place of working checkpoints cannot be used, or an output lies outside of the project
-                and of NQCAST_DATA.
+            DatasetError: the place of working checkpoints cannot be used, an output lies outside of the project and of
+                NQCAST_DATA, or its dataset cannot be made.
+            DirectoryBusyError: another run writes to the data folder; says who.
+            ValueError: the runner is Kedro's ParallelRunner.
         """
+        if "ParallelRunner" in str(run_params.get("runner")):
+            raise ValueError(
+                "expected the SequentialRunner or the ThreadRunner, found the ParallelRunner, whose processes do not "
+                "share what nodes hand on in memory: leave --runner out"
+            )
         project = Path(run_params["project_path"])
         data = os.environ.get("NQCAST_DATA")
         roots = [project.resolve(), *([(project / data).resolve()] if data else [])]
-        probed: set[Path] = set()
-        for name in sorted(pipeline.datasets()):
-            dataset = catalog.get(name)
-            is_output = name in pipeline.all_outputs() and isinstance(dataset, VerifiedDataset | AppendOnlyLogDataset)
-            if is_output or isinstance(dataset, RunDirectoryDataset):
-                require_inside(name, Path(str(dataset._filepath)), roots)
+        outputs, entries = pipeline.all_outputs(), {name: catalog.get(name) for name in sorted(pipeline.datasets())}
+        written = {name: dataset for name, dataset in entries.items() if is_written(dataset, name in outputs)}
+        for name, dataset in written.items():
+            require_inside(name, Path(str(dataset._filepath)), roots)
+        for folder in {_existing(Path(str(dataset._filepath)).parent) for dataset in written.values()}:
+            probe(folder)
+        for dataset in written.values():
             if isinstance(dataset, RunDirectoryDataset):
                 dataset.load()
-            elif is_output:
-                folder = _existing(Path(str(dataset._filepath)).parent)
-                if folder not in probed:
-                    probed.add(folder)
-                    probe(folder)
+            elif isinstance(dataset, VerifiedDataset):
+                dataset.check_definition()
+        if written:
+            self._take()
+
+    @hook_impl
+    def after_pipeline_run(self) -> None:
+        self._give_back()
+
+    @hook_impl
+    def on_pipeline_error(self) -> None:
+        self._give_back()
+
+    def _take(self) -> None:
+        self._give_back()  # a stopped run of this process, which no hook has seen end
+        if self._data is not None:
+            cure = "reading it is free; wait for that run, or give this one a folder of its own with NQCAST_DATA"
+            self._lock = DirectoryLock(self._data, cure).acquire()
+
+    def _give_back(self) -> None:
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+
+
+def is_written(dataset: Any, is_output: bool) -> bool:
+    """Whether a run writes to this entry: a durable output, or the place of working checkpoints."""
+    durable = VerifiedDataset | AppendOnlyLogDataset | VerifiedPartitionsDataset
+    return isinstance(dataset, RunDirectoryDataset) or (is_output and isinstance(dataset, durable))
 
 
 def require_inside(name: str, path: Path, roots: Sequence[Path]) -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from itertools import islice
+from multiprocessing.connection import wait as wait_for
 from typing import TypeVar
 
 from nqcast.symbols.config import PartitionsConfig
@@ -63,7 +65,7 @@ def _executor(config: PartitionsConfig) -> Iterator[tuple[Executor, int]]:
 def _processes(width: int) -> Iterator[Executor]:
     others = set(multiprocessing.active_children())
     # Fresh processes: a fork would copy the locks of this one's threads.
-    executor = ProcessPoolExecutor(width, multiprocessing.get_context("spawn"), initializer=_leave_signals)
+    executor = ProcessPoolExecutor(width, multiprocessing.get_context("spawn"), initializer=_begin_worker)
     try:
         yield executor
     except BaseException:
@@ -75,9 +77,18 @@ def _processes(width: int) -> Iterator[Executor]:
     executor.shutdown(wait=True)
 
 
-def _leave_signals() -> None:
-    """Ctrl-C reaches every process of the terminal; the parent ends its workers itself."""
+def _begin_worker() -> None:
+    """Ctrl-C reaches every process of the terminal, and the parent ends its workers itself; a killed one cannot."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """Wait on the parent's end of a pipe, which the kernel closes however the parent ends, and leave."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    wait_for([parent.sentinel])
+    os._exit(1)
 
 
 @contextmanager

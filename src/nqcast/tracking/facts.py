@@ -92,6 +92,14 @@ def redact(text: str) -> str:
     return _KNOWN_SHAPES.sub(REDACTED, text)
 
 
+def without_secrets(text: str, arguments: list[str]) -> str:
+    """`text` redacted, and without the values that a command's `arguments` give to names of secrets."""
+    given = (found for argument in arguments for found in _ARGUMENT.finditer(argument))
+    for value in {found["value"] for found in given if is_secret_name(found["name"])}:
+        text = re.sub(rf"(?<!\w){re.escape(value)}(?!\w)", REDACTED, text)
+    return redact(text)
+
+
 def shorten(text: str) -> str:
     """`text`, cut to MAX_VALUE characters with a note of its length."""
     if len(text) <= MAX_VALUE:

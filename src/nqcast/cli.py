@@ -1,0 +1,51 @@
+"""`kedro run` as Kedro has it, with a --config file that is bounded: it is read or refused within a second."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import click
+import yaml
+from kedro.framework.cli.project import run as _kedro_run
+
+MOST_BYTES = 100_000
+"""Size of a --config file; the parameters of a tuning are one of 500 bytes."""
+
+
+@click.group()
+def cli() -> None:
+    """Commands that this project has of its own."""
+
+
+def check_config(file: Path) -> None:
+    """Raise click.BadParameter for a --config file that is large or grows when its aliases are written out."""
+    if not file.is_file() or (size := file.stat().st_size) > MOST_BYTES:
+        found = f"{size:,}" if file.is_file() else "no file"
+        raise click.BadParameter(f"expected at most {MOST_BYTES:,} bytes of options in {file}, found {found}")
+    try:
+        events = yaml.parse(file.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+        aliases = any(isinstance(event, yaml.AliasEvent) for event in events)
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        raise click.BadParameter(f"expected options as YAML in {file}, found none ({error})") from error
+    if aliases:
+        raise click.BadParameter(f"expected options in {file}, found an alias (*name): write the value instead")
+
+
+def _bounded(option: click.Parameter) -> click.Parameter:
+    """Kedro's --config, whose file is looked at before it is read."""
+    bounded, read = copy.copy(option), option.callback
+
+    def callback(context: click.Context, parameter: click.Parameter, value: Any) -> Any:
+        if value:
+            check_config(Path(value))
+        return read(context, parameter, value) if read is not None else value
+
+    bounded.callback = callback
+    return bounded
+
+
+run = copy.copy(_kedro_run)
+run.params = [_bounded(option) if option.name == "config" else option for option in run.params]
+cli.add_command(run)
