@@ -139,6 +139,12 @@ def test_same_seed_same_metrics_and_train_needs_features_alone(toy: tuple[Path, 
     chosen = ("--pipelines", "train", "--runner", "ThreadRunner", "--params", "train.resume=never")
     output_of(kedro("run", "--env", "test", *chosen, data=data))
     assert json.loads(report.read_text()) == first
+    with contextlib.closing(sqlite3.connect(data / "09_tracking" / "mlflow.db")) as store:
+        assert store.execute("select count(*) from model_versions").fetchone() == (1,)  # the same weights again
+        curves = "select count(*) from metrics where key = 'val_loss' group by run_uuid"
+        assert {count for (count,) in store.execute(curves)} == {
+            len(json.loads(report.with_name("history.json").read_text()))
+        }
 
 
 def test_earlier_features_can_be_asked_for(toy: tuple[Path, str]) -> None:

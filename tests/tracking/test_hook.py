@@ -11,12 +11,13 @@ from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from pydantic import ValidationError
 
 from nqcast.storage.checkpoint import Checkpoint, Metadata
 from nqcast.tracking.config import TrackingConfig
-from nqcast.tracking.facts import data_source, fingerprint_tags, git_tags, recipe_fingerprint, run_name, run_tags
+from nqcast.tracking.facts import fingerprint_tags, git_tags, recipe_fingerprint, run_name, run_tags, source_of
 from nqcast.tracking.hook import walk_forward_loss
 from nqcast.tracking.store import destination
 
@@ -90,11 +91,11 @@ def test_a_run_is_named_by_what_was_asked_for_and_when_without_a_secret() -> Non
     assert run_name({"pipeline_names": None}, datetime(2026, 1, 2, 3, 4)) == "all · 02 Jan 03:04"
 
 
-def test_bars_are_called_simulated_or_by_the_file_that_this_run_reads() -> None:
-    assert data_source({"config": {"seed": 3}}, is_read=False) == "simulated market, seed 3"
-    assert data_source({"config": {}}, is_read=True) == "simulated market, seed 2016"
-    assert data_source({"filepath": "/secret/place/nq.parquet"}, is_read=True) == "nq.parquet"
-    assert data_source({"filepath": "data/01_raw/bars.parquet"}, is_read=False).startswith("bars that an earlier run")
+def test_the_source_of_a_table_is_what_travels_with_it() -> None:
+    table = pd.DataFrame({"ts": []})
+    assert source_of(table) == source_of({"attrs": {"source": "x"}}) == source_of(None) == ""
+    table.attrs["source"] = "nq.parquet"
+    assert source_of(table) == "nq.parquet"
 
 
 def test_every_environment_has_an_experiment_and_a_model_of_its_own() -> None:

@@ -70,7 +70,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> tuple[MlflowStore, str]:
 
 
 def line_of(name: str, promote: str, recipe: str = "") -> Line:
-    return {"kind": "model", "name": name, "promote": promote, "recipe": recipe, "source": "simulated market, seed 7"}
+    return {"kind": "model", "name": name, "promote": promote, "recipe": recipe}
 
 
 @pytest.fixture(scope="module")
@@ -238,7 +238,8 @@ def closure(names: set[str]) -> set[str]:
 def write_forecaster(folder: Path, loss: float | None, anchors: str = "data") -> Path:
     metrics = {} if loss is None else {"val_loss_returns": loss}
     folder.mkdir(parents=True)
-    data = {"fingerprint": anchors, "first": "2015-06-01 22:00", "last": "2016-12-30 21:55"}
+    source = "SIMULATED MARKET (seed 7)"
+    data = {"fingerprint": anchors, "source": source, "first": "2015-06-01 22:00", "last": "2016-12-30 21:55"}
     (folder / "checkpoint.json").write_text(json.dumps({"fingerprint": "f", "metrics": metrics, "data": data}))
     (folder / "model.safetensors").write_bytes(str(folder).encode())
     return folder
@@ -325,7 +326,7 @@ def test_a_version_says_which_bars_it_was_trained_on(
     folder = write_forecaster(tmp_path / "told", 1e-4)
     registry.register_forecaster(store[0]._client, store[1], folder, line_of("told", "validation"))
     version = store[0]._client.get_model_version("told", "1")
-    assert version.tags["data.source"] == "simulated market, seed 7"
+    assert version.tags["data.source"] == "SIMULATED MARKET (seed 7)"
     assert version.tags["data.span"] == "2015-06-01 22:00 to 2016-12-30 21:55"
-    expected = "Trained on simulated market, seed 7, 2015-06-01 22:00 to 2016-12-30 21:55 UTC."
+    expected = "Trained on SIMULATED MARKET (seed 7), 2015-06-01 22:00 to 2016-12-30 21:55 UTC."
     assert version.description == expected

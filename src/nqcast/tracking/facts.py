@@ -9,7 +9,6 @@ from datetime import datetime
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from nqcast.market.simulation.config import SimulationConfig
 from nqcast.storage.checkpoint import Checkpoint
 from nqcast.storage.json_values import fingerprint
 from nqcast.training.config import FREE_ON_RESUME
@@ -126,7 +125,7 @@ def run_tags(run_params: Mapping[str, object], version: str) -> dict[str, str]:
         "kedro.runner": str(run_params.get("runner") or "").partition(" object at")[0].rpartition(".")[2],
         "nqcast.version": version,
         "mlflow.source.type": "PROJECT",
-        "mlflow.source.name": f"kedro run --pipelines {names}",
+        "mlflow.source.name": "kedro run" if names == "__default__" else f"kedro run --pipelines {names}",
     }
     return {name: shorten(redact(str(value))) for name, value in tags.items() if value}
 
@@ -150,15 +149,10 @@ def fingerprint_tags(data: object) -> dict[str, str]:
     return {"fingerprint": shorten(data.metadata.fingerprint)} if isinstance(data, Checkpoint) else {}
 
 
-def data_source(described: Mapping[str, object], is_read: bool) -> str:
-    """Where raw bars come from, in words, as the catalog entry describes itself.
-
-    The user's file is named only where the run reads it: layers keep what another run has read.
-    """
-    if "config" in described:
-        return f"simulated market, seed {SimulationConfig.model_validate(described['config']).seed}"
-    source = described.get("filepath")
-    return redact(Path(str(source)).name) if source and is_read else "bars that an earlier run has read"
+def source_of(data: object) -> str:
+    """Where the bars come from that a table is made of; that travels with it."""
+    attributes = getattr(data, "attrs", None)
+    return redact(str(attributes.get("source", ""))) if isinstance(attributes, dict) else ""
 
 
 def recipe_fingerprint(parameters: Mapping[str, object]) -> str:

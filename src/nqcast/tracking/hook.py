@@ -12,14 +12,13 @@ from typing import TypedDict, cast
 
 from kedro.framework.context import KedroContext
 from kedro.framework.hooks import hook_impl
-from kedro.io import AbstractDataset, CatalogProtocol
+from kedro.io import CatalogProtocol
 from kedro.pipeline import Pipeline
 
 import nqcast
 from nqcast.tracking.config import TrackingConfig
 from nqcast.tracking.facts import (
     RECIPE_TAG,
-    data_source,
     data_tags,
     fingerprint_tags,
     flatten_metrics,
@@ -30,13 +29,13 @@ from nqcast.tracking.facts import (
     run_name,
     run_tags,
     shorten,
+    source_of,
 )
 from nqcast.tracking.logger import TrackingSession, activate
 
 log = logging.getLogger(__name__)
 
 FOLDER = "09_tracking"
-RAW = "raw_bars"  # the catalog entry that says where bars come from
 
 
 class Tracked(TypedDict, total=False):
@@ -68,7 +67,7 @@ class TrackingHook:
         self._catalog: CatalogProtocol | None = None
         self._session: TrackingSession | None = None
         self._registers = False
-        self._recipe, self._source = "", ""
+        self._recipe, self._source, self._about = "", "", ""
         self._restore_signal: Callable[[], None] | None = None
 
     @hook_impl
@@ -97,10 +96,9 @@ class TrackingHook:
         own = isinstance(features, dict) and features.get("own")  # a registered model is served without these files
         self._catalog, self._registers = catalog, config.register_model and not own
         self._recipe = recipe_fingerprint(complete)
-        self._source = self._described_source(RAW in pipeline.inputs())
-        tags = {**run_tags(run_params, nqcast.__version__), RECIPE_TAG: self._recipe, "data.source": self._source}
-        about = f"`{tags['mlflow.source.name']}{f' --env {env}' if env else ''}` on {self._source}"
-        session.start(run_name(run_params, datetime.now()), {**tags, "mlflow.note.content": about})
+        tags = {**run_tags(run_params, nqcast.__version__), RECIPE_TAG: self._recipe}
+        self._source, self._about = "", f"`{tags['mlflow.source.name']}{f' --env {env}' if env else ''}`"
+        session.start(run_name(run_params, datetime.now()), {**tags, "mlflow.note.content": self._about})
         session.params(parameters_read(flatten_parameters(complete), pipeline.inputs()))
         self._session = session
         activate(session)
@@ -116,6 +114,7 @@ class TrackingHook:
             self._session.watch(data)
         facts = self._facts(dataset_name, saved=False)
         self._session.tags(data_tags(dataset_name, facts))
+        self._note_source(data)
         if "dataset" in self._wishes(dataset_name):
             self._session.dataset(dataset_name, facts.get("sha256", "")[:16], self._source, span(data))
 
@@ -134,7 +133,7 @@ class TrackingHook:
             self._session.artifact(Path(facts["path"]))
         checkpoint = self._facts("checkpoint", saved=False) if "model" in wishes and self._registers else {}
         if "path" in checkpoint and "path" in facts:
-            self._session.model(Path(checkpoint["path"]), Path(facts["path"]), self._recipe, self._source)
+            self._session.model(Path(checkpoint["path"]), Path(facts["path"]), self._recipe)
         if "walk_forward" in wishes and self._registers:
             self._session.walk_forward(self._recipe, *walk_forward_loss(cast(WalkForwardScores, data)))
 
@@ -169,9 +168,11 @@ class TrackingHook:
         """The folder of the environment's layers, as its globals.yml says."""
         return self._project() / (self._context.config_loader["globals"]["data"] if self._context else "data")
 
-    def _described_source(self, is_read: bool) -> str:
-        dataset = self._catalog.get(RAW) if self._catalog is not None else None
-        return data_source(dataset._describe() if isinstance(dataset, AbstractDataset) else {}, is_read)
+    def _note_source(self, data: object) -> None:
+        source = source_of(data)
+        if self._session is not None and source and source != self._source:
+            self._source = source
+            self._session.tags({"data.source": source, "mlflow.note.content": f"{self._about} on {source}"})
 
     def _facts(self, name: str, saved: bool) -> dict[str, str]:
         dataset = self._catalog.get(name) if self._catalog is not None and not name.startswith("params:") else None

@@ -94,11 +94,11 @@ class TrackingSession:
         if name is not None:
             self._record("artifact", file=name)
 
-    def model(self, checkpoint: Path, calibration: Path, recipe: str, source: str) -> None:
-        """Keep a checkpoint folder with its calibration, to be registered as a model of `recipe` and of `source`."""
+    def model(self, checkpoint: Path, calibration: Path, recipe: str) -> None:
+        """Keep a checkpoint folder with its calibration, to be registered as a model that `recipe` has made."""
         name = self._kept(checkpoint, [calibration, calibration.with_name(f"{calibration.name}.sha256")])
         if name is not None:
-            fields: Fields = {**self._registry(recipe), "file": name, "source": source}
+            fields: Fields = {**self._registry(recipe), "file": name}
             self._record("model", **fields)
 
     def walk_forward(self, recipe: str, loss: float, anchors: str) -> None:

@@ -39,6 +39,7 @@ class Data(TypedDict, total=False):
     """What a checkpoint says of its bars, as far as it is read here."""
 
     fingerprint: str
+    source: str
     first: str
     last: str
 
@@ -119,13 +120,13 @@ def register_forecaster(client: MlflowClient, run_id: str, forecaster: Path, lin
 
 
 def _new_version(client: MlflowClient, run_id: str, forecaster: Path, line: Line, key: str) -> str:
-    name, source = line["name"], line.get("source", "")
+    name = line["name"]
     with tempfile.TemporaryDirectory() as folder:
         save_served_model(forecaster, Path(folder) / "model")
         client.log_artifacts(run_id, str(Path(folder) / "model"), artifact_path="model")
     _ensure_registered(client, name)
     place = f"{client.get_run(run_id).info.artifact_uri}/model"
-    facts = data_facts(forecaster, source)
+    facts = data_facts(forecaster)
     tags = {CONTENT_TAG: key, RECIPE_TAG: line.get("recipe", ""), **facts, **validation_tags(forecaster)}
     told = f"Trained on {facts['data.source']}" + (f", {facts['data.span']} UTC." if "data.span" in facts else ".")
     return str(client.create_model_version(name, place, run_id, tags=tags, description=told).version)
@@ -140,12 +141,12 @@ def content_key(forecaster: Path) -> str:
     return digest.hexdigest()[:32]
 
 
-def data_facts(forecaster: Path, source: str) -> dict[str, str]:
+def data_facts(forecaster: Path) -> dict[str, str]:
     """Where the bars came from, their first and last stamp, and the name of their content."""
     data = _document(forecaster).get("data") or {}
     span = {"data.span": f"{data['first']} to {data['last']}"} if {"first", "last"} <= set(data) else {}
     named = {"data.fingerprint": str(data["fingerprint"])} if "fingerprint" in data else {}
-    return {"data.source": source or "bars of unknown source", **span, **named}
+    return {"data.source": data.get("source") or "bars of unknown source", **span, **named}
 
 
 def validation_tags(forecaster: Path) -> dict[str, str]:

@@ -30,7 +30,7 @@ class Fields(TypedDict, total=False):
 
     start: name, experiment, tags, time, and of the outermost run uri, shown and artifacts. params, tags, metrics:
     values; metrics also step and time, and where they came from a file its path and the offset behind them. artifact:
-    file. dataset: name, digest, source, profile. model: file, name, promote, recipe, source. walk_forward: name,
+    file. dataset: name, digest, source, profile. model: file, name, promote, recipe. walk_forward: name,
     promote, recipe, loss, anchors. follow: file, a run directory's metrics, and curves, the names
     that are taken of it. end: status, time. Times are ms since 1970.
     """
