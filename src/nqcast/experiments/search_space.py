@@ -48,7 +48,7 @@ class SearchParameter(BaseModel):
             raise ValueError("expected low above 0 and no step with log: true: change low, or leave log or step out")
         return self
 
-    def holds(self, value: Any) -> bool:
+    def holds(self, value: Value) -> bool:
         """Whether it can be drawn."""
         if self.choices is not None:
             return as_choice(value) in [as_choice(choice) for choice in self.choices]
@@ -58,26 +58,26 @@ class SearchParameter(BaseModel):
         return self.low <= value <= self.high and abs(steps - round(steps)) < 1e-9
 
     @property
-    def extremes(self) -> tuple[Any, ...]:
+    def extremes(self) -> tuple[Value, ...]:
         """The values that show whether the whole of it fits: both ends, or every choice."""
         return (self.low, self.high) if self.choices is None else self.choices
 
 
-def _with_dotted_names(space: Any) -> Any:
+def _with_dotted_names(space: object) -> object:
     """{"train": {"lr": {...}}} as {"train.lr": {...}}, later ones over earlier ones; a null takes a parameter out.
 
     Both spellings meet when --params changes a part of what a file holds.
     """
     if not isinstance(space, Mapping):
         return space
-    flat: dict[str, Any] = {}
+    flat: dict[str, object] = {}
     for name, value in _leaves(space):
-        both = isinstance(value, Mapping) and isinstance(flat.get(name), Mapping)
-        flat[name] = {**flat[name], **value} if both else value
+        known = flat.get(name)
+        flat[name] = {**known, **value} if isinstance(known, Mapping) and isinstance(value, Mapping) else value
     return {name: value for name, value in flat.items() if value is not None}
 
 
-def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
+def _leaves(tree: Mapping[str, object], prefix: str = "") -> Iterable[tuple[str, object]]:
     for key, value in tree.items():
         name = f"{prefix}{key}"
         if isinstance(value, Mapping) and value and name.count(".") < 1 and not _LEAF & set(value):
@@ -125,7 +125,7 @@ def _complaints(name: str, parameter: SearchParameter, configs: Mapping[str, Bas
             yield f"{where}: expected at most split.context ({longest} bars), found {value}: lower it"
 
 
-def _reasons(config: BaseModel, field: str, value: Any) -> Iterable[str]:
+def _reasons(config: BaseModel, field: str, value: Value) -> Iterable[str]:
     """Why `field` does not take `value`; what depends on other fields is left to the trial that combines them."""
     try:
         changed(config, {field: value})
@@ -144,24 +144,24 @@ def _numeric(config: type[BaseModel], field: str) -> bool:
     return bool({int, float} & set(_kinds(config, field)))
 
 
-def _kinds(config: type[BaseModel], field: str) -> tuple[Any, ...]:
+def _kinds(config: type[BaseModel], field: str) -> tuple[object, ...]:
     annotation = config.model_fields[field].annotation
     return get_args(annotation) if get_origin(annotation) in (Union, types.UnionType) else (annotation,)
 
 
-def as_choice(value: Any) -> bool | int | float | str | None:
+def as_choice(value: Value | tuple[Value, ...]) -> bool | int | float | str | None:
     """A choice as Optuna stores it: lists as JSON text."""
     return json.dumps(value) if isinstance(value, list | tuple) else value
 
 
-def from_choice(parameter: SearchParameter, stored: Any) -> Any:
+def from_choice(parameter: SearchParameter, stored: Value) -> Value:
     """The choice that `as_choice` made `stored` of."""
     return next((value for value in parameter.choices or () if as_choice(value) == stored), stored)
 
 
-def nested(values: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+def nested(values: Mapping[str, Value]) -> dict[str, dict[str, Value]]:
     """{"train.lr": 1} as {"train": {"lr": 1}}."""
-    groups: dict[str, dict[str, Any]] = {}
+    groups: dict[str, dict[str, Value]] = {}
     for name, value in values.items():
         group, field = name.split(".")
         groups.setdefault(group, {})[field] = value

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
@@ -22,6 +22,7 @@ from nqcast.experiments.trials import Trials, load_optuna
 from nqcast.experiments.tuning_report import Found, Parameters, Row, render_tuning
 from nqcast.fields import changed
 from nqcast.runs.recipe import Recipe
+from nqcast.storage.checkpoint import Json
 from nqcast.storage.json_values import fingerprint
 from nqcast.storage.lock import DirectoryLock
 from nqcast.training.config import FREE_ON_RESUME
@@ -78,7 +79,7 @@ class Tuning:
                 storage.engine.dispose()
         return self._found(name, rows, _anchors(features, splits))
 
-    def name(self, card: dict[str, Any]) -> str:
+    def name(self, card: Json) -> str:
         """Name of the study: a fingerprint of the bars and of everything that shapes a trial, their number left out."""
         recipe = self.recipe.dump()
         recipe["train"] = {k: v for k, v in recipe["train"].items() if k not in _WITHOUT_EFFECT}
