@@ -72,6 +72,8 @@ def test_a_file_with_the_models_own_forecasts_is_scored_as_the_model_is(toy: tup
     assert "test anchors (100%)" in output
     uses = [json.loads(line) for line in (data / "08_reporting" / "test_uses.jsonl").read_text().splitlines()]
     assert uses[-1]["checkpoint"].startswith("file ") and len(uses) == expected["test_uses"] + 1
+    elsewhere = ("run", "--env", "test", "--pipelines", "evaluate", "--params", f"predictions={file}")
+    assert "read by `--pipelines score_file`" in output_of(kedro(*elsewhere, data=data), fails=True)
     refused = output_of(kedro(*chosen, "predictions=nowhere.csv", data=data), fails=True)
     assert "expected a parquet or CSV file of forecasts, found nothing at" in refused
 

@@ -60,6 +60,8 @@ class ParameterHook:
                 raise ParameterError(f"{name}: nothing in this run reads it, found {value!r}: {self._cure(name)}")
 
     def _cure(self, name: str) -> str:
+        if name == "predictions":
+            return "forecasts in a file are read by `--pipelines score_file`"
         if name != "bars":
             readers = [key for key, one in pipelines.items() if f"params:{name}" in one.inputs()]
             return f"leave it out, or run a pipeline that does: {', '.join(sorted(set(readers) - {'__default__'}))}"
