@@ -62,15 +62,13 @@ def fingerprint(path: Path) -> str:
 def execute(notebook: NotebookNode) -> None:
     """Run every cell in a fresh kernel, in a folder of its own; an error in a cell ends the build."""
     from nbclient import NotebookClient
-    from traitlets.config import Config
 
     with tempfile.TemporaryDirectory() as folder:
         before = os.environ.get("NQCAST_DATA"), os.environ.pop("MPLBACKEND", None)
         os.environ["NQCAST_DATA"] = str(Path(folder) / "data")
         try:
-            quiet = Config({"KernelManager": {"transport": "ipc"}})  # over TCP the kernel warns of eavesdroppers
-            place = {"metadata": {"path": folder}}
-            NotebookClient(notebook, timeout=600, startup_timeout=300, resources=place, config=quiet).execute()
+            place, quiet = {"metadata": {"path": folder}}, ["--IPKernelApp.log_level=40"]  # errors alone
+            NotebookClient(notebook, timeout=600, startup_timeout=300, resources=place, extra_arguments=quiet).execute()
         finally:
             for name, value in zip(("NQCAST_DATA", "MPLBACKEND"), before, strict=True):
                 os.environ.pop(name, None)
