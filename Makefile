@@ -61,9 +61,12 @@ replay-metrics: $(STAMP)  ## send to MLflow what an outage kept back
 prove-no-leak: $(STAMP)  ## changed futures, permuted targets, label order; bars=FILE takes your own bars
 	$(BIN)/python -m nqcast.experiments.leak_proof $(if $(bars),--bars $(bars)) $(ARGS)
 
-soak: $(STAMP)  ## 200 kills at random instants and 200 in checkpoint writes: nothing lost, bit-equal ends
+soak: $(STAMP)  ## kills in training, saves and database creation, and two runs at once: nothing lost, bit-equal ends
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.faults.killing --kills 200 --where anywhere
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.faults.killing --kills 200 --where writes --seed 1
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.faults.killing --kills 200 --where saves --seed 2
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.faults.killing --kills 100 --where two --seed 3
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.faults.killing --kills 100 --where database --seed 4
 
 clean:  ## remove the environment and caches; data stay
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache

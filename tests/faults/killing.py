@@ -1,12 +1,17 @@
 """Kills a tiny training run with SIGKILL at random instants, lets it go on, and asks for the same end, bit by bit.
 
-python -m tests.faults.killing --kills 20 --where writes     (make soak: 200 kills of either kind)
+Other kinds kill who saves datasets (a calibration among them), who makes MLflow's database, and one of two runs at once
+in a folder: what is there is whole, and who comes next goes on or is refused.
+
+python -m tests.faults.killing --kills 20 --where writes     (make soak: 400 kills of training, 400 of the others)
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
+import itertools
 import json
 import os
 import random
@@ -19,13 +24,22 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import torch
+from kedro.io import Version
 from tests.training.conftest import HORIZONS, TinyLoader, TinyModel
 
+from nqcast.datasets.verified import VerifiedDataset
 from nqcast.storage.checkpoint import CheckpointError, read_checkpoint
+from nqcast.storage.lock import DirectoryBusyError
+from nqcast.tracking.store import MlflowStore, destination
 from nqcast.training import TrainConfig, Trainer
 from nqcast.training.checkpoint import CheckpointStore
 from nqcast.training.run_card import carded
+
+STAMP = "2026-01-01T00.00.00.000Z"
+BUSY = 75  # status of a run that was refused
 
 CONFIG = TrainConfig(
     epochs=3, batch_size=16, accumulation=2, learning_rate=5e-3, warmup_steps=6, t_0=2, horizons=HORIZONS,
@@ -158,14 +172,131 @@ def soak(kills: int, where: str, seed: int, root: Path) -> int:
     return done
 
 
+def documents(folder: Path, stamp: str) -> list[VerifiedDataset]:
+    """A report that is replaced, and a calibration and a table of which every save is a version."""
+    version = Version(None, stamp)
+    return [
+        VerifiedDataset(filepath=str(folder / "report.json"), dataset="json.JSONDataset"),
+        VerifiedDataset(filepath=str(folder / "calibration.json"), dataset="json.JSONDataset", version=version),
+        VerifiedDataset(filepath=str(folder / "bars.parquet"), dataset="pandas.ParquetDataset", version=version),
+    ]
+
+
+def contents(i: int) -> list[Any]:
+    """The i-th content of each, which tells by itself whether it is whole."""
+    state = {"weights": hashlib.sha256(b"%d" % i).hexdigest(), "i": i, "offsets": [i] * 2_000}
+    return [state, state, pd.DataFrame({"i": np.full(5_000, i), "x": np.arange(5_000.0) + i})]
+
+
+def save_for_ever(folder: Path) -> None:
+    """Save again and again, by a clock that stands still."""
+    for i in itertools.count():
+        for dataset, content in zip(documents(folder, STAMP), contents(i), strict=True):
+            dataset.save(content)
+
+
+def load_whole(folder: Path) -> list[int]:
+    """The numbers of what a new session loads; RuntimeError where one is in pieces, or its neighbours lie about."""
+    found = []
+    for dataset in documents(folder, "unused"):
+        content = dataset.load()
+        i = int(content["i"].iloc[0]) if isinstance(content, pd.DataFrame) else content["i"]
+        expected = contents(i)[0 if isinstance(content, dict) else 2]
+        if not (content.equals(expected) if isinstance(content, pd.DataFrame) else content == expected):
+            raise RuntimeError(f"expected one whole content in {dataset}, found pieces of several")
+        found.append(i)
+    return found
+
+
+def kill_savers(kills: int, seed: int, root: Path) -> int:
+    """Kill two processes that save the same entries: what a session loads is whole, and the next save sweeps up."""
+    rng, done = random.Random(seed), 0
+    for dataset, content in zip(documents(root, STAMP), contents(0), strict=True):
+        dataset.save(content)
+    while done < kills:
+        savers = [forked(lambda: save_for_ever(root)) for _ in range(2)]
+        time.sleep(rng.uniform(0, 0.1))
+        done += sum([_kill(pid) for pid in savers])
+        load_whole(root)
+        for dataset, content in zip(documents(root, STAMP), contents(done), strict=True):
+            dataset.save(content)
+        found, rests = load_whole(root), list(root.rglob(".*"))
+        if found != [done] * 3 or rests:
+            raise RuntimeError(f"expected what was saved last ({done}) and no rests in {root}, found {found} {rests}")
+        for entry in ("calibration.json", "bars.parquet"):
+            for version in sorted((root / entry).iterdir())[:-3]:
+                shutil.rmtree(version)
+    return done
+
+
+def kill_makers_of_databases(kills: int, seed: int, root: Path) -> int:
+    """Kill processes that make MLflow's database, two at a time; whoever comes next has a whole one and its run."""
+    rng, done, seconds = random.Random(seed), 0, 1.0
+
+    def open_store(folder: Path, key: str) -> None:
+        start = {"experiment": "nqcast", "time": 0, "tags": {}, "name": key}
+        MlflowStore(destination(folder, None), 5.0).ensure_run(start, key)
+
+    for number in itertools.count():
+        folder = root / f"{number:04d}"
+        makers = [forked(lambda folder=folder, key=key: open_store(folder, key)) for key in "ab"]
+        begun = time.monotonic()
+        time.sleep(rng.uniform(0, seconds))
+        done += sum([_kill(pid) for pid in makers])
+        if os.waitpid(forked(lambda folder=folder: open_store(folder, "after")), 0)[1]:
+            raise RuntimeError(f"expected a whole database in {folder} after the kill of its makers, found none")
+        seconds = 0.8 * seconds + 0.2 * (time.monotonic() - begun)
+        shutil.rmtree(folder)
+        if done >= kills:
+            return done
+
+
+def two_runs_at_once(kills: int, seed: int, root: Path) -> int:
+    """Two runs begin in one folder and one of them is killed: who works there ends equal, the other is refused."""
+    rng = random.Random(seed)
+    train(root / "first")
+    whole, seconds, _, _ = measure(root)
+    for done in range(kills):
+        directory = root / f"run_{done:04d}"
+        pids = [forked(lambda directory=directory: train_or_leave(directory)) for _ in range(2)]
+        time.sleep(rng.uniform(0, seconds))
+        _kill(rng.choice(pids))
+        for pid in pids:
+            with contextlib.suppress(ChildProcessError):
+                if os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) not in (0, BUSY):
+                    raise RuntimeError(f"expected a run that ends or is refused in {directory}, found another end")
+        finish(directory)
+        if end_of(directory) != whole:
+            raise RuntimeError(f"two runs at once in {directory} ended otherwise than the undisturbed one")
+        shutil.rmtree(directory)
+    return kills
+
+
+def train_or_leave(directory: Path) -> None:
+    """Train, or leave with the status of a refusal where another process trains there."""
+    try:
+        train(directory)
+    except DirectoryBusyError:
+        os._exit(BUSY)
+
+
+KINDS: dict[str, Callable[[int, int, Path], int]] = {
+    "anywhere": lambda kills, seed, root: soak(kills, "anywhere", seed, root),
+    "writes": lambda kills, seed, root: soak(kills, "writes", seed, root),
+    "saves": kill_savers,
+    "database": kill_makers_of_databases,
+    "two": two_runs_at_once,
+}
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=20)
-    parser.add_argument("--where", choices=["anywhere", "writes"], default="anywhere")
+    parser.add_argument("--where", choices=list(KINDS), default="anywhere")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     root = Path(tempfile.mkdtemp(prefix="nqcast-kills-"))
-    done = soak(options.kills, options.where, options.seed, root)
+    done = KINDS[options.where](options.kills, options.seed, root)
     shutil.rmtree(root)
     sys.stdout.write(f"{done} kills ({options.where}), 0 runs lost, {done} bit-equal ends\n")
     return 0
