@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -58,3 +59,47 @@ def test_a_forecast_ends_with_its_page_and_says_that_the_market_is_simulated(who
     assert max(map(len, output.splitlines())) <= 80
     assert output.splitlines()[-1] == "open data/08_reporting/forecast.html"
     assert "on the SIMULATED MARKET (seed 7)" in output.splitlines()[-2]
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        ("run --env tset", "expected an environment, found 'tset': did you mean --env test?"),
+        ("run --env test --pipelines forcast", "found 'forcast': did you mean --pipelines forecast?"),
+        ("run --env test --runner ParallelRunner", "leave --runner out, or take --runner ThreadRunner"),
+        ("run --env test --pipelines evaluate", "`kedro run --env test --pipelines train` makes it"),
+        ("run --env test --pipelines forecast", "`kedro run --env test --pipelines train` makes it"),
+        ("run --env test --pipelines train", "expected features, found none so far: `kedro run --env test --pipelines"),
+        ("run --env test --params evaluate.baselines=seasonl_har", "did you mean seasonal_har?"),
+        ("run --env test --params bars=my.csv", "add --env nq to read the file"),
+    ],
+)
+def test_a_natural_mistake_is_met_with_its_cure_in_one_line(command: str, message: str, tmp_path: Path) -> None:
+    status, output = screen(*command.split(), data=tmp_path)
+    assert status != 0
+    (error,) = [line for line in output.splitlines() if line.startswith("error: ")]
+    assert message in error or message in output.split("error: ")[1]
+    assert "Traceback" not in output and not list(tmp_path.rglob("*.parquet"))
+
+
+def test_with_nothing_missing_a_run_says_that_there_is_nothing_to_do(whole: tuple[Path, str]) -> None:
+    status, output = screen("run", "--env", "test", "--pipelines", "features", "--only-missing-outputs", data=whole[0])
+    assert status == 0
+    assert "Nothing to do: every output is there." in output
+
+
+def test_after_a_stop_between_training_and_calibration_evaluate_names_the_way_on(whole: tuple[Path, str]) -> None:
+    shutil.rmtree(whole[0] / "06_models" / "calibration.json")
+    status, output = screen("run", "--env", "test", "--pipelines", "evaluate", data=whole[0])
+    assert status != 0
+    assert "expected calibration, found none so far: `kedro run --env test --pipelines train` makes it" in output
+
+
+def test_the_bare_command_outside_of_the_project_says_where_to_go(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [KEDRO.with_name("nqcast")], cwd=tmp_path, env=environment(tmp_path), capture_output=True, text=True,
+        timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode != 0
+    assert "run the command in the project's folder, or name the configuration with --conf-source FOLDER" in done.stderr
+    assert "Traceback" not in done.stdout + done.stderr

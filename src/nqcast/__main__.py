@@ -12,6 +12,9 @@ def main(*args: Any, **kwargs: Any) -> Any:
     """Configure the project from the installed package and hand over to Kedro's run command."""
     package = Path(__file__).parent.name
     configure_project(package)
+    from nqcast.hooks.mistakes import show_bad_input_in_one_line
+
+    show_bad_input_in_one_line()
     kwargs.setdefault("standalone_mode", not hasattr(sys, "ps1"))
     return find_run_command(package)(*args, **kwargs)
 

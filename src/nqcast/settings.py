@@ -5,6 +5,7 @@ import os
 from omegaconf.resolvers import oc
 
 from nqcast.config_loader import LayeredConfigLoader
+from nqcast.hooks.mistakes import MistakesHook, show_bad_input_in_one_line
 from nqcast.hooks.parameters import ParameterHook
 from nqcast.hooks.progress import ProgressHook
 from nqcast.hooks.signals import SignalHook
@@ -13,10 +14,13 @@ from nqcast.hooks.summary import AlarmHook, SummaryHook
 from nqcast.parameters import with_defaults
 from nqcast.tracking.hook import TrackingHook
 
+show_bad_input_in_one_line()  # an unknown environment is met before any hook is
+
 # Our own hook tracks runs: kedro-mlflow stops every command while the store is down.
 _TRACKING = TrackingHook(with_defaults)
 HOOKS = (
     ParameterHook(),
+    MistakesHook(),
     _TRACKING,
     ProgressHook(),
     SummaryHook(),

@@ -6,6 +6,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from nqcast.fields import did_you_mean
+
 QUICK_BASELINES = ("constants", "time_of_day", "time_of_day_ewma", "log_har", "seasonal_har")
 FULL_BASELINES = (*QUICK_BASELINES, "garch_fhs", "lightgbm")
 FAIR_BASELINES = (
@@ -89,18 +91,24 @@ class EvaluateConfig(BaseModel):
     )
     fan_horizon: str = Field(default="60m", description="Horizon whose fan is drawn through the day.")
 
-    @field_validator("baselines")
+    @field_validator("baselines", mode="before")
     @classmethod
-    def _known(cls, value: str | tuple[str, ...]) -> str | tuple[str, ...]:
-        if isinstance(value, tuple):
-            known = list(BASELINES)
-            unknown = sorted(set(value) - set(known))
-            if unknown or "constants" not in value:
-                raise ValueError(
-                    f"expected names among {known} with 'constants' (skill is measured against it), "
-                    f"found {list(value)}: correct evaluate.baselines"
-                )
-        return value
+    def _known(cls, value: object) -> object:
+        """A profile, names in a list, or names joined by + (--params parts its items at commas)."""
+        if isinstance(value, str) and value not in ("quick", "full"):
+            value = tuple(value.split("+"))
+        if not isinstance(value, list | tuple):
+            return value
+        for name in value:
+            if name not in BASELINES:
+                cure = did_you_mean(str(name), [*BASELINES, "quick", "full"])
+                raise ValueError(f"expected quick, full or names of baselines, found {name!r}: {cure}")
+        if "constants" not in value:
+            raise ValueError(
+                f"expected 'constants' among the baselines, since skill is measured against it, found {list(value)}: "
+                "add it"
+            )
+        return tuple(value)
 
     @property
     def baseline_names(self) -> tuple[str, ...]:

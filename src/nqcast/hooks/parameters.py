@@ -1,23 +1,17 @@
-"""Bad parameters are refused before anything runs, and bad input of any kind ends in one line."""
+"""Parameters that are bad, unknown, or read by nothing are refused before anything runs."""
 
 from __future__ import annotations
 
-import os
-import sys
-from types import TracebackType
 from typing import Any
 
 from kedro.framework.context import KedroContext
 from kedro.framework.hooks import hook_impl
 from kedro.framework.project import pipelines
-from kedro.io import DatasetError
 from kedro.pipeline import Pipeline
 
+from nqcast.hooks.mistakes import show_bad_input_in_one_line
 from nqcast.hooks.terminal import print_what_the_terminal_can
 from nqcast.parameters import ParameterError, check_parameters, with_instrument
-from nqcast.stopping import RunEndedError
-from nqcast.storage.errors import StorageError
-from nqcast.tracking.facts import without_secrets
 
 READ_BY_HOOKS = {"instrument", "instruments", "tracking"}
 
@@ -91,23 +85,3 @@ def _holds(entry: Any, value: Any) -> bool:
     if isinstance(entry, dict):
         return any(_holds(part, value) for part in entry.values())
     return any(_holds(part, value) for part in entry) if isinstance(entry, list) else entry == value
-
-
-def show_bad_input_in_one_line() -> None:
-    """Let bad input and a full disk end in their message: they are no crash to debug.
-
-    NQCAST_TRACEBACK=1 keeps the traceback; any other exception keeps it always.
-    """
-    if os.environ.get("NQCAST_TRACEBACK") or getattr(sys.excepthook, "is_short", False):
-        return
-    previous = sys.excepthook
-
-    def show(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-        if isinstance(error, ValueError | DatasetError | StorageError | RunEndedError):
-            text = without_secrets(str(error), sys.argv)
-            sys.stderr.write(f"\nerror: {text}\n(NQCAST_TRACEBACK=1 shows where it was raised)\n")
-        else:
-            previous(kind, error, trace)
-
-    show.is_short = True  # type: ignore[attr-defined]
-    sys.excepthook = show

@@ -77,6 +77,9 @@ class SummaryHook:
     def after_pipeline_run(self, catalog: DataCatalog, pipeline: Pipeline, run_params: dict[str, Any]) -> None:
         """Print the texts of what the run was for, what was written, and the last lines."""
         last = self._last(pipeline)
+        if not self._saved and run_params.get("only_missing_outputs"):
+            tell("Nothing to do: every output is there. Leave --only-missing-outputs out to make them anew.")
+            return
         written = {name: path for name in self._saved if (path := _path_of(catalog, name))}
         project = Path(run_params["project_path"])
         lines = [line for one in last for line in ("", *one.text.splitlines())]

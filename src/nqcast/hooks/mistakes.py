@@ -1,0 +1,95 @@
+"""Natural mistakes end in one line with the command that cures them, before anything runs."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from kedro.config import MissingConfigException
+from kedro.framework.hooks import hook_impl
+from kedro.framework.project import pipelines
+from kedro.io import CatalogProtocol, DatasetError
+from kedro.pipeline import Pipeline
+
+from nqcast.fields import did_you_mean
+from nqcast.stopping import RunEndedError
+from nqcast.storage.errors import StorageError
+from nqcast.tracking.facts import without_secrets
+
+
+class NotReadyError(ValueError):
+    """A run lacks what another one makes, or cannot be run in the way that was asked for."""
+
+
+class MistakesHook:
+    """Asks before the first node whether the run can work at all."""
+
+    @hook_impl(tryfirst=True)
+    def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline, catalog: CatalogProtocol) -> None:
+        """
+        Raises:
+            NotReadyError: nodes in processes of their own, or an input that another pipeline makes and has not made.
+        """
+        if "ParallelRunner" in str(run_params.get("runner")):
+            raise NotReadyError(
+                "expected nodes in one process, which share the features and the signals, found ParallelRunner: leave "
+                "--runner out, or take --runner ThreadRunner"
+            )
+        for name in sorted(pipeline.inputs()):
+            maker = maker_of(name, pipelines)
+            if maker and not catalog.exists(name) and not Path(str(getattr(catalog[name], "_filepath", ""))).exists():
+                env = run_params.get("env")
+                command = " ".join(["kedro run", *([f"--env {env}"] if env else []), f"--pipelines {maker}"])
+                raise NotReadyError(f"expected {name}, found none so far: `{command}` makes it")
+
+
+def maker_of(entry: str, known: Mapping[str, Pipeline]) -> str:
+    """The pipeline that makes an entry of the catalog; empty where none does."""
+    return next((name for name, one in known.items() if name != "__default__" and entry in one.outputs()), "")
+
+
+def show_bad_input_in_one_line() -> None:
+    """Let bad input and a full disk end in their message: they are no crash to debug.
+
+    NQCAST_TRACEBACK=1 keeps the traceback; any other exception keeps it always.
+    """
+    if os.environ.get("NQCAST_TRACEBACK") or getattr(sys.excepthook, "is_short", False):
+        return
+    previous = sys.excepthook
+    bad_input = (ValueError, DatasetError, StorageError, RunEndedError, MissingConfigException)
+
+    def show(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if isinstance(error, bad_input):
+            text = without_secrets(in_words(error), sys.argv)
+            sys.stderr.write(f"\nerror: {text}\n(NQCAST_TRACEBACK=1 shows where it was raised)\n")
+        else:
+            previous(kind, error, trace)
+
+    show.is_short = True  # type: ignore[attr-defined]
+    sys.excepthook = show
+
+
+def in_words(error: BaseException) -> str:
+    """The message; Kedro's own on environments and pipelines with what there is to choose from."""
+    text = str(error)
+    if isinstance(error, MissingConfigException) and (found := re.search(r"valid directory: (\S+)", text)):
+        return _no_environment(Path(found[1]))
+    if found := re.search(r"Failed to find the pipeline named '([^']*)'", text):
+        names = sorted(set(pipelines) - {"__default__"})
+        return f"expected the name of a pipeline, found {found[1]!r}: {did_you_mean(found[1], names, '--pipelines ')}"
+    return text
+
+
+def _no_environment(folder: Path) -> str:
+    if not (folder.parent / "base").is_dir():
+        return (
+            f"expected the configuration of the project, found no folder {folder.parent}: run the command in the "
+            "project's folder, or name the configuration with --conf-source FOLDER"
+        )
+    names = sorted(one.name for one in folder.parent.iterdir() if one.is_dir() and one.name != "local")
+    return f"expected an environment, found {folder.name!r}: {did_you_mean(folder.name, names, '--env ')}"
