@@ -141,12 +141,13 @@ class NQDataModule:
 
 
 def read_features(path: Path) -> pd.DataFrame:
-    """Feature table of a parquet file, or of the newest version in a versioned folder that holds the file.
+    """Feature table of a parquet file, of one version, or of the newest version in a versioned folder.
 
     Raises:
         ValueError: no such path, no version in it, or not a parquet file.
     """
-    file = _newest_version(path) if path.is_dir() else path
+    own = path / path.parent.name  # one version in a versioned folder
+    file = own if own.is_file() else _newest_version(path) if path.is_dir() else path
     if not file.is_file():
         raise ValueError(f"features must be a parquet file or a versioned folder; found nothing at {path}: run the "
                          "ingest and features pipelines, or correct the path")  # fmt: skip
