@@ -1,15 +1,22 @@
-"""`python -m nqcast`: the options of `kedro run`, and --conf-source for the configuration beside the wheel."""
+"""`python -m nqcast`: the options of `kedro run`, and --conf-source for the configuration beside the wheel.
+
+`python -m nqcast check FILE` says what a file of bars is taken for, without Kedro and without a project.
+"""
 
 import sys
 from pathlib import Path
 from typing import Any
 
-from kedro.framework.cli.utils import find_run_command
-from kedro.framework.project import configure_project
-
 
 def main(*args: Any, **kwargs: Any) -> Any:
-    """Configure the project from the installed package and hand over to Kedro's run command."""
+    """Look at a file of bars; or configure the project from the installed package and hand over to Kedro's command."""
+    if sys.argv[1:2] == ["check"]:
+        from nqcast.market.look import main as look
+
+        sys.exit(look(sys.argv[2:]))
+    from kedro.framework.cli.utils import find_run_command
+    from kedro.framework.project import configure_project
+
     package = Path(__file__).parent.name
     configure_project(package)
     from nqcast.hooks.mistakes import show_bad_input_in_one_line

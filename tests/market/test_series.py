@@ -143,3 +143,15 @@ def test_real_bars_raise_no_doubt(real_data) -> None:
     report = build_bars(raw, CONFIG).report
     assert report["doubts"] == []
     assert report["quarantined_by_reason"] == {"out of session": 70}
+
+
+def test_a_holidays_thin_trade_between_two_gaps_is_no_other_contract(make_bars) -> None:
+    raw = make_bars(date(2015, 12, 28), date(2016, 2, 5), contract=None)
+    local = raw["ts"].dt.tz_convert("America/Chicago")
+    minute = local.dt.hour * 60 + local.dt.minute
+    raw = raw[(minute >= 510) & (minute < 900)].reset_index(drop=True)
+    holiday = (raw["ts"].dt.date == date(2016, 1, 18)).to_numpy()  # closes at noon
+    for name in PRICES:
+        raw.loc[holiday, name] += 60
+    raw.loc[holiday, "volume"] = np.maximum(raw.loc[holiday, "volume"] // 40, 1)
+    assert holiday.any() and len(build_bars(raw, CONFIG).quarantine) == 0

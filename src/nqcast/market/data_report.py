@@ -152,6 +152,8 @@ def _line(name: str, count: int, note: str = "") -> str:
 
 def _contracts(report: dict[str, Any]) -> str:
     names = report["contracts"]
+    if len(names) == 1:
+        return str(names[0])
     return f"{len(names)} contracts, {names[0]} to {names[-1]}" if names else "unnamed contracts"
 
 

@@ -45,6 +45,9 @@ class Activity:
         open_, close, halt_start, halt_end = (
             nanoseconds(present[name])[:, None] for name in ("open", "close", "halt_start", "halt_end")
         )
+        length = (close - open_).ravel()
+        self.short: np.ndarray = (length < 0.9 * np.median(length))[row_session]
+        """For each row (N,) whether the calendar closes its session early."""
         is_open = (start >= open_) & (start < close) & ~((start >= halt_start) & (start < halt_end))
         volume = np.bincount(flat, weights=bars["volume"].to_numpy(), minlength=start.size).reshape(start.shape)
         table = pd.DataFrame(np.where(is_open, volume, np.nan))
@@ -114,9 +117,14 @@ def other_contract(bars: pd.DataFrame, activity: Activity, config: IngestConfig)
         is_back = off < np.minimum(3 * (noise[first] + noise[after]), 0.5 * np.abs(change[first]))
         chosen = near & is_back & (after - first >= config.level_stretch_bars)
         pairs.append(np.stack([first[chosen], after[chosen]], axis=1))
-    found = np.concatenate(pairs)
+    found = _without_holidays(np.concatenate(pairs), activity)
     thin = config.thin_share * np.minimum(strength[found].min(axis=1), 1.0) ** 2
     return _cover(found, thin, len(bars), activity)
+
+
+def _without_holidays(pairs: np.ndarray, activity: Activity) -> np.ndarray:
+    """The pairs that are more than part of sessions which the calendar closes early: their thin trade is usual."""
+    return pairs[~(activity.short[pairs[:, 0]] & activity.short[pairs[:, 1] - 1])]
 
 
 def _cover(pairs: np.ndarray, thin_share: np.ndarray, n: int, activity: Activity) -> np.ndarray:

@@ -1,0 +1,53 @@
+"""`nqcast check FILE`: what a file of bars is taken for and what is odd about it, before anyone trains."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import yaml
+
+from nqcast.market.config import IngestConfig
+from nqcast.market.ingest import build_bars
+from nqcast.market.instruments import instrument
+from nqcast.market.vendor import read_bars
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print the report of ingest, or the line that refuses the file; 0 for a file without doubts, 1 for another."""
+    parser = argparse.ArgumentParser(prog="nqcast check", description=__doc__)
+    parser.add_argument("file", help="a file of bars, or a folder of files that are one series")
+    parser.add_argument(
+        "--params", default="", metavar="NAME=VALUE,…", help="as of kedro run: ingest.naive_timezone=America/Chicago,…"
+    )
+    given = parser.parse_args(arguments)
+    logging.disable(logging.WARNING)  # the report says it all
+    try:
+        report = build_bars(read_bars(given.file), ingest_config(given.params)).report
+    except ValueError as error:
+        sys.stdout.write(f"{error}\n")
+        return 1
+    finally:
+        logging.disable(logging.NOTSET)
+    sys.stdout.write(f"{report['text']}\n")
+    return int(any(doubt["check"] not in _HARMLESS for doubt in report["doubts"]))
+
+
+_HARMLESS = ("unadjusted roll", "off tick")
+
+
+def ingest_config(params: str) -> IngestConfig:
+    """The settings of ingest in parameters as `kedro run` takes them; volume also of features; doubts are told."""
+    fields: dict[str, Any] = {"doubtful": "warn"}
+    for pair in filter(None, params.split(",")):
+        name, equals, value = pair.partition("=")
+        if not equals:
+            raise ValueError(f"expected parameters as name=value, found {pair!r}: write ingest.stamps=end")
+        group, _, key = name.strip().rpartition(".")
+        if group in ("", "ingest") or key == "volume":
+            fields[key] = yaml.safe_load(value)
+    row = instrument(fields.get("instrument", "NQ"))
+    return IngestConfig.model_validate({**fields, "instrument": row, "tick": fields.get("tick", row.tick)})
