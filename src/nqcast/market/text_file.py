@@ -20,6 +20,7 @@ import pandas as pd
 
 from nqcast.market.schema import PRICES
 from nqcast.market.spellings import COLUMNS, DATE, HEADERLESS, NOTHING, TIME
+from nqcast.market.unpacked_size import require_bounded
 from nqcast.market.written_stamps import readable
 
 _PACKED = ("", ".gz", ".zst", ".bz2", ".xz", ".zip")
@@ -45,6 +46,8 @@ def read_text(file: Path) -> pd.DataFrame:
     Raises ValueError for a file that is no text, several files in one, or a first line that cannot be understood.
     """
     try:
+        if file.suffix.lower() in _PACKED[1:]:
+            require_bounded(file, _opened(file, "latin-1"))
         layout = _layout(file)
         with _opened(file, layout.encoding) as handle:
             frame = pd.read_csv(

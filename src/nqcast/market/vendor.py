@@ -16,6 +16,7 @@ from nqcast.market.schema import PRICES, missing_column_error
 from nqcast.market.spellings import COLUMNS, DATE, IDENTITY, SUMMED_VOLUME, TIME
 from nqcast.market.symbols import parse_symbol
 from nqcast.market.text_file import ENDINGS, not_numbers, plain, read_text, written_numbers
+from nqcast.market.unpacked_size import TooLargeError, require_bounded, require_bounded_parquet
 from nqcast.market.written_stamps import parsed_stamps, readable
 
 _PRICE_UNITS = 1_000_000_000  # per point
@@ -106,7 +107,10 @@ def _folder_notes(ordered: list[tuple[Path, pd.DataFrame]]) -> list[str]:
 
 def _read_parquet(file: Path) -> pd.DataFrame:
     try:
+        require_bounded_parquet(file)
         frame = pd.read_parquet(file)
+    except TooLargeError:
+        raise
     except (OSError, ValueError) as error:  # pyarrow's errors are ValueErrors
         raise ValueError(f"expected a parquet file, found {file} that is none or is damaged ({error})") from error
     return as_raw_bars(frame)
@@ -312,9 +316,12 @@ def _contract(found: dict[str, pd.Series], frame: pd.DataFrame, lower: dict[str,
 
 def _read_dbn(file: Path) -> pd.DataFrame:
     import databento
+    import zstandard
     from databento.common.error import BentoWarning
 
     try:
+        if file.suffix.lower() == ".zst":
+            require_bounded(file, zstandard.open(file, "rb"))
         store = databento.DBNStore.from_bytes(file.read_bytes())  # from_file leaves the file open
         schema = str(store.schema)
         if not schema.startswith("ohlcv"):
@@ -322,7 +329,7 @@ def _read_dbn(file: Path) -> pd.DataFrame:
         with warnings.catch_warnings():
             warnings.simplefilter("error", BentoWarning)  # a truncated file is otherwise read as far as it goes
             records = store.to_ndarray()
-    except (databento.BentoError, BentoWarning) as error:
+    except (databento.BentoError, BentoWarning, zstandard.ZstdError) as error:
         raise ValueError(f"expected a DBN file, found {file} that is none or is damaged ({error})") from error
     stamp = records["ts_event"].astype("int64")
     return pd.DataFrame(
