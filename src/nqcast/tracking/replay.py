@@ -14,7 +14,7 @@ from typing import Protocol
 
 from nqcast.tracking.facts import redact
 from nqcast.tracking.spool import Line, SentState, Spool, waiting_spools
-from nqcast.tracking.store import Destination, MlflowStore, RefusedError, place_beside
+from nqcast.tracking.store import DATABASE, Destination, MlflowStore, RefusedError, place_beside
 from nqcast.tracking.tail import MetricsTail
 
 log = logging.getLogger("nqcast.tracking.replay")
@@ -214,6 +214,9 @@ def main(arguments: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     data = Path(os.environ.get("NQCAST_DATA", "data"))
     folders = [options.folder] if options.folder else [data / "09_tracking", *sorted(data.glob("*/09_tracking"))]
+    for folder in folders:
+        if (folder / DATABASE).exists():  # a copied one learns where it is
+            MlflowStore(place_beside(folder), 10.0)
     waiting = [folder for folder in folders if waiting_spools(folder / "spool")]
     if not waiting:
         log.info("nothing waits in %s", " or ".join(str(folder / "spool") for folder in folders))
