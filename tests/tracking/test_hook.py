@@ -50,6 +50,9 @@ def test_the_standard_variable_wins_over_the_parameter_and_sqlite_is_the_default
     assert default.artifacts == tmp_path / "artifacts"
     assert default.is_local
     assert destination(tmp_path, "http://host").uri == "http://host"
+    monkeypatch.chdir(tmp_path)
+    assert destination(tmp_path, "sqlite:///mlflow.db") == default  # as the page on serving has it exported
+    assert destination(tmp_path, "sqlite:///other.db").artifacts is None
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:hunter2@other")
     assert destination(tmp_path, "http://host").uri == "http://me:hunter2@other"
     assert "hunter2" not in destination(tmp_path, "http://host").shown

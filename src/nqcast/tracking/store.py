@@ -65,7 +65,9 @@ class Destination(NamedTuple):
 def destination(folder: Path, uri: str | None) -> Destination:
     """MLFLOW_TRACKING_URI, else `uri`, else a SQLite file in `folder` with the artifacts beside it."""
     uri = os.environ.get("MLFLOW_TRACKING_URI") or uri
-    return Destination(uri) if uri else place_beside(folder)
+    if not uri or Path(uri.removeprefix("sqlite:///")).absolute() == folder.absolute() / DATABASE:
+        return place_beside(folder)
+    return Destination(uri)
 
 
 def place_beside(folder: Path) -> Destination:
