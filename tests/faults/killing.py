@@ -36,7 +36,7 @@ from nqcast.storage.lock import DirectoryBusyError
 from nqcast.tracking.store import MlflowStore, destination
 from nqcast.training import TrainConfig, Trainer
 from nqcast.training.checkpoint import CheckpointStore
-from nqcast.training.run_card import carded
+from nqcast.training.run_card import recorded
 
 STAMP = "2026-01-01T00.00.00.000Z"
 BUSY = 75  # status of a run that was refused
@@ -54,7 +54,7 @@ def train(directory: Path, on_write: Callable[[], None] = lambda: None) -> None:
     trainer = Trainer(TinyModel(), CONFIG, TinyLoader(90, 16, 3), TinyLoader(40, 16, None), directory, "cpu")
     save = trainer.store.save
     trainer.store.save = lambda *content: (on_write(), save(*content))[1]  # type: ignore[method-assign]
-    with carded(directory, {"run": "tiny"}):
+    with recorded(directory, {"run": "tiny"}):
         trainer.train()
 
 

@@ -29,7 +29,7 @@ from nqcast.training.checkpoint import CheckpointStore
 from nqcast.training.run_card import (
     OtherRunUnfinishedError,
     TrainingInterruptedError,
-    carded,
+    recorded,
     refuse_other_unfinished,
 )  # fmt: skip
 
@@ -175,7 +175,7 @@ def test_five_hundred_flips_and_cuts_of_versioned_parquet_load_nothing_wrong(tmp
 def stopped_run(root: Path, content: dict[str, Any]) -> Path:
     """A run directory as a stop in its second epoch leaves it."""
     directory = root / "stopped"
-    with pytest.raises(TrainingInterruptedError), carded(directory, content):
+    with pytest.raises(TrainingInterruptedError), recorded(directory, content):
         (directory / "checkpoint_epoch_0001").mkdir()
         raise TrainingInterruptedError
     return directory
@@ -208,11 +208,11 @@ def test_finished_failed_untrained_and_living_runs_stand_in_nobodys_way(tmp_path
     (stopped / "checkpoint_epoch_0000").rename(stopped / "checkpoint_epoch_0001")
     with pytest.raises(OtherRunUnfinishedError):
         ask()
-    with pytest.raises(ValueError, match="own"), carded(stopped, CONTENT):
+    with pytest.raises(ValueError, match="own"), recorded(stopped, CONTENT):
         raise ValueError("own")
     assert json.loads((stopped / "run.json").read_text())["status"] == "failed"
     ask()
-    with carded(stopped, CONTENT):
+    with recorded(stopped, CONTENT):
         pass
     assert json.loads((stopped / "run.json").read_text())["status"] == "finished"
     ask()

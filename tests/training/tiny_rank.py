@@ -21,7 +21,7 @@ from nqcast.training.distributed.process import run_rank
 from nqcast.training.distributed.ranks import Ranks, joined_ranks
 from nqcast.training.distributed.trainer import SharedTrainer
 from nqcast.training.distributed.watchdog import stop_flag, why_ended
-from nqcast.training.run_card import carded
+from nqcast.training.run_card import recorded
 
 FIRST_START = os.environ.get("TORCHELASTIC_RESTART_COUNT") == "0"
 
@@ -94,7 +94,7 @@ def main() -> int:
                 trainer = make_trainer(case, folder.parent / case["name"], ranks, poison)
                 with finishing(trainer.request_stop):
                     if trainer.writes:
-                        with carded(trainer.output_dir, {"run": "tiny"}):
+                        with recorded(trainer.output_dir, {"run": "tiny"}):
                             trainer.train()
                     else:
                         trainer.train()

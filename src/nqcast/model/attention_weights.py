@@ -12,7 +12,6 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +21,7 @@ from nqcast.model.blocks import MASKED_SCORE, AttentionPool, SelfAttention, Vari
 from nqcast.model.fused.fuse import unfused
 from nqcast.model.migt_tvdt import MIGT_TVDT
 
+Inputs = tuple[Tensor] | tuple[Tensor, Tensor | None]  # of a module: tokens, and which of them count
 TOLERANCE = 1e-4  # of the output's size: two ways to sum the same float32 products
 
 
@@ -109,18 +109,18 @@ class _Seen:
 @contextmanager
 def _hooks(model: MIGT_TVDT, seen: _Seen) -> Iterator[None]:
     def of_attention(into: list[Tensor]) -> Callable[..., None]:
-        def hook(module: SelfAttention, inputs: tuple[Any, ...], output: Tensor) -> None:
+        def hook(module: SelfAttention, inputs: Inputs, output: Tensor) -> None:
             into.append(_proved_attention(module, inputs, output).mean(1))
 
         return hook
 
     def of_pool(name: str) -> Callable[..., None]:
-        def hook(module: AttentionPool, inputs: tuple[Any, ...], output: Tensor) -> None:
+        def hook(module: AttentionPool, inputs: Inputs, output: Tensor) -> None:
             setattr(seen, name, _proved_pool(module, inputs, output).mean(-1))
 
         return hook
 
-    def of_block(module: VariableBlock, inputs: tuple[Any, ...], output: Tensor) -> None:
+    def of_block(module: VariableBlock, inputs: Inputs, output: Tensor) -> None:
         if module.gate is not None:
             seen.gates_BVD.append(_proved_gate(module, inputs[0], output))
 
@@ -138,16 +138,16 @@ def _hooks(model: MIGT_TVDT, seen: _Seen) -> Iterator[None]:
             handle.remove()
 
 
-def _proved_attention(attention: SelfAttention, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
-    x_NLD, valid_NL = inputs[0], inputs[1] if len(inputs) > 1 else None
+def _proved_attention(attention: SelfAttention, inputs: Inputs, output: Tensor) -> Tensor:
+    x_NLD, valid_NL = _tokens_and_mask(inputs)
     weights_NALL = attention_weights(attention, x_NLD, valid_NL)
     mixed_NALd = weights_NALL @ _projected(attention, x_NLD)[2]
     _prove(attention, attention.out(mixed_NALd.transpose(1, 2).reshape(x_NLD.shape)), output)
     return weights_NALL
 
 
-def _proved_pool(pool: AttentionPool, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
-    x_NLD, valid_NL = inputs[0], inputs[1] if len(inputs) > 1 else None
+def _proved_pool(pool: AttentionPool, inputs: Inputs, output: Tensor) -> Tensor:
+    x_NLD, valid_NL = _tokens_and_mask(inputs)
     weights_NLA = pool_weights(pool, x_NLD, valid_NL)
     _prove(pool, pool.value((weights_NLA.transpose(1, 2) @ x_NLD).flatten(1)), output)
     return weights_NLA
@@ -158,6 +158,10 @@ def _proved_gate(block: VariableBlock, x_NLD: Tensor, output: Tensor) -> Tensor:
     inside_NLD = x_NLD + gate_NLD * block.attention.forward(block.attention_norm(x_NLD))  # no hooks
     _prove(block, inside_NLD + block.feed_forward(block.feed_norm(inside_NLD)), output)
     return gate_NLD
+
+
+def _tokens_and_mask(inputs: Inputs) -> tuple[Tensor, Tensor | None]:
+    return inputs[0], inputs[1] if len(inputs) == 2 else None
 
 
 def _prove(module: nn.Module, recomputed: Tensor, output: Tensor) -> None:

@@ -125,7 +125,7 @@ class ModelConfig(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _fill_from_preset(cls, values: Any) -> Any:
+    def _fill_from_preset(cls, values: object) -> object:
         if not isinstance(values, dict):
             return values
         preset = PRESETS.get(values.get("size", "laptop"), {})

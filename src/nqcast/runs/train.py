@@ -29,7 +29,7 @@ from nqcast.training.device import deterministic_kernels, pick_device
 from nqcast.training.distributed.launch import processes_here
 from nqcast.training.distributed.ranks import Ranks
 from nqcast.training.loggers import Logger
-from nqcast.training.run_card import TrainingInterruptedError, carded, refuse_other_unfinished
+from nqcast.training.run_card import TrainingInterruptedError, recorded, refuse_other_unfinished
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +75,7 @@ def train_here(
     trainer.reference_losses["constants"] = _constant_losses(run)
     log.info("run directory %s", directory)
     log.debug(trainer.model.summary())
-    card = carded(directory, run.content) if trainer.writes else nullcontext()
+    card = recorded(directory, run.content) if trainer.writes else nullcontext()
     with finishing(trainer.request_stop), card:
         history = trainer.train()
         leave_if_asked()

@@ -7,9 +7,8 @@ import logging
 import secrets
 import shutil
 from pathlib import Path
-from typing import Any
 
-from nqcast.storage.checkpoint import MANIFEST, Checkpoint, CheckpointError, checkpoint_files, read_checkpoint
+from nqcast.storage.checkpoint import MANIFEST, Checkpoint, CheckpointError, Json, checkpoint_files, read_checkpoint
 from nqcast.storage.checkpoint import training_state_in as state_in
 from nqcast.storage.errors import StorageError
 from nqcast.storage.verified import restore_replaced, sync_folder, write_folder
@@ -141,7 +140,7 @@ class CheckpointStore:
         sync_folder(self.directory)
 
 
-def _require_own_name(folder: Path, state: dict[str, Any]) -> None:
+def _require_own_name(folder: Path, state: Json) -> None:
     """Raise CheckpointError where a folder's name tells of other progress than its state: a copy, put in its place."""
     own = checkpoint_name(state["progress"]["epoch"], state["progress"]["batch"])
     if folder.name != own:

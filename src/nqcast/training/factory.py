@@ -1,10 +1,12 @@
 """A Trainer from a model, a configuration and a data module."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
+import numpy as np
 from torch import nn
 
+from nqcast.batches import Batches
 from nqcast.training.config import TrainConfig
 from nqcast.training.distributed.ranks import Ranks
 from nqcast.training.distributed.trainer import SharedTrainer
@@ -12,10 +14,23 @@ from nqcast.training.loggers import Logger, Loggers, start_wandb
 from nqcast.training.trainer import Trainer
 
 
+class DataModule(Protocol):
+    """What a Trainer is made from beside the model, as NQDataModule has it."""
+
+    train_loader: Batches
+    val_loader: Batches
+    unit_quantiles_HQ: np.ndarray
+    feature_mean_F: np.ndarray
+    feature_std_F: np.ndarray
+
+    def setup(self) -> object:
+        """Make the above, where it is not yet."""
+
+
 def create_trainer(
     model: nn.Module,
     config: TrainConfig,
-    data_module: Any,
+    data_module: DataModule,
     output_dir: Path | str,
     use_wandb: bool = False,
     logger: Logger | None = None,

@@ -11,7 +11,7 @@ import json
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from types import TracebackType
+from types import ModuleType, TracebackType
 from typing import Any, Protocol
 
 from nqcast.storage.errors import storage_errors
@@ -31,7 +31,7 @@ class MissingLoggerError(ValueError):
     """A logger was asked for whose library is not installed; the message says how to get it."""
 
 
-def numbers(values: Mapping[str, Any]) -> dict[str, float]:
+def numbers(values: Mapping[str, object]) -> dict[str, float]:
     """The numeric values, apart from the step and time that a line of metrics.jsonl carries."""
     return {
         str(name): float(value)
@@ -40,7 +40,7 @@ def numbers(values: Mapping[str, Any]) -> dict[str, float]:
     }
 
 
-def needed(module: str, library: str, wish: str) -> Any:
+def needed(module: str, library: str, wish: str) -> ModuleType:
     """Import `module`.
 
     Raises:
@@ -74,7 +74,7 @@ class TensorBoardLogger:
 
         self._writer = SummaryWriter(str(folder), flush_secs=10)
 
-    def log(self, values: Mapping[str, Any], step: int, seconds: float | None = None) -> None:
+    def log(self, values: Mapping[str, object], step: int, seconds: float | None = None) -> None:
         """One scalar per number; text and None are left out. `seconds` is the time of the event, by default now."""
         for name, value in numbers(values).items():
             self._writer.add_scalar(name, value, step, walltime=seconds)
@@ -99,18 +99,19 @@ class Loggers:
     def __init__(self, loggers: Iterable[Logger]) -> None:
         self._loggers = tuple(loggers)
 
-    def log(self, values: Mapping[str, Any], step: int) -> None:
+    def log(self, values: Mapping[str, object], step: int) -> None:
         """Pass `values` on to each, in order."""
         for logger in self._loggers:
             logger.log(values, step=step)
 
 
-def start_wandb(config: Mapping[str, Any]) -> Any:
+def start_wandb(config: Mapping[str, object]) -> Logger:
     """A new wandb run in the project nqcast; WANDB_MODE=offline keeps it on this machine.
 
     Raises MissingLoggerError where wandb is not installed.
     """
-    return needed("wandb", "wandb", "use_wandb").init(project="nqcast", config=dict(config))
+    run: Logger = needed("wandb", "wandb", "use_wandb").init(project="nqcast", config=dict(config))
+    return run
 
 
 class MetricsLog:
@@ -123,7 +124,7 @@ class MetricsLog:
         """Without `writes`, as in all ranks but one, nothing is written."""
         self.path, self.writes = directory / METRICS_NAME, writes
 
-    def append(self, values: Mapping[str, Any], durable: bool = False) -> None:
+    def append(self, values: Mapping[str, object], durable: bool = False) -> None:
         """Write one line; `durable` waits until it is on disk."""
         if not self.writes:
             return

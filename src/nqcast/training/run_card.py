@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
+from nqcast.storage.checkpoint import Json
 from nqcast.storage.lock import is_held
 from nqcast.storage.verified import replace_file
 from nqcast.training.loggers import METRICS_NAME
@@ -27,7 +27,7 @@ class OtherRunUnfinishedError(ValueError):
     """The latest run was stopped before its end and is not the one asked for."""
 
 
-def refuse_other_unfinished(root: Path, directory: Path, content: dict[str, Any]) -> None:
+def refuse_other_unfinished(root: Path, directory: Path, content: Json) -> None:
     """Raise OtherRunUnfinishedError, naming the differing keys, where a new run would leave a stopped one behind.
 
     Only the latest run below `root` is asked, only where it has trained and no process works on it, and only when
@@ -49,7 +49,7 @@ def refuse_other_unfinished(root: Path, directory: Path, content: dict[str, Any]
 
 
 @contextmanager
-def carded(directory: Path, content: dict[str, Any]) -> Iterator[None]:
+def recorded(directory: Path, content: Json) -> Iterator[None]:
     """Keep run.json: unfinished from here on, finished when the block ends well, failed when it raises.
 
     A stop or a kill leaves it unfinished.
@@ -68,15 +68,15 @@ def carded(directory: Path, content: dict[str, Any]) -> Iterator[None]:
     _write(directory, content, FINISHED)
 
 
-def _write(directory: Path, content: dict[str, Any], status: str) -> None:
+def _write(directory: Path, content: Json, status: str) -> None:
     replace_file(directory / CARD, _dump({"status": status, "content": content}).encode())
 
 
-def _dump(value: Any) -> str:
+def _dump(value: object) -> str:
     return json.dumps(value, indent=1, sort_keys=True, default=str)
 
 
-def _read(card: Path) -> dict[str, Any]:
+def _read(card: Path) -> Json:
     try:
         content = json.loads(card.read_bytes())
     except (OSError, ValueError) as error:
@@ -109,7 +109,7 @@ def move_aside(directory: Path) -> None:
     logger.info("the earlier run was moved to %s", aside)
 
 
-def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
+def _flat(value: object, prefix: str = "") -> dict[str, object]:
     if not isinstance(value, dict):
         return {prefix.removesuffix("."): value}
     return {name: leaf for key, item in value.items() for name, leaf in _flat(item, f"{prefix}{key}.").items()}

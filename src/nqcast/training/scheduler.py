@@ -4,7 +4,7 @@ Rates are pure functions of two counters that the loop moves, micro-batches and 
 """
 
 import math
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 from torch import Tensor, nn
@@ -58,6 +58,13 @@ def cosine_rate(base: float, position: int, t_0: int, t_mult: int, eta_min: floa
     return eta_min + 0.5 * (base - eta_min) * (1.0 + math.cos(math.pi * position / length))
 
 
+class Counters(TypedDict):
+    """What a schedule goes on from."""
+
+    batches: int
+    position: int
+
+
 class _CountedScheduler:
     """Keeps the base rates and the counters, and writes the rates into the optimiser."""
 
@@ -105,11 +112,11 @@ class _CountedScheduler:
         """Present rate of each parameter group (per step)."""
         return [group["lr"] for group in self.optimizer.param_groups]
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> Counters:
         """The counters; the rates follow from them."""
         return {"batches": self.batches, "position": self.position}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: Counters) -> None:
         """Set the counters and write the rates that follow from them."""
         self.batches, self.position = int(state["batches"]), int(state["position"])
         self._write()
@@ -148,6 +155,13 @@ class WarmupCosineScheduler(_CountedScheduler):
         return cosine_rate(base, self.position, self.t_0, self.t_mult, self.eta_min)
 
 
+class Patience(TypedDict):
+    """What early stopping goes on from."""
+
+    best: float | None  # None before the first finite loss
+    bad_epochs: int
+
+
 class EarlyStopping:
     """Stops after `patience` epochs in a row without a fall of more than `min_delta` below the best value.
 
@@ -176,11 +190,11 @@ class EarlyStopping:
 
     __call__ = step
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> Patience:
         """Best value (None before the first finite one) and the number of epochs since."""
         return {"best": self.best if math.isfinite(self.best) else None, "bad_epochs": self.bad_epochs}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: Patience) -> None:
         """Continue counting from a saved state."""
         self.best = math.inf if state["best"] is None else float(state["best"])
         self.bad_epochs = int(state["bad_epochs"])

@@ -19,6 +19,8 @@ from nqcast.training.out_of_memory import OutOfMemoryError, explanation, is_out_
 log = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
+Rates = Callable[[], list[Tensor]]
+StepperParts = tuple[nn.Module, Optimizer, CombinedQuantileLoss, Precision, "StepSettings", Rates | None]
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ class Stepper:
         loss: CombinedQuantileLoss,
         precision: Precision,
         settings: StepSettings,
-        rates: Callable[[], list[Tensor]] | None = None,
+        rates: Rates | None = None,
     ) -> None:
         self.settings, self.splits, self.rates = settings, 1, rates
         self.model, self.optimizer, self.loss = model, optimizer, loss

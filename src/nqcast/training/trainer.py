@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import nn
@@ -25,7 +25,7 @@ from nqcast.training.loss_functions import CombinedQuantileLoss, MetricSums, met
 from nqcast.training.resume import RunState
 from nqcast.training.run_card import move_aside
 from nqcast.training.scheduler import EarlyStopping, WarmupCosineScheduler, build_optimizer
-from nqcast.training.step import Counts, Stepper, StepResult, StepSettings, Tally
+from nqcast.training.step import Counts, Stepper, StepperParts, StepResult, StepSettings, Tally
 from nqcast.training.training_state import Progress
 from nqcast.training.validation import skills, validation_sums
 
@@ -159,7 +159,7 @@ class Trainer:
     def _make_stepper(self) -> Stepper:
         return Stepper(*self._of_stepper(halve=self.config.on_out_of_memory == "halve"))
 
-    def _of_stepper(self, halve: bool) -> tuple[Any, ...]:
+    def _of_stepper(self, halve: bool) -> StepperParts:
         """What any stepper is made of."""
         c = self.config
         loss = CombinedQuantileLoss(c.quantiles, c.crossing_weight, c.sharpness_weight).to(self.device)
@@ -167,7 +167,7 @@ class Trainer:
         settings = StepSettings(c.clip_norm, c.seed, halve, c.realized_weight)
         return self.model, self.optimizer, loss, self.precision, settings, rates
 
-    def _held(self) -> AbstractContextManager[Any]:
+    def _held(self) -> AbstractContextManager[object]:
         return DirectoryLock(self.output_dir)
 
     def _put_in_order(self, never: bool) -> None:

@@ -1,14 +1,14 @@
 """What a checkpoint holds beside the weights, as plain tensors and JSON."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from nqcast.storage.checkpoint import CheckpointError, Tensors
+from nqcast.storage.checkpoint import CheckpointError, Json, Tensors
 
 
 @dataclass
@@ -26,9 +26,9 @@ class Progress:
     skipped_in_row: int = 0
     loss_sum: float = 0.0
     loss_count: float = 0.0
-    history: list[dict[str, Any]] = field(default_factory=list)
+    history: list[Json] = field(default_factory=list)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> Json:
         """All fields as JSON values."""
         return asdict(self)
 
@@ -44,7 +44,7 @@ def as_tensors(arrays: Tensors, prefix: str) -> dict[str, Tensor]:
     return {k.removeprefix(start): torch.from_numpy(np.array(v)) for k, v in arrays.items() if k.startswith(start)}
 
 
-def pack_optimizer(optimizer: Optimizer) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:
+def pack_optimizer(optimizer: Optimizer) -> tuple[dict[str, Tensor], list[Json]]:
     """Split an optimiser's state into tensors named "index.key" and JSON-able parameter groups."""
     state = optimizer.state_dict()
     tensors = {
@@ -55,7 +55,7 @@ def pack_optimizer(optimizer: Optimizer) -> tuple[dict[str, Tensor], list[dict[s
     return tensors, state["param_groups"]
 
 
-def unpack_optimizer(optimizer: Optimizer, tensors: dict[str, Tensor], groups: list[dict[str, Any]]) -> None:
+def unpack_optimizer(optimizer: Optimizer, tensors: dict[str, Tensor], groups: list[Json]) -> None:
     """Undo `pack_optimizer`; raises CheckpointError when the parameter groups have other sizes."""
     state: dict[int, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
@@ -108,7 +108,7 @@ def weight_differences(model: nn.Module, shapes: dict[str, tuple[int, ...]]) -> 
     ]
 
 
-def differing_keys(saved: dict[str, Any], present: dict[str, Any], free: frozenset[str]) -> list[str]:
+def differing_keys(saved: Mapping[str, object], present: Mapping[str, object], free: frozenset[str]) -> list[str]:
     """Keys whose values differ, as "key: saved … now …"; `free` ones are allowed to."""
     names = sorted((saved.keys() | present.keys()) - free)
     return [

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import nullcontext
 from math import gcd
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,14 +17,14 @@ from torch.nn.parallel import DistributedDataParallel
 from nqcast.batches import Batch, parts
 from nqcast.training.distributed.ranks import Ranks
 from nqcast.training.distributed.units import OwnUnits, own_units
-from nqcast.training.step import Stepper, StepResult
+from nqcast.training.step import Stepper, StepperParts, StepResult
 
 
 class SharedStepper(Stepper):
     """One rank's part of a step; what both ways of adding gradients have in common."""
 
-    def __init__(self, ranks: Ranks, *arguments: Any) -> None:
-        super().__init__(*arguments)
+    def __init__(self, ranks: Ranks, *parts_of_stepper: *StepperParts) -> None:
+        super().__init__(*parts_of_stepper)
         self.ranks = ranks
 
     def plan(self, n_micro: int, accumulation: int) -> OwnUnits:
@@ -82,8 +81,8 @@ class OrderedStepper(SharedStepper):
 class OverlappedStepper(SharedStepper):
     """torch's DistributedDataParallel: buckets of the gradient are summed while the backward pass goes on."""
 
-    def __init__(self, ranks: Ranks, *arguments: Any) -> None:
-        super().__init__(ranks, *arguments)
+    def __init__(self, ranks: Ranks, *parts_of_stepper: *StepperParts) -> None:
+        super().__init__(ranks, *parts_of_stepper)
         ids = [self.device] if self.device.type == "cuda" else None
         self._network = DistributedDataParallel(self.model, ids, broadcast_buffers=False, gradient_as_bucket_view=True)
         self._parts_left = 0  # of this rank's part of the group; 0 outside of one

@@ -36,7 +36,7 @@ class SharedTrainer(Trainer):
         # a rank that started a backward pass anew would leave the others waiting in a sum
         return OverlappedStepper(self.ranks, *self._of_stepper(halve=False))
 
-    def _held(self) -> AbstractContextManager[Any]:
+    def _held(self) -> AbstractContextManager[object]:
         return super()._held() if self.writes else nullcontext()
 
     def _put_in_order(self, never: bool) -> None:
