@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -23,8 +22,9 @@ from nqcast.constants import BAR_MINUTES, HORIZONS
 from nqcast.evaluation.config import EvaluateConfig
 from nqcast.evaluation.metrics import Floats
 from nqcast.evaluation.significance import stationary_bootstrap
+from nqcast.storage.checkpoint import Json
 
-ALL = "all"
+ALL, HOLD = "all", "buy_and_hold"
 SESSIONS_PER_YEAR = 252
 
 
@@ -34,7 +34,7 @@ class Backtest:
 
     trades: pd.DataFrame
     sessions: pd.DataFrame
-    results: dict[str, Any]
+    results: Json
 
 
 def backtest(
@@ -72,7 +72,7 @@ def backtest(
         for _ in range(config.random_books)
     ]
     hold = _buy_and_hold(timeline, capital, sessions, int(anchor_rows[0]))
-    results: dict[str, Any] = {
+    results: Json = {
         "forecast": config.forecast,
         "positions": config.positions,
         "forecasts": len(rows),
@@ -85,8 +85,7 @@ def backtest(
         },
     }
     results["text"] = render(results, evaluate.confidence)
-    by_session = _sessions_frame(books, hold, config)
-    by_session.attrs["source"] = features.attrs.get("source", "")
+    by_session = _sessions_frame({**books, HOLD: hold}, config, features.attrs.get("source", ""))
     return Backtest(_trades_frame(trades, features, timeline, capital), by_session, results)
 
 
@@ -156,7 +155,7 @@ def _result(
     config: BacktestConfig,
     resamples_RS: NDArray[np.int64],
     evaluate: EvaluateConfig,
-) -> dict[str, Any]:
+) -> Json:
     net_S, gross_S = book.net_S(config.side_ticks), book.gross_S
     long_S, hold_S = long.net_S(config.side_ticks), hold.net_S(config.side_ticks)
     spread, traded = float(net_S.std()), float(book.traded_S.sum())
@@ -224,8 +223,8 @@ def _trades_frame(
     return pd.concat(frames, ignore_index=True)
 
 
-def _sessions_frame(books: Mapping[str, Book], hold: Book, config: BacktestConfig) -> pd.DataFrame:
-    """One row per session and book, buy-and-hold (one capital's worth) among them."""
+def _sessions_frame(books: Mapping[str, Book], config: BacktestConfig, source: str) -> pd.DataFrame:
+    """One row per session and book, buy-and-hold (one capital's worth) among them; made from bars of `source`."""
     frames = [
         pd.DataFrame(
             {
@@ -236,6 +235,8 @@ def _sessions_frame(books: Mapping[str, Book], hold: Book, config: BacktestConfi
                 "net": book.net_S(config.side_ticks),
             }
         )
-        for name, book in {**books, "buy_and_hold": hold}.items()
+        for name, book in books.items()
     ]
-    return pd.concat(frames, ignore_index=True)
+    frame = pd.concat(frames, ignore_index=True)
+    frame.attrs["source"] = source
+    return frame

@@ -8,7 +8,6 @@ the conformal ones cost more: at long horizons those hold the drift of two month
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -22,14 +21,14 @@ from nqcast.evaluation.conformal import ConformalCalibration, OnlineCalibration
 from nqcast.evaluation.coverage import render_coverage
 from nqcast.evaluation.frames import Forecasts, FrameStream, as_arrays
 from nqcast.evaluation.metrics import Floats, level_name
-from nqcast.storage.checkpoint import Checkpoint
+from nqcast.storage.checkpoint import Checkpoint, Json
 
 RAW, CONFORMAL, ONLINE = "model", "model_conformal", "model_online"
 
 
 def fit_calibration(
     anchors: Forecasts, levels: Sequence[float], checkpoint: Checkpoint, config: EvaluateConfig
-) -> dict[str, Any]:
+) -> Json:
     """Calibration of a forecaster from its forecasts of the validation anchors, as JSON-able values.
 
     Args:
@@ -65,9 +64,7 @@ def fit_calibration(
     return {**state, "anchors": counted, "coverage": coverage, "text": text}
 
 
-def calibrated_quantiles(
-    anchors: Forecasts, state: dict[str, Any], weights: str, levels: Sequence[float]
-) -> dict[str, Floats]:
+def calibrated_quantiles(anchors: Forecasts, state: Json, weights: str, levels: Sequence[float]) -> dict[str, Floats]:
     """Quantiles (N, H, Q) of the offline and of the online calibration at anchors in time order.
 
     Raises:
@@ -91,15 +88,13 @@ def _stamps(anchors: Forecasts) -> NDArray[np.datetime64]:
     return np.asarray(utc_nanoseconds(anchors.ts)).astype("datetime64[ns]")
 
 
-def calibrated_frame(
-    predictions: pd.DataFrame, state: dict[str, Any], weights: str, levels: Sequence[float]
-) -> pd.DataFrame:
+def calibrated_frame(predictions: pd.DataFrame, state: Json, weights: str, levels: Sequence[float]) -> pd.DataFrame:
     """The predictions frame again, once per calibration: `forecast` says which (model_conformal, model_online)."""
     return pd.concat(calibrated_frames(predictions, state, weights, levels), ignore_index=True)
 
 
 def calibrated_frames(
-    predictions: pd.DataFrame, state: dict[str, Any], weights: str, levels: Sequence[float], rows: int = 100_000
+    predictions: pd.DataFrame, state: Json, weights: str, levels: Sequence[float], rows: int = 100_000
 ) -> FrameStream:
     """The rows of `calibrated_frame`, at most `rows` at a time; an unfitting calibration is refused at once."""
     anchors = as_arrays(predictions, levels, tuple(HORIZONS))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 import logging
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from typing import NotRequired, Protocol, TypedDict
 
 import numpy as np
 import pandas as pd
@@ -16,10 +16,10 @@ from nqcast.constants import HORIZON_BARS, HORIZONS
 from nqcast.evaluation import metrics
 from nqcast.evaluation.calibration import CONFORMAL, ONLINE, RAW
 from nqcast.evaluation.config import EvaluateConfig
-from nqcast.evaluation.coverage import coverage_check, render_checks, render_coverage
+from nqcast.evaluation.coverage import Checks, coverage_check, render_checks, render_coverage
 from nqcast.evaluation.frames import Forecasts
 from nqcast.evaluation.metrics import Floats
-from nqcast.evaluation.scores import MEAN, add_truth, describe_anchors, render_scores, score_table
+from nqcast.evaluation.scores import MEAN, Table, add_truth, describe_anchors, render_scores, score_table
 from nqcast.evaluation.significance import (
     MINIMUM_DIFFERENCES,
     compare_losses,
@@ -32,6 +32,35 @@ from nqcast.evaluation.significance import (
 logger = logging.getLogger(__name__)
 
 MODEL = RAW
+
+
+class Gain(TypedDict):
+    """Skill of the model less a baseline's, with its interval, and the p-value of their difference."""
+
+    gain: float
+    low: float
+    high: float
+    p_value: float | None
+
+
+Gains = dict[str, dict[str, Gain]]
+"""{baseline: {horizon or mean: gain}}."""
+
+
+class Scores(TypedDict):
+    """What a comparison of forecasts finds; see `compare_forecasts`."""
+
+    anchors: str
+    table: Table
+    gains: Gains
+    text: str
+    details: str
+    headline: list[str]
+    truth: NotRequired[Table]
+    calibration: NotRequired[dict[str, Checks]]
+    test_uses: NotRequired[int]
+
+
 REFERENCE = "seasonal_har"
 
 
@@ -49,7 +78,7 @@ def compare_forecasts(
     market: Market | None,
     levels: tuple[float, ...],
     config: EvaluateConfig,
-) -> dict[str, Any]:
+) -> Scores:
     """Score every forecast on the same anchors, the model's gain over each baseline, and its calibrated rows.
 
     Args:
@@ -70,41 +99,49 @@ def compare_forecasts(
     table = score_table(forecasts, anchors.targets, levels, horizons)
     gains = gain_intervals(forecasts, anchors, levels, config)
     described = describe_anchors(anchors)
-    scores: dict[str, Any] = {"anchors": described, "table": _nested(table), "gains": gains}
+    nested, checks = _nested(table), _coverage_checks(anchors, forecasts, levels, config)
     truth = _truth(market, forecasts, anchors, levels, config)
-    if truth is not None:
-        scores["truth"] = _nested(truth)
     details = [_render_gains(gains, config)]
-    if checks := _coverage_checks(anchors, forecasts, levels, config):
+    if checks:
         rows = {name: forecasts[name] for name in (MODEL, *checks)}
         heading = "Outcomes at or below each quantile less its level, points, mean over horizons"
-        scores["calibration"] = checks
         details.append(render_coverage(rows, anchors.targets, levels, horizons, heading))
         details.append(render_checks(checks, config.confidence))
-    texts = {"text": render_scores(table, described), "details": "\n\n".join(details)}
-    return scores | texts | {"headline": headline(scores, levels, config.confidence)}
+    scores = Scores(
+        anchors=described,
+        table=nested,
+        gains=gains,
+        text=render_scores(table, described),
+        details="\n\n".join(details),
+        headline=headline(nested, gains, levels, config.confidence),
+    )
+    if truth is not None:
+        scores["truth"] = _nested(truth)
+    if checks:
+        scores["calibration"] = checks
+    return scores
 
 
-def headline(scores: Mapping[str, Any], levels: Sequence[float], confidence: float) -> list[str]:
+def headline(table: Table, gains: Gains, levels: Sequence[float], confidence: float) -> list[str]:
     """Better or not, by how much and how sure, and whether the intervals hold what they should: one line each."""
-    name = reference_of(scores["gains"])
-    gain, shown = scores["gains"][name][MEAN], name.replace("_", " ")
+    name = reference_of(gains)
+    gain, shown = gains[name][MEAN], name.replace("_", " ")
     if gain["low"] > 0:
         found = f"The model beats {shown}: the interval of its gain lies above zero."
     elif gain["high"] < 0:
         found = f"The model loses to {shown}: the interval of its gain lies below zero."
     else:
         found = f"The model cannot be told from {shown}: its gain's interval holds zero."
-    value, low, high = (100 * gain[key] for key in ("gain", "low", "high"))
+    value, low, high = 100 * gain["gain"], 100 * gain["low"], 100 * gain["high"]
     return [
         found,
         f"Gain in skill {value:+.2f} points [{low:+.2f}, {high:+.2f}] at {confidence:.0%}; skill over constants "
-        f"{100 * scores['table'][MODEL][MEAN]['skill_constants']:.2f} %.",
-        *_covered(scores["table"], levels),
+        f"{100 * table[MODEL][MEAN]['skill_constants']:.2f} %.",
+        *_covered(table, levels),
     ]
 
 
-def _covered(table: Mapping[str, Any], levels: Sequence[float]) -> list[str]:
+def _covered(table: Table, levels: Sequence[float]) -> list[str]:
     """Outcomes inside the main interval, of the model and its calibrated rows; nothing where no levels pair."""
     if not metrics.central_intervals(levels):
         return []
@@ -123,7 +160,7 @@ def reference_of(names: Iterable[str]) -> str:
 
 def _coverage_checks(
     anchors: Forecasts, forecasts: Mapping[str, Floats], levels: tuple[float, ...], config: EvaluateConfig
-) -> dict[str, Any]:
+) -> dict[str, Checks]:
     resamples = _resamples(anchors, config)
     return {
         name: coverage_check(
@@ -142,7 +179,7 @@ def _resamples(anchors: Forecasts, config: EvaluateConfig) -> NDArray[np.int64]:
 
 def gain_intervals(
     forecasts: Mapping[str, Floats], anchors: Forecasts, levels: tuple[float, ...], config: EvaluateConfig
-) -> dict[str, Any]:
+) -> Gains:
     """The model's skill less each baseline's, per horizon and in the mean, with a session-bootstrap interval.
 
     p_value is the Diebold–Mariano test's: the larger of sessions and bars; None below ten sessions. In the mean the
@@ -156,7 +193,7 @@ def gain_intervals(
     sums = {name: session_sums(loss[:, :-1], anchors.session) for name, loss in losses.items()}
     resamples = _resamples(anchors, config)
     names = [*HORIZONS, MEAN]
-    gains = {}
+    gains: Gains = {}
     for name in losses:
         if name == MODEL:
             continue
@@ -164,7 +201,7 @@ def gain_intervals(
         p_values = _p_values(losses[MODEL], losses[name], anchors, config)
         rows = zip(names, gain.value, gain.low, gain.high, p_values, strict=True)
         gains[name] = {
-            horizon: {"gain": float(v), "low": float(low), "high": float(high), "p_value": p}
+            horizon: Gain(gain=float(v), low=float(low), high=float(high), p_value=p)
             for horizon, v, low, high, p in rows
         }
     return gains
@@ -202,15 +239,19 @@ def _truth(
     return add_truth(forecasts, anchors, true_quantiles, levels, tuple(HORIZONS))
 
 
-def _nested(table: pd.DataFrame) -> dict[str, dict[str, dict[Any, Any]]]:
+def _nested(table: pd.DataFrame) -> Table:
     """{forecast: {horizon: {figure: value}}}."""
     return {
-        str(name): {str(row.pop("horizon")): row for row in part.drop(columns="forecast").to_dict("records")}
+        str(name): {str(row.pop("horizon")): _named(row) for row in part.drop(columns="forecast").to_dict("records")}
         for name, part in table.groupby("forecast", sort=False)
     }
 
 
-def _render_gains(gains: Mapping[str, Any], config: EvaluateConfig) -> str:
+def _named(row: dict[Hashable, float]) -> dict[str, float]:
+    return {str(name): value for name, value in row.items()}
+
+
+def _render_gains(gains: Gains, config: EvaluateConfig) -> str:
     """A line per baseline: gain by horizon and in the mean, the mean's interval and p-value; 80 columns."""
     heading = (
         f"Skill of the model less the baseline's, points; of the mean also the {config.confidence:.0%} "

@@ -7,13 +7,14 @@ result back in order. Offsets are in units of the scale, so that one number serv
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from nqcast.constants import BAR_MINUTES
 from nqcast.evaluation.metrics import Floats, check_shapes, level_index
+from nqcast.storage.checkpoint import Json
 
 
 def in_order(quantiles_NHQ: Floats, levels: Sequence[float]) -> Floats:
@@ -74,7 +75,7 @@ class ConformalCalibration:
         quantiles, scale = np.asarray(quantiles_NHQ, dtype=float), np.asarray(scale_NH, dtype=float)
         return in_order(quantiles + self.offset_HQ * scale[..., None], self.levels)
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> Json:
         """What a calibration is, as JSON-able values."""
         return {
             "kind": "conformal",
@@ -85,7 +86,7 @@ class ConformalCalibration:
         }
 
     @classmethod
-    def from_state(cls, state: dict[str, Any], weights: str) -> Self:
+    def from_state(cls, state: Json, weights: str) -> Self:
         """The calibration of this ``state``; ValueError when it was fitted for other weights than ``weights``."""
         if state.get("kind") != "conformal" or state.get("weights") != weights:
             raise ValueError(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,20 @@ from nqcast.evaluation.significance import session_sums
 
 TOLERANCE = 0.01  # what the band is widened by before a level counts as outside
 MEAN = "mean"
+
+
+class Check(TypedDict):
+    """Coverage less level of each quantile and the band around 0 where it would lie by chance; see `coverage_check`."""
+
+    error: dict[str, float]
+    low: dict[str, float]
+    high: dict[str, float]
+    outside: list[str]
+    wis_over_raw: float
+
+
+Checks = dict[str, Check]
+"""{horizon or mean: check}."""
 
 
 def coverage_draws(anchors: Forecasts, levels: Sequence[float], resamples_RS: NDArray[np.int64]) -> Floats:
@@ -51,7 +65,7 @@ def coverage_check(
     horizons: Sequence[str],
     resamples_RS: NDArray[np.int64],
     confidence: float = 0.95,
-) -> dict[str, dict[str, Any]]:
+) -> Checks:
     """What one calibrated forecast owes, per horizon and in the mean over horizons.
 
     Args:
@@ -68,14 +82,15 @@ def coverage_check(
     below, above = np.quantile(drawn, [(1 - confidence) / 2, (1 + confidence) / 2], axis=0)
     change = _with_mean(_score(anchors.quantiles, anchors, levels) / _score(raw_NHQ, anchors, levels) - 1, axis=0)
     names = [level_name(tau) for tau in levels]
-    check = {}
+    checks: Checks = {}
     for h, horizon in enumerate([*horizons, MEAN]):
         low, high = -above[h] - TOLERANCE, -below[h] + TOLERANCE
         outside = [name for name, e, a, b in zip(names, error[h], low, high, strict=True) if not a <= e <= b]
         columns = {"error": error[h], "low": -above[h], "high": -below[h]}
         named = {key: dict(zip(names, map(float, values), strict=True)) for key, values in columns.items()}
-        check[horizon] = {**named, "outside": outside, "wis_over_raw": float(change[h])}
-    return check
+        own = named["error"], named["low"], named["high"]
+        checks[horizon] = Check(error=own[0], low=own[1], high=own[2], outside=outside, wis_over_raw=float(change[h]))
+    return checks
 
 
 def _score(quantiles_NHQ: Floats, anchors: Forecasts, levels: Sequence[float]) -> Floats:
@@ -107,7 +122,7 @@ def render_coverage(
     return "\n".join(lines)
 
 
-def render_checks(checks: Mapping[str, Mapping[str, Any]], confidence: float = 0.95) -> str:
+def render_checks(checks: Mapping[str, Checks], confidence: float = 0.95) -> str:
     """One sentence per calibrated forecast: levels outside their widened band, and what it did to the score."""
     return "\n".join(
         textwrap.fill(_check_sentence(row, check, confidence), 79, initial_indent="  ", subsequent_indent="    ")
@@ -115,7 +130,7 @@ def render_checks(checks: Mapping[str, Mapping[str, Any]], confidence: float = 0
     )
 
 
-def _check_sentence(row: str, check: Mapping[str, Any], confidence: float) -> str:
+def _check_sentence(row: str, check: Checks, confidence: float) -> str:
     overall, single = check[MEAN], {h: one for h, one in check.items() if h != MEAN}
     cells = [f"{h} {name}" for h, one in single.items() for name in one["outside"]]
     count = sum(len(one["error"]) for one in single.values())

@@ -22,6 +22,7 @@ from nqcast.evaluation.comparison import MODEL, compare_forecasts
 from nqcast.evaluation.config import EvaluateConfig
 from nqcast.evaluation.frames import Positions, as_arrays, predictions_frame
 from nqcast.evaluation.metrics import Floats
+from nqcast.storage.checkpoint import Json
 
 Values = Literal["log_return", "price"]
 
@@ -67,7 +68,7 @@ def share_of_splits(predictions: pd.DataFrame, splits: pd.DataFrame) -> dict[str
     return {name: (int((held & part).sum()), int(part.sum())) for name, part in parts.items()}
 
 
-def use_of_file(rows: pd.DataFrame, features: pd.DataFrame, anchors: int) -> dict[str, Any]:
+def use_of_file(rows: pd.DataFrame, features: pd.DataFrame, anchors: int) -> Json:
     """The line for the log of uses of the test split; empty where no test anchor is scored."""
     if not anchors:
         return {}
@@ -85,7 +86,7 @@ def score_given(
     true_law: Any,
     test_uses: int,
     config: EvaluateConfig,
-) -> dict[str, Any]:
+) -> Json:
     """Scores of a file's forecasts, called model in it, with the share of each split that the file holds."""
     levels = tuple(levels_of(predictions))
     anchors = as_arrays(predictions, levels, tuple(HORIZONS))

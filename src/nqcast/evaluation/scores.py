@@ -14,6 +14,8 @@ from nqcast.evaluation.frames import Forecasts
 from nqcast.evaluation.metrics import Floats, level_name
 
 MEAN = "mean"
+Table = dict[str, dict[str, dict[str, float]]]
+"""{forecast: {horizon or mean: {figure: value}}}."""
 REFERENCES = ("constants", "time_of_day", "seasonal_har")
 
 

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Sequence
-from typing import Any
 
 from nqcast.evaluation.config import EvaluateConfig
-from nqcast.storage.checkpoint import Checkpoint
+from nqcast.storage.checkpoint import Checkpoint, Json
 from nqcast.storage.json_values import fingerprint
 
 
-def count_uses(log: Sequence[dict[str, Any]], data: str) -> int:
+def count_uses(log: Sequence[Json], data: str) -> int:
     """How often the test split of these data (their fingerprint) was scored; other data in the same log are others."""
     return sum(record["data"] == data for record in log)
 
 
-def use_record(checkpoint: Checkpoint, anchors: int, config: EvaluateConfig) -> dict[str, Any]:
+def use_record(checkpoint: Checkpoint, anchors: int, config: EvaluateConfig) -> Json:
     """Time (UTC), a hash of everything that shaped the forecasts, and how many anchors are scored."""
     metadata = checkpoint.metadata
     shaped = {key: getattr(metadata, key) for key in ("fingerprint", "model", "train", "scale", "quantiles")}

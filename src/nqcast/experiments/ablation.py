@@ -27,7 +27,7 @@ from nqcast.experiments.config import AblationConfig, ExperimentSettings, Varian
 from nqcast.fields import changed
 from nqcast.forecast.predictor import predict
 from nqcast.runs.recipe import Recipe
-from nqcast.storage.checkpoint import Checkpoint
+from nqcast.storage.checkpoint import Checkpoint, Json
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ class Ablation:
         recipe = Recipe(settings.scale, settings.model, settings.train, settings.quantiles)
         return cls(settings.split, recipe, settings.evaluate, config)
 
-    def run(self, features: pd.DataFrame, root: Path) -> dict[str, Any]:
+    def run(self, features: pd.DataFrame, root: Path) -> Json:
         """Train every variant with every seed below `root` (a finished one is not trained again) and compare.
 
         Returns:
@@ -77,7 +77,7 @@ class Ablation:
 
     def _train(
         self, name: str, variant: Variant, seed: int, features: pd.DataFrame, splits: pd.DataFrame,
-        card: dict[str, Any], root: Path,
+        card: Json, root: Path,
     ) -> Checkpoint:  # fmt: skip
         common = changed(self.recipe.train, {**self.config.train, "seed": seed})
         scale, model, train = variant.apply(self.recipe.scale, self.recipe.model, common)
@@ -105,14 +105,14 @@ class Ablation:
         references: Mapping[str, Floats],
         parameters: Mapping[str, int],
         session: pd.Series,
-    ) -> dict[str, Any]:
+    ) -> Json:
         sums = {name: session_sums(loss, session) for name, loss in references.items()}
         by_seed = {name: [session_sums(loss, session) for loss in stack] for name, stack in losses.items()}
         sums |= {name: np.mean(stack, axis=0) for name, stack in by_seed.items()}
         rng = np.random.default_rng(self.evaluate.seed)
         e = self.evaluate
         resamples = stationary_bootstrap(session.nunique(), e.mean_block, e.bootstrap_replications, rng)
-        table: dict[str, Any] = {}
+        table: Json = {}
         for name in (*losses, *(r for r in references if r != "constants")):
             gain = skill_with_interval(sums[name], sums[BASE], sums["constants"], resamples, e.confidence)
             skill = _skill(sums[name], sums["constants"])

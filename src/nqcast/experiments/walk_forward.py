@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 from tqdm import tqdm
@@ -26,7 +25,7 @@ from nqcast.experiments.folds import Fold, plan_folds
 from nqcast.fields import changed
 from nqcast.forecast.predictor import predict_frame
 from nqcast.runs.recipe import Recipe
-from nqcast.storage.checkpoint import Checkpoint
+from nqcast.storage.checkpoint import Checkpoint, Json
 from nqcast.storage.json_values import fingerprint
 from nqcast.training.config import FREE_ON_RESUME
 from nqcast.training.run_card import TrainingInterruptedError
@@ -36,7 +35,7 @@ logger = logging.getLogger(__name__)
 # Fields of train.* that change neither what is learnt nor when it ends.
 _WITHOUT_EFFECT = FREE_ON_RESUME - {"epochs", "patience"}
 
-Partition = dict[str, Any]  # {"frame": forecasts, "checkpoint": artifact, "record": what was done}
+Partition = Json  # {"frame": forecasts, "checkpoint": artifact, "record": what was done}
 
 
 @dataclass(frozen=True)
@@ -57,7 +56,7 @@ class WalkForward:
 
     def run(
         self, features: pd.DataFrame, finished: Mapping[str, Callable[[], Partition]], root: Path
-    ) -> Iterator[tuple[dict[str, Partition], dict[str, Any]]]:
+    ) -> Iterator[tuple[dict[str, Partition], Json]]:
         """Work through the folds in time order; each yields {name: partition} and a line for the log.
 
         A fold whose name (fold_01_<fingerprint>) is among `finished` is skipped, one that fails is reported; both
@@ -70,7 +69,7 @@ class WalkForward:
         card, earlier = data_card(features), None
         for fold in tqdm(plan_folds(features, self.split, self.config), desc="folds", unit="fold", disable=None):
             name = f"{fold.name}_{self._fingerprint(fold, card, earlier)}"
-            entry: dict[str, Any] = {"fold": fold.name, "partition": name, **fold.dates}
+            entry: Json = {"fold": fold.name, "partition": name, **fold.dates}
             if name in finished:
                 logger.info("%s is finished already", name)
                 earlier = finished[name]()["checkpoint"] if self.config.warm_start else None
@@ -90,7 +89,7 @@ class WalkForward:
             earlier = partition["checkpoint"] if self.config.warm_start else None
             yield {name: partition}, {**entry, "status": "finished", "seconds": seconds}
 
-    def _fingerprint(self, fold: Fold, card: dict[str, Any], earlier: Checkpoint | None) -> str:
+    def _fingerprint(self, fold: Fold, card: Json, earlier: Checkpoint | None) -> str:
         recipe = self.recipe.dump()
         recipe["train"] = {k: v for k, v in recipe["train"].items() if k not in _WITHOUT_EFFECT}
         content = {
@@ -105,7 +104,7 @@ class WalkForward:
         return fingerprint(content)
 
     def _run_fold(
-        self, fold: Fold, features: pd.DataFrame, card: dict[str, Any], root: Path, earlier: Checkpoint | None
+        self, fold: Fold, features: pd.DataFrame, card: Json, root: Path, earlier: Checkpoint | None
     ) -> Partition:
         # Rows after the fold do not exist for it: whatever is fitted or carried cannot reach them.
         seen = features.loc[features["session"] <= pd.Timestamp(fold.dates["test_end"])].reset_index(drop=True)
@@ -124,13 +123,13 @@ class WalkForward:
         }
         return {"frame": frame, "checkpoint": checkpoint, "record": record}
 
-    def _calibration(self, checkpoint: Checkpoint, seen: pd.DataFrame, splits: pd.DataFrame) -> dict[str, Any]:
+    def _calibration(self, checkpoint: Checkpoint, seen: pd.DataFrame, splits: pd.DataFrame) -> Json:
         frame = predict_frame(checkpoint, seen, positions(splits, "validation"), self.evaluate)
         levels = self.recipe.quantiles
         return fit_calibration(as_arrays(frame, levels, tuple(HORIZONS)), levels, checkpoint, self.evaluate)
 
     def _forecasts(
-        self, checkpoint: Checkpoint, calibration: dict[str, Any], seen: pd.DataFrame, splits: pd.DataFrame
+        self, checkpoint: Checkpoint, calibration: Json, seen: pd.DataFrame, splits: pd.DataFrame
     ) -> pd.DataFrame:
         """The predictions frame of every forecast, one after the other; `forecast` says whose."""
         levels, test = self.recipe.quantiles, positions(splits, "test")

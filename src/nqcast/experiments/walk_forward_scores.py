@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import pandas as pd
 
@@ -14,11 +13,12 @@ from nqcast.evaluation.comparison import compare_forecasts
 from nqcast.evaluation.config import EvaluateConfig
 from nqcast.evaluation.frames import as_arrays
 from nqcast.stopping import FOLD_FAILED
+from nqcast.storage.checkpoint import Json
 
-Partition = dict[str, Any]
+Partition = Json
 
 
-def latest_entries(log: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def latest_entries(log: Sequence[Json]) -> list[Json]:
     """The newest line of every fold of the newest run, in time order.
 
     A run writes one line per fold from fold_01 on, so the newest run begins at the last line of fold_01.
@@ -30,8 +30,8 @@ def latest_entries(log: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def join_folds(
-    partitions: Mapping[str, Callable[[], Partition]], log: Sequence[dict[str, Any]]
-) -> tuple[pd.DataFrame, list[dict[str, Any]]]:
+    partitions: Mapping[str, Callable[[], Partition]], log: Sequence[Json]
+) -> tuple[pd.DataFrame, list[Json]]:
     """Forecasts of all finished folds of the newest run as one frame, and one line per fold.
 
     Raises:
@@ -51,7 +51,7 @@ def join_folds(
     return frame.reset_index(drop=True).astype({"fold": "string"}), folds
 
 
-def _of_record(record: dict[str, Any]) -> dict[str, Any]:
+def _of_record(record: Json) -> Json:
     if not record:
         return {}
     best = min(record["history"], key=lambda epoch: epoch["val_loss"])
@@ -59,8 +59,8 @@ def _of_record(record: dict[str, Any]) -> dict[str, Any]:
 
 
 def score_folds(
-    frame: pd.DataFrame, folds: Sequence[dict[str, Any]], levels: tuple[float, ...], config: EvaluateConfig
-) -> dict[str, Any]:
+    frame: pd.DataFrame, folds: Sequence[Json], levels: tuple[float, ...], config: EvaluateConfig
+) -> Json:
     """Scores of the joined forecasts, with a line per fold in front of their text; failures are named first."""
     forecasts = quantiles_by_row(frame, levels)
     anchors = as_arrays(frame[frame["forecast"] == RAW], levels, tuple(HORIZONS))
@@ -74,7 +74,7 @@ def score_folds(
     }
 
 
-def render_folds(folds: Sequence[dict[str, Any]]) -> str:
+def render_folds(folds: Sequence[Json]) -> str:
     """One line per fold: dates, anchors, best epoch, seconds; a failed one with its reason."""
     failed = [fold for fold in folds if fold["status"] == "failed"]
     lines = [f"Walk-forward: {len(folds) - len(failed)} of {len(folds)} folds scored, out of sample"]

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -30,11 +29,11 @@ from nqcast.forecast.permutation_importance import donors, importance, named, sp
 from nqcast.forecast.predictor import Predictor, predictor_of
 from nqcast.model import MIGT_TVDT
 from nqcast.model.attention_weights import Inside, look_inside, windows_at_once
-from nqcast.storage.checkpoint import Checkpoint
+from nqcast.storage.checkpoint import Checkpoint, Json
 
 logger = logging.getLogger(__name__)
 
-Explanation = dict[str, Any]
+Explanation = Json
 Windows = tuple[Batch, Tensor]
 
 
@@ -69,7 +68,7 @@ def explain(
 
 def _importance(
     predictor: Predictor, chosen: Positions, levels: tuple[float, ...], config: EvaluateConfig
-) -> dict[str, Any]:
+) -> Json:
     features, rng = predictor.features, np.random.default_rng(config.seed)
     giver = donors(session_part(features["ts"].iloc[chosen]), rng)
     targets = targets_at(features, chosen, tuple(HORIZONS))

@@ -31,7 +31,7 @@ from nqcast.market.ingest import build_bars
 from nqcast.market.instruments import Instrument
 from nqcast.market.schema import bar_starts, check_raw_bars
 from nqcast.market.vendor import as_raw_bars, read_bars
-from nqcast.storage.checkpoint import Checkpoint
+from nqcast.storage.checkpoint import Checkpoint, Json
 from nqcast.training.device import pick_device
 
 Bars = Any
@@ -70,7 +70,7 @@ class Forecaster:
     def __init__(
         self,
         checkpoint: Checkpoint,
-        calibration: dict[str, Any] | None = None,
+        calibration: Json | None = None,
         config: ForecastConfig | None = None,
         ingest: IngestConfig | None = None,
         own_features: Sequence[str | Path] = (),

@@ -6,7 +6,6 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -29,7 +28,7 @@ from nqcast.monitoring.limits import Limits, session_draws
 from nqcast.monitoring.outcomes import Outcomes, coverage_limits, rolling, skill_limits
 from nqcast.monitoring.text import render
 from nqcast.stopping import LIMIT_CROSSED
-from nqcast.storage.checkpoint import Checkpoint
+from nqcast.storage.checkpoint import Checkpoint, Json
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +44,7 @@ class Trained:
     features: pd.DataFrame
     splits: pd.DataFrame
     checkpoint: Checkpoint
-    calibration: dict[str, Any]
+    calibration: Json
 
     def __post_init__(self) -> None:
         wanted = self.checkpoint.metadata.data["fingerprint"]
@@ -75,7 +74,7 @@ class Monitored:
 
     checks: pd.DataFrame
     rolling: pd.DataFrame
-    report: dict[str, Any]
+    report: Json
     positions: Positions
 
 
@@ -198,9 +197,9 @@ def _rolling_frame(
     return pd.concat(frames, ignore_index=True).astype({"family": "string", "name": "string", "horizon": "string"})
 
 
-def _report(checks: pd.DataFrame, judged: Outcomes, trained: Trained, config: MonitorConfig) -> dict[str, Any]:
+def _report(checks: pd.DataFrame, judged: Outcomes, trained: Trained, config: MonitorConfig) -> Json:
     crossed = checks[checks["crossed"]]
-    report: dict[str, Any] = {
+    report: Json = {
         "checkpoint": trained.checkpoint.metadata.fingerprint,
         "sessions": {
             "count": len(judged.sessions), "first": str(judged.sessions[0]), "last": str(judged.sessions[-1]),

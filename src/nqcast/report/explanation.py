@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import pandas as pd
 
 from nqcast.report import figures, html
+from nqcast.storage.checkpoint import Json
 
 HEADING = "What does the network use"
 
@@ -38,7 +38,7 @@ _MEANS_NOT = (
 _NO_TOKENS = "This network has no attention over the window (model.tokens=false), so there are no weights to show."
 
 
-def explanation_section(explanation: Mapping[str, Any], horizons: Sequence[str], source: str = "") -> list[str]:
+def explanation_section(explanation: Json, horizons: Sequence[str], source: str = "") -> list[str]:
     """Fragments of the section; empty where the network was not looked into (`evaluate.explain_anchors=0`)."""
     anchors = explanation["anchors"]
     if not anchors["count"]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -12,17 +12,18 @@ import pandas as pd
 from nqcast.constants import SIMULATED
 from nqcast.evaluation import metrics
 from nqcast.evaluation.calibration import CONFORMAL, ONLINE
-from nqcast.evaluation.comparison import MODEL
+from nqcast.evaluation.comparison import MODEL, Scores
 from nqcast.evaluation.coverage import coverage_check
 from nqcast.evaluation.coverage_tests import CoverageTests, all_coverage_tests
 from nqcast.evaluation.metrics import Floats, level_name
-from nqcast.evaluation.scores import MEAN, score_table
+from nqcast.evaluation.scores import MEAN, Table, score_table
 from nqcast.evaluation.significance import Estimate
 from nqcast.report import figures, html
 from nqcast.report.evidence import Evidence
 from nqcast.report.explanation import HEADING, explanation_section
 from nqcast.report.failures import failure_section, group_tables, weakest
 from nqcast.report.glossary import ALIASES, TERMS
+from nqcast.storage.checkpoint import Json
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -52,9 +53,9 @@ _TRAINING = "Training and validation loss by epoch, and the learning rate."
 
 def render_report(
     evidence: Evidence,
-    scores: Mapping[str, Any],
-    history: Sequence[Mapping[str, Any]] = (),
-    explanation: Mapping[str, Any] | None = None,
+    scores: Scores,
+    history: Sequence[Mapping[str, float]] = (),
+    explanation: Json | None = None,
     run: Mapping[str, str] | None = None,
 ) -> str:
     """The report as one HTML page without outside resources.
@@ -92,7 +93,7 @@ def _picture(evidence: Evidence, figure: Figure, caption: str) -> str:
     return html.picture(figures.with_source(figure, evidence.source), caption)
 
 
-def _answers(evidence: Evidence, scores: Mapping[str, Any], by_group: Mapping[str, pd.DataFrame]) -> str:
+def _answers(evidence: Evidence, scores: Scores, by_group: Mapping[str, pd.DataFrame]) -> str:
     """The box that answers first: better or not, how much, calibrated, where it fails, how often one has looked."""
     uses = scores.get("test_uses", 1)
     return html.box(
@@ -105,7 +106,7 @@ def _answers(evidence: Evidence, scores: Mapping[str, Any], by_group: Mapping[st
     )
 
 
-def _circumstances(evidence: Evidence, scores: Mapping[str, Any], run: Mapping[str, str]) -> str:
+def _circumstances(evidence: Evidence, scores: Scores, run: Mapping[str, str]) -> str:
     """What was scored, on which bars, made by what."""
     data, first, last = evidence.metadata.data, *evidence.anchors.ts.iloc[[0, -1]]
     rows: dict[str, object] = {
@@ -119,7 +120,7 @@ def _circumstances(evidence: Evidence, scores: Mapping[str, Any], run: Mapping[s
     return html.facts({**rows, **run})
 
 
-def _how_good(evidence: Evidence, scores: Mapping[str, Any]) -> list[str]:
+def _how_good(evidence: Evidence, scores: Scores) -> list[str]:
     table = score_table(evidence.forecasts, evidence.anchors.targets, evidence.levels, evidence.horizons)
     parts = [html.picture(figures.fan_chart(evidence.predictions, evidence.features, evidence.config), _FAN)]
     main = f"{metrics.main_interval(evidence.levels):g}"
@@ -145,7 +146,7 @@ def _how_good(evidence: Evidence, scores: Mapping[str, Any]) -> list[str]:
     return [*parts, *_direction(evidence)]
 
 
-def _truth_tables(truth: Mapping[str, Any] | None) -> list[str]:
+def _truth_tables(truth: Table | None) -> list[str]:
     """How near each forecast comes to the true quantiles, where a simulated market knows them."""
     if not truth:
         return []
@@ -173,7 +174,7 @@ def _direction(evidence: Evidence) -> list[str]:
     return parts
 
 
-def _how_sure(evidence: Evidence, scores: Mapping[str, Any]) -> list[str]:
+def _how_sure(evidence: Evidence, scores: Scores) -> list[str]:
     """Gains over every other forecast in one table, and how likely such a gain is by chance."""
     columns = [*evidence.horizons, MEAN]
     gains = {name: evidence.skill(MODEL, name) for name in evidence.forecasts if name != MODEL}
@@ -217,14 +218,14 @@ def _calibrated_rows(evidence: Evidence) -> list[str]:
     return [html.table(_titled(frame), caption)]
 
 
-def _coverage_table(evidence: Evidence, scores: Mapping[str, Any]) -> str:
+def _coverage_table(evidence: Evidence, scores: Scores) -> str:
     names = [level_name(tau) for tau in evidence.levels]
     rows = {name: [100 * row[MEAN][level] for level in names] for name, row in scores["table"].items()}
     frame = pd.DataFrame.from_dict(rows, orient="index", columns=names)
     return html.table(_titled(frame), "Outcomes at or below each quantile, %, mean over horizons", 1, MODEL)
 
 
-def _calibration(evidence: Evidence, scores: Mapping[str, Any]) -> list[str]:
+def _calibration(evidence: Evidence, scores: Scores) -> list[str]:
     anchors, levels, horizons = evidence.anchors, evidence.levels, evidence.horizons
     hits = metrics.below(anchors.quantiles, anchors.targets, levels)
     tests = all_coverage_tests(
@@ -257,7 +258,7 @@ def _calibration(evidence: Evidence, scores: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _origin(evidence: Evidence, history: Sequence[Mapping[str, Any]]) -> list[str]:
+def _origin(evidence: Evidence, history: Sequence[Mapping[str, float]]) -> list[str]:
     """Where the model comes from: the train split in a few rows, then every setting."""
     metadata, train = evidence.metadata, evidence.features["ts"].iloc[evidence.train]
     parts = [

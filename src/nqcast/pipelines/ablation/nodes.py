@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
 from nqcast.experiments.config import AblationConfig, ExperimentSettings
+from nqcast.storage.checkpoint import Json
 
 
 def run_ablation(
     features: pd.DataFrame, settings: ExperimentSettings, config: AblationConfig, ablation_directory: Path
-) -> dict[str, Any]:
+) -> Json:
     """The table of all variants; its text ends the run."""
     from nqcast.data.features import check_features
     from nqcast.experiments.ablation import Ablation

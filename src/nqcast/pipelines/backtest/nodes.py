@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pandas as pd
 
 from nqcast.backtest.config import BacktestConfig
 from nqcast.data.config import FeaturesConfig
 from nqcast.evaluation.config import EvaluateConfig
-from nqcast.storage.checkpoint import Checkpoint
+from nqcast.storage.checkpoint import Checkpoint, Json
 
 
 def trade_test(
@@ -19,7 +17,7 @@ def trade_test(
     config: BacktestConfig,
     evaluate: EvaluateConfig,
     of_features: FeaturesConfig,
-) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Any], dict[str, Any]]:
+) -> tuple[pd.DataFrame, pd.DataFrame, Json, Json]:
     """Trades, profits by session, results whose text ends the run, and the record that the test split was used."""
     from nqcast.backtest.run import backtest
     from nqcast.evaluation.test_uses import use_record
@@ -35,7 +33,7 @@ def trade_walk_forward(
     config: BacktestConfig,
     evaluate: EvaluateConfig,
     of_features: FeaturesConfig,
-) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Any]]:
+) -> tuple[pd.DataFrame, pd.DataFrame, Json]:
     """The same on all out-of-sample forecasts of a walk-forward; the test split as such is not scored."""
     from nqcast.backtest.run import backtest
 
@@ -43,7 +41,7 @@ def trade_walk_forward(
     return done.trades, done.sessions, done.results
 
 
-def draw_equity(sessions: pd.DataFrame, results: dict[str, Any]) -> Any:
+def draw_equity(sessions: pd.DataFrame, results: Json) -> object:
     """Equity beside its controls (a matplotlib Figure, imported only here)."""
     from nqcast.report.figures.backtest import draw_equity
 

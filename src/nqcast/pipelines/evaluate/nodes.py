@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import pandas as pd
 
 from nqcast.evaluation.config import EvaluateConfig
-from nqcast.storage.checkpoint import Checkpoint
+from nqcast.storage.checkpoint import Checkpoint, Json
 
 
 def predict_test(
     checkpoint: Checkpoint,
-    calibration: dict[str, Any],
+    calibration: Json,
     features: pd.DataFrame,
     splits: pd.DataFrame,
     config: EvaluateConfig,
-) -> tuple[Any, dict[str, Any]]:
+) -> tuple[Any, Json]:
     """Forecasts at every test anchor, made while they are written, and the record that the test split was used."""
     from nqcast.data.splits import positions
     from nqcast.evaluation.conformal import ConformalCalibration
@@ -29,7 +29,7 @@ def predict_test(
     return stream, use_record(checkpoint, len(anchors), config)
 
 
-def calibrate_test(predictions: pd.DataFrame, calibration: dict[str, Any], checkpoint: Checkpoint) -> Any:
+def calibrate_test(predictions: pd.DataFrame, calibration: Json, checkpoint: Checkpoint) -> object:
     """The same forecasts calibrated, offline and online, as a stream of frames."""
     from nqcast.evaluation.calibration import calibrated_frames
 
@@ -43,9 +43,9 @@ def score(
     features: pd.DataFrame,
     splits: pd.DataFrame,
     true_quantiles: Any,
-    test_uses: list[dict[str, Any]],
+    test_uses: list[Json],
     config: EvaluateConfig,
-) -> tuple[dict[str, Any], Any]:
+) -> tuple[Json, Any]:
     """Scores of the model and of every baseline on the same anchors, and the evidence that the report shows."""
     from nqcast.evaluation.comparison import compare_forecasts
     from nqcast.evaluation.test_uses import count_uses
@@ -57,7 +57,7 @@ def score(
     return {**scores, "test_uses": count_uses(test_uses, metadata.data["fingerprint"])}, evidence
 
 
-def draw_fan_chart(predictions: pd.DataFrame, features: pd.DataFrame, config: EvaluateConfig) -> Any:
+def draw_fan_chart(predictions: pd.DataFrame, features: pd.DataFrame, config: EvaluateConfig) -> object:
     """Forecast fans over one day of the test split (a matplotlib Figure).
 
     The annotation stays loose: Kedro resolves hints at run time, and matplotlib is imported only here.
@@ -69,7 +69,7 @@ def draw_fan_chart(predictions: pd.DataFrame, features: pd.DataFrame, config: Ev
 
 def explain_network(
     checkpoint: Checkpoint, features: pd.DataFrame, splits: pd.DataFrame, config: EvaluateConfig
-) -> dict[str, Any]:
+) -> Json:
     """What the network uses, at validation anchors; `evaluate.explain_anchors=0` leaves it out."""
     from nqcast.data.splits import positions
     from nqcast.forecast.explain import explain
@@ -79,12 +79,13 @@ def explain_network(
 
 def write_report(
     evidence: Any,
-    scores: dict[str, Any],
-    history: list[dict[str, Any]],
-    explanation: dict[str, Any],
+    scores: Json,
+    history: list[Json],
+    explanation: Json,
     run_details: dict[str, str],
 ) -> str:
     """One self-contained page: better than the baselines, by how much, how sure, calibrated, and when it fails."""
+    from nqcast.evaluation.comparison import Scores
     from nqcast.report.report import render_report
 
-    return render_report(evidence, scores, history, explanation, run_details)
+    return render_report(evidence, cast(Scores, scores), history, explanation, run_details)

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pandas as pd
 
 from nqcast.data.config import FeaturesConfig
 from nqcast.forecast.config import ForecastConfig
 from nqcast.market.config import IngestConfig
-from nqcast.storage.checkpoint import Checkpoint
+from nqcast.storage.checkpoint import Checkpoint, Json
 
 
 def make_forecast(
     raw_bars: pd.DataFrame,
     checkpoint: Checkpoint,
-    calibration: dict[str, Any],
+    calibration: Json,
     config: ForecastConfig,
     ingest: IngestConfig,
     features: FeaturesConfig,
-) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Any]]:
+) -> tuple[pd.DataFrame, pd.DataFrame, Json]:
     """One row per horizon and level, the bars before it, and a summary whose text ends the run.
 
     ValueError for a calibration of another checkpoint, and for bars that carry no forecast.
@@ -34,18 +32,18 @@ def make_forecast(
 def sweep_forecasts(
     raw_bars: pd.DataFrame,
     checkpoint: Checkpoint,
-    calibration: dict[str, Any],
+    calibration: Json,
     config: ForecastConfig,
     ingest: IngestConfig,
     features: FeaturesConfig,
-) -> Any:
+) -> object:
     """Calibrated forecasts at every anchor of the bars, made while they are written (a FrameStream)."""
     from nqcast.forecast.forecaster import Forecaster
 
     return Forecaster(checkpoint, calibration, config, ingest, features.own).sweep(raw_bars)
 
 
-def draw_forecast(forecast: pd.DataFrame, recent: pd.DataFrame) -> Any:
+def draw_forecast(forecast: pd.DataFrame, recent: pd.DataFrame) -> object:
     """Recent price and the fan (a matplotlib Figure, imported only here)."""
     from nqcast.report.figures.forecast import draw_forecast
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pandas as pd
 
 from nqcast.data.config import FeaturesConfig, SplitConfig
 from nqcast.evaluation.config import EvaluateConfig
 from nqcast.market.config import IngestConfig
 from nqcast.monitoring.config import MonitorConfig
-from nqcast.storage.checkpoint import Checkpoint
+from nqcast.storage.checkpoint import Checkpoint, Json
 
 
 def read_newest(raw_bars: pd.DataFrame, ingest: IngestConfig, of_features: FeaturesConfig) -> pd.DataFrame:
@@ -27,11 +25,11 @@ def compare_with_training(
     features: pd.DataFrame,
     splits: pd.DataFrame,
     checkpoint: Checkpoint,
-    calibration: dict[str, Any],
+    calibration: Json,
     split: SplitConfig,
     config: MonitorConfig,
     evaluate: EvaluateConfig,
-) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Any], dict[str, Any]]:
+) -> tuple[pd.DataFrame, pd.DataFrame, Json, Json]:
     """Checks, rolling figures, the report (exit_status ends the run), and a record where test anchors were scored."""
     from nqcast.evaluation.test_uses import use_record
     from nqcast.monitoring.compare import Trained, monitor
@@ -43,7 +41,7 @@ def compare_with_training(
     return done.checks, done.rolling, done.report, record
 
 
-def draw_monitor(checks: pd.DataFrame, rolling: pd.DataFrame) -> Any:
+def draw_monitor(checks: pd.DataFrame, rolling: pd.DataFrame) -> object:
     """Drift, coverage and skill with their limits (a matplotlib Figure, imported only here)."""
     from nqcast.report.figures.monitoring import draw_monitor
 

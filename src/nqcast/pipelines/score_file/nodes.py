@@ -8,11 +8,12 @@ import pandas as pd
 
 from nqcast.data.config import SplitConfig
 from nqcast.evaluation.config import EvaluateConfig, ScoreFileConfig
+from nqcast.storage.checkpoint import Json
 
 
 def place_forecasts(
     forecast_file: pd.DataFrame, features: pd.DataFrame, split: SplitConfig, config: ScoreFileConfig
-) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Any]]:
+) -> tuple[pd.DataFrame, pd.DataFrame, Json]:
     """The file as a predictions frame, the splits, and the record that test anchors were scored."""
     from nqcast.data.splits import make_splits
     from nqcast.evaluation.given_forecasts import as_predictions, share_of_splits, use_of_file
@@ -28,9 +29,9 @@ def score_forecasts(
     splits: pd.DataFrame,
     features: pd.DataFrame,
     true_quantiles: Any,
-    test_uses: list[dict[str, Any]],
+    test_uses: list[Json],
     config: EvaluateConfig,
-) -> dict[str, Any]:
+) -> Json:
     """Scores of the file and of every baseline on the same anchors; the text of the table ends the run."""
     from nqcast.evaluation.given_forecasts import score_given
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -13,13 +12,13 @@ from nqcast.data.scale import ScaleState
 from nqcast.evaluation.config import EvaluateConfig
 from nqcast.market.config import IngestConfig
 from nqcast.model.config import ModelConfig
-from nqcast.storage.checkpoint import Checkpoint
+from nqcast.storage.checkpoint import Checkpoint, Json
 from nqcast.training.config import TrainConfig
 
 logger = logging.getLogger(__name__)
 
 
-def load_features(features: pd.DataFrame, ingest: IngestConfig) -> tuple[pd.DataFrame, dict[str, Any]]:
+def load_features(features: pd.DataFrame, ingest: IngestConfig) -> tuple[pd.DataFrame, Json]:
     """The feature table, proved to hold what training needs, and the name of its content and its instrument."""
     from nqcast.data.features import check_features
     from nqcast.data.fingerprint import data_card
@@ -62,12 +61,12 @@ def train_model(
     feature_table: pd.DataFrame,
     splits: pd.DataFrame,
     scale: ScaleState,
-    data_card: dict[str, Any],
+    data_card: Json,
     run_directory: Path,
     model: ModelConfig,
     train: TrainConfig,
     quantiles: list[float],
-) -> tuple[Checkpoint, list[dict[str, Any]]]:
+) -> tuple[Checkpoint, list[Json]]:
     """Train on the best device there is; the best checkpoint by validation loss comes back, with the history."""
     from nqcast.data.features import feature_names
     from nqcast.runs.chosen import choose
@@ -98,7 +97,7 @@ def fit_calibration(
     splits: pd.DataFrame,
     validation_metrics: dict[str, float],
     config: EvaluateConfig,
-) -> dict[str, Any]:
+) -> Json:
     """Calibration of the returned checkpoint on the validation split; names its fingerprint and its loss there."""
     from nqcast.data.splits import positions
     from nqcast.evaluation import calibration

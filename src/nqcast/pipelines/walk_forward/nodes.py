@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
 from nqcast.evaluation.config import EvaluateConfig
 from nqcast.experiments.config import ExperimentSettings, VerdictConfig, WalkForwardConfig
+from nqcast.storage.checkpoint import Json
 
 logger = logging.getLogger(__name__)
 
@@ -19,9 +19,9 @@ def run_folds(
     features: pd.DataFrame,
     settings: ExperimentSettings,
     config: WalkForwardConfig,
-    finished_folds: dict[str, Any],
+    finished_folds: Json,
     fold_directory: Path,
-) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+) -> Iterator[tuple[Json, Json]]:
     """Yield each fold as it ends: its partition, and its line in the log (finished, skipped or failed)."""
     from nqcast.data.features import check_features
     from nqcast.experiments.walk_forward import WalkForward
@@ -31,8 +31,8 @@ def run_folds(
 
 
 def join_folds(
-    folds: dict[str, Any], log: list[dict[str, Any]], quantiles: list[float], evaluate: EvaluateConfig
-) -> tuple[pd.DataFrame, dict[str, Any], dict[str, Any]]:
+    folds: Json, log: list[Json], quantiles: list[float], evaluate: EvaluateConfig
+) -> tuple[pd.DataFrame, Json, Json]:
     """All out-of-sample forecasts as one frame, their scores, and a line that says which sessions were scored."""
     from nqcast.experiments import walk_forward_scores
     from nqcast.experiments.registration import WALK_FORWARD, use_line
@@ -42,7 +42,7 @@ def join_folds(
     return frame, scores, use_line(WALK_FORWARD, frame)
 
 
-def register(features: pd.DataFrame, settings: ExperimentSettings, config: VerdictConfig) -> dict[str, Any]:
+def register(features: pd.DataFrame, settings: ExperimentSettings, config: VerdictConfig) -> Json:
     """Settings, code, bars and the question, under one name; nothing is trained or scored."""
     from nqcast.experiments.registration import registration
 
@@ -52,8 +52,8 @@ def register(features: pd.DataFrame, settings: ExperimentSettings, config: Verdi
 
 
 def open_verdict(
-    registered: dict[str, Any],
-    uses: list[dict[str, Any]],
+    registered: Json,
+    uses: list[Json],
     features: pd.DataFrame,
     settings: ExperimentSettings,
     config: VerdictConfig,
@@ -68,8 +68,8 @@ def open_verdict(
 
 
 def close_verdict(
-    folds: dict[str, Any], log: list[dict[str, Any]], settings: ExperimentSettings, registered: dict[str, Any]
-) -> tuple[pd.DataFrame, dict[str, Any], dict[str, Any]]:
+    folds: Json, log: list[Json], settings: ExperimentSettings, registered: Json
+) -> tuple[pd.DataFrame, Json, Json]:
     """All forecasts as one frame, their scores under the registered question, and the line of this use."""
     from nqcast.experiments import walk_forward_scores
     from nqcast.experiments.registration import VERDICT, use_line

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -13,7 +12,7 @@ from nqcast.evaluation.metrics import Floats
 from nqcast.report.figures.style import BLACK, BLUE, GREEN, VERMILION, finish, new_figure
 
 
-def training_curves(history: Sequence[Mapping[str, Any]]) -> Figure:
+def training_curves(history: Sequence[Mapping[str, float]]) -> Figure:
     """Train and validation loss (pinball of return / scale) above, learning rate below, by epoch.
 
     ``history``: one dict per epoch with epoch, val_loss, and from epoch 1 on train_loss and learning_rate. The best
@@ -38,6 +37,6 @@ def training_curves(history: Sequence[Mapping[str, Any]]) -> Figure:
     return figure
 
 
-def _column(history: Sequence[Mapping[str, Any]], name: str) -> Floats:
+def _column(history: Sequence[Mapping[str, float]], name: str) -> Floats:
     values = [record.get(name) for record in history]
     return np.array([np.nan if value is None else value for value in values], dtype=float)
