@@ -16,6 +16,7 @@ from nqcast.stopping import RunEndedError
 from nqcast.training import TrainConfig
 from nqcast.training.checkpoint import read_checkpoint
 from nqcast.training.distributed.launch import launch, processes_here
+from nqcast.training.training_state import as_tensors
 
 from .conftest import HORIZONS
 
@@ -61,7 +62,7 @@ def starts(tmp_path: Path) -> int:
 
 
 def weights(directory: Path) -> dict[str, torch.Tensor]:
-    return read_checkpoint(directory / "checkpoint_latest").model
+    return as_tensors(read_checkpoint(directory / "checkpoint_latest").tensors, "model")
 
 
 @pytest.mark.slow
