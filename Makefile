@@ -7,7 +7,7 @@ STAMP  := $(VENV)/.installed
 PYTEST := OMP_NUM_THREADS=1 MPLBACKEND=Agg $(BIN)/python -m pytest -n 2 --dist loadfile
 ARGS   ?=
 
-.PHONY: help setup demo test check lint lock mlflow docs bench viz-build replay-metrics prove-no-leak soak clean
+.PHONY: help setup demo test check lint lock mlflow docs bench viz-build replay-metrics prove-no-leak soak nightly clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -67,6 +67,9 @@ soak: $(STAMP)  ## kills in training, saves and database creation, and two runs 
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.faults.killing --kills 200 --where saves --seed 2
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.faults.killing --kills 100 --where two --seed 3
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.faults.killing --kills 100 --where database --seed 4
+
+nightly: $(STAMP)  ## 2,000 dirty files drawn at random: equal bars, a quarantine, a doubt or one line
+	NQCAST_DIRTY_EXAMPLES=2000 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q tests/market/test_dirty_files.py $(ARGS)
 
 clean:  ## remove the environment and caches; data stay
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache

@@ -194,3 +194,28 @@ def test_an_answer_to_the_calendar_moves_the_close(raw: pd.DataFrame, plain_chec
     early = Forecaster(plain_checkpoint, None, ForecastConfig(as_of=NOON), ingest).forecast(raw[raw["ts"] < NOON])
     gone = early.groupby("horizon")["return_quantile"].apply(lambda values: values.isna().all())
     assert {name for name, empty in gone.items() if empty} == {"2h", "4h"}
+
+
+def test_an_unfinished_five_minute_bar_is_not_forecast_as_finished(
+    raw: pd.DataFrame, plain_checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rules = {"open": "first", "high": "max", "low": "min", "close": "last", "volume": "sum", "contract": "last"}
+    minutes = raw[raw["ts"] < "2016-03-23 15:03"]
+    frame = minutes.groupby(minutes["ts"].dt.floor("5min")).agg(rules).reset_index()
+    now = pd.Timestamp("2016-03-23 15:03", tz="UTC")
+    monkeypatch.setattr(ForecastConfig, "now", lambda self: now)  # the clock of a live run
+    found = forecaster(plain_checkpoint).forecast(frame)
+    assert found["issue_time"].iloc[0] == pd.Timestamp("2016-03-23 15:00", tz="UTC")
+
+
+def test_a_file_of_the_days_trade_alone_forecasts_without_a_parameter(
+    raw: pd.DataFrame, plain_checkpoint: Checkpoint
+) -> None:
+    local = raw["ts"].dt.tz_convert("America/Chicago")
+    minute = local.dt.hour * 60 + local.dt.minute
+    day = raw[(minute >= 510) & (minute < 900)]
+    found = forecaster(plain_checkpoint, min_bars=2000).forecast(day)
+    assert found["return_quantile"].notna().any()
+    silent = day[~day["ts"].between("2016-03-28 15:00", "2016-03-28 17:30")]
+    with pytest.raises(ForecastRefusedError, match="expected a trade at least every 60 minutes"):
+        forecaster(plain_checkpoint, min_bars=2000).forecast(silent)

@@ -60,7 +60,7 @@ def test_a_session_closes_at_the_exchange_time_of_its_date(day: str, close: str)
 
 
 def test_holidays_have_no_session() -> None:
-    closed = ["2015-12-25", "2016-01-01", "2016-03-25", "2021-12-24", "2024-03-29", "2016-07-03"]
+    closed = ["2015-12-25", "2016-01-01", "2016-03-25", "2021-12-24", "2024-03-29", "2016-07-03", "2027-03-26"]
     for day in map(date.fromisoformat, closed):
         assert trading_sessions(day, day).empty, day
 

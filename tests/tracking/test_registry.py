@@ -330,3 +330,15 @@ def test_a_version_says_which_bars_it_was_trained_on(
     assert version.tags["data.span"] == "2015-06-01 22:00 to 2016-12-30 21:55"
     expected = "Trained on SIMULATED MARKET (seed 7), 2015-06-01 22:00 to 2016-12-30 21:55 UTC."
     assert version.description == expected
+
+
+@pytest.mark.parametrize("volume", [[7, 9], [7, None], [7.0, 9.0], [None, None]])
+def test_a_null_volume_is_taken_by_the_served_model_as_on_the_command_line(volume: list[float | None]) -> None:
+    from mlflow.models.utils import _enforce_schema
+
+    from nqcast.tracking.registry import signature
+
+    prices = {name: [4000.0, 4001.0] for name in ("open", "high", "low", "close")}
+    asked = pd.DataFrame({"ts": ["2016-03-28T17:00:00Z"] * 2, **prices, "volume": volume})
+    taken = _enforce_schema(asked, signature().inputs)
+    assert taken["volume"].isna().tolist() == [value is None for value in volume]

@@ -12,6 +12,7 @@ from datetime import date, time, timedelta
 import numpy as np
 import pandas as pd
 import pandas_market_calendars
+from pandas.tseries.holiday import GoodFriday
 
 from nqcast.constants import EXCHANGE_TIMEZONE
 from nqcast.market.instruments import INDEX_FUTURES, Halt, Instrument
@@ -31,8 +32,10 @@ SPECIAL_CLOSES = {
     date(2018, 12, 5): time(8, 30),  # national days of mourning: the public calendar has no session at all
     date(2025, 1, 9): time(8, 30),
 }
-NOT_TRADED = (date(2024, 3, 29), date(2025, 4, 18))
-"""Good Fridays without a session (no payrolls that day) that the public calendar opens until 08:15."""
+PAYROLLS_BY = 7
+"""Latest day of the month on which a Good Friday has a session, until 08:15: the first Friday has the payrolls.
+
+The public calendar opens every Good Friday from 2024 on; the exchange has opened none on another Friday since 2009."""
 
 LAST_HALT = date(2021, 6, 25)
 """Last date of the era in which trading halts from 15:15 to 15:30."""
@@ -72,7 +75,7 @@ def trading_sessions(
     local = _with_special_closes(local, {day: at for day, at in special.items() if _within(day, start, end)})
     local = local[
         local["session"].between(pd.Timestamp(start), pd.Timestamp(end))
-        & ~local["session"].isin(pd.to_datetime(list(NOT_TRADED)))
+        & ~local["session"].isin(_closed_good_fridays(start, end))
     ]
     no_halt = ~((local["halt_start"] < local["halt_end"]) & (local["halt_end"] < local["close"]))
     local.loc[no_halt, ["halt_start", "halt_end"]] = pd.NaT
@@ -159,6 +162,12 @@ def distinct(stamp: np.ndarray) -> np.ndarray:
 
 def _naive(column: pd.Series) -> pd.Series:
     return column.dt.tz_localize(None).dt.as_unit("ns").reset_index(drop=True)
+
+
+def _closed_good_fridays(start: date, end: date) -> pd.DatetimeIndex:
+    """Good Fridays on which no employment report is published."""
+    fridays = GoodFriday.dates(pd.Timestamp(start), pd.Timestamp(end))
+    return pd.DatetimeIndex(fridays[fridays.day > PAYROLLS_BY])
 
 
 def _within(day: date, start: date, end: date) -> bool:

@@ -80,10 +80,11 @@ def signature() -> ModelSignature:
     """Columns of the bars that go in and of the quantiles that come out; times are ISO text with a zone."""
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, DataType, Schema
+    from mlflow.types.schema import AnyType  # a null among whole numbers is neither a long nor a double to MLflow
 
     prices = [ColSpec(DataType.double, name) for name in ("open", "high", "low", "close")]
     bars = [ColSpec(DataType.string, "ts"), *prices]
-    bars += [ColSpec(DataType.long, "volume", required=False), ColSpec(DataType.string, "contract", required=False)]
+    bars += [ColSpec(AnyType(), "volume", required=False), ColSpec(DataType.string, "contract", required=False)]
     texts = [ColSpec(DataType.string, name) for name in ("issue_time", "target_time", "horizon")]
     numbers = [ColSpec(DataType.double, name) for name in ("level", "return_quantile", "price_quantile", "last_price")]
     return ModelSignature(Schema(bars), Schema([*texts, *numbers, ColSpec(DataType.string, "contract")]))
