@@ -124,7 +124,7 @@ class Trainer:
 
         Raises:
             CheckpointError: the directory holds a run of another configuration.
-            RunDirectoryBusyError: another process works there.
+            DirectoryBusyError: another process works there.
             TrainingFailedError: config.max_skipped steps in a row had no finite gradient.
         """
         never = (resume or self.config.resume) == "never"
