@@ -47,7 +47,8 @@ class SummaryHook:
     @hook_impl
     def after_catalog_created(self, catalog: DataCatalog) -> None:
         """Put the circumstances of the run beside its data: the report names them."""
-        catalog["run_details"] = MemoryDataset(run_details(self._environment, Path.cwd()))
+        details, layer = run_details(self._environment, Path.cwd()), {"kedro-viz": {"layer": "reporting"}}
+        catalog["run_details"] = MemoryDataset(details, metadata=layer)
 
     @hook_impl(tryfirst=True)
     def after_context_created(self, context: KedroContext) -> None:
