@@ -88,7 +88,9 @@ MEANINGS: dict[str, Callable[[pd.DataFrame], pd.DataFrame]] = {
     "open and close exchanged": lambda frame: frame.rename(columns={"open": "close", "close": "open"}),
     "closes alone": lambda frame: frame.assign(**dict.fromkeys(PRICES, frame["close"])),
     "times 100": lambda frame: frame.assign(**{name: frame[name] * 100 for name in PRICES}),
-    "volume summed up": lambda frame: frame.sort_values("ts").assign(volume=frame["volume"].fillna(0).cumsum()),
+    "volume summed up": lambda frame: frame.sort_values("ts").assign(
+        volume=lambda rows: rows["volume"].fillna(0).cumsum()
+    ),
     "an hour late": lambda frame: frame.assign(ts=frame["ts"] + pd.Timedelta(hours=1)),
 }
 """Each must end in a doubt or an error."""
