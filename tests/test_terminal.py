@@ -66,7 +66,7 @@ def test_a_forecast_ends_with_its_page_and_says_that_the_market_is_simulated(who
     [
         ("run --env tset", "expected an environment, found 'tset': did you mean --env test?"),
         ("run --env test --pipelines forcast", "found 'forcast': did you mean --pipelines forecast?"),
-        ("run --env test --runner ParallelRunner", "leave --runner out, or take --runner ThreadRunner"),
+        ("run --env test --runner ParallelRunner", "leave --runner out"),
         ("run --env test --pipelines evaluate", "`kedro run --env test --pipelines train` makes it"),
         ("run --env test --pipelines forecast", "`kedro run --env test --pipelines train` makes it"),
         ("run --env test --pipelines train", "expected features, found none so far: `kedro run --env test --pipelines"),

@@ -23,7 +23,7 @@ from nqcast.tracking.facts import without_secrets
 
 
 class NotReadyError(ValueError):
-    """A run lacks what another one makes, or cannot be run in the way that was asked for."""
+    """A run lacks what another one makes."""
 
 
 class MistakesHook:
@@ -33,13 +33,8 @@ class MistakesHook:
     def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline, catalog: CatalogProtocol) -> None:
         """
         Raises:
-            NotReadyError: nodes in processes of their own, or an input that another pipeline makes and has not made.
+            NotReadyError: an input that another pipeline makes has not been made.
         """
-        if "ParallelRunner" in str(run_params.get("runner")):
-            raise NotReadyError(
-                "expected nodes in one process, which share the features and the signals, found ParallelRunner: leave "
-                "--runner out, or take --runner ThreadRunner"
-            )
         for name in sorted(pipeline.inputs()):
             maker = maker_of(name, pipelines)
             if maker and not catalog.exists(name) and not Path(str(getattr(catalog[name], "_filepath", ""))).exists():
