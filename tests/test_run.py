@@ -98,6 +98,27 @@ def test_the_checkpoint_is_registered_as_a_model_with_its_calibration(toy: tuple
     assert {"model.safetensors", "checkpoint.json", "calibration.json", "served_model.py"} <= inside
 
 
+def test_mlflow_has_headlines_and_curves_to_compare_runs_by_and_the_data_set(toy: tuple[Path, str]) -> None:
+    data, _ = toy
+    with contextlib.closing(sqlite3.connect(data / "09_tracking" / "mlflow.db")) as store:
+        names = {name for (name,) in store.execute("select key from latest_metrics")}
+        [(rows,)] = store.execute("select json_extract(dataset_profile, '$.rows') from datasets")
+    horizons = {"_15m", "_30m", "_60m", "_2h", "_4h", ""}
+    assert {
+        f"{name}{horizon}" for name in ("test_skill", "test_gain", "skill_constants") for horizon in horizons
+    } <= names
+    assert {
+        "test_gain_low",
+        "test_picp_80",
+        "test_picp_80_online",
+        "test_uses",
+        "validation_skill",
+        "val_loss",
+    } <= names
+    assert len(names) <= 60
+    assert rows > 10_000
+
+
 def test_every_scoring_of_the_test_split_is_counted(toy: tuple[Path, str]) -> None:
     data, _ = toy
     log = data / "08_reporting" / "test_uses.jsonl"
