@@ -6,6 +6,7 @@ Two ways of adding gradients: `OrderedStepper` gathers them unit by unit and add
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import nullcontext
 from math import gcd
@@ -20,16 +21,16 @@ from nqcast.training.distributed.units import OwnUnits, own_units
 from nqcast.training.step import Stepper, StepperParts, StepResult
 
 
-class SharedStepper(Stepper):
+class SharedStepper(Stepper, ABC):
     """One rank's part of a step; what both ways of adding gradients have in common."""
 
     def __init__(self, ranks: Ranks, *parts_of_stepper: *StepperParts) -> None:
         super().__init__(*parts_of_stepper)
         self.ranks = ranks
 
+    @abstractmethod
     def plan(self, n_micro: int, accumulation: int) -> OwnUnits:
         """This rank's units in a group of `n_micro` micro-batches, where a whole group has `accumulation`."""
-        raise NotImplementedError
 
     def share(self, own: OwnUnits, batches: Sequence[Batch], first_index: int) -> StepResult:
         """Step like a `Stepper` of one process, with the batches of this rank's units."""
@@ -37,9 +38,9 @@ class SharedStepper(Stepper):
         losses = self._gradients(own, batches, first_index, count)
         return self._apply(self.ranks.ordered_total(losses, own.n_units), count)
 
+    @abstractmethod
     def _gradients(self, own: OwnUnits, batches: Sequence[Batch], first_index: int, count: Tensor) -> dict[int, Tensor]:
         """Leave the group's gradient in the parameters of every rank; returns the summed loss of each own unit."""
-        raise NotImplementedError
 
 
 class OrderedStepper(SharedStepper):
