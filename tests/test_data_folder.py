@@ -49,7 +49,6 @@ def test_a_clock_set_back_trains_on_what_this_run_has_made(tmp_path: Path) -> No
     root = tmp_path / "04_feature" / "features.parquet"
     first = next(root.iterdir())
     ahead = first.rename(root / "2099-01-01T00.00.00.000Z")
-    told = output_of(kedro("run", "--env", "test", "--pipelines", "ingest,features,train", data=tmp_path))
+    output_of(kedro("run", "--env", "test", "--pipelines", "ingest,features,train", data=tmp_path))
     versions = sorted(path.name for path in root.iterdir())
     assert versions == [ahead.name, "2099-01-01T00.00.00.001Z"]
-    assert f"{versions[1]}/features.parquet" in told
