@@ -65,6 +65,9 @@ RUN_ELSEWHERE: dict[str, str] = {
     "kedro run --pipelines ingest,features --env nq --params bars=nq.dbn.zst": (
         "tests/test_real_bars.py::test_databento_files_go_through_ingest_and_features"
     ),
+    "nqcast check my_bars.csv": (
+        "tests/market/test_vendor_page.py::test_check_is_a_word_of_the_command_and_needs_neither_kedro_nor_torch"
+    ),
     "kedro run --pipelines train": _AGAIN,
     "kedro run --pipelines train --params train.resume=never": _AGAIN,
     "kedro run --pipelines train --params train.epochs=2,model.size=test": _AGAIN,
