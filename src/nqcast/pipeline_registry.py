@@ -13,6 +13,7 @@ from nqcast.pipelines import (
     monitor,
     score_file,
     train,
+    train_many,
     tune,
     walk_forward,
 )
@@ -28,6 +29,8 @@ def register_pipelines() -> dict[str, Pipeline]:
         "ingest": ingest.create_pipeline(),
         "features": features.create_pipeline(),
         "features_many": features_many.create_pipeline(),
+        "train_many": features_many.create_pipeline() + train_many.create_pipeline(),
+        "forecast_many": train_many.create_forecast_pipeline(),
         "train": train.create_pipeline(),
         "evaluate": evaluate.create_pipeline(),
         "forecast": forecast.create_pipeline(),

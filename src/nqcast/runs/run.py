@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 
 import pandas as pd
@@ -17,9 +18,45 @@ from nqcast.storage.json_values import fingerprint
 from nqcast.training.config import FREE_ON_RESUME, TrainConfig
 
 
-@dataclass(frozen=True)
-class TrainingRun:
+class Run(ABC):
     """What a run is made of; equal parts have equal fingerprints, and a fingerprint has one run directory."""
+
+    model: ModelConfig
+    config: TrainConfig
+    warm_start: Checkpoint | None  # a checkpoint of the same model, trained on earlier anchors
+
+    @property
+    def fingerprint(self) -> str:
+        """First 16 hexadecimal digits of the SHA-256 of the content."""
+        return fingerprint(self.content)
+
+    @property
+    @abstractmethod
+    def content(self) -> Json:
+        """Data, splits, scale, model and what a step computes."""
+
+    @property
+    @abstractmethod
+    def origin(self) -> Checkpoint:
+        """What every checkpoint of the run holds beside the network's weights: the scale, and what all is made of."""
+
+    def _metadata(self, data: Json, scale: Json, features: tuple[str, ...]) -> Metadata:
+        return Metadata(
+            fingerprint=self.fingerprint,
+            data=data,
+            model=self.model.model_dump(mode="json"),
+            train=self.config.model_dump(mode="json"),
+            scale=scale,
+            features=features,
+            horizons=tuple(HORIZONS),
+            quantiles=tuple(self.config.quantiles),
+            version=__version__,
+        )
+
+
+@dataclass(frozen=True)
+class TrainingRun(Run):
+    """A run on one feature table."""
 
     features: pd.DataFrame
     splits: pd.DataFrame
@@ -27,12 +64,7 @@ class TrainingRun:
     data_card: Json
     model: ModelConfig
     config: TrainConfig
-    warm_start: Checkpoint | None = None  # a checkpoint of the same model, trained on earlier anchors
-
-    @property
-    def fingerprint(self) -> str:
-        """First 16 hexadecimal digits of the SHA-256 of the content."""
-        return fingerprint(self.content)
+    warm_start: Checkpoint | None = None
 
     @property
     def content(self) -> Json:
@@ -52,18 +84,8 @@ class TrainingRun:
 
     @property
     def origin(self) -> Checkpoint:
-        """What every checkpoint of the run holds beside the network's weights: the scale, and what all is made of."""
-        metadata = Metadata(
-            fingerprint=self.fingerprint,
-            data=self.data_card,
-            model=self.model.model_dump(mode="json"),
-            train=self.config.model_dump(mode="json"),
-            scale=self.scale["scalars"],
-            features=tuple(feature_names(self.features)),
-            horizons=tuple(HORIZONS),
-            quantiles=tuple(self.config.quantiles),
-            version=__version__,
-        )
+        """The scale, and what all is made of."""
+        metadata = self._metadata(self.data_card, self.scale["scalars"], tuple(feature_names(self.features)))
         return Checkpoint({f"scale.{name}": array for name, array in self.scale["arrays"].items()}, metadata)
 
     def with_train(self, **fields: object) -> TrainingRun:

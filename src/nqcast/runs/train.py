@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import singledispatch
 from pathlib import Path
+from typing import Any
 
 from nqcast.constants import HORIZONS
 from nqcast.data.config import LoaderConfig
@@ -19,7 +21,7 @@ from nqcast.forecast.predictor import load_model
 from nqcast.model import MIGT_TVDT, fuse
 from nqcast.model.config import ModelConfig
 from nqcast.runs.launched import train_launched
-from nqcast.runs.run import TrainingRun
+from nqcast.runs.run import Run, TrainingRun
 from nqcast.stopping import finishing, leave_if_asked
 from nqcast.storage.checkpoint import Checkpoint, Json, read_checkpoint
 from nqcast.tracking.logger import follow
@@ -37,7 +39,7 @@ Trained = tuple[Checkpoint, list[Json]]
 """The checkpoint artifact and the history, one dict per epoch."""
 
 
-def train(run: TrainingRun, root: Path, logger: Logger | None = None) -> Trained:
+def train(run: Run, root: Path, logger: Logger | None = None) -> Trained:
     """Train below `root`.
 
     `logger` is called after every epoch where one process trains; what it raises ends the run.
@@ -54,6 +56,7 @@ def train(run: TrainingRun, root: Path, logger: Logger | None = None) -> Trained
         follow(directory, anew=run.config.resume == "never")
         processes = processes_here(run.config)
         if processes * run.config.hosts > 1:
+            assert isinstance(run, TrainingRun), "a pool asks for one process before it comes here"
             history = train_launched(run, directory, processes)
         else:
             history = train_here(run, directory, logger=logger)
@@ -63,16 +66,14 @@ def train(run: TrainingRun, root: Path, logger: Logger | None = None) -> Trained
     return _artifact(run, best), history
 
 
-def train_here(
-    run: TrainingRun, directory: Path, ranks: Ranks | None = None, logger: Logger | None = None
-) -> list[Json]:
+def train_here(run: Run, directory: Path, ranks: Ranks | None = None, logger: Logger | None = None) -> list[Json]:
     """Train in `directory`, in this process, alone or as one of several ranks; returns the history.
 
     Raises RunStopped or TrainingInterruptedError like `train`.
     """
-    trainer = create_trainer(_start(run), run.config, _data_module(run), directory, logger=logger, ranks=ranks)
+    trainer = create_trainer(_start(run), run.config, data_module(run), directory, logger=logger, ranks=ranks)
     trainer.origin = run.origin
-    trainer.reference_losses["constants"] = _constant_losses(run)
+    trainer.reference_losses |= reference_losses(run)
     log.info("run directory %s", directory)
     log.debug(trainer.model.summary())
     card = recorded(directory, run.content) if trainer.writes else nullcontext()
@@ -84,7 +85,7 @@ def train_here(
     return history
 
 
-def _start(run: TrainingRun) -> MIGT_TVDT:
+def _start(run: Run) -> MIGT_TVDT:
     """The network before its first step; base quantiles and feature moments are set from the anchors afterwards."""
     if run.warm_start is None:
         return fuse(MIGT_TVDT(run.model, seed=run.config.seed))
@@ -97,7 +98,20 @@ def _start(run: TrainingRun) -> MIGT_TVDT:
     return load_model(run.warm_start)
 
 
-def _data_module(run: TrainingRun) -> NQDataModule:
+@singledispatch
+def data_module(run: Run) -> Any:
+    """Loaders, base quantiles and feature moments of a run, as `create_trainer` takes them; each kind registers its."""
+    raise NotImplementedError(type(run).__name__)
+
+
+@singledispatch
+def reference_losses(run: Run) -> dict[str, dict[str, float]]:
+    """Validation losses of other forecasts per horizon, against which the Trainer states skill; by default none."""
+    return {}
+
+
+@data_module.register
+def _(run: TrainingRun) -> NQDataModule:
     loader = LoaderConfig(
         context=run.model.context,
         seed=run.config.seed,
@@ -109,17 +123,18 @@ def _data_module(run: TrainingRun) -> NQDataModule:
     return NQDataModule.from_frames(run.features, run.splits, scale, run.config.batch_size, loader)
 
 
-def _constant_losses(run: TrainingRun) -> dict[str, float]:
-    """Validation loss of constant train quantiles per horizon, against which the Trainer states skill."""
+@reference_losses.register
+def _(run: TrainingRun) -> dict[str, dict[str, float]]:
+    """Those of constant train quantiles."""
     levels, horizons = run.config.quantiles, tuple(HORIZONS)
     train_anchors, validation = positions(run.splits, "train"), positions(run.splits, "validation")
     constants = make_baseline("constants", levels, horizons).fit(run.features, train_anchors)
     quantiles = constants.predict(run.features, validation)
     losses = mean_pinball(quantiles, targets_at(run.features, validation, horizons), levels)
-    return dict(zip(horizons, map(float, losses), strict=True))
+    return {"constants": dict(zip(horizons, map(float, losses), strict=True))}
 
 
-def _artifact(run: TrainingRun, folder: Path) -> Checkpoint:
+def _artifact(run: Run, folder: Path) -> Checkpoint:
     """The weights of a working checkpoint with this run's scale; an earlier version's has none of its own."""
     working, origin = read_checkpoint(folder), run.origin
     weights = {f"model.{name}": array for name, array in working.part("model").items()}

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from nqcast import __version__
 from nqcast.data.config import FeaturesConfig
 from nqcast.data.features import build_features
@@ -81,6 +83,11 @@ def fingerprint_of(path: Path, ingest: IngestConfig, features: FeaturesConfig) -
     settings = [__version__, ingest.model_dump(mode="json"), features.model_dump(mode="json", exclude={"own"})]
     settings += [feature.name for feature in load_own_features(features.own)]
     return fingerprint([sha256_of(path), *settings])
+
+
+def features_of(raw: pd.DataFrame, task: SymbolTask) -> pd.DataFrame:
+    """The feature table of bars at hand, by a task's settings."""
+    return build_features(build_bars(raw, task.ingest).bars, task.features)
 
 
 def build_symbol(task: SymbolTask) -> SymbolFeatures:

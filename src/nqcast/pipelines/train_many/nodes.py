@@ -1,0 +1,166 @@
+"""One network over the symbols of a folder, its validation by symbol, and forecasts of each, known or new."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from nqcast.data.config import FeaturesConfig, ScaleConfig, SplitConfig
+from nqcast.evaluation.config import EvaluateConfig
+from nqcast.forecast.config import ForecastConfig
+from nqcast.market.config import IngestConfig
+from nqcast.model.config import ModelConfig
+from nqcast.storage.checkpoint import Checkpoint
+from nqcast.training.config import TrainConfig
+
+logger = logging.getLogger(__name__)
+
+Partitions = dict[str, Callable[[], dict[str, Any]]]
+
+
+def choose_symbols(
+    symbol_features: Partitions,
+    symbol_files: dict[str, Path],
+    ingest: IngestConfig,
+    features: FeaturesConfig,
+    instruments: dict[str, Any],
+) -> dict[str, Callable[[], dict[str, Any]]]:
+    """The readers of these files' feature tables: of these settings and no others, whatever else the folder holds."""
+    from nqcast.symbols.build import tasks_of
+
+    tasks = tasks_of(symbol_files, ingest, features, instruments)
+    return {task.symbol: symbol_features[task.partition] for task in tasks}
+
+
+def train_pool(
+    pool_tables: Partitions,
+    run_directory: Path,
+    split: SplitConfig,
+    scale: ScaleConfig,
+    model: ModelConfig,
+    train: TrainConfig,
+    quantiles: list[float],
+) -> tuple[dict[str, Checkpoint], dict[str, pd.DataFrame], list[dict[str, Any]]]:
+    """A checkpoint and the splits by symbol, and the history of the shared network."""
+    from nqcast.runs.pooled import PoolRecipe, Symbol
+
+    symbols = {
+        name: Symbol(lambda read=read: read()["frame"], read()["record"].get("instrument"))  # type: ignore[misc]
+        for name, read in pool_tables.items()
+    }
+    return PoolRecipe(split, scale, model, train, tuple(quantiles)).make(symbols, run_directory)
+
+
+def validate_symbols(
+    pool_checkpoints: dict[str, Checkpoint],
+    pool_splits: dict[str, pd.DataFrame],
+    pool_tables: Partitions,
+    finished_models: Partitions,
+    config: EvaluateConfig,
+) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """Each symbol's checkpoint with its validation metrics and calibration, and its line in the log."""
+    from nqcast.data.splits import positions
+    from nqcast.evaluation.calibration import fit_calibration
+    from nqcast.evaluation.frames import as_arrays
+    from nqcast.forecast.predictor import predict_frame
+    from nqcast.runs.validation_metrics import validation_report
+
+    for symbol, checkpoint in pool_checkpoints.items():
+        metadata = checkpoint.metadata
+        partition = partition_of(symbol, metadata.fingerprint)
+        if partition in finished_models:
+            yield {}, {"symbol": symbol, "partition": partition, "status": "skipped"}
+            continue
+        features, splits = pool_tables[symbol]()["frame"], pool_splits[symbol]
+        train, validation = (positions(splits, name) for name in ("train", "validation"))
+        metrics = validation_report(checkpoint, features, train, validation, config)
+        frame = predict_frame(checkpoint, features, validation, config)
+        anchors = as_arrays(frame, metadata.quantiles, metadata.horizons)
+        calibration = fit_calibration(anchors, metadata.quantiles, checkpoint, config)
+        record = {"symbol": symbol, "pool": metadata.data["pool"], "validation": metrics, "calibration": calibration}
+        yield (
+            {partition: {"frame": frame, "record": record, "checkpoint": checkpoint}},
+            {"symbol": symbol, "partition": partition, "status": "finished"},
+        )
+
+
+def describe_pool(pool_checkpoints: dict[str, Checkpoint], symbol_models: Partitions) -> dict[str, Any]:
+    """Which partition is each symbol's, its validation metrics, their means over symbols, and a table to read."""
+    symbols = {}
+    for symbol, checkpoint in pool_checkpoints.items():
+        partition = partition_of(symbol, checkpoint.metadata.fingerprint)
+        symbols[symbol] = {"partition": partition, **symbol_models[partition]()["record"]["validation"]}
+    names = ("skill_seasonal_har", "skill_constants", "picp_80", "picp_50")
+    every = {name: sum(row[name] for row in symbols.values()) / len(symbols) for name in names}
+    rows = [*symbols.items(), ("all", every)]
+    lines = [
+        f"  {symbol:<12}{100 * row['skill_constants']:>+11.2f}{100 * row['skill_seasonal_har']:>+13.2f}"
+        f"{100 * row['picp_80']:>9.1f}{100 * row['picp_50']:>8.1f}"
+        for symbol, row in rows
+    ]
+    text = "\n".join([
+        f"One network over {len(symbols)} symbols, on validation: skill over constants and over each symbol's own "
+        "scale (%),\nand what the 80 % and 50 % intervals cover (%)",
+        f"  {'symbol':<12}{'constants':>11}{'SeasonalHAR':>13}{'80 %':>9}{'50 %':>8}",
+        *lines,
+    ])  # fmt: skip
+    pool = next(iter(pool_checkpoints.values())).metadata.data["pool"]
+    return {"pool": pool, "symbols": symbols, "all": every, "text": text}
+
+
+def forecast_symbols(
+    symbol_files: dict[str, Path],
+    pool: dict[str, Any],
+    symbol_models: Partitions,
+    config: ForecastConfig,
+    ingest: IngestConfig,
+    features: FeaturesConfig,
+    instruments: dict[str, Any],
+    split: SplitConfig,
+) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """A forecast from the newest bars of every file: by its own checkpoint, or by one made for a new symbol.
+
+    Raises:
+        ValueError: no file's bars carry a forecast; every reason is told.
+    """
+    from nqcast.forecast.forecaster import Forecaster
+    from nqcast.forecast.freshness import ForecastRefusedError
+    from nqcast.forecast.text import forecast_text
+    from nqcast.market.vendor import read_bars
+    from nqcast.runs.pooled import adopted
+    from nqcast.symbols.build import features_of, tasks_of
+
+    frames, texts, refused = [], [], {}
+    for task in tasks_of(symbol_files, ingest, features, instruments):
+        try:
+            raw = read_bars(task.path)
+            if task.symbol in pool["symbols"]:
+                partition = symbol_models[pool["symbols"][task.symbol]["partition"]]()
+                checkpoint, calibration = partition["checkpoint"], partition["record"]["calibration"]
+            else:
+                other = symbol_models[next(iter(pool["symbols"].values()))["partition"]]()["checkpoint"]
+                row = task.ingest.instrument.model_dump(mode="json")
+                checkpoint = adopted(other, features_of(raw, task), task.symbol, split.warmup_bars, row)
+                calibration = None
+            issued = Forecaster(checkpoint, calibration, config, task.ingest).issue(raw)
+        except ForecastRefusedError as error:
+            refused[task.symbol] = str(error)
+            logger.warning("%s: no forecast: %s", task.symbol, error)
+            continue
+        new = "" if task.symbol in pool["symbols"] else ", new to the network"
+        texts.append(f"{task.symbol}{new}\n{forecast_text(issued)}")
+        frames.append(issued.forecast.assign(symbol=task.symbol))
+    if not frames:
+        raise ValueError(
+            "expected bars that carry a forecast, found none: " + "; ".join(map(": ".join, refused.items()))
+        )
+    return pd.concat(frames, ignore_index=True), {"refused": refused, "text": "\n\n".join(texts)}
+
+
+def partition_of(symbol: str, fingerprint: str) -> str:
+    """Name of a symbol's model: other weights, data or settings give another."""
+    return f"{symbol}-{fingerprint}"

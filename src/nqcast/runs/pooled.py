@@ -1,0 +1,232 @@
+"""One network over many symbols: each symbol has its own scale, base quantiles and feature moments; weights are shared.
+
+What comes out is an ordinary checkpoint per symbol, the shared weights beside what is the symbol's own, so that
+forecasting, evaluation and export know nothing of pools. A symbol that was never trained on gets one in the same way.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from nqcast.constants import LEVELS
+from nqcast.data.config import LoaderConfig, ScaleConfig, SplitConfig
+from nqcast.data.data_module import NQDataModule
+from nqcast.data.features import feature_names
+from nqcast.data.fingerprint import data_card
+from nqcast.data.pooled import MappedTable, PooledLoader, pooled_splits, write_table
+from nqcast.data.scale import Scale, ScaleState
+from nqcast.data.seasonal_har import MEMORY_SESSIONS, make_scale
+from nqcast.data.splits import anchor_rows, positions
+from nqcast.model.config import ModelConfig
+from nqcast.runs.chosen import choose
+from nqcast.runs.recipe import agreed
+from nqcast.runs.run import Run
+from nqcast.runs.train import data_module, train
+from nqcast.storage.checkpoint import Checkpoint, Json, Metadata
+from nqcast.storage.json_values import fingerprint
+from nqcast.training.config import FREE_ON_RESUME, TrainConfig
+from nqcast.training.distributed.launch import processes_here
+
+
+@dataclass(frozen=True)
+class Symbol:
+    """A feature table by its reader, and the row of its instrument."""
+
+    read: Callable[[], pd.DataFrame]
+    instrument: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Member:
+    """What is a symbol's own in a pool: scale, moments, base quantiles, anchors, and the table that it trains on."""
+
+    own: Checkpoint  # tensors and metadata that its checkpoint has beside the shared ones
+    splits: pd.DataFrame
+    table: Path
+
+
+@dataclass(frozen=True)
+class PooledRun(Run):
+    """A run on several symbols, weighted alike."""
+
+    members: Mapping[str, Member]
+    model: ModelConfig
+    config: TrainConfig
+    warm_start: Checkpoint | None = None
+
+    @property
+    def content(self) -> Json:
+        """Data, splits and scale of every symbol, model and what a step computes."""
+        symbols = {}
+        for symbol, member in self.members.items():
+            bounds = member.splits.groupby("split")["position"].agg(["min", "max", "count"]).to_dict()
+            symbols[symbol] = {"data": member.own.metadata.data["fingerprint"], "splits": bounds}
+        first = next(iter(self.members.values()))
+        return {
+            "symbols": symbols,
+            "scale": first.own.metadata.scale,
+            "model": self.model.model_dump(mode="json", exclude=set(ModelConfig.without_effect)),
+            "train": self.config.model_dump(mode="json", exclude=set(FREE_ON_RESUME)),
+        }
+
+    @property
+    def origin(self) -> Checkpoint:
+        """What all is made of; scales are the symbols' own."""
+        features = next(iter(self.members.values())).own.metadata.features
+        return Checkpoint({}, self._metadata({"symbols": list(self.members)}, {}, features))
+
+
+@dataclass(frozen=True)
+class PooledData:
+    """What `create_trainer` takes of a data module; the tables are in training units, so moments are 0 and 1."""
+
+    train_loader: PooledLoader
+    val_loader: PooledLoader
+    unit_quantiles_HQ: np.ndarray
+    feature_mean_F: np.ndarray
+    feature_std_F: np.ndarray
+
+
+@data_module.register
+def _(run: PooledRun) -> PooledData:
+    tables = [MappedTable(member.table, run.model.context) for member in run.members.values()]
+    train_N, validation_N = (
+        [positions(member.splits, name) for member in run.members.values()] for name in ("train", "validation")
+    )
+    size, drawn = run.config.batch_size, run.config.windows_per_epoch
+    assert drawn != "auto", "the number of anchors has decided"
+    bases = [member.own.tensors["model.head.base_HQ"] for member in run.members.values()]
+    return PooledData(
+        train_loader=PooledLoader(tables, train_N, size, run.config.seed, drawn),
+        val_loader=PooledLoader(tables, validation_N, size),
+        unit_quantiles_HQ=np.mean(bases, axis=0),
+        feature_mean_F=np.zeros(run.model.n_features),
+        feature_std_F=np.ones(run.model.n_features),
+    )
+
+
+@dataclass(frozen=True)
+class PoolRecipe:
+    """Split, scale, model and training settings for any set of symbols."""
+
+    split: SplitConfig
+    scale: ScaleConfig
+    model: ModelConfig
+    train: TrainConfig
+    quantiles: tuple[float, ...] = LEVELS
+
+    def make(
+        self, symbols: Mapping[str, Symbol], root: Path
+    ) -> tuple[dict[str, Checkpoint], dict[str, pd.DataFrame], list[dict[str, Any]]]:
+        """Train below `root`; returns a checkpoint and the splits by symbol, and the history.
+
+        One symbol's table is in memory at a time; what is trained on lies in files below `root` while it is needed.
+        """
+        if processes_here(self.train) * self.train.hosts > 1:
+            raise ValueError(
+                f"expected one process for a pool of symbols, found {processes_here(self.train) * self.train.hosts}: "
+                "set train.devices=1"
+            )
+        splits = pooled_splits({symbol: s.read for symbol, s in symbols.items()}, self.split)
+        train_anchors = [frame[frame["split"] == "train"] for frame in splits.values()]
+        model, loop = choose(self.model, self.train, sum(map(len, train_anchors)))
+        scale = self.scale
+        if scale.long_memory == "auto":  # one network takes one set of predictors: the shortest history decides
+            enough = min(int(anchors["session"].nunique()) for anchors in train_anchors) >= MEMORY_SESSIONS
+            scale = scale.model_copy(update={"long_memory": enough})
+        with _tables(root, [*symbols, self.scale.model_dump_json(), self.split.model_dump_json()]) as folder:
+            members = {
+                symbol: _member(s, splits[symbol], folder / symbol, make_scale(scale, self.quantiles), model.context)
+                for symbol, s in sorted(symbols.items())
+            }
+            first = next(iter(members.values())).own
+            configs = agreed(model, loop, self.quantiles, _scale_state(first), len(first.metadata.features))
+            network, history = train(PooledRun(members, *configs), root)
+        return {symbol: joined(network, member.own, symbol) for symbol, member in members.items()}, splits, history
+
+
+def _member(symbol: Symbol, splits: pd.DataFrame, table: Path, scale: Scale, context: int) -> Member:
+    features = symbol.read()
+    module = _module(features, splits, scale.fit(features, positions(splits, "train")), context)
+    write_table(module, table)
+    return Member(own_parts(module, data_card(features, symbol.instrument)), splits, table)
+
+
+def _scale_state(own: Checkpoint) -> ScaleState:
+    return {"arrays": own.part("scale"), "scalars": own.metadata.scale}
+
+
+def own_parts(module: NQDataModule, card: dict[str, Any]) -> Checkpoint:
+    """Scale, base quantiles and feature moments of a symbol, as a checkpoint holds them."""
+    arrays, scalars = module.scale.state()
+    std_F = module.feature_std_F
+    tensors = {f"scale.{name}": array for name, array in arrays.items()}
+    tensors |= {
+        "model.head.base_HQ": module.unit_quantiles_HQ.astype(np.float32),
+        "model.norm.feature_mean_F": module.feature_mean_F.astype(np.float32),
+        "model.norm.feature_std_F": np.where(std_F > 0, std_F, 1.0).astype(np.float32),
+    }
+    return Checkpoint(tensors, Metadata(data=card, scale=scalars, features=feature_names(module.features)))
+
+
+def joined(network: Checkpoint, own: Checkpoint, symbol: str) -> Checkpoint:
+    """An ordinary checkpoint: the network's weights, and what is the symbol's own in place of the pool's.
+
+    Its data card names the symbol and the pool.
+    """
+    pool = network.metadata.data.get("pool", network.metadata.fingerprint)
+    data = {**own.metadata.data, "symbol": symbol, "pool": pool}
+    name = fingerprint([pool, data, own.metadata.scale])
+    metadata = replace(network.metadata, data=data, scale=own.metadata.scale, fingerprint=name)
+    return Checkpoint(network.tensors | own.tensors, metadata)
+
+
+def adopted(
+    checkpoint: Checkpoint,
+    features: pd.DataFrame,
+    symbol: str,
+    warmup_bars: int,
+    instrument: dict[str, Any] | None = None,
+) -> Checkpoint:
+    """A checkpoint for a symbol that no network has seen: the shared weights of another symbol's checkpoint, and a
+    scale, base quantiles and moments fitted on this symbol's own history, all of it.
+
+    Raises:
+        ValueError: the history is too short for a scale.
+    """
+    context = checkpoint.metadata.model["context"]
+    anchors = np.flatnonzero(anchor_rows(features, context, warmup_bars))
+    if len(anchors) < 100:
+        raise ValueError(
+            f"expected 100 bars of {symbol} with a target and {warmup_bars} bars before them, found {len(anchors)}: "
+            "bring a longer history"
+        )
+    rows = features.iloc[anchors]
+    splits = pd.DataFrame({"position": anchors, "ts": rows["ts"].array, "session": rows["session"].array})
+    scale_card = checkpoint.metadata.scale
+    scale = make_scale(ScaleConfig(**scale_card["config"]), scale_card["levels"]).fit(features, anchors)
+    module = _module(features, splits.assign(split="train"), scale, context)
+    shared = {name: array for name, array in checkpoint.tensors.items() if not name.startswith("scale.")}
+    return joined(replace(checkpoint, tensors=shared), own_parts(module, data_card(features, instrument)), symbol)
+
+
+def _module(features: pd.DataFrame, splits: pd.DataFrame, scale: Scale, context: int) -> NQDataModule:
+    return NQDataModule.from_frames(features, splits, scale, loader=LoaderConfig(context=context, volatility=True))
+
+
+@contextmanager
+def _tables(root: Path, made_of: list[str]) -> Iterator[Path]:
+    """A folder for the tables of these settings, gone when they have been trained on."""
+    folder = root / f".tables_{fingerprint(made_of)}"
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

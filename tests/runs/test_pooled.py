@@ -1,0 +1,176 @@
+"""One network over several symbols: splits by date, equal weights, own scales, and checkpoints like any other."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from tests.data.conftest import random_bars
+
+from nqcast.batches import outputs
+from nqcast.constants import LEVELS
+from nqcast.data.config import LoaderConfig, ScaleConfig, SplitConfig
+from nqcast.data.data_module import NQDataModule
+from nqcast.data.features import build_features
+from nqcast.data.pooled import MappedTable, PooledLoader, check_no_future, pooled_splits, write_table
+from nqcast.data.seasonal_har import make_scale
+from nqcast.data.splits import positions
+from nqcast.forecast.predictor import load_model, predict
+from nqcast.model.config import ModelConfig
+from nqcast.runs.pooled import PoolRecipe, Symbol, adopted
+from nqcast.training.config import TrainConfig
+
+CONTEXT = 48
+SPLIT = SplitConfig(context=CONTEXT, embargo_bars=CONTEXT, warmup_bars=300)
+
+
+@pytest.fixture(scope="module")
+def tables() -> dict[str, pd.DataFrame]:
+    """Three symbols over the same weeks: B moves three times as much, C trades on every third day alone."""
+    days = pd.bdate_range("2016-02-22", "2016-04-22")
+    a, b = random_bars(days, seed=1), random_bars(days, seed=2)
+    for name in ("open", "high", "low", "close", "raw_close"):
+        b[name] = 4500 * (b[name] / 4500) ** 3
+    b["realized_variance"] *= 9
+    return {name: build_features(bars) for name, bars in {"A": a, "B": b, "C": random_bars(days[::3], seed=3)}.items()}
+
+
+def readers(tables: dict[str, pd.DataFrame]) -> dict[str, Any]:
+    return {name: (lambda frame=frame: frame) for name, frame in tables.items()}
+
+
+def recipe(epochs: int = 1) -> PoolRecipe:
+    return PoolRecipe(
+        *(SPLIT, ScaleConfig(), ModelConfig(tokens=False, context=CONTEXT, recent_bars=(1, 12, 48))),
+        TrainConfig(epochs=epochs, batch_size=64, accumulation=1, windows_per_epoch=900, warmup_steps=2, device="cpu"),
+    )  # fmt: skip
+
+
+def test_no_label_of_any_symbol_ends_where_a_later_window_of_another_begins(tables: dict[str, pd.DataFrame]) -> None:
+    splits = pooled_splits(readers(tables), SPLIT)
+    every = pd.concat(splits.values())
+    for before, after in (("train", "validation"), ("validation", "test")):
+        ends = every.loc[every["split"] == before, "label_end"]
+        assert ends.max() < every.loc[every["split"] == after, "window_start"].min()
+    first = {name: frame.loc[frame["split"] == "test", "session"].min() for name, frame in splits.items()}
+    assert first["A"] == first["B"] <= first["C"], "one date divides all"
+    # C's windows span days: without the purge across symbols A's labels would lie inside them
+    own = pooled_splits(readers({"A": tables["A"]}), SPLIT)["A"]
+    with pytest.raises(ValueError, match=r"label of train to end before validation begins.* of A .* of C "):
+        check_no_future({**splits, "A": own})
+
+
+def test_a_symbol_without_anchors_in_a_split_is_named(tables: dict[str, pd.DataFrame]) -> None:
+    late = tables["A"][tables["A"]["session"] > "2016-04-08"].reset_index(drop=True)
+    with pytest.raises(ValueError, match=r"LATE: .*split"):
+        pooled_splits(readers({**tables, "LATE": late}), SPLIT)
+
+
+@pytest.mark.parametrize("rolling", [False, True], ids=["train quantiles", "rolling quantiles"])
+def test_a_table_on_disk_gives_the_network_what_its_own_checkpoint_computes(
+    tables: dict[str, pd.DataFrame], rolling: bool, tmp_path: Path
+) -> None:
+    config = recipe()
+    config = PoolRecipe(SPLIT, ScaleConfig(rolling_quantiles=rolling, rolling_sessions=3), config.model, config.train)
+    symbols = {name: Symbol(read) for name, read in readers(tables).items()}
+    checkpoints, splits, history = config.make(symbols, tmp_path)
+    assert [path for path in tmp_path.iterdir() if path.name.startswith(".tables")] == [], "tables go when all is done"
+    assert history[-1]["val_loss"] < history[0]["val_loss"] * 1.02
+    for name, features in tables.items():
+        scale = make_scale(config.scale, LEVELS).fit(features, positions(splits[name], "train"))
+        loader = LoaderConfig(context=CONTEXT, volatility=True)
+        module = NQDataModule.from_frames(features, splits[name], scale, loader=loader)
+        write_table(module, tmp_path / name)
+        shared = load_model(checkpoints[name])
+        shared.set_base(module.unit_quantiles_HQ, np.zeros(24), np.ones(24))
+        rows = positions(splits[name], "validation")[:40]
+        with torch.inference_mode():
+            pooled = outputs(shared, MappedTable(tmp_path / name, CONTEXT).gather(rows))["quantiles"].double().numpy()
+        own, _ = predict(checkpoints[name], features, rows)
+        np.testing.assert_allclose(pooled, own, rtol=2e-5, atol=1e-9)
+
+
+def test_every_symbol_has_the_same_share_of_an_epoch_and_a_resumed_one_goes_on(
+    tables: dict[str, pd.DataFrame], tmp_path: Path
+) -> None:
+    splits = pooled_splits(readers(tables), SPLIT)
+    mapped = []
+    for name, features in tables.items():
+        write_table(
+            NQDataModule.from_frames(features, splits[name], loader=LoaderConfig(context=CONTEXT)), tmp_path / name
+        )
+        mapped.append(MappedTable(tmp_path / name, CONTEXT))
+    anchors = [positions(frame, "train") for frame in splits.values()]
+    loader = PooledLoader(mapped, anchors, batch_size=32, seed=5, windows_per_epoch=3 * max(map(len, anchors)))
+    loader.set_epoch(2)
+    order = loader.order()
+    assert np.bincount(order[:, 0]).tolist() == [loader.share] * 3
+    assert set(order[order[:, 0] == 2, 1]) == set(anchors[2]), "the symbol with fewest anchors gives them again"
+    whole, rest = list(loader), list(loader.batches(4))
+    assert len(whole) == len(loader)
+    for one, other in zip(whole[4:], rest, strict=True):
+        torch.testing.assert_close(one["features"], other["features"], rtol=0, atol=0)
+        torch.testing.assert_close(one["targets"], other["targets"], rtol=0, atol=0, equal_nan=True)
+    thinned = PooledLoader(mapped, anchors, batch_size=32).order()
+    assert np.bincount(thinned[:, 0]).tolist() == [min(map(len, anchors))] * 3
+
+
+def test_an_untrained_pool_forecasts_each_symbols_own_scale(tables: dict[str, pd.DataFrame], tmp_path: Path) -> None:
+    symbols = {name: Symbol(read) for name, read in readers(tables).items()}
+    checkpoints, splits, _ = recipe(epochs=0).make(symbols, tmp_path)
+    for name, features in tables.items():
+        rows = positions(splits[name], "validation")
+        scale = make_scale(ScaleConfig(), LEVELS).fit(features, positions(splits[name], "train"))
+        quantiles, scale_NH = predict(checkpoints[name], features, rows)
+        np.testing.assert_allclose(scale_NH, scale.transform(features)[rows])
+        np.testing.assert_allclose(quantiles, scale_NH[..., None] * scale.unit_quantiles_HQ, rtol=1e-4)
+    assert len({c.metadata.fingerprint for c in checkpoints.values()}) == 3
+    assert len({c.metadata.data["pool"] for c in checkpoints.values()}) == 1
+
+
+def test_a_symbol_never_seen_gets_its_own_scale_under_the_shared_weights(
+    tables: dict[str, pd.DataFrame], tmp_path: Path
+) -> None:
+    known = {name: Symbol(read) for name, read in readers({k: tables[k] for k in "AC"}).items()}
+    checkpoints, _, _ = recipe().make(known, tmp_path)
+    new = adopted(checkpoints["A"], tables["B"], "B", SPLIT.warmup_bars)
+    again = adopted(checkpoints["C"], tables["B"], "B", SPLIT.warmup_bars)
+    assert new.metadata.data["pool"] == checkpoints["A"].metadata.data["pool"]
+    rows = np.arange(len(tables["B"]) - 50, len(tables["B"]) - 40)
+    (quantiles, scale), (others, _) = (predict(c, tables["B"], rows) for c in (new, again))
+    np.testing.assert_array_equal(quantiles, others, "any member lends the same weights")
+    _, wrong = predict(checkpoints["A"], tables["B"], rows)
+    assert not np.allclose(scale, wrong) and np.all(np.diff(quantiles) > 0)
+    with pytest.raises(ValueError, match="100 bars of B with a target"):
+        adopted(checkpoints["A"], tables["B"].head(350), "B", SPLIT.warmup_bars)
+
+
+def test_one_feature_table_is_in_memory_at_a_time(tables: dict[str, pd.DataFrame], tmp_path: Path) -> None:
+    alive: list[weakref.ref[pd.DataFrame]] = []
+
+    def reader(name: str) -> Any:
+        def read() -> pd.DataFrame:
+            gc.collect()
+            assert sum(ref() is not None for ref in alive) <= 1, "at most the last one, while its name is bound anew"
+            frame = tables[name].copy()
+            alive.append(weakref.ref(frame))
+            return frame
+
+        return read
+
+    many = {f"C{k}": Symbol(reader("C")) for k in range(3)}
+    recipe(epochs=0).make(many, tmp_path)
+    assert len(alive) == 3 * len(many)
+
+
+def test_several_processes_are_refused_in_words(tables: dict[str, pd.DataFrame], tmp_path: Path) -> None:
+    one = recipe()
+    shared = PoolRecipe(one.split, one.scale, one.model, one.train.model_copy(update={"devices": 2}))
+    with pytest.raises(ValueError, match=r"one process for a pool of symbols, found 2: set train.devices=1"):
+        shared.make({"A": Symbol(readers(tables)["A"])}, tmp_path)
