@@ -10,12 +10,15 @@ import pandas as pd
 import pytest
 
 from nqcast.constants import HORIZONS, LEVELS
+from nqcast.evaluation.calibration import fit_calibration
 from nqcast.evaluation.config import EvaluateConfig
 from nqcast.evaluation.conformal import ConformalCalibration
+from nqcast.evaluation.frames import as_arrays
 from nqcast.forecast.config import ForecastConfig
 from nqcast.forecast.forecaster import Forecaster
 from nqcast.forecast.freshness import ForecastRefusedError
 from nqcast.forecast.predictor import predict
+from nqcast.forecast.text import forecast_text
 from nqcast.market.config import IngestConfig
 
 Checkpoint = dict[str, Any]
@@ -219,3 +222,26 @@ def test_a_file_of_the_days_trade_alone_forecasts_without_a_parameter(
     silent = day[~day["ts"].between("2016-03-28 15:00", "2016-03-28 17:30")]
     with pytest.raises(ForecastRefusedError, match="expected a trade at least every 60 minutes"):
         forecaster(plain_checkpoint, min_bars=2000).forecast(silent)
+
+
+def test_joint_paths_have_the_forecasts_quantiles_as_margins_and_end_with_the_session(
+    raw: pd.DataFrame, features: pd.DataFrame, plain_checkpoint: Checkpoint
+) -> None:
+    rows = np.arange(6000, 12_000, 5)
+    anchors = as_arrays(predict_frame(plain_checkpoint, features, rows), LEVELS, list(HORIZONS))
+    calibration = fit_calibration(anchors, LEVELS, plain_checkpoint, EvaluateConfig())
+    made = {"config": ForecastConfig(as_of="2016-03-23T19:00:00Z", paths=3000), "calibration": calibration}
+    issued = Forecaster(plain_checkpoint, **made).issue(raw)
+    assert list(issued.paths["path"].unique()) == list(range(3000))
+    for name, part in issued.paths.groupby("horizon", sort=False):
+        forecast = issued.forecast[issued.forecast["horizon"] == name]
+        if name == "4h":
+            assert part["price"].isna().all(), "the session closes first"
+            continue
+        assert set(part["target_time"]) == set(forecast["target_time"])
+        width = forecast["return_quantile"].iloc[-1] - forecast["return_quantile"].iloc[0]
+        np.testing.assert_allclose(part["log_return"].quantile(LEVELS), forecast["return_quantile"], atol=0.01 * width)
+    pd.testing.assert_frame_equal(issued.paths, Forecaster(plain_checkpoint, **made).issue(raw).paths)
+    assert "Of 3,000 joint paths 95 % stay above" in forecast_text(issued)
+    with pytest.raises(ValueError, match=r"joint ranks for forecast.paths, found none"):
+        Forecaster(plain_checkpoint, config=ForecastConfig(paths=10))

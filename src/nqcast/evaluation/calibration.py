@@ -21,6 +21,7 @@ from nqcast.evaluation.conformal import ConformalCalibration, OnlineCalibration
 from nqcast.evaluation.coverage import render_coverage
 from nqcast.evaluation.frames import Forecasts, FrameStream, as_arrays
 from nqcast.evaluation.metrics import Floats, level_name
+from nqcast.evaluation.paths import FEWEST, PathCopula
 from nqcast.storage.checkpoint import Checkpoint, Json
 
 RAW, CONFORMAL, ONLINE = "model", "model_conformal", "model_online"
@@ -39,7 +40,7 @@ def fit_calibration(
 
     Returns:
         `ConformalCalibration.state()` with online_rate and online_offsets, anchors (count, first, last), coverage
-        before and after on the same anchors {row: {horizon: {q05: …}}}, and text.
+        before and after on the same anchors {row: {horizon: {q05: …}}}, copula (`PathCopula.state()`), and text.
     """
     horizons = tuple(HORIZONS)
     symmetric = config.conformal == "symmetric"
@@ -50,6 +51,7 @@ def fit_calibration(
     state = conformal.state() | {"online_rate": online.rate, "online_offsets": online.offset_HQ.tolist()}
     state["checkpoint"] = checkpoint.metadata.fingerprint
     rows = {RAW: anchors.quantiles, CONFORMAL: conformal.apply(anchors.quantiles, anchors.scale)}
+    state["copula"] = _copula_state(anchors, rows[CONFORMAL], levels)
     names = [level_name(tau) for tau in levels]
     coverage = {
         row: {
@@ -62,6 +64,13 @@ def fit_calibration(
     heading = "Outcomes at or below each quantile less its level, points, on the validation anchors"
     text = render_coverage(rows, anchors.targets, levels, horizons, heading)
     return {**state, "anchors": counted, "coverage": coverage, "text": text}
+
+
+def _copula_state(anchors: Forecasts, quantiles_NHQ: Floats, levels: Sequence[float]) -> Json | None:
+    """Joint ranks within the calibrated forecasts; None where too few anchors have an outcome at every horizon."""
+    if np.isfinite(anchors.targets).all(axis=1).sum() < FEWEST:
+        return None
+    return PathCopula(levels, tuple(HORIZONS)).fit(quantiles_NHQ, anchors.targets, anchors.scale).state()
 
 
 def calibrated_quantiles(anchors: Forecasts, state: Json, weights: str, levels: Sequence[float]) -> dict[str, Floats]:

@@ -39,6 +39,12 @@ class ForecastConfig(BaseModel):
     history_bars: int = Field(
         default=96, ge=2, le=2000, description="Five-minute bars of price shown before the fan in the charts."
     )
+    paths: int = Field(
+        default=0,
+        ge=0,
+        le=100_000,
+        description="Joint paths over the horizons whose margins are the quantiles (count); 0 draws none.",
+    )
     device: Literal["auto", "cpu", "cuda", "mps"] = Field(
         default="cpu", description="Where the model runs; one window is quickest on the CPU."
     )

@@ -22,6 +22,7 @@ from nqcast.evaluation.config import EvaluateConfig
 from nqcast.evaluation.conformal import ConformalCalibration
 from nqcast.evaluation.frames import FrameStream, predictions_frame
 from nqcast.evaluation.metrics import Floats
+from nqcast.evaluation.paths import PathCopula
 from nqcast.forecast.config import ForecastConfig
 from nqcast.forecast.freshness import BAR, Anchor, ForecastRefusedError, check_window, choose_anchor, known_bars
 from nqcast.forecast.predictor import CHUNK_ANCHORS, Predictor, load_model, load_scale
@@ -43,7 +44,8 @@ class Issued:
     """A forecast and what it was made from.
 
     forecast: one row per horizon and level (see `Forecaster.forecast`); recent: ts, raw_close and traded of the bars
-    before it; session_close and newest (end of the newest bar), both UTC; calibrated: whether offsets were applied.
+    before it; session_close and newest (end of the newest bar), both UTC; calibrated: whether offsets were applied;
+    paths: `config.paths` joint paths, a row per path and horizon (path, horizon, target_time, log_return, price).
     """
 
     forecast: pd.DataFrame
@@ -51,6 +53,7 @@ class Issued:
     session_close: pd.Timestamp
     newest: pd.Timestamp
     calibrated: bool
+    paths: pd.DataFrame
 
 
 class Forecaster:
@@ -90,6 +93,13 @@ class Forecaster:
         self.calibration = (
             None if calibration is None else ConformalCalibration.from_state(calibration, checkpoint.weights_sha256)
         )
+        ranks = (calibration or {}).get("copula")
+        if self.config.paths and ranks is None:
+            raise ValueError(
+                "expected a calibration with validation's joint ranks for forecast.paths, found none: run the train "
+                "pipeline again, which calibrates, or set forecast.paths=0"
+            )
+        self.copula = None if ranks is None else PathCopula.from_state(ranks)
 
     @property
     def levels(self) -> tuple[float, ...]:
@@ -123,13 +133,20 @@ class Forecaster:
         check_window(grid.iloc[: anchor.row + 1], context, self.config, sessions)
         table = self.features(grid)
         past = table.iloc[: anchor.row + 1]
-        frame = self._frame(self.quantiles(past), past.iloc[-1], anchor)
+        quantiles_HQ, scale_H = self._newest(past)
+        frame = self._frame(quantiles_HQ, past.iloc[-1], anchor)
         recent = past[["ts", "raw_close", "traded"]].tail(self.config.history_bars).reset_index(drop=True)
         frame.attrs["source"] = recent.attrs["source"] = grid.attrs.get("source", "")
-        return Issued(frame, recent, anchor.session_close, last + BAR, self.calibration is not None)
+        return Issued(
+            frame, recent, anchor.session_close, last + BAR, self.calibration is not None, self._paths(frame, scale_H)
+        )
 
     def quantiles(self, features: pd.DataFrame) -> Floats:
         """Quantiles (H, Q) in log-return units at the last row of a feature table."""
+        return self._newest(features)[0]
+
+    def _newest(self, features: pd.DataFrame) -> tuple[Floats, Floats]:
+        """Quantiles (H, Q) and scale (H,) at the last row."""
         context = self.model.config.context
         scale_NH, volatility_NK = self.scale.describe(features)
         unit = None
@@ -144,7 +161,21 @@ class Forecaster:
         quantiles_1HQ = output["quantiles"].double().cpu().numpy()
         if self.calibration is not None:
             quantiles_1HQ = self.calibration.apply(quantiles_1HQ, scale_NH[-1:])
-        return quantiles_1HQ[0]
+        return quantiles_1HQ[0], scale_NH[-1]
+
+    def _paths(self, forecast: pd.DataFrame, scale_H: Floats) -> pd.DataFrame:
+        """Joint paths whose margins are the forecast's quantiles; the same for the same forecast."""
+        count, first = self.config.paths, forecast.iloc[:: len(self.levels)].reset_index(drop=True)
+        returns_NH = np.empty((0, len(first)))
+        if count and self.copula is not None:
+            quantiles_HQ = forecast["return_quantile"].to_numpy().reshape(len(first), -1)
+            minute = int(first["issue_time"].iloc[0].timestamp()) // 60
+            returns_NH = self.copula.draw(quantiles_HQ, scale_H, count, seed=minute)
+        rows = pd.concat([first[["horizon", "target_time"]]] * max(count, 1), ignore_index=True)[: returns_NH.size]
+        rows.insert(0, "path", np.repeat(np.arange(len(returns_NH)), len(first)))
+        return rows.assign(
+            log_return=returns_NH.ravel(), price=first["last_price"].iloc[0] * np.exp(returns_NH.ravel())
+        )
 
     def sweep(self, bars: Bars) -> FrameStream:
         """Forecasts at every bar of a history at which one could have been made, as a stream of frames.

@@ -64,9 +64,21 @@ def _notes(issued: Issued) -> list[str]:
         days, hours = age.days, age // pd.Timedelta(hours=1)
         old = f"{days:,} days" if days > 1 else f"{hours} hours"
         notes.append(f"Issued {old} ago: history, not the market (forecast.max_age_minutes refuses old bars).")
+    if len(issued.paths):
+        notes.append(_paths_note(issued.paths))
     notes.append(
         "Calibrated on the validation split."
         if issued.calibrated
         else "The model's own quantiles, without calibration."
     )
     return notes
+
+
+def _paths_note(paths: pd.DataFrame) -> str:
+    """How far paths go over the horizons that end inside the session."""
+    reach = paths.groupby("path")["price"].agg(["min", "max"])
+    low, high = reach["min"].quantile(0.05), reach["max"].quantile(0.95)
+    return (
+        f"Of {len(reach):,} joint paths 95 % stay above {low:,.2f} at every horizon, and 95 % below {high:,.2f}: the "
+        "reach of a path, wider than any one horizon's quantiles."
+    )

@@ -17,8 +17,8 @@ def make_forecast(
     config: ForecastConfig,
     ingest: IngestConfig,
     features: FeaturesConfig,
-) -> tuple[pd.DataFrame, pd.DataFrame, Json]:
-    """One row per horizon and level, the bars before it, and a summary whose text ends the run.
+) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame, Json]:
+    """One row per horizon and level, the bars before it, joint paths, and a summary whose text ends the run.
 
     ValueError for a calibration of another checkpoint, and for bars that carry no forecast.
     """
@@ -26,7 +26,7 @@ def make_forecast(
     from nqcast.forecast.text import summary
 
     issued = Forecaster(checkpoint, calibration, config, ingest, features.own).issue(raw_bars)
-    return issued.forecast, issued.recent, summary(issued)
+    return issued.forecast, issued.recent, issued.paths, summary(issued)
 
 
 def sweep_forecasts(

@@ -14,7 +14,7 @@ def create_pipeline() -> Pipeline:
             Node(
                 nodes.make_forecast,
                 inputs=_INPUTS,
-                outputs=["forecast", "recent_bars", "forecast_summary"],
+                outputs=["forecast", "recent_bars", "forecast_paths", "forecast_summary"],
                 name="make_forecast",
             ),
             Node(
