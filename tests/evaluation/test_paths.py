@@ -92,17 +92,19 @@ def test_path_maxima_and_minima_cover_those_of_the_markets_law_within_two_points
 ) -> None:
     _, ts, quantiles, true = market
     scale = (quantiles[..., -1] - quantiles[..., 0]) / 3.3
+    order = np.random.default_rng(1).permutation(len(ts))
+    fitted, judged = order[:600], order[600:]
+    outcomes = np.concatenate([true[fitted][:, :, k] for k in range(8)])
     copula = PathCopula(LEVELS, tuple(HORIZONS)).fit(
-        *(np.tile(quantiles[:600], (4, 1, 1)), np.concatenate([true[:600, :, k] for k in range(4)])),
-        np.tile(scale[:600], (4, 1)),
+        np.tile(quantiles[fitted], (8, 1, 1)), outcomes, np.tile(scale[fitted], (8, 1))
     )
     low, high = [], []
     apart = []
-    for a in range(600, len(ts)):
-        drawn = copula.draw(quantiles[a], scale[a], 1000, seed=a)
+    for a in judged:
+        drawn = copula.draw(quantiles[a], scale[a], 1000, seed=int(a))
         high.append([np.mean(true[a].max(axis=0) <= x) for x in np.quantile(drawn.max(axis=1), LEVELS)])
         low.append([np.mean(true[a].min(axis=0) <= x) for x in np.quantile(drawn.min(axis=1), LEVELS)])
-        shuffled = np.stack([np.random.default_rng(a + h).permutation(drawn[:, h]) for h in range(5)], axis=1)
+        shuffled = np.stack([np.random.default_rng(int(a) + h).permutation(drawn[:, h]) for h in range(5)], axis=1)
         apart.append([np.mean(true[a].max(axis=0) <= x) for x in np.quantile(shuffled.max(axis=1), LEVELS)])
     for shares in (high, low):
         np.testing.assert_allclose(np.mean(shares, axis=0), LEVELS, atol=0.02)

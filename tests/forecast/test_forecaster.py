@@ -17,7 +17,7 @@ from nqcast.evaluation.frames import as_arrays
 from nqcast.forecast.config import ForecastConfig
 from nqcast.forecast.forecaster import Forecaster
 from nqcast.forecast.freshness import ForecastRefusedError
-from nqcast.forecast.predictor import predict
+from nqcast.forecast.predictor import predict, predict_frame
 from nqcast.forecast.text import forecast_text
 from nqcast.market.config import IngestConfig
 

@@ -10,6 +10,7 @@ Shapes: N anchors · H horizons · Q levels · K stored anchors; quantiles, scal
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Sequence
 from typing import Any, Self
 
@@ -22,10 +23,14 @@ from nqcast.evaluation.metrics import Floats, check_shapes
 
 FEWEST = 50
 """Anchors with an outcome at every horizon below which there is no dependence to learn."""
-STORED = 2000
+STORED = 4000
 """Anchors whose ranks are kept: enough for the hours to differ, small enough for a JSON file."""
 SIMILAR = 0.5
 """Share of the stored anchors that a forecast draws from."""
+
+
+_STEP = 1e-5  # in which ranks and log ratios of scales are kept
+_PACKED = ("ranks", "shapes")
 
 
 class PathCopula:
@@ -61,8 +66,9 @@ class PathCopula:
                 "a longer validation period"
             )
         kept = whole[np.linspace(0, len(whole) - 1, min(STORED, len(whole))).astype(int)]
-        self.rank_KH = _uniform(self.ranks(quantiles[kept], targets[kept], scale[kept])).round(4)
-        self.shape_KH = _shape(scale[kept]).round(3)
+        self.rank_KH = _uniform(self.ranks(quantiles[kept], targets[kept], scale[kept]))
+        self.shape_KH = _shape(scale[kept])
+        self.rank_KH, self.shape_KH = (_STEP * np.rint(part / _STEP) for part in (self.rank_KH, self.shape_KH))
         return self
 
     def ranks(self, quantiles_NHQ: Floats, targets_NH: Floats, scale_NH: Floats) -> Floats:
@@ -109,8 +115,8 @@ class PathCopula:
         return {
             "levels": list(self.levels),
             "horizons": list(self.horizons),
-            "ranks": self.rank_KH.tolist(),
-            "shapes": self.shape_KH.tolist(),
+            "ranks": _packed(self.rank_KH / _STEP),
+            "shapes": _packed(self.shape_KH / _STEP),
             "excess": self.excess_2H.tolist(),
         }
 
@@ -118,10 +124,18 @@ class PathCopula:
     def from_state(cls, state: dict[str, Any]) -> Self:
         """The copula of this `state()`."""
         copula = cls(state["levels"], state["horizons"])
-        copula.rank_KH, copula.shape_KH, copula.excess_2H = (
-            np.asarray(state[name], dtype=float) for name in ("ranks", "shapes", "excess")
-        )
+        copula.rank_KH, copula.shape_KH = (_STEP * _unpacked(state[name], len(copula.horizons)) for name in _PACKED)
+        copula.excess_2H = np.asarray(state["excess"], dtype=float)
         return copula
+
+
+def _packed(steps_KH: Floats) -> str:
+    """Whole numbers of four bytes each as base64 text, which JSON holds in a twentieth of the lines."""
+    return base64.b64encode(np.rint(steps_KH).astype("<i4").tobytes()).decode()
+
+
+def _unpacked(text: str, columns: int) -> Floats:
+    return np.frombuffer(base64.b64decode(text), "<i4").astype(float).reshape(-1, columns)
 
 
 def _mean_excess(beyond_NH: Floats, gap_NH: Floats) -> Floats:
