@@ -14,6 +14,10 @@ def main(*args: Any, **kwargs: Any) -> Any:
         from nqcast.market.look import main as look
 
         sys.exit(look(sys.argv[2:]))
+    if sys.argv[1:2] == ["watch"]:
+        from nqcast.live.command import main as watch
+
+        return sys.exit(watch(sys.argv[2:]))
     from kedro.framework.cli.utils import find_run_command
     from kedro.framework.project import configure_project
 

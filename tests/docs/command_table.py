@@ -37,10 +37,12 @@ _TUNE = "tests/test_tuning_run.py::test_the_same_command_goes_on_and_a_cut_trial
 _PROOF = "tests/experiments/test_leak_proof.py::test_the_simulated_market_is_proved_in_every_half"
 _RESUME = "tests/faults/test_killing.py::test_twenty_killed_runs_go_on_to_twenty_bit_equal_ends"
 _CHAMPION = "tests/tracking/test_registry.py::test_a_served_model_answers_a_request_with_the_forecast_of_the_checkpoint"
-_POOL = "tests/test_many_symbols_run.py::test_a_folder_of_symbols_trains_as_one_and_forecasts_each_and_a_new_one"
-_INSTRUMENT = (
-    "tests/test_another_instrument.py::test_a_users_currency_bars_become_features_by_the_name_of_their_instrument"
+_PATHS = (
+    "tests/forecast/test_forecaster.py::"
+    "test_joint_paths_have_the_forecasts_quantiles_as_margins_and_end_with_the_session"
 )
+_WATCH = "tests/live/test_watch.py::test_every_bar_gets_the_forecast_that_the_whole_history_gives"
+_POOL = "tests/test_many_symbols_run.py::test_a_folder_of_symbols_trains_as_one_and_forecasts_each_and_a_new_one"
 _HERE = "tests/docs/test_walked_pages.py::test_the_tutorial_ends_in_a_report_a_forecast_and_a_tracked_run"
 _KINDS = "tests/test_run.py::test_announcements_of_the_command_line_reach_the_network_and_its_forecasts"
 _FILE = "tests/test_run.py::test_a_file_with_the_models_own_forecasts_is_scored_as_the_model_is"
@@ -59,11 +61,10 @@ RUN_ELSEWHERE: dict[str, str] = {
     "kedro run --env nq --params bars=FILE,scale.announcements=none": _KINDS,
     "kedro run --env nq --params bars=FILE,scale.announcements=fomc+employment+cpi": _KINDS,
     "kedro run --env es --params bars=es.csv": _TOY,
+    "nqcast watch bars.csv": _WATCH,
+    "kedro run --pipelines forecast --params forecast.paths=1000": _PATHS,
     "kedro run --pipelines train_many --env nq --params bars=FOLDER": _POOL,
     "kedro run --pipelines forecast_many --env nq --params bars=FOLDER": _POOL,
-    "kedro run --pipelines ingest,features --env nq --params bars=gold.parquet,instrument=GC": _INSTRUMENT,
-    "kedro run --pipelines ingest,features --env nq --params bars=eurusd.parquet,instrument=EURUSD,ingest.volume=false,"
-    "features.volume=false": _INSTRUMENT,
     "kedro run --from-nodes predict_test": "tests/test_run.py::test_a_run_can_start_in_the_middle",
     "kedro run --pipelines ingest,features --env nq --params bars=FILE": _BARS,
     "kedro run --pipelines ingest,features --env nq --params bars=my_bars.csv,features.volume=false,"

@@ -158,7 +158,7 @@ def forecast_symbols(
         raise ValueError(
             "expected bars that carry a forecast, found none: " + "; ".join(map(": ".join, refused.items()))
         )
-    return pd.concat(frames, ignore_index=True), {"refused": refused, "text": "\n\n".join(texts)}
+    return pd.concat(frames, ignore_index=True), {"refused": refused, "text": "\n\n".join([*texts, pool["text"]])}
 
 
 def partition_of(symbol: str, fingerprint: str) -> str:

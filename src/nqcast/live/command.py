@@ -1,0 +1,66 @@
+"""`nqcast watch SOURCE`: forecasts as bars come in, until Ctrl-C."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+import time
+from pathlib import Path
+
+log = logging.getLogger(__name__)
+
+
+def main(arguments: list[str]) -> int:
+    """Watch until interrupted; returns the exit status."""
+    data = Path(os.environ.get("NQCAST_DATA", "data"))
+    parser = argparse.ArgumentParser(prog="nqcast watch", description=__doc__)
+    parser.add_argument("source", type=Path, help="a file of bars that grows, or a folder into which files come")
+    parser.add_argument("--checkpoint", type=Path, help="default: the one of --env nq, else of the embedded market")
+    parser.add_argument("--out", type=Path, default=data / "watch", help="folder of forecasts.jsonl and outcomes.jsonl")
+    parser.add_argument("--port", type=int, default=8050, help="of the page on 127.0.0.1; -1 serves none")
+    parser.add_argument("--every", type=float, default=0.2, help="seconds between looks at the source")
+    parser.add_argument("--once", action="store_true", help="take what is there and end")
+    chosen = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    try:
+        return _watch(chosen, chosen.checkpoint or _newest_checkpoint(data))
+    except ValueError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 1
+    except KeyboardInterrupt:
+        return 0
+
+
+def _newest_checkpoint(data: Path) -> Path:
+    folders = [data / "nq" / "06_models" / "checkpoint", data / "06_models" / "checkpoint"]
+    return next((folder for folder in folders if folder.is_dir()), folders[0])
+
+
+def _watch(chosen: argparse.Namespace, checkpoint: Path) -> int:
+    import torch
+
+    import nqcast
+    from nqcast.live.feed import Feed
+    from nqcast.live.page import serve
+    from nqcast.live.watcher import Watcher
+
+    torch.set_num_threads(1)  # one window: a second thread would only be waited for
+    watcher = Watcher(nqcast.load(checkpoint), Feed(chosen.source), chosen.out)
+    server = None if chosen.port < 0 else serve(watcher, chosen.port)
+    if server is not None:
+        log.info("http://127.0.0.1:%d", server.server_address[1])
+    try:
+        while True:
+            if made := watcher.step():
+                newest = max(watcher.forecasts)
+                seconds = watcher.forecasts[newest]["seconds"]
+                log.info("%d forecasts, the newest issued %s, in %s s", made, newest, seconds)
+            if chosen.once:
+                return 0
+            time.sleep(chosen.every)
+    finally:
+        if server is not None:
+            server.shutdown()
+            server.server_close()

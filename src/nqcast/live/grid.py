@@ -1,0 +1,94 @@
+"""The five-minute grid of bars that come in: the past as ingest made it, the session under way anew at every bar."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from nqcast.forecast.forecaster import Forecaster
+from nqcast.forecast.freshness import BAR
+from nqcast.market import calendar
+from nqcast.market.checks import rows
+from nqcast.market.grid import aggregate
+from nqcast.market.schema import PRICES, check_raw_bars, infer_spacing
+
+KEPT_DAYS = 45
+"""Days of bars that stay in memory: more than the 20 sessions of the slowest average; long memory asks for more."""
+LONG_DAYS = 400
+
+
+class GrowingGrid:
+    """Takes raw bars and gives the grid of all five-minute bars that have ended.
+
+    A session's first bar reads the whole history through ingest, with its checks and rolls; from then on only the
+    session under way is put on the grid, of the contract that ingest found at the front. The rows are those that ingest
+    of the whole history would make, as long as no check takes rows of this session out.
+    """
+
+    def __init__(self, forecaster: Forecaster) -> None:
+        self._forecaster, self._config = forecaster, forecaster.ingest
+        self._kept = pd.Timedelta(days=LONG_DAYS if forecaster.scale.config.long_memory else KEPT_DAYS)
+        self._raw = pd.DataFrame()
+        self._past = pd.DataFrame()
+        self._front, self._factor = "", 1.0
+        self._spacing = 1
+        self._live: pd.Timestamp | None = None  # the session under way
+
+    def add(self, news: pd.DataFrame) -> None:
+        """Take more raw bars."""
+        checked = check_raw_bars(news, self._config)
+        if self._config.stamps == "end":
+            checked["ts"] -= pd.Timedelta(minutes=self._spacing)
+        self._raw = pd.concat([self._raw, checked], ignore_index=True) if len(self._raw) else checked
+        newest = self._raw["ts"].max()
+        self._raw = self._raw[self._raw["ts"] >= newest - self._kept].reset_index(drop=True)
+
+    def table(self) -> pd.DataFrame | None:
+        """The grid up to the last five-minute bar that has ended; None before there is one."""
+        if len(self._raw) < self._config.min_rows:
+            return None
+        if not len(self._past) or self._session_rows() is None:
+            self._rebuild()
+        live = self._session_rows()
+        if live is None or not len(live):
+            return self._past if len(self._past) else None
+        return pd.concat([self._past, live], ignore_index=True)
+
+    def _rebuild(self) -> None:
+        raw = self._raw.assign(ts=self._raw["ts"] + pd.Timedelta(minutes=self._spacing)) if self._ends else self._raw
+        whole = self._forecaster.grid(raw)
+        self._spacing = infer_spacing(self._raw["ts"])
+        last = whole.iloc[-1]
+        self._past = whole[whole["session"] < last["session"]].reset_index(drop=True)
+        self._front, self._factor = str(last["contract"]), float(last["close"] / last["raw_close"])
+        self._live = last["session"]
+
+    @property
+    def _ends(self) -> bool:
+        return self._config.stamps == "end"
+
+    def _session_rows(self) -> pd.DataFrame | None:
+        """Grid rows of the session under way; None where another one has begun."""
+        newest = self._raw["ts"].max()
+        cut = (newest + pd.Timedelta(minutes=self._spacing)).floor(BAR)
+        recent = self._raw[(self._raw["ts"] >= newest - pd.Timedelta(days=3)) & (self._raw["ts"] < cut)]
+        sessions = calendar.sessions_around(newest, newest, self._config.session_closes, self._config.instrument)
+        position = calendar.assign_sessions(recent["ts"], sessions)
+        inside = recent.assign(session_position=position)[position != calendar.OUTSIDE]
+        if not len(inside):
+            return self._past.iloc[:0]
+        if sessions["session"].iloc[int(inside["session_position"].max())] != self._live:
+            return None
+        mine = inside[inside["session_position"] == inside["session_position"].max()]
+        mine = mine[rows.faults(mine, self._spacing, self._config.zero_volume).isna().to_numpy()]
+        if "contract" in mine and self._front in set(mine["contract"]):
+            mine = mine[mine["contract"] == self._front]
+        mine = mine.sort_values("ts").drop_duplicates("ts")
+        joined = mine.assign(code=0, raw_close=mine["close"], unadjusted=False)
+        for name in PRICES:
+            joined[name] *= self._factor
+        grid = aggregate(joined, sessions, [self._front])
+        if len(self._past) and len(grid):
+            gap = (grid["ts"].iloc[0] - self._past["ts"].iloc[-1] - BAR) / pd.Timedelta(minutes=1)
+            grid["gap_minutes"] = np.where(np.arange(len(grid)) == 0, gap, 0.0)
+        return grid

@@ -1,0 +1,175 @@
+"""Forecasts as bars come in and outcomes as they fall due, each a line of a file that only grows; a restart goes on."""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from nqcast.constants import HORIZONS
+from nqcast.data.clock import utc_nanoseconds
+from nqcast.datasets.append_only import append_record, read_records
+from nqcast.evaluation import metrics
+from nqcast.forecast.forecaster import Forecaster
+from nqcast.forecast.freshness import BAR, ForecastRefusedError, check_window
+from nqcast.forecast.predictor import Predictor
+from nqcast.live.feed import Feed
+from nqcast.live.grid import GrowingGrid
+from nqcast.market.calendar import assign_sessions, nanoseconds, sessions_around
+
+log = logging.getLogger(__name__)
+
+FORECASTS, OUTCOMES = "forecasts.jsonl", "outcomes.jsonl"
+MISSED = 576
+"""Most bars that came in while nobody watched and are forecast afterwards, marked late."""
+
+Record = dict[str, Any]
+
+
+class Watcher:
+    """Polls a feed; every five-minute bar that ends gets one forecast, every horizon that falls due one outcome.
+
+    Args:
+        forecaster: what forecasts.
+        feed: where bars come from.
+        folder: holds forecasts.jsonl and outcomes.jsonl, flushed to the disk line by line. What is in them when the
+            watcher starts is done: bars that came in meanwhile are forecast with `late`, outcomes are caught up.
+    """
+
+    def __init__(self, forecaster: Forecaster, feed: Feed, folder: Path) -> None:
+        self.forecaster, self.feed, self.folder = forecaster, feed, folder
+        self.grid = GrowingGrid(forecaster)
+        self.forecasts: dict[str, Record] = {r["issue_time"]: r for r in read_records(folder / FORECASTS)}
+        self.outcomes: dict[tuple[str, str], Record] = {
+            (r["issue_time"], r["horizon"]): r for r in read_records(folder / OUTCOMES)
+        }
+        self._due = [
+            (key, name) for key, record in self.forecasts.items() for name in record["quantiles"]
+            if (key, name) not in self.outcomes
+        ]  # fmt: skip
+        self.refused = ""
+        self.recent = pd.DataFrame()
+
+    def step(self) -> int:
+        """Take what has come in; returns the number of forecasts made."""
+        started, news = time.perf_counter(), self.feed.poll()
+        if news is None:
+            return 0
+        self.grid.add(news)
+        bars = self.grid.table()
+        if bars is None or len(bars) < self.forecaster.config.min_bars:
+            there = 0 if bars is None else len(bars)
+            self.refused = f"{there:,} of the {self.forecaster.config.min_bars:,} bars that a forecast needs are there"
+            return 0
+        features = self.forecaster.features(bars)
+        self.recent = features[["ts", "raw_close", "traded"]].tail(self.forecaster.config.history_bars)
+        rows = self._new_rows(features, bars)
+        for record in self._made(features, rows, started):
+            append_record(self.folder / FORECASTS, record)
+            self.forecasts[record["issue_time"]] = record
+            self._due += [(record["issue_time"], name) for name in record["quantiles"]]
+        self._settle(features)
+        return len(rows)
+
+    def _new_rows(self, features: pd.DataFrame, bars: pd.DataFrame) -> np.ndarray:
+        """Rows without a forecast yet: the newest bar, and those since the last forecast; none where refused."""
+        end = features["ts"] + BAR
+        sessions = sessions_around(features["ts"].iloc[0], features["ts"].iloc[-1], *self._calendar)
+        place = assign_sessions(features["ts"], sessions)
+        left = nanoseconds(sessions["close"])[np.maximum(place, 0)] - nanoseconds(end)
+        usable = features["traded"].to_numpy(bool) & ~features["halt"].to_numpy(bool) & (place >= 0)
+        row = np.arange(len(end))
+        usable &= (left >= min(HORIZONS.values()) * 60_000_000_000) & (row >= self.forecaster.config.min_bars - 1)
+        last = max(self.forecasts, default="")
+        fresh = end > pd.Timestamp(last) if last else row == len(end) - 1
+        found = np.flatnonzero(usable & np.asarray(fresh))[-MISSED:]
+        self.refused = "" if len(found) and found[-1] == len(end) - 1 else self.refused
+        if len(found) and found[-1] == len(end) - 1:
+            try:
+                check_window(bars, self.forecaster.model.config.context, self.forecaster.config, sessions)
+            except ForecastRefusedError as error:
+                self.refused = str(error)
+                log.warning("no forecast at %s: %s", end.iloc[-1], error)
+                return found[:-1]
+        return found
+
+    @property
+    def _calendar(self) -> tuple[Any, Any]:
+        return self.forecaster.ingest.session_closes, self.forecaster.ingest.instrument
+
+    def _made(self, features: pd.DataFrame, rows: np.ndarray, started: float) -> list[Record]:
+        """The records of the forecasts at these rows, oldest first."""
+        if not len(rows):
+            return []
+        maker = self.forecaster
+        sessions = sessions_around(features["ts"].iloc[rows[0]], features["ts"].iloc[rows[-1]], *self._calendar)
+        predictor = Predictor(maker.model, maker.scale, features, 256)
+        records = []
+        for part in predictor.stream(rows):
+            quantiles = part.quantiles_NHQ
+            if maker.calibration is not None:
+                quantiles = maker.calibration.apply(quantiles, part.scale_NH)
+            base = part.scale_NH[..., None] * maker.scale.unit_quantiles_HQ
+            for row, q_HQ, base_HQ in zip(part.positions, quantiles, base, strict=True):
+                bar = features.iloc[int(row)]
+                place = int(assign_sessions(pd.Series([bar["ts"]]), sessions)[0])
+                records.append(_record(bar, q_HQ, base_HQ, sessions["close"].iloc[place], int(row) < len(features) - 1))
+        records[-1]["seconds"] = round(time.perf_counter() - started, 4)
+        return records
+
+    def _settle(self, features: pd.DataFrame) -> None:
+        """Write every outcome that is known now; a target that never came to be (a halt, a roll) is null."""
+        stamp, newest = utc_nanoseconds(features["ts"]), features["ts"].iloc[-1] + BAR
+        waiting = []
+        for key, name in self._due:
+            issued = pd.Timestamp(key)
+            if issued + pd.Timedelta(minutes=HORIZONS[name]) > newest:
+                waiting.append((key, name))
+                continue
+            row = int(np.searchsorted(stamp, (issued - BAR).value))
+            there = row < len(stamp) and stamp[row] == (issued - BAR).value
+            value = float(features[f"target_{name}"].iloc[row]) if there else float("nan")
+            record = {"issue_time": key, "horizon": name, "log_return": value if np.isfinite(value) else None}
+            append_record(self.folder / OUTCOMES, record)
+            self.outcomes[key, name] = record
+        self._due = waiting
+
+    def scores(self) -> Record:
+        """Coverage of every level and skill over the scale alone, by horizon, of all outcomes so far (JSON values)."""
+        levels, result = list(self.forecaster.levels), {}
+        for name in HORIZONS:
+            known = [r for (_, h), r in self.outcomes.items() if h == name and r["log_return"] is not None]
+            if not known:
+                continue
+            y_N1 = np.array([[r["log_return"]] for r in known])
+            issued = [self.forecasts[r["issue_time"]] for r in known]
+            q, base = (np.array([[record[kind][name]] for record in issued]) for kind in ("quantiles", "scale_alone"))
+            coverage = metrics.coverage_by_level(q, y_N1, levels)[0]
+            loss, reference = (float(metrics.mean_pinball(each, y_N1, levels)[0]) for each in (q, base))
+            result[name] = {
+                "outcomes": len(known),
+                "coverage": {metrics.level_name(tau): float(c) for tau, c in zip(levels, coverage, strict=True)},
+                "skill": 1.0 - loss / reference if reference > 0 else None,
+            }
+        return result
+
+
+def _record(bar: pd.Series, q_HQ: np.ndarray, base_HQ: np.ndarray, close: pd.Timestamp, late: bool) -> Record:
+    """A forecast as a line of the log; horizons that end after the session are not in it."""
+    issued, names = bar["ts"] + BAR, list(HORIZONS)
+    inside = [h for h, name in enumerate(names) if issued + pd.Timedelta(minutes=HORIZONS[name]) <= close]
+    return {
+        "issue_time": issued.isoformat(),
+        "made_at": dt.datetime.now(dt.UTC).isoformat(),
+        "late": late,
+        "last_price": float(bar["raw_close"]),
+        "contract": str(bar["contract"]),
+        "session_close": pd.Timestamp(close).isoformat(),
+        "quantiles": {names[h]: [float(q) for q in q_HQ[h]] for h in inside},
+        "scale_alone": {names[h]: [float(q) for q in base_HQ[h]] for h in inside},
+    }

@@ -1,0 +1,211 @@
+"""The live road: bars come in line by line, a forecast for each, outcomes as they fall due; a restart loses nothing."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from tests.forecast.conftest import random_checkpoint
+
+from nqcast.constants import HORIZONS
+from nqcast.data.config import ScaleConfig
+from nqcast.data.features import build_features
+from nqcast.forecast.config import ForecastConfig
+from nqcast.forecast.forecaster import Forecaster
+from nqcast.live.command import main
+from nqcast.live.feed import Feed
+from nqcast.live.page import serve
+from nqcast.live.watcher import FORECASTS, OUTCOMES, Watcher
+from nqcast.market.config import IngestConfig
+from nqcast.market.ingest import build_bars
+from nqcast.market.simulation.config import SimulationConfig
+from nqcast.market.simulation.simulator import simulate
+
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+
+@pytest.fixture(scope="module")
+def raw() -> pd.DataFrame:
+    """Fifteen sessions of one contract."""
+    bars = simulate(SimulationConfig(sessions=15, seed=3))
+    return bars[bars["contract"] == bars["contract"].iloc[0]].sort_values("ts", ignore_index=True)
+
+
+@pytest.fixture(scope="module")
+def forecaster(raw: pd.DataFrame) -> Forecaster:
+    features = build_features(build_bars(raw, IngestConfig()).bars)
+    return Forecaster(random_checkpoint(features, ScaleConfig()), config=ForecastConfig(min_bars=600))
+
+
+def write(raw: pd.DataFrame, path: Path, until: str) -> None:
+    """The bars that had ended by then, as a CSV file that a logger appends to."""
+    ended = raw[raw["ts"] < pd.Timestamp(until)]
+    done = len(path.read_text().splitlines()) - 1 if path.exists() else 0
+    ended.iloc[done:].to_csv(path, mode="a", header=not path.exists(), index=False)
+
+
+def lines(path: Path) -> list[dict[str, object]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+START, SOON, NIGHT, NEXT = (f"2016-01-{when}Z" for when in ("19T16:00", "19T16:40", "19T22:10", "20T03:00"))
+
+
+def test_every_bar_gets_the_forecast_that_the_whole_history_gives(
+    raw: pd.DataFrame, forecaster: Forecaster, tmp_path: Path
+) -> None:
+    watcher = Watcher(forecaster, Feed(tmp_path / "in"), tmp_path) if (tmp_path / "in").mkdir() is None else None
+    assert watcher is not None
+    file = tmp_path / "in" / "bars.csv"
+    write(raw, file, START)
+    assert watcher.step() == 1 and watcher.step() == 0
+    for until in ("2016-01-19T16:03Z", "2016-01-19T16:05Z", "2016-01-19T16:21Z", SOON, "2016-01-20T00:00Z", NEXT):
+        write(raw, file, until)
+        watcher.step()
+    made = lines(tmp_path / FORECASTS)
+    times = [pd.Timestamp(str(record["issue_time"])) for record in made]
+    assert times[:4] == [pd.Timestamp(f"2016-01-19T16:{m:02}Z") for m in (0, 5, 10, 15)] and times[-1] == pd.Timestamp(
+        NEXT
+    )
+    assert len(set(times)) == len(times) and times == sorted(times)
+    assert [record["late"] for record in made[:4]] == [False, False, True, True], "bars that came two at a time"
+    for record in (made[0], made[5], made[-1]):
+        known = raw[raw["ts"] < pd.Timestamp(str(record["issue_time"]))]
+        expected = forecaster.forecast(known)
+        for name, quantiles in record["quantiles"].items():
+            wanted = expected.loc[expected["horizon"] == name, "return_quantile"]
+            np.testing.assert_allclose(quantiles, wanted, rtol=1e-6, atol=1e-9)
+    assert max(record.get("seconds", 0.0) for record in made) > 0
+
+
+def test_outcomes_are_the_returns_that_came_and_are_written_once(
+    raw: pd.DataFrame, forecaster: Forecaster, tmp_path: Path
+) -> None:
+    file = tmp_path / "bars.csv"
+    write(raw, file, START)
+    watcher = Watcher(forecaster, Feed(file), tmp_path / "out")
+    watcher.step()
+    write(raw, file, SOON)
+    watcher.step()
+    found = {(r["issue_time"], r["horizon"]): r["log_return"] for r in lines(tmp_path / "out" / OUTCOMES)}
+    closes = raw.set_index("ts")["close"]
+    first = pd.Timestamp(START)
+    for name in ("15m", "30m"):
+        ended = closes[: first + pd.Timedelta(minutes=HORIZONS[name] - 1)].iloc[-1]
+        assert found[first.isoformat(), name] == pytest.approx(
+            np.log(ended / closes[: first - pd.Timedelta("1min")].iloc[-1])
+        )
+    assert not any(name == "60m" for _, name in found)
+    scores = watcher.scores()
+    assert scores["15m"]["outcomes"] == sum(name == "15m" for _, name in found)
+    assert set(scores["15m"]["coverage"]) == {"q05", "q10", "q25", "q50", "q75", "q90", "q95"}
+
+
+def test_a_restart_goes_on_where_the_files_end_even_after_a_kill_in_the_middle_of_a_line(
+    raw: pd.DataFrame, forecaster: Forecaster, tmp_path: Path
+) -> None:
+    file, whole, cut = tmp_path / "bars.csv", tmp_path / "whole", tmp_path / "cut"
+    write(raw, file, START)
+    for folder in (whole, cut):
+        Watcher(forecaster, Feed(file), folder).step()
+    write(raw, file, "2016-01-19T16:20Z")
+    Watcher(forecaster, Feed(file), cut).step()
+    text = (cut / FORECASTS).read_text()
+    (cut / FORECASTS).write_text(text[: len(text) - 40])  # killed while it wrote
+    (cut / OUTCOMES).unlink()
+    write(raw, file, NEXT)
+    for folder in (whole, cut):
+        Watcher(forecaster, Feed(file), folder).step()
+    keys = [[r["issue_time"] for r in lines(folder / FORECASTS)] for folder in (whole, cut)]
+    assert keys[0] == keys[1] and len(set(keys[0])) == len(keys[0])
+    results = [{(r["issue_time"], r["horizon"]): r["log_return"] for r in lines(f / OUTCOMES)} for f in (whole, cut)]
+    assert results[0] == results[1] and len(results[0]) > 100
+    by_time = [{r["issue_time"]: r["quantiles"] for r in lines(folder / FORECASTS)} for folder in (whole, cut)]
+    assert all(by_time[0][key].keys() == by_time[1][key].keys() for key in by_time[0])
+
+
+def test_a_line_without_its_end_is_left_for_later_and_a_shrunken_file_is_refused(
+    raw: pd.DataFrame, tmp_path: Path
+) -> None:
+    file = tmp_path / "bars.csv"
+    write(raw, file, "2016-01-05T15:00Z")
+    feed = Feed(file)
+    first = feed.poll()
+    assert first is not None
+    row = raw.iloc[len(first)]
+    text = pd.DataFrame([row]).to_csv(header=False, index=False)
+    with file.open("a") as out:
+        out.write(text[:20])
+    assert feed.poll() is None
+    with file.open("a") as out:
+        out.write(text[20:])
+    second = feed.poll()
+    assert second is not None and list(second["ts"]) == [row["ts"]]
+    file.write_text(file.read_text()[:500])
+    with pytest.raises(ValueError, match="found it shorter"):
+        feed.poll()
+    with pytest.raises(ValueError, match="found nothing at"):
+        Feed(tmp_path / "nowhere.csv")
+
+
+def test_files_that_come_into_a_folder_are_taken_once_each(raw: pd.DataFrame, tmp_path: Path) -> None:
+    feed = Feed(tmp_path)
+    assert feed.poll() is None
+    raw.iloc[:500].to_parquet(tmp_path / "a.parquet")
+    (tmp_path / "notes.md").write_text("no bars")
+    (tmp_path / "b.parquet").write_bytes(b"PAR1 half")
+    first = feed.poll()
+    raw.iloc[500:800].to_parquet(tmp_path / "b.parquet")
+    second = feed.poll()
+    assert first is not None and second is not None and (len(first), len(second)) == (500, 300)
+    raw.iloc[500:801].to_parquet(tmp_path / "b.parquet")
+    third = feed.poll()
+    assert third is not None and list(third["ts"]) == [raw["ts"].iloc[800]]
+
+
+def test_recorded_databento_files_are_a_feed(real_data: Path, tmp_path: Path) -> None:
+    shutil.copy(real_data / "nq_1m_2016-09_two_contracts.dbn.zst", tmp_path)
+    found = Feed(tmp_path).poll()
+    assert found is not None and set(found["contract"]) == {"NQU6", "NQZ6"} and len(found) == 18_888
+
+
+@pytest.mark.slow
+def test_the_page_shows_fan_outcomes_and_health_in_a_browser(
+    raw: pd.DataFrame, forecaster: Forecaster, tmp_path: Path
+) -> None:
+    if BROWSER is None:
+        pytest.skip("no Chromium: install it (apt-get install chromium) to open the page in a browser")
+    file = tmp_path / "bars.csv"
+    write(raw, file, START)
+    watcher = Watcher(forecaster, Feed(file), tmp_path / "out")
+    watcher.step()
+    write(raw, file, SOON)
+    watcher.step()
+    server = serve(watcher, 0)
+    address = f"http://127.0.0.1:{server.server_address[1]}/"
+    try:
+        headless = ["--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=8000", "--dump-dom"]
+        done = subprocess.run([BROWSER, *headless, address], capture_output=True, text=True, timeout=200, check=True)
+        dom = done.stdout
+        assert 'data-ready="yes"' in dom and "the newest issued 2016-01-19T16:40:00+00:00" in dom
+        assert "<svg" in dom and "median" in dom, "plotly has drawn the fan"
+        assert "<td>15m</td>" in dom
+        request = urllib.request.Request(address + "state.json", headers={"Host": "evil.example"})
+        with pytest.raises(urllib.error.HTTPError, match="404") as refused:
+            urllib.request.urlopen(request)
+        refused.value.close()
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def test_a_wrong_path_ends_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(tmp_path / "nothing"), "--checkpoint", str(tmp_path), "--out", str(tmp_path), "--port", "-1"]) == 1
+    assert capsys.readouterr().err.startswith("error: expected")
