@@ -1,6 +1,7 @@
 """`python -m nqcast`: the options of `kedro run`, and --conf-source for the configuration beside the wheel.
 
 `python -m nqcast check FILE` says what a file of bars is taken for, without Kedro and without a project.
+`python -m nqcast watch SOURCE` forecasts as bars come in (nqcast.live.command).
 """
 
 import sys
@@ -17,7 +18,7 @@ def main(*args: Any, **kwargs: Any) -> Any:
     if sys.argv[1:2] == ["watch"]:
         from nqcast.live.command import main as watch
 
-        return sys.exit(watch(sys.argv[2:]))
+        sys.exit(watch(sys.argv[2:]))
     from kedro.framework.cli.utils import find_run_command
     from kedro.framework.project import configure_project
 
