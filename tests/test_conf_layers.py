@@ -12,7 +12,7 @@ from tests.kedro_command import PROJECT, kedro, output_of
 from nqcast.config_loader import LayeredConfigLoader
 from nqcast.settings import CONFIG_LOADER_ARGS
 
-ENVIRONMENTS = [None, "base", "local", "nq", "test"]
+ENVIRONMENTS = [None, "base", "contract", "local", "nq", "test"]
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from nqcast.data.seasonal_har import make_scale
 from nqcast.model import MIGT_TVDT
 from nqcast.model.config import ModelConfig
 from nqcast.parameters import Parameters, check_parameters
+from nqcast.runs.chosen import choose
 from nqcast.settings import CONFIG_LOADER_ARGS
 
 
@@ -28,7 +29,8 @@ def count(environment: str, size: Literal["laptop", "full"] = "laptop") -> int:
     parameters = parameters_of(environment)
     market = day_night_market()
     state = make_scale(parameters.scale, parameters.quantiles).fit(market, np.arange(300, 12_000, 7)).n_state
-    config = ModelConfig(size=size, tokens=parameters.model.tokens, n_volatility=state)
+    fields = ModelConfig(size=size, tokens=parameters.model.tokens, n_volatility=state)
+    config, _ = choose(fields, parameters.train, 57_000)
     return sum(weight.numel() for weight in MIGT_TVDT(config).parameters())
 
 
