@@ -3,7 +3,7 @@
 import pytest
 from tests.kedro_command import PROJECT
 
-from nqcast.config_guard import GuardedConfigLoader
+from nqcast.config_loader import LayeredConfigLoader
 from nqcast.model import MIGT_TVDT
 from nqcast.model.config import ModelConfig
 from nqcast.parameters import ParameterError, check_parameters
@@ -12,7 +12,7 @@ from nqcast.training.scheduler import build_optimizer
 
 
 def contract():
-    loader = GuardedConfigLoader(str(PROJECT / "conf"), env="contract", **CONFIG_LOADER_ARGS)
+    loader = LayeredConfigLoader(str(PROJECT / "conf"), env="contract", **CONFIG_LOADER_ARGS)
     return check_parameters(loader["parameters"])
 
 

@@ -117,3 +117,19 @@ def test_ablations_end_in_a_table_with_an_interval_for_every_variant(toy: tuple[
         assert row["mean"]["low"] <= row["mean"]["gain"] <= row["mean"]["high"], name
         assert name.replace("_", " ") in output
     assert not (data / "08_reporting" / "test_uses.jsonl").exists()
+
+
+@pytest.mark.slow
+def test_a_verdict_is_held_to_what_was_registered_and_answered_once(tmp_path):
+    toy = ("run", "--env", "test", "--pipelines")
+    output_of(kedro(*toy, "ingest,features,register", data=tmp_path))
+    other = output_of(kedro(*toy, "verdict", "--params", "train.learning_rate=0.002", data=tmp_path), fails=True)
+    assert "found another settings.train.learning_rate" in " ".join(other.split())
+    output_of(kedro(*toy, "verdict", data=tmp_path))
+    scores = json.loads((tmp_path / "08_reporting" / "verdict_scores.json").read_text())
+    assert scores["text"].startswith(scores["registration"]["question"]) and "seasonal_har" in scores["gains"]
+    lines = [json.loads(line) for line in (tmp_path / "08_reporting" / "test_uses.jsonl").read_text().splitlines()]
+    assert [(line["kind"], line["sessions"]) for line in lines] == [("verdict", 10)]
+    assert [lines[0]["first_session"], lines[0]["last_session"]] == scores["registration"]["sessions"]
+    again = output_of(kedro(*toy, "verdict", data=tmp_path), fails=True)
+    assert "asked once" in " ".join(again.split())
