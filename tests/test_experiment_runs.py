@@ -47,7 +47,8 @@ def test_the_record_of_all_folds_can_be_traded(toy: tuple[Path, str]) -> None:
     assert "Backtest of model online" in output
     results = json.loads((data / "08_reporting" / "walk_forward_backtest.json").read_text())
     assert results["sessions"]["count"] == 15
-    assert not (data / "08_reporting" / "test_uses.jsonl").exists()
+    uses = [json.loads(line) for line in (data / "08_reporting" / "test_uses.jsonl").read_text().splitlines()]
+    assert {use["kind"] for use in uses} == {"walk_forward"}, "the folds were scored, the trades score nothing anew"
 
 
 def test_a_second_run_makes_only_the_fold_that_is_missing(toy: tuple[Path, str]) -> None:
@@ -100,7 +101,8 @@ def test_the_recipe_that_loses_less_over_the_folds_becomes_the_champion(toy: tup
         query = "select value from registered_model_tags where key like 'nqcast.walk_forward.%'"
         records = [json.loads(value) for (value,) in store.execute(query)]
     assert len(records) == 2 and len({record["anchors"] for record in records}) == 1
-    assert not (data / "08_reporting" / "test_uses.jsonl").exists()
+    uses = [json.loads(line) for line in (data / "08_reporting" / "test_uses.jsonl").read_text().splitlines()]
+    assert {use["kind"] for use in uses} == {"walk_forward"}, "the folds were scored, the trades score nothing anew"
 
 
 @pytest.mark.slow
@@ -116,7 +118,8 @@ def test_ablations_end_in_a_table_with_an_interval_for_every_variant(toy: tuple[
     for name, row in table.items():
         assert row["mean"]["low"] <= row["mean"]["gain"] <= row["mean"]["high"], name
         assert name.replace("_", " ") in output
-    assert not (data / "08_reporting" / "test_uses.jsonl").exists()
+    uses = [json.loads(line) for line in (data / "08_reporting" / "test_uses.jsonl").read_text().splitlines()]
+    assert {use["kind"] for use in uses} == {"walk_forward"}, "the folds were scored, the trades score nothing anew"
 
 
 @pytest.mark.slow
