@@ -150,3 +150,12 @@ def test_a_feature_table_without_a_column_is_refused(features):
     with pytest.raises(ValueError, match="rsi_14"):
         check_features(features.drop(columns="rsi_14"))
     assert check_features(features) is features
+
+
+def test_by_itself_a_file_without_volume_is_taken_without(bars):
+    silent = bars.assign(volume=0)
+    auto, without = (build_features(silent, FeaturesConfig(volume=volume)) for volume in ("auto", False))
+    pd.testing.assert_frame_equal(auto, without)
+    assert (auto["log_volume"] == 0).all()
+    assert (build_features(bars, FeaturesConfig(volume="auto"))["log_volume"] > 0).any()
+    assert FeaturesConfig(volume="auto").has_volume(bars.drop(columns="volume")) is False
