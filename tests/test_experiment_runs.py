@@ -123,6 +123,7 @@ def test_ablations_end_in_a_table_with_an_interval_for_every_variant(toy: tuple[
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_a_verdict_is_held_to_what_was_registered_and_answered_once(tmp_path):
     toy = ("run", "--env", "test", "--pipelines")
     output_of(kedro(*toy, "ingest,features,register", data=tmp_path))

@@ -127,9 +127,9 @@ class Parameters(BaseModel):
 
     @model_validator(mode="after")
     def _full_size_attends(self) -> Parameters:
-        if self.model.size == "full" and self.model.tokens is not True:
+        if self.model.size == "full" and self.model.tokens == "auto":
             raise ValueError(
-                f"expected attention in the full size, found model.tokens={str(self.model.tokens).lower()}: set "
+                "expected attention in the full size, found model.tokens=auto, which leaves it out: set "
                 "model.tokens=true, take --env contract, or leave model.size out"
             )
         return self
