@@ -82,7 +82,12 @@ FILE_ENTRIES = {"raw_bars": {"type": "nqcast.datasets.VendorBarsDataset", "sourc
     [
         (SIMULATED_ENTRIES, "__default__", {"bars": "my.csv"}, "add --env nq"),
         (FILE_ENTRIES, "train", {"bars": "my.csv"}, "run `--pipelines ingest,features` on them first"),
-        (FILE_ENTRIES, "train", {"forecast": {"min_bars": 7}}, "a pipeline that does: forecast, forecast_many, sweep, train_many"),
+        (
+            FILE_ENTRIES,
+            "train",
+            {"forecast": {"min_bars": 7}},
+            "a pipeline that does: forecast, forecast_many, sweep, train_many",
+        ),
         (FILE_ENTRIES, "forecast", {"quantiles": ".05+.5+.95"}, "a pipeline that does: ablation"),
         (FILE_ENTRIES, "__default__", {"bars": "my.csv", "train": {"seed": 1}, "tracking": {"enabled": False}}, ""),
     ],
