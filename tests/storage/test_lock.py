@@ -75,4 +75,6 @@ def test_a_process_and_all_that_it_starts_share_its_lock_and_the_inner_release_k
 
 def test_after_release_the_directory_is_free(tmp_path: Path) -> None:
     DirectoryLock(tmp_path).acquire().release()
-    kill(hold(tmp_path))  # another process can take it
+    other = hold(tmp_path)  # another process can take it
+    assert other.poll() is None and is_held(tmp_path)
+    kill(other)

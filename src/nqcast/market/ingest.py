@@ -11,6 +11,7 @@ import pandas as pd
 from nqcast.market.checks.judge import judge
 from nqcast.market.config import IngestConfig
 from nqcast.market.data_report import make_report
+from nqcast.market.rolls import RollEntry
 from nqcast.market.schema import BARS, check_raw_bars
 
 logger = logging.getLogger(__name__)
@@ -21,7 +22,7 @@ class Ingested:
     """What ingest makes of a raw file: bars, roll ledger, rejected rows with reasons, data report."""
 
     bars: pd.DataFrame
-    roll_ledger: list[dict[str, Any]]
+    roll_ledger: list[RollEntry]
     quarantine: pd.DataFrame
     report: dict[str, Any]
 

@@ -8,7 +8,7 @@ each the median of old close / new close over common bars before the change, so 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 import pandas as pd
@@ -21,6 +21,32 @@ from nqcast.market.schema import MINUTE_NS, PRICES
 
 HOUR_NS = 60 * MINUTE_NS
 _LEAST_JUMP = 0.0008  # of a log price: less is no roll's jump inside a session
+
+
+class RollPlace(TypedDict):
+    """Where contracts change: first bar of the new one (ISO 8601, UTC), its trading date, both names, and the rule."""
+
+    ts: str
+    session: str
+    from_contract: str | None
+    to_contract: str | None
+    rule: str
+
+
+class RollFactor(TypedDict):
+    """How a change is adjusted: old/new price, from how many common minutes, the spread new - old in points."""
+
+    factor: float
+    common_minutes: int
+    spread_points: float | None
+    adjusted: bool
+
+
+class RollEntry(RollPlace, RollFactor):
+    """One line of the roll ledger; the last field proves that no return inside a contract changed."""
+
+    cumulative_factor: float
+    max_return_change_inside_contract: float
 
 
 @dataclass(frozen=True)
@@ -80,7 +106,7 @@ def _traded_more(front: int, code: np.ndarray, volume: np.ndarray | None) -> int
 
 def join_contracts(
     bars: pd.DataFrame, contracts: Contracts, config: IngestConfig, code: np.ndarray | None = None
-) -> tuple[pd.DataFrame, list[dict[str, Any]]]:
+) -> tuple[pd.DataFrame, list[RollEntry]]:
     """The continuous series and its roll ledger.
 
     bars: sorted source bars with session_position. Returns their front rows under the same index with prices adjusted,
@@ -104,7 +130,7 @@ def join_contracts(
     joined = bars.iloc[rows].assign(code=code[rows], raw_close=bars["close"].to_numpy()[rows], unadjusted=unadjusted)
     for name in PRICES:
         joined[name] = joined[name].to_numpy() * cumulative[segment]
-    ledger = [
+    ledger: list[RollEntry] = [
         {
             **_entry(joined, int(np.flatnonzero(segment == k + 1)[0]), contracts.names, roll),
             **found,
@@ -117,7 +143,7 @@ def join_contracts(
     return _without_mixed_slots(joined), ledger
 
 
-def overlap_factor(bars: pd.DataFrame, code: np.ndarray, roll: Roll, config: IngestConfig) -> dict[str, Any]:
+def overlap_factor(bars: pd.DataFrame, code: np.ndarray, roll: Roll, config: IngestConfig) -> RollFactor:
     """Factor (median old/new close over common bars before the change), their number, spread new - old in points."""
     age = int(config.overlap_max_age_days * 24 * HOUR_NS)
     stamp = nanoseconds(bars["ts"])
@@ -139,7 +165,7 @@ def overlap_factor(bars: pd.DataFrame, code: np.ndarray, roll: Roll, config: Ing
     }
 
 
-def _without_candidates(joined: pd.DataFrame, config: IngestConfig) -> tuple[pd.DataFrame, list[dict[str, Any]]]:
+def _without_candidates(joined: pd.DataFrame, config: IngestConfig) -> tuple[pd.DataFrame, list[RollEntry]]:
     """A series of unknown contracts with the jumps that may be its rolls marked, and the ledger of all jumps.
 
     Where the vendor has adjusted the series, or a quote never rolls, none is marked.
@@ -151,7 +177,7 @@ def _without_candidates(joined: pd.DataFrame, config: IngestConfig) -> tuple[pd.
     return joined.assign(unadjusted=joined["ts"].isin(rolls).to_numpy()), ledger
 
 
-def opening_jumps(joined: pd.DataFrame, multiple: float) -> list[dict[str, Any]]:
+def opening_jumps(joined: pd.DataFrame, multiple: float) -> list[RollEntry]:
     """Ledger entries for sessions that open more than `multiple` times the median opening gap away; changes nothing.
 
     In the weeks in which contracts change such a jump, and one where an hour begins inside a session, is `unadjusted`:
@@ -189,7 +215,7 @@ def opening_jumps(joined: pd.DataFrame, multiple: float) -> list[dict[str, Any]]
     ]
 
 
-def _entry(joined: pd.DataFrame, row: int, names: tuple[str, ...], roll: Roll) -> dict[str, Any]:
+def _entry(joined: pd.DataFrame, row: int, names: tuple[str, ...], roll: Roll) -> RollPlace:
     return {
         "ts": joined["ts"].iloc[row].isoformat(),
         "session": joined["session"].iloc[row].date().isoformat(),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Mapping
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -193,11 +193,11 @@ def _flat(frame: pd.DataFrame) -> pd.DataFrame:
     return frame
 
 
-def _first(spellings: tuple[str, ...], lower: dict[str, Any]) -> Any:
+def _first(spellings: tuple[str, ...], lower: Mapping[str, str]) -> str | None:
     return next((lower[spelling] for spelling in spellings if spelling in lower), None)
 
 
-def _each_once(frame: pd.DataFrame, source: dict[str, Any]) -> None:
+def _each_once(frame: pd.DataFrame, source: Mapping[str, str]) -> None:
     """Refuse a column that is there twice with other contents."""
     names = [plain(column) for column in frame.columns]
     for column in source.values():
@@ -211,7 +211,7 @@ def _each_once(frame: pd.DataFrame, source: dict[str, Any]) -> None:
             raise ValueError(f"expected one column {str(column)!r}, found it {len(places)} times: leave one of them")
 
 
-def _stamps(frame: pd.DataFrame, lower: dict[str, Any]) -> pd.Series:
+def _stamps(frame: pd.DataFrame, lower: Mapping[str, str]) -> pd.Series:
     """Stamps from a column `date`, from `time`, from both, or from a first column without a name."""
     present = [column for names in (DATE, TIME) if (column := _first(names, lower)) is not None]
     if not present:
@@ -229,14 +229,14 @@ def _stamps(frame: pd.DataFrame, lower: dict[str, Any]) -> pd.Series:
     return both.rename(f"{present[0]} {present[1]}")
 
 
-def _in_named_zone(stamps: pd.Series, name: Any) -> pd.Series:
+def _in_named_zone(stamps: pd.Series, name: Hashable) -> pd.Series:
     """Stamps in UTC where the column's name says so, as `Gmt time` does."""
     if stamps.dt.tz is None and re.search(r"\b(?:gmt|utc)\b", str(name).lower().replace("_", " ")):
         return stamps.dt.tz_localize("UTC")
     return stamps
 
 
-def _volume(frame: pd.DataFrame, lower: dict[str, Any], source: dict[str, Any]) -> tuple[Any, str]:
+def _volume(frame: pd.DataFrame, lower: Mapping[str, str], source: Mapping[str, str]) -> tuple[Any, str]:
     """The volume, and a note where it is another column's than the usual one."""
     columns = list(dict.fromkeys(lower[spelling] for spelling in COLUMNS["volume"] if spelling in lower))
     for place, column in enumerate(columns):
@@ -253,7 +253,7 @@ def _volume(frame: pd.DataFrame, lower: dict[str, Any], source: dict[str, Any]) 
     return None, ""
 
 
-def _numbers(columns: dict[str, pd.Series], lower: dict[str, Any]) -> dict[str, pd.Series]:
+def _numbers(columns: dict[str, pd.Series], lower: Mapping[str, str]) -> dict[str, pd.Series]:
     """Prices and volume as numbers; prices of Databento's records, which name their rtype, are integers of 1e-9."""
     fixed = "rtype" in lower
     for name, column in columns.items():
@@ -302,7 +302,7 @@ def _row_text(frame: pd.DataFrame, row: int) -> str:
     return ",".join(str(cell) for cell in frame.iloc[row] if not pd.isna(cell))
 
 
-def _contract(found: dict[str, pd.Series], frame: pd.DataFrame, lower: dict[str, Any]) -> list[pd.Series]:
+def _contract(found: dict[str, pd.Series], frame: pd.DataFrame, lower: Mapping[str, str]) -> list[pd.Series]:
     """Contract text, where there is one; a continuous symbol, or none, is told apart by the instrument id."""
     text = found["contract"].astype("str").str.strip() if "contract" in found else None
     if IDENTITY not in lower:

@@ -1,7 +1,7 @@
 """Durable writes that prove themselves: temporary name, fsync, SHA-256 manifest, rename, fsync of the folder.
 
 A manifest is a text file in the format of `sha256sum` (`<hash>  <name>` per line), so `sha256sum -c` checks it
-too. Plain Python, without Kedro: a reader gets the bytes that were verified, never a file to open again.
+too. Plain Python, without Kedro.
 """
 
 import hashlib

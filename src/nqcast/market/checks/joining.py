@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pandas as pd
 
 from nqcast.market.calendar import distinct, nanoseconds
 from nqcast.market.checks.doubt import Doubt, as_doubt
+from nqcast.market.rolls import RollEntry
 from nqcast.market.schema import MINUTE_NS
 
 _LARGEST_CARRY, _LARGEST_GAP = 0.10, 0.20  # log of a factor: over common minutes; without them, a move included
@@ -16,7 +15,7 @@ _LEAST_USED, _LEAST_USED_BLIND = 0.95, 0.8  # share of minutes with a bar of the
 _DAY_NS = 1440 * MINUTE_NS
 
 
-def joining_doubts(inside: pd.DataFrame, joined: pd.DataFrame, ledger: list[dict[str, Any]]) -> list[Doubt]:
+def joining_doubts(inside: pd.DataFrame, joined: pd.DataFrame, ledger: list[RollEntry]) -> list[Doubt]:
     """Doubts about factors that no roll has, minutes that no front contract covers, an end long before the file's.
 
     inside: the bars of all contracts; joined: those of the front.
@@ -48,7 +47,7 @@ def joining_doubts(inside: pd.DataFrame, joined: pd.DataFrame, ledger: list[dict
     return []
 
 
-def _across(joined: pd.DataFrame, entry: dict[str, Any]) -> float:
+def _across(joined: pd.DataFrame, entry: RollEntry) -> float:
     """Ratio of the last close before a change to the first open after it, both adjusted so far."""
     row = int(np.searchsorted(nanoseconds(joined["ts"]), pd.Timestamp(entry["ts"]).as_unit("ns").value))
     return float(joined["close"].iloc[row - 1] / joined["open"].iloc[row]) if row else 1.0

@@ -19,7 +19,7 @@ from nqcast.market.config import IngestConfig
 from nqcast.market.contracts import Contracts, identify_contracts
 from nqcast.market.grid import aggregate
 from nqcast.market.instruments import Instrument, table
-from nqcast.market.rolls import join_contracts
+from nqcast.market.rolls import RollEntry, join_contracts
 from nqcast.market.schema import bar_starts
 from nqcast.market.symbols import MONTH_CODES
 
@@ -36,7 +36,7 @@ class Judged:
     bars: pd.DataFrame
     sessions: pd.DataFrame
     contracts: Contracts
-    ledger: list[dict[str, Any]]
+    ledger: list[RollEntry]
     quarantine: pd.DataFrame
     doubts: list[Doubt]
     questions: list[dict[str, Any]]
@@ -206,7 +206,7 @@ def _whole_series(
     kept: pd.DataFrame,
     bars: pd.DataFrame,
     sessions: pd.DataFrame,
-    ledger: list[dict[str, Any]],
+    ledger: list[RollEntry],
     contracts: Contracts,
     config: IngestConfig,
 ) -> list[Doubt]:

@@ -5,8 +5,6 @@ Nothing here is proof, so each doubt has a policy: rows are quarantined, the run
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pandas as pd
 
@@ -17,6 +15,7 @@ from nqcast.market.checks.other_contract import Activity, other_contract
 from nqcast.market.checks.prints import bad_prints
 from nqcast.market.config import IngestConfig
 from nqcast.market.contracts import Contracts
+from nqcast.market.rolls import RollEntry
 from nqcast.market.schema import MINUTE_NS, PRICES
 
 STALE = "stale: repeats the bar before"
@@ -136,7 +135,7 @@ def thin_market(bars: pd.DataFrame) -> list[Doubt]:
 
 
 def thin_stretches(
-    joined: pd.DataFrame, sessions: pd.DataFrame, ledger: list[dict[str, Any]], known: bool
+    joined: pd.DataFrame, sessions: pd.DataFrame, ledger: list[RollEntry], known: bool
 ) -> tuple[list[Doubt], list[Doubt]]:
     """Doubts about regular sessions that trade hardly anything of what is usual: those to stop for, and the others.
 
@@ -187,7 +186,7 @@ def volume_units(joined: pd.DataFrame, multiple: float) -> list[Doubt]:
     return doubts
 
 
-def unadjusted_rolls(ledger: list[dict[str, Any]]) -> list[Doubt]:
+def unadjusted_rolls(ledger: list[RollEntry]) -> list[Doubt]:
     """Jumps of a file without contracts that lie in the weeks in which contracts change."""
     near = [entry for entry in ledger if entry["rule"] == "unadjusted"]
     if not near:

@@ -9,13 +9,14 @@ import pandas as pd
 
 from nqcast.data.config import FeaturesConfig
 from nqcast.market.config import IngestConfig
+from nqcast.market.rolls import RollEntry
 
 logger = logging.getLogger(__name__)
 
 
 def ingest_bars(
     raw_bars: pd.DataFrame, config: IngestConfig, features: FeaturesConfig
-) -> tuple[pd.DataFrame, list[dict[str, Any]], pd.DataFrame, dict[str, Any]]:
+) -> tuple[pd.DataFrame, list[RollEntry], pd.DataFrame, dict[str, Any]]:
     """Check the vendor's bars, put them on the session grid and stitch the contracts.
 
     A file without volume is taken when the features do without it too, or find out for themselves.
