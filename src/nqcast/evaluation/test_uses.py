@@ -11,8 +11,11 @@ from nqcast.storage.json_values import fingerprint
 
 
 def count_uses(log: Sequence[Json], data: str) -> int:
-    """How often the test split of these data (their fingerprint) was scored; other data in the same log are others."""
-    return sum(record["data"] == data for record in log)
+    """How often the test split of these data (their fingerprint) was scored; other data in the same log are others.
+
+    A line that names sessions instead of data, as a walk-forward's does, counts: its sessions may be these.
+    """
+    return sum(record.get("data", data) == data for record in log)
 
 
 def use_record(checkpoint: Checkpoint, anchors: int, config: EvaluateConfig) -> Json:

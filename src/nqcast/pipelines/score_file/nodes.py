@@ -33,6 +33,9 @@ def score_forecasts(
     config: EvaluateConfig,
 ) -> Json:
     """Scores of the file and of every baseline on the same anchors; the text of the table ends the run."""
+    from nqcast.data.fingerprint import fingerprint
     from nqcast.evaluation.given_forecasts import score_given
+    from nqcast.evaluation.test_uses import count_uses
 
-    return score_given(predictions, splits, features, true_quantiles, len(test_uses), config)
+    uses = count_uses(test_uses, fingerprint(features))
+    return score_given(predictions, splits, features, true_quantiles, uses, config)
