@@ -196,7 +196,7 @@ def test_the_calibration_is_of_the_checkpoint_beside_it_and_of_no_other(toy: tup
     output_of(kedro("run", "--env", "test", *chosen, data=data))
     pair = ("--pipelines", "evaluate", "--load-versions", f"calibration:{folder.name}")
     text = output_of(kedro("run", "--env", "test", *pair, data=data), fails=True)
-    assert "take the calibration that was saved with the checkpoint" in text
+    assert "take the one that was saved with the checkpoint" in text
     output_of(kedro("run", "--env", "test", "--pipelines", "train", data=data))
 
 

@@ -71,13 +71,14 @@ def test_a_broken_parquet_file_is_named(spoil: str, week: pd.DataFrame, tmp_path
         (lambda b: b.rename(columns={"close": "settle"}), "expected a column 'close'"),
         (lambda b: b.drop(columns="ts"), "expected a column 'ts'"),
         (lambda b: b.drop(columns="volume"), "set volume to false"),
-        (lambda b: b.assign(open="n/a"), "expected numbers in column 'open', found 'n/a'"),
+        (lambda b: b.assign(open="text"), "expected numbers in column 'open', found 'text'"),
+        (lambda b: b.assign(open="n/a"), "price missing or not finite"),
         (lambda b: b.assign(high=True), "expected numbers in column 'high'"),
         (lambda b: b.assign(ts=b["ts"].dt.tz_localize(None)), "naive_timezone"),
         (lambda b: b.assign(ts=range(len(b))), "expected time stamps"),
         (lambda b: b.assign(ts=b["ts"].map(lambda t: f"{t.day}/{t.month}/{t.year}")), "expected time stamps"),
     ],
-    ids=["renamed", "no ts", "no volume", "text", "bool", "no zone", "numbers", "dates without times"],
+    ids=["renamed", "no ts", "no volume", "text", "not available", "bool", "no zone", "numbers", "dates without times"],
 )
 def test_wrong_columns_meet_a_message_with_a_cure(
     spoil: Spoil, message: str, week: pd.DataFrame, tmp_path: Path

@@ -177,7 +177,7 @@ def test_a_second_run_names_the_holder_and_leaves_and_a_dead_holders_lock_is_tak
 def test_a_signal_while_features_are_built_leaves_no_half_written_version(runner: str, tmp_path: Path) -> None:
     chosen = ("--pipelines", "ingest,features", "--runner", runner)
     run = KedroProcess("run", "--env", "test", *chosen, data=tmp_path)
-    run.wait_for("ingest: ")
+    run.wait_for("rows of 1-minute bars")
     run.send(signal.SIGTERM)
     status, seconds = run.end()
     assert status == 143, run.output

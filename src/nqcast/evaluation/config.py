@@ -14,6 +14,7 @@ FAIR_BASELINES = (
     *("constants", "rolling_constants", "seasonal_har", "seasonal_har_told", "seasonal_har_realized"),
     *("linear", "boosted_scale"),
 )
+PROFILES = {"quick": QUICK_BASELINES, "full": FULL_BASELINES, "fair": FAIR_BASELINES}
 
 BASELINES = {
     "constants": "constants.Constants",
@@ -95,14 +96,14 @@ class EvaluateConfig(BaseModel):
     @classmethod
     def _known(cls, value: object) -> object:
         """A profile, names in a list, or names joined by + (--params parts its items at commas)."""
-        if isinstance(value, str) and value not in ("quick", "full"):
+        if isinstance(value, str) and value not in PROFILES:
             value = tuple(value.split("+"))
         if not isinstance(value, list | tuple):
             return value
         for name in value:
             if name not in BASELINES:
-                cure = did_you_mean(str(name), [*BASELINES, "quick", "full"])
-                raise ValueError(f"expected quick, full or names of baselines, found {name!r}: {cure}")
+                cure = did_you_mean(str(name), [*BASELINES, *PROFILES])
+                raise ValueError(f"expected {', '.join(PROFILES)} or names of baselines, found {name!r}: {cure}")
         if "constants" not in value:
             raise ValueError(
                 f"expected 'constants' among the baselines, since skill is measured against it, found {list(value)}: "
@@ -113,8 +114,7 @@ class EvaluateConfig(BaseModel):
     @property
     def baseline_names(self) -> tuple[str, ...]:
         """The baselines to fit, in the order of the table."""
-        profiles = {"quick": QUICK_BASELINES, "full": FULL_BASELINES, "fair": FAIR_BASELINES}
-        return profiles[self.baselines] if isinstance(self.baselines, str) else self.baselines
+        return PROFILES[self.baselines] if isinstance(self.baselines, str) else self.baselines
 
 
 class ScoreFileConfig(BaseModel):

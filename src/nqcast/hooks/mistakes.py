@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -36,16 +35,24 @@ class MistakesHook:
             NotReadyError: an input that another pipeline makes has not been made.
         """
         for name in sorted(pipeline.inputs()):
-            maker = maker_of(name, pipelines)
-            if maker and not catalog.exists(name) and not Path(str(getattr(catalog[name], "_filepath", ""))).exists():
+            if is_missing(name, catalog) and (road := road_to(name, catalog)):
                 env = run_params.get("env")
-                command = " ".join(["kedro run", *([f"--env {env}"] if env else []), f"--pipelines {maker}"])
+                command = " ".join(["kedro run", *([f"--env {env}"] if env else []), f"--pipelines {','.join(road)}"])
                 raise NotReadyError(f"expected {name}, found none so far: `{command}` makes it")
 
 
-def maker_of(entry: str, known: Mapping[str, Pipeline]) -> str:
-    """The pipeline that makes an entry of the catalog; empty where none does."""
-    return next((name for name, one in known.items() if name != "__default__" and entry in one.outputs()), "")
+def is_missing(entry: str, catalog: CatalogProtocol) -> bool:
+    """Whether nothing has been saved in an entry; a damaged one is there, and its own dataset says what is wrong."""
+    return not catalog.exists(entry) and not Path(str(getattr(catalog[entry], "_filepath", ""))).exists()
+
+
+def road_to(entry: str, catalog: CatalogProtocol) -> list[str]:
+    """The pipelines that make an entry, those first that make what they read and is not there; none where none does."""
+    maker = next((name for name, one in pipelines.items() if name != "__default__" and entry in one.outputs()), None)
+    if maker is None:
+        return []
+    before = [name for name in sorted(pipelines[maker].inputs()) if name in catalog and is_missing(name, catalog)]
+    return list(dict.fromkeys([*(step for name in before for step in road_to(name, catalog)), maker]))
 
 
 def show_bad_input_in_one_line() -> None:

@@ -51,7 +51,6 @@ class StorageHook:
                 "expected the SequentialRunner or the ThreadRunner, found the ParallelRunner, whose processes do not "
                 "share what nodes hand on in memory: leave --runner out"
             )
-        require_inputs(pipeline, catalog)
         project = Path(run_params["project_path"])
         data = os.environ.get("NQCAST_DATA")
         roots = [project.resolve(), *([(project / data).resolve()] if data else [])]
@@ -93,36 +92,6 @@ def is_written(dataset: Any, is_output: bool) -> bool:
     """Whether a run writes to this entry: a durable output, or the place of working checkpoints."""
     durable = VerifiedDataset | AppendOnlyLogDataset | VerifiedPartitionsDataset
     return isinstance(dataset, RunDirectoryDataset) or (is_output and isinstance(dataset, durable))
-
-
-def require_inputs(pipeline: Pipeline, catalog: CatalogProtocol) -> None:
-    """Raise DatasetError for an entry that the run reads and nothing has made, naming the pipelines that make it."""
-    for name in sorted(pipeline.inputs()):
-        dataset = catalog.get(name)
-        if (
-            isinstance(dataset, VerifiedDataset)
-            and not Path(str(dataset._filepath)).exists()
-            and (road := _road(name, catalog))
-        ):
-            raise DatasetError(
-                f"expected {name} at {dataset._filepath}, found nothing there: make it first with "
-                f"`kedro run --pipelines {','.join(road)}`, with the --env and --params of this run"
-            )
-
-
-def _road(name: str, catalog: CatalogProtocol) -> list[str]:
-    """The pipelines that make an entry, those first that make what they read and is not there."""
-    from kedro.framework.project import pipelines
-
-    maker = next((key for key, each in pipelines.items() if key != "__default__" and name in each.outputs()), None)
-    if maker is None:
-        return []
-    missing = [
-        entry
-        for entry in sorted(pipelines[maker].inputs())
-        if isinstance(dataset := catalog.get(entry), VerifiedDataset) and not Path(str(dataset._filepath)).exists()
-    ]
-    return list(dict.fromkeys([*(step for entry in missing for step in _road(entry, catalog)), maker]))
 
 
 def require_inside(name: str, path: Path, roots: Sequence[Path]) -> None:
