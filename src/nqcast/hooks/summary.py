@@ -16,7 +16,7 @@ from typing import Any
 
 from kedro.framework.context import KedroContext
 from kedro.framework.hooks import hook_impl
-from kedro.io import DataCatalog, MemoryDataset
+from kedro.io import DataCatalog
 from kedro.pipeline import Pipeline
 from kedro.pipeline.node import Node
 
@@ -47,8 +47,7 @@ class SummaryHook:
     @hook_impl
     def after_catalog_created(self, catalog: DataCatalog) -> None:
         """Put the circumstances of the run beside its data: the report names them."""
-        details, layer = run_details(self._environment, Path.cwd()), {"kedro-viz": {"layer": "reporting"}}
-        catalog["run_details"] = MemoryDataset(details, metadata=layer)
+        catalog["run_details"].save(run_details(self._environment, Path.cwd()))
 
     @hook_impl(tryfirst=True)
     def after_context_created(self, context: KedroContext) -> None:
