@@ -9,7 +9,8 @@ import pyarrow as pa
 
 from nqcast.constants import FEATURES, LEVELS
 from nqcast.data.config import LoaderConfig, ScaleConfig, SplitConfig
-from nqcast.data.features import check_features, feature_names
+from nqcast.data.features import check_features
+from nqcast.data.own_features import feature_names
 from nqcast.data.scale import Scale
 from nqcast.data.seasonal_har import make_scale
 from nqcast.data.splits import check_no_overlap, make_splits, positions

@@ -15,7 +15,7 @@ from scipy.signal import lfilter
 from nqcast.constants import CLOCK, FEATURES, TARGETS
 from nqcast.data.clock import clock_columns, utc_nanoseconds
 from nqcast.data.config import FeaturesConfig
-from nqcast.data.own_features import OwnFeature, is_own, load_own_features, own_columns
+from nqcast.data.own_features import OwnFeature, feature_names, load_own_features, own_columns
 from nqcast.data.targets import target_columns
 
 _CARRIED = (
@@ -25,11 +25,6 @@ _CARRIED = (
 COLUMNS = (*_CARRIED, "realized_variance", "log_range", "session_first", *CLOCK, *FEATURES, *TARGETS)
 _REQUIRED = ("ts", "open", "high", "low", "close", "traded", "halt", "session", "realized_variance")
 _OPTIONAL_DEFAULTS = {"contract": pd.NA, "gap_minutes": 0.0, "unadjusted": False, "bars_to_close": 0}
-
-
-def feature_names(frame: pd.DataFrame) -> tuple[str, ...]:
-    """The features of a table in the order in which a model takes them: the 24, then the user's own."""
-    return (*FEATURES, *(name for name in frame.columns if is_own(name)))
 
 
 def build_features(

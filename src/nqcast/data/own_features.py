@@ -17,6 +17,8 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from nqcast.constants import FEATURES
+
 PRICES = ("open", "high", "low", "close", "raw_close")
 _CLOSE_ENOUGH = 1e-6
 
@@ -129,3 +131,8 @@ def _said(error: Exception) -> str:
 def _first_difference(values: np.ndarray, others: np.ndarray) -> int | None:
     different = ~np.isclose(values, others, rtol=_CLOSE_ENOUGH, atol=1e-9)
     return int(np.argmax(different)) if different.any() else None
+
+
+def feature_names(frame: pd.DataFrame) -> tuple[str, ...]:
+    """The features of a table in the order in which a model takes them: the 24, then the user's own."""
+    return (*FEATURES, *(name for name in frame.columns if is_own(name)))

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from nqcast.batches import Batch
 from nqcast.constants import CLOCK, CONTEXT, HORIZONS, TARGETS
-from nqcast.data.features import feature_names
+from nqcast.data.own_features import feature_names
 
 
 class WindowTable:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from nqcast.batches import Batch, outputs
 from nqcast.constants import HORIZONS
-from nqcast.data.features import feature_names
+from nqcast.data.own_features import feature_names
 from nqcast.data.windows import WindowTable
 from nqcast.evaluation import metrics
 from nqcast.evaluation.config import EvaluateConfig

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from nqcast.batches import Batch, outputs
 from nqcast.constants import FEATURES
-from nqcast.data.features import feature_names
+from nqcast.data.own_features import feature_names
 from nqcast.data.scale import Scale
 from nqcast.data.seasonal_har import scale_from_state
 from nqcast.data.windows import WindowTable

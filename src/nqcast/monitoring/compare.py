@@ -12,8 +12,8 @@ import pandas as pd
 
 from nqcast.constants import HORIZONS
 from nqcast.data.config import SplitConfig
-from nqcast.data.features import feature_names
 from nqcast.data.fingerprint import fingerprint
+from nqcast.data.own_features import feature_names
 from nqcast.data.splits import anchor_mask, check_no_overlap, positions
 from nqcast.evaluation.baselines import make_baselines
 from nqcast.evaluation.baselines.base import Baseline

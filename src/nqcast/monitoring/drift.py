@@ -13,7 +13,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from nqcast.data.features import feature_names
+from nqcast.data.own_features import feature_names
 from nqcast.evaluation.frames import Positions
 from nqcast.evaluation.metrics import Floats
 from nqcast.monitoring.limits import Limits, joint_limits

@@ -19,8 +19,8 @@ import pandas as pd
 from nqcast.constants import LEVELS
 from nqcast.data.config import LoaderConfig, ScaleConfig, SplitConfig
 from nqcast.data.data_module import NQDataModule
-from nqcast.data.features import feature_names
 from nqcast.data.fingerprint import data_card
+from nqcast.data.own_features import feature_names
 from nqcast.data.pooled import MappedTable, PooledLoader, pooled_splits, write_table
 from nqcast.data.scale import Scale, ScaleState
 from nqcast.data.seasonal_har import MEMORY_SESSIONS, make_scale

@@ -9,7 +9,7 @@ import pandas as pd
 
 from nqcast.constants import HORIZONS
 from nqcast.data.config import ScaleConfig
-from nqcast.data.features import feature_names
+from nqcast.data.own_features import feature_names
 from nqcast.data.scale import ScaleState
 from nqcast.data.seasonal_har import make_scale, scale_from_state
 from nqcast.data.splits import positions

@@ -9,7 +9,7 @@ import pandas as pd
 
 from nqcast import __version__
 from nqcast.constants import HORIZONS
-from nqcast.data.features import feature_names
+from nqcast.data.own_features import feature_names
 from nqcast.data.scale import ScaleState
 from nqcast.fields import changed
 from nqcast.model.config import ModelConfig

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from nqcast.data.config import ScaleConfig
-from nqcast.data.features import feature_names
+from nqcast.data.own_features import feature_names
 from nqcast.data.seasonal_har import make_scale
 from nqcast.evaluation.baselines.base import Baseline, optional_library
 from nqcast.evaluation.frames import Positions, targets_at

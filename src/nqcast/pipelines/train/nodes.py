@@ -68,7 +68,7 @@ def train_model(
     quantiles: list[float],
 ) -> tuple[Checkpoint, list[Json]]:
     """Train on the best device there is; the best checkpoint by validation loss comes back, with the history."""
-    from nqcast.data.features import feature_names
+    from nqcast.data.own_features import feature_names
     from nqcast.runs.chosen import choose
     from nqcast.runs.recipe import agreed
     from nqcast.runs.run import TrainingRun
