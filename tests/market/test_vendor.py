@@ -55,6 +55,15 @@ def test_epochs_are_told_apart_by_their_size(week: pd.DataFrame, tmp_path: Path,
     _same_rows(read_bars(tmp_path / f"{unit}.csv"), week)
 
 
+@pytest.mark.parametrize("number", [0, 1, 20_160_908])
+def test_a_number_too_small_for_an_epoch_counts_in_the_unit_of_the_others(
+    week: pd.DataFrame, tmp_path: Path, number: int
+) -> None:
+    epoch = week["ts"].astype("int64") // 10**6
+    week.assign(ts=epoch.where(epoch.index != 61, number)).to_csv(tmp_path / "bars.csv", index=False)
+    assert read_bars(tmp_path / "bars.csv")["ts"][61] == pd.Timestamp(number, unit="ms", tz="UTC")
+
+
 def test_stamps_in_exchange_time_with_offsets_are_the_same_instants(make_bars, tmp_path: Path) -> None:
     raw = make_bars(date(2016, 11, 4), date(2016, 11, 8))  # two offsets: DST ends
     local = raw.assign(ts=raw["ts"].dt.tz_convert("America/Chicago").map(lambda ts: ts.isoformat()))

@@ -61,9 +61,12 @@ def _numbered(count: pd.Series) -> pd.Series:
     whole = pd.Series(np.where(known, count.where(known, 0), 0)).astype("int64").to_numpy()
     factor = np.select([np.abs(whole) >= least for least, _ in _EPOCH_NS], [by for _, by in _EPOCH_NS], 0)
     stamp = np.where(np.abs(whole) < _LAST_NS // np.maximum(factor, 1) + 1, whole * factor, 0)
-    if ((stamp >= _FIRST_NS) & (stamp <= _LAST_NS))[known].all():
-        return pd.Series(pd.DatetimeIndex(np.where(known, stamp, np.datetime64("NaT").astype("int64")), tz="UTC"),
-                         index=count.index, name=count.name)  # fmt: skip
+    possible = known & (stamp >= _FIRST_NS) & (stamp <= _LAST_NS)
+    if possible.sum() > 0.5 * known.sum():
+        by = int(np.median(factor[possible]))  # a number of no such size, 0 say, counts in the unit of the others
+        small = known & ~possible & (np.abs(whole) < _LAST_NS // by)
+        stamp = np.where(possible, stamp, np.where(small, whole * by, np.iinfo(np.int64).min))
+        return pd.Series(pd.DatetimeIndex(stamp, tz="UTC"), index=count.index, name=count.name)
     if (
         np.all((value[known] > _EXCEL_DAYS[0]) & (value[known] < _EXCEL_DAYS[1]))
         and (value % 1 != 0)[known].mean() > 0.9
@@ -73,7 +76,7 @@ def _numbered(count: pd.Series) -> pd.Series:
     for length, pattern in ((12, "%Y%m%d%H%M"), (14, "%Y%m%d%H%M%S")):
         if known.all() and 19 * 10 ** (length - 2) <= whole.min() and whole.max() < 21 * 10 ** (length - 2):
             return pd.to_datetime(count.astype("int64").astype("str"), format=pattern)
-    row = int(np.flatnonzero(known & ~((stamp >= _FIRST_NS) & (stamp <= _LAST_NS)))[0])
+    row = int(np.flatnonzero(known & ~possible)[0])
     raise ValueError(
         f"expected time stamps in column {count.name!r}, found the number {count.iloc[row]} in row {row + 1}: {_CURE}"
     )
