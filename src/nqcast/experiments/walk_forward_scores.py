@@ -58,9 +58,7 @@ def _of_record(record: Json) -> Json:
     return {"seconds": record["seconds"], "anchors": record["anchors"], "epoch": best["epoch"]}
 
 
-def score_folds(
-    frame: pd.DataFrame, folds: Sequence[Json], levels: tuple[float, ...], config: EvaluateConfig
-) -> Json:
+def score_folds(frame: pd.DataFrame, folds: Sequence[Json], levels: tuple[float, ...], config: EvaluateConfig) -> Json:
     """Scores of the joined forecasts, with a line per fold in front of their text; failures are named first."""
     forecasts = quantiles_by_row(frame, levels)
     anchors = as_arrays(frame[frame["forecast"] == RAW], levels, tuple(HORIZONS))

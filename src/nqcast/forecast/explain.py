@@ -66,9 +66,7 @@ def explain(
     return explanation
 
 
-def _importance(
-    predictor: Predictor, chosen: Positions, levels: tuple[float, ...], config: EvaluateConfig
-) -> Json:
+def _importance(predictor: Predictor, chosen: Positions, levels: tuple[float, ...], config: EvaluateConfig) -> Json:
     features, rng = predictor.features, np.random.default_rng(config.seed)
     giver = donors(session_part(features["ts"].iloc[chosen]), rng)
     targets = targets_at(features, chosen, tuple(HORIZONS))
