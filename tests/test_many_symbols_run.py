@@ -38,8 +38,8 @@ def test_a_folder_of_symbols_trains_as_one_and_forecasts_each_and_a_new_one(tmp_
     by_hand = nqcast.load(of_one["checkpoint"], of_one["record"]["calibration"]).forecast(folder / "ONE.parquet")
     own = forecasts[forecasts["symbol"] == "ONE"].drop(columns="symbol").reset_index(drop=True)
     pd.testing.assert_frame_equal(own, by_hand)
-    assert of_one["checkpoint"].metadata.data["instrument"]["symbol"] == "NQ"
-    assert models[pool["symbols"]["YM"]["partition"]]()["checkpoint"].metadata.data["instrument"]["symbol"] == "YM"
+    assert of_one["checkpoint"].metadata.data.instrument["symbol"] == "NQ"
+    assert models[pool["symbols"]["YM"]["partition"]]()["checkpoint"].metadata.data.instrument["symbol"] == "YM"
 
     simulate(SimulationConfig(sessions=40, seed=9)).to_parquet(folder / "NEW.parquet")
     printed = output_of(kedro("run", "--env", "test", "--pipelines", "forecast_many", "--params", chosen, data=data))

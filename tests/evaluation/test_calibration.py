@@ -15,6 +15,7 @@ from nqcast.evaluation import metrics
 from nqcast.evaluation.calibration import (
     CONFORMAL,
     ONLINE,
+    Calibration,
     calibrated_frame,
     calibrated_quantiles,
     fit_calibration,
@@ -58,7 +59,9 @@ def frame_of(anchors: Forecasts) -> pd.DataFrame:
 
 def test_a_calibration_of_validation_mends_the_coverage_of_later_anchors_offline_and_online() -> None:
     validation, later = stream(40, 1.3, 0), stream(40, 1.3, 1)
-    state = json.loads(json.dumps(fit_calibration(validation, LEVELS, CHECKPOINT, CONFIG)))
+    made = fit_calibration(validation, LEVELS, CHECKPOINT, CONFIG)
+    state = Calibration.from_json(json.loads(json.dumps(made.to_json())))
+    assert state.to_json() == made.to_json()
     rows = calibrated_quantiles(later, state, WEIGHTS, LEVELS)
     assert list(rows) == [CONFORMAL, ONLINE]
     raw = metrics.coverage_by_level(later.quantiles, later.targets, LEVELS)
@@ -67,10 +70,10 @@ def test_a_calibration_of_validation_mends_the_coverage_of_later_anchors_offline
         assert metrics.coverage_by_level(quantiles, later.targets, LEVELS) == pytest.approx(
             np.tile(LEVELS, (5, 1)), abs=off
         )
-    fitted = state["coverage"]
+    fitted = state.coverage
     assert abs(fitted["model"]["15m"]["q05"] - 0.05) > 0.02
     assert abs(fitted["model_conformal"]["15m"]["q05"] - 0.05) < 0.001
-    assert state["anchors"]["count"] == 8000
+    assert state.anchors["count"] == 8000
 
 
 def test_the_online_row_goes_on_where_the_validation_stretch_left_it() -> None:
@@ -96,7 +99,7 @@ def test_a_pair_that_does_not_belong_together_is_refused() -> None:
     with pytest.raises(ValueError, match=rf"fitted for the weights def.*for {WEIGHTS[:20]}"):
         calibrated_quantiles(stream(10, 1.0, 1), state, "def", LEVELS)
     with pytest.raises(ValueError, match="expected a calibration of levels"):
-        calibrated_quantiles(stream(10, 1.0, 1), {**state, "levels": [0.1, 0.5, 0.9]}, WEIGHTS, LEVELS)
+        calibrated_quantiles(stream(10, 1.0, 1), dataclasses.replace(state, levels=(0.1, 0.5, 0.9)), WEIGHTS, LEVELS)
 
 
 def test_the_calibrated_frame_holds_the_same_anchors_whatever_the_order_of_the_rows() -> None:

@@ -19,7 +19,7 @@ from nqcast.evaluation.frames import as_arrays, predictions_frame
 from nqcast.evaluation.metrics import level_name
 from nqcast.evaluation.significance import diebold_mariano, session_sums
 from nqcast.evaluation.test_uses import use_record
-from nqcast.storage.checkpoint import Checkpoint, Metadata
+from nqcast.storage.checkpoint import Checkpoint, DataCard, Metadata
 
 LEVELS = (0.05, 0.10, 0.25, 0.50, 0.75, 0.90, 0.95)
 HORIZONS = ("15m", "30m", "60m", "2h", "4h")
@@ -140,7 +140,7 @@ def test_forecasts_at_unknown_anchors_are_refused(features: pd.DataFrame, predic
 
 
 def test_a_test_use_names_the_configuration_by_a_hash_that_every_part_of_it_changes() -> None:
-    metadata = Metadata(fingerprint="f", model={"size": "test"}, quantiles=(0.5,), data={"fingerprint": "d"})
+    metadata = Metadata(fingerprint="f", model={"size": "test"}, quantiles=(0.5,), data=DataCard("d"))
     first, again = (use_record(Checkpoint({}, metadata), 12, CONFIG) for _ in range(2))
     other = use_record(Checkpoint({}, replace(metadata, scale={"kind": "constant"})), 12, CONFIG)
     assert first["configuration"] == again["configuration"] != other["configuration"]

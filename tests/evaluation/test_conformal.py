@@ -9,6 +9,7 @@ import pytest
 from scipy import stats
 
 from nqcast.evaluation import metrics
+from nqcast.evaluation.calibration import Calibration
 from nqcast.evaluation.conformal import ConformalCalibration, OnlineCalibration, conformal_quantile, in_order
 
 LEVELS = (0.05, 0.10, 0.25, 0.50, 0.75, 0.90, 0.95)
@@ -85,10 +86,14 @@ def test_a_calibration_survives_json_and_refuses_another_checkpoint() -> None:
     _, quantiles, targets, scale = world(500, 1.3)
     fitted = ConformalCalibration(LEVELS, HORIZONS, "abc").fit(quantiles, targets, scale)
     state = json.loads(json.dumps(fitted.state()))
-    back = ConformalCalibration.from_state(state, "abc")
+    back = Calibration.from_json(state).conformal("abc")
     assert (back.apply(quantiles, scale) == fitted.apply(quantiles, scale)).all()
-    with pytest.raises(ValueError, match=r"fitted for the weights other.*found 'conformal' for abc"):
-        ConformalCalibration.from_state(state, "other")
+    with pytest.raises(ValueError, match=r"fitted for the weights other.*found one for abc"):
+        Calibration.from_json(state).conformal("other")
+    with pytest.raises(ValueError, match="expected a calibration with online offsets"):
+        Calibration.from_json(state).online()
+    with pytest.raises(ValueError, match="expected a conformal calibration, found 'isotonic'"):
+        Calibration.from_json({**state, "kind": "isotonic"})
 
 
 def test_too_few_outcomes_are_refused() -> None:

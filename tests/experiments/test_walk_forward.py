@@ -13,13 +13,14 @@ import pytest
 
 from nqcast.data.splits import make_splits, positions
 from nqcast.evaluation import metrics
-from nqcast.evaluation.conformal import ConformalCalibration
+from nqcast.evaluation.calibration import Calibration
 from nqcast.evaluation.frames import as_arrays
 from nqcast.experiments.folds import plan_folds
 from nqcast.experiments.walk_forward import WalkForward
 from nqcast.experiments.walk_forward_scores import join_folds, render_folds, score_folds
 from nqcast.fields import changed
 from nqcast.runs.recipe import Recipe
+from nqcast.storage.checkpoint import DataCard
 from nqcast.training.run_card import TrainingInterruptedError
 
 HORIZONS = ("15m", "30m", "60m", "2h", "4h")
@@ -65,7 +66,7 @@ def test_another_setting_makes_another_fold(walk: WalkForward, features: pd.Data
         dataclasses.replace(walk, recipe=dataclasses.replace(recipe, scale=changed(recipe.scale, {"ridge": 0.5}))),
         dataclasses.replace(walk, evaluate=changed(walk.evaluate, {"online_rate": 0.07})),
     ):
-        card = {"fingerprint": "x"}
+        card = DataCard("x")
         fold = plan_folds(features, walk.split, walk.config)[0]
         assert walk._fingerprint(fold, card, None) != other._fingerprint(fold, card, None)
     same = dataclasses.replace(walk, recipe=dataclasses.replace(recipe, train=changed(recipe.train, {"log_every": 7})))
@@ -146,14 +147,14 @@ def test_a_warm_start_takes_the_weights_and_leaves_the_constants_to_the_new_anch
     still = dataclasses.replace(walk.recipe, train=changed(walk.recipe.train, {"epochs": 0}))
     fold = plan_folds(features, walk.split, walk.config)[2]
     splits = make_splits(features, fold.split)
-    started, _ = still.make(features, splits, {"fingerprint": "x"}, tmp_path, moved)
+    started, _ = still.make(features, splits, DataCard("x"), tmp_path, moved)
     refitted = {"model.norm.feature_mean_F", "model.norm.feature_std_F", "model.head.base_HQ"}
     for name, array in started.tensors.items():
         if name.startswith("model."):
             assert np.array_equal(array, tensors[name]) == (name not in refitted), name
     other = dataclasses.replace(still, model=changed(still.model, {"d_ff": 48}))
     with pytest.raises(ValueError, match="expected a warm start from a checkpoint of the same model"):
-        other.make(features, splits, {"fingerprint": "x"}, tmp_path / "other", moved)
+        other.make(features, splits, DataCard("x"), tmp_path / "other", moved)
 
 
 def test_each_fold_is_calibrated_on_its_own_validation(walk: WalkForward, features: pd.DataFrame, ran: Ran) -> None:
@@ -167,7 +168,7 @@ def test_each_fold_is_calibrated_on_its_own_validation(walk: WalkForward, featur
             as_arrays(frame[frame["forecast"] == name], walk.recipe.quantiles, HORIZONS)
             for name in ("model", "model_conformal")
         )
-        calibration = ConformalCalibration.from_state(state, partition["checkpoint"].weights_sha256)
+        calibration = Calibration.from_json(state).conformal(partition["checkpoint"].weights_sha256)
         assert (calibration.apply(raw.quantiles, raw.scale) == moved.quantiles).all()
 
 

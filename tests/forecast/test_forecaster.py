@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from nqcast.constants import HORIZONS, LEVELS
-from nqcast.evaluation.calibration import fit_calibration
+from nqcast.evaluation.calibration import Calibration, fit_calibration
 from nqcast.evaluation.config import EvaluateConfig
 from nqcast.evaluation.conformal import ConformalCalibration
 from nqcast.evaluation.frames import as_arrays
@@ -167,7 +167,7 @@ def test_calibration_moves_each_quantile_by_its_offset_in_scales(
     calibration.offset_HQ[:] = 0.1 * np.arange(1, 8) * np.arange(1, 6)[:, None]
     config = ForecastConfig(as_of=NOON)
     before = Forecaster(plain_checkpoint, None, config).issue(raw)
-    after = Forecaster(plain_checkpoint, calibration.state(), config).issue(raw)
+    after = Forecaster(plain_checkpoint, Calibration.from_json(calibration.state()), config).issue(raw)
     row = np.array([row_of(features, NOON)])
     _, scale = predict(plain_checkpoint, features, row, EvaluateConfig(device="cpu"))
     moved = returns(after.forecast) - returns(before.forecast)
@@ -176,8 +176,8 @@ def test_calibration_moves_each_quantile_by_its_offset_in_scales(
 
 
 def test_a_calibration_of_another_checkpoint_is_refused(plain_checkpoint: Checkpoint) -> None:
-    other = ConformalCalibration(LEVELS, list(HORIZONS), "0ther").state()
-    with pytest.raises(ValueError, match=r"fitted for the weights .*found 'conformal' for 0ther"):
+    other = Calibration.from_json(ConformalCalibration(LEVELS, list(HORIZONS), "0ther").state())
+    with pytest.raises(ValueError, match=r"fitted for the weights .*found one for 0ther"):
         Forecaster(plain_checkpoint, other)
 
 

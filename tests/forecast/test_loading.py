@@ -78,7 +78,7 @@ def test_the_calibration_beside_a_checkpoint_is_taken_when_it_is_its_own(
 def test_a_calibration_that_is_named_must_fit(models: Path) -> None:
     state = save_calibration(models, "another")
     for named in (models / "calibration.json", state):
-        with pytest.raises(ValueError, match=r"fitted for the weights .*found 'conformal' for another"):
+        with pytest.raises(ValueError, match=r"fitted for the weights .*found one for another"):
             nqcast.load(models / "checkpoint", calibration=named)
 
 

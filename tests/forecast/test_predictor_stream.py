@@ -15,7 +15,7 @@ from tests.forecast.test_predictor import ANCHORS, HORIZONS, LEVELS, TRAIN, chec
 from nqcast.constants import CLOCK
 from nqcast.data.seasonal_har import SeasonalHAR
 from nqcast.datasets import VerifiedDataset
-from nqcast.evaluation.calibration import calibrated_frame, calibrated_frames
+from nqcast.evaluation.calibration import Calibration, calibrated_frame, calibrated_frames
 from nqcast.evaluation.conformal import ConformalCalibration
 from nqcast.forecast.predictor import predict, predict_frame, predict_stream
 
@@ -80,14 +80,14 @@ def test_calibrated_forecasts_stream_too(features: pd.DataFrame) -> None:
     checkpoint = checkpoint_of(features, noise=0.1)
     state = ConformalCalibration(LEVELS, HORIZONS, "abc").state()
     state |= {"offsets": np.linspace(-0.1, 0.1, 35).reshape(5, 7).tolist(), "online_rate": 0.015}
-    state["online_offsets"] = np.zeros((5, 7)).tolist()
+    fitted = Calibration.from_json(state | {"online_offsets": np.zeros((5, 7)).tolist()})
     predictions = predict_frame(checkpoint, features, ANCHORS)
-    whole = calibrated_frame(predictions, state, "abc", LEVELS)
-    parts = list(calibrated_frames(predictions, state, "abc", LEVELS, rows=33))
+    whole = calibrated_frame(predictions, fitted, "abc", LEVELS)
+    parts = list(calibrated_frames(predictions, fitted, "abc", LEVELS, rows=33))
     assert max(map(len, parts)) == 33
     pd.testing.assert_frame_equal(pd.concat(parts, ignore_index=True), whole, check_exact=True)
     with pytest.raises(ValueError, match="expected a conformal calibration"):
-        calibrated_frames(predictions, state, "another", LEVELS)
+        calibrated_frames(predictions, fitted, "another", LEVELS)
 
 
 def test_no_anchors_give_no_forecasts(features: pd.DataFrame) -> None:

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 from nqcast.constants import HORIZONS, LEVELS, TARGETS
+from nqcast.evaluation.calibration import Calibration
 from nqcast.evaluation.config import EvaluateConfig
 from nqcast.evaluation.conformal import ConformalCalibration
 from nqcast.forecast.config import ForecastConfig
@@ -24,13 +25,13 @@ LATE = 14_000  # bars before the first anchor: the last few sessions are enough 
 
 
 @pytest.fixture(scope="module")
-def calibration(plain_checkpoint: Checkpoint) -> dict[str, Any]:
+def calibration(plain_checkpoint: Checkpoint) -> Calibration:
     state = ConformalCalibration(LEVELS, tuple(HORIZONS), plain_checkpoint.weights_sha256).state()
-    return state | {"offsets": np.linspace(-0.1, 0.1, 35).reshape(5, 7).tolist()}
+    return Calibration.from_json(state | {"offsets": np.linspace(-0.1, 0.1, 35).reshape(5, 7).tolist()})
 
 
 def test_a_sweep_says_at_each_bar_what_a_forecast_there_would_have_said(
-    raw: pd.DataFrame, checkpoint: Checkpoint, calibration: dict[str, Any]
+    raw: pd.DataFrame, checkpoint: Checkpoint, calibration: Calibration
 ) -> None:
     swept = pd.concat(Forecaster(checkpoint, calibration, ForecastConfig(min_bars=LATE)).sweep(raw))
     ts = swept["ts"].drop_duplicates().iloc[123]

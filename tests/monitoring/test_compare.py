@@ -14,11 +14,13 @@ from tests.forecast.test_predictor import checkpoint_of
 from nqcast.constants import CLOCK, HORIZONS
 from nqcast.data.config import SplitConfig
 from nqcast.data.fingerprint import fingerprint
+from nqcast.evaluation.calibration import Calibration
 from nqcast.evaluation.config import EvaluateConfig
 from nqcast.evaluation.conformal import ConformalCalibration
 from nqcast.monitoring.compare import Trained, monitor, newest_anchors
 from nqcast.monitoring.config import MonitorConfig
 from nqcast.report.figures.monitoring import draw_monitor
+from nqcast.storage.checkpoint import DataCard
 
 BARS = 276  # of a session
 SPLIT = SplitConfig(warmup_bars=2760)
@@ -41,10 +43,10 @@ def trained(market: Callable[..., pd.DataFrame]) -> Trained:
         ignore_index=True,
     )
     checkpoint = checkpoint_of(features)
-    named = replace(checkpoint.metadata, fingerprint="f", data={"fingerprint": fingerprint(features)})
+    named = replace(checkpoint.metadata, fingerprint="f", data=DataCard(fingerprint(features)))
     checkpoint = replace(checkpoint, metadata=named)
     calibration = ConformalCalibration(LEVELS, tuple(HORIZONS), checkpoint.weights_sha256).state()
-    return Trained(features, splits, checkpoint, calibration)
+    return Trained(features, splits, checkpoint, Calibration.from_json(calibration))
 
 
 def judged(newest: pd.DataFrame, trained: Trained) -> pd.DataFrame:

@@ -19,7 +19,7 @@ from nqcast.constants import FEATURES, HORIZONS
 from nqcast.data.fingerprint import data_card
 from nqcast.data.splits import make_splits, positions
 from nqcast.datasets import CheckpointDataset, VerifiedDataset
-from nqcast.evaluation.calibration import calibrated_quantiles, fit_calibration
+from nqcast.evaluation.calibration import Calibration, calibrated_quantiles, fit_calibration
 from nqcast.evaluation.config import EvaluateConfig
 from nqcast.evaluation.frames import Forecasts, as_arrays
 from nqcast.forecast.predictor import predict, predict_frame
@@ -63,7 +63,7 @@ def save(root: Path, checkpoint: Checkpoint, stamp: str, anchors: Forecasts | No
     if anchors is not None:
         state = fit_calibration(anchors, checkpoint.metadata.quantiles, checkpoint, EvaluateConfig())
         path, version = str(root / "calibration.json"), Version(None, stamp)
-        VerifiedDataset(filepath=path, dataset="json.JSONDataset", version=version).save(state)
+        VerifiedDataset(filepath=path, dataset="json.JSONDataset", version=version).save(state.to_json())
 
 
 def test_a_working_checkpoint_forecasts_what_the_catalogs_does_with_its_calibration(
@@ -94,7 +94,8 @@ def test_more_epochs_of_the_same_run_refuse_the_calibration_of_fewer(
     shutil.copytree(root, tmp_path / "models", symlinks=True)
     models, more = tmp_path / "models", longer(run, 3)
     assert more.fingerprint == run.fingerprint
-    old = json.loads(next((models / "calibration.json").glob("*/calibration.json")).read_text())
+    text = next((models / "calibration.json").glob("*/calibration.json")).read_text()
+    old = Calibration.from_json(json.loads(text))
     checkpoint, _ = train(more, models / "runs")
     save(models, checkpoint, "2026-01-02T00.00.00.000Z", None)
     assert nqcast.load(models / "checkpoint").calibration is None

@@ -131,7 +131,7 @@ def test_an_untrained_pool_forecasts_each_symbols_own_scale(tables: dict[str, pd
         np.testing.assert_allclose(scale_NH, scale.transform(features)[rows])
         np.testing.assert_allclose(quantiles, scale_NH[..., None] * scale.unit_quantiles_HQ, rtol=1e-4)
     assert len({c.metadata.fingerprint for c in checkpoints.values()}) == 3
-    assert len({c.metadata.data["pool"] for c in checkpoints.values()}) == 1
+    assert len({c.metadata.data.pool for c in checkpoints.values()}) == 1
 
 
 def test_a_symbol_never_seen_gets_its_own_scale_under_the_shared_weights(
@@ -141,7 +141,7 @@ def test_a_symbol_never_seen_gets_its_own_scale_under_the_shared_weights(
     checkpoints, _, _ = recipe().make(known, tmp_path)
     new = adopted(checkpoints["A"], tables["B"], "B", SPLIT.warmup_bars)
     again = adopted(checkpoints["C"], tables["B"], "B", SPLIT.warmup_bars)
-    assert new.metadata.data["pool"] == checkpoints["A"].metadata.data["pool"]
+    assert new.metadata.data.pool == checkpoints["A"].metadata.data.pool
     rows = np.arange(len(tables["B"]) - 50, len(tables["B"]) - 40)
     (quantiles, scale), (others, _) = (predict(c, tables["B"], rows) for c in (new, again))
     np.testing.assert_array_equal(quantiles, others, "any member lends the same weights")

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Any
 
 import numpy as np
 import pandas as pd
+
+from nqcast.storage.checkpoint import DataCard, Json
 
 
 def fingerprint(frame: pd.DataFrame) -> str:
@@ -16,16 +17,11 @@ def fingerprint(frame: pd.DataFrame) -> str:
     return digest.hexdigest()[:16]
 
 
-def data_card(features: pd.DataFrame, instrument: dict[str, Any] | None = None) -> dict[str, Any]:
-    """What a checkpoint says of its data: the content's fingerprint, rows, tick, source, first and last stamp (UTC).
-
-    `instrument` is the row of its product, by whose calendar forecasts are made.
-    """
-    first, last = features["ts"].iloc[0], features["ts"].iloc[-1]
-    card = {"fingerprint": fingerprint(features), "rows": len(features), "tick": tick_of(features)}
-    card |= {} if instrument is None else {"instrument": instrument}
-    card["source"] = features.attrs.get("source", "")
-    return card | {"first": f"{first:%Y-%m-%d %H:%M}", "last": f"{last:%Y-%m-%d %H:%M}"}
+def data_card(features: pd.DataFrame, instrument: Json | None = None) -> DataCard:
+    """What a checkpoint says of its data; `instrument` is the row of its product, by whose calendar it forecasts."""
+    first, last = (f"{features['ts'].iloc[row]:%Y-%m-%d %H:%M}" for row in (0, -1))
+    source = features.attrs.get("source", "")
+    return DataCard(fingerprint(features), len(features), tick_of(features), instrument, source, first, last)
 
 
 def tick_of(features: pd.DataFrame) -> float | None:

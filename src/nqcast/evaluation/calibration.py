@@ -7,7 +7,10 @@ the conformal ones cost more: at long horizons those hold the drift of two month
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -27,20 +30,111 @@ from nqcast.storage.checkpoint import Checkpoint, Json
 RAW, CONFORMAL, ONLINE = "model", "model_conformal", "model_online"
 
 
+@dataclass(frozen=True, eq=False)
+class Calibration:
+    """What the validation anchors have taught about the forecasts of one checkpoint's weights.
+
+    weights: the SHA-256 of the tensors that it was fitted for (`Checkpoint.weights_sha256`); offset_HQ: in scales,
+    offline; online_rate and online_offset_HQ: where the online calibration goes on from; checkpoint: its fingerprint;
+    copula: joint ranks over the horizons, None where too few anchors have an outcome at each; anchors: count, first and
+    last; coverage: before and after on the same anchors, {forecast: {horizon: {q05: …}}}, and as text; val_loss:
+    pinball loss there, in scales; headline: sentences for the end of a run.
+    """
+
+    weights: str
+    levels: tuple[float, ...]
+    horizons: tuple[str, ...]
+    offset_HQ: Floats
+    online_rate: float | None = None
+    online_offset_HQ: Floats | None = None
+    checkpoint: str = ""
+    copula: PathCopula | None = None
+    anchors: dict[str, int | str] = field(default_factory=dict)
+    coverage: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
+    text: str = ""
+    val_loss: float | None = None
+    headline: tuple[str, ...] = ()
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Calibration:
+        """The calibration in a JSON document, also from one of earlier versions, which holds the offsets alone.
+
+        Raises:
+            ValueError: it is none.
+        """
+        offsets = {"levels", "horizons", "offsets"}
+        if document.get("kind") != "conformal" or not offsets <= document.keys():
+            raise ValueError(
+                f"expected a conformal calibration, found {document.get('kind')!r} with {', '.join(document) or 'no'} "
+                "fields: take the calibration.json that was saved with the checkpoint, or run the train pipeline again"
+            )
+        online, copula = document.get("online_offsets"), document.get("copula")
+        told = ("online_rate", "checkpoint", "anchors", "coverage", "text", "val_loss")
+        return cls(
+            weights=document.get("weights", ""),
+            levels=tuple(document["levels"]),
+            horizons=tuple(document["horizons"]),
+            offset_HQ=np.asarray(document["offsets"], dtype=float),
+            online_offset_HQ=None if online is None else np.asarray(online, dtype=float),
+            copula=None if copula is None else PathCopula.from_state(copula),
+            headline=tuple(document.get("headline", ())),
+            **{name: document[name] for name in told if name in document},
+        )
+
+    def to_json(self) -> Json:
+        """The content of calibration.json."""
+        online = None if self.online_offset_HQ is None else self.online_offset_HQ.tolist()
+        return {
+            "kind": "conformal",
+            "weights": self.weights,
+            "levels": list(self.levels),
+            "horizons": list(self.horizons),
+            "offsets": self.offset_HQ.tolist(),
+            "online_rate": self.online_rate,
+            "online_offsets": online,
+            "checkpoint": self.checkpoint,
+            "copula": self.copula and self.copula.state(),
+            "anchors": self.anchors,
+            "coverage": self.coverage,
+            "text": self.text,
+            "val_loss": self.val_loss,
+            "headline": list(self.headline),
+        }
+
+    def conformal(self, weights: str) -> ConformalCalibration:
+        """The offline calibration; ValueError when it was fitted for other weights than ``weights``."""
+        if self.weights != weights:
+            raise ValueError(
+                f"expected a conformal calibration fitted for the weights {weights[:16]}…, found one for "
+                f"{(self.weights or 'weights that it does not name')[:28]}: take the one that was saved with the "
+                "checkpoint, or run the train pipeline again, which reads a finished run back and calibrates"
+            )
+        calibration = ConformalCalibration(self.levels, self.horizons, weights)
+        calibration.offset_HQ = self.offset_HQ
+        return calibration
+
+    def online(self) -> OnlineCalibration:
+        """The online calibration as validation has left it; ValueError where the file has none."""
+        if self.online_rate is None or self.online_offset_HQ is None:
+            raise ValueError(
+                "expected a calibration with online offsets, found the offline ones alone: run the train pipeline "
+                "again, which reads a finished run back and calibrates"
+            )
+        online = OnlineCalibration(self.levels, tuple(HORIZONS.values()), self.online_rate)
+        online.offset_HQ = self.online_offset_HQ.copy()  # a run moves them
+        return online
+
+
 def fit_calibration(
     anchors: Forecasts, levels: Sequence[float], checkpoint: Checkpoint, config: EvaluateConfig
-) -> Json:
-    """Calibration of a forecaster from its forecasts of the validation anchors, as JSON-able values.
+) -> Calibration:
+    """Calibration of a forecaster from its forecasts of the validation anchors.
 
     Args:
         anchors: forecasts and outcomes that no weight, scale or constant was fitted on.
         levels: probabilities of the quantiles, ascending.
         checkpoint: the forecaster; the calibration names its weights, and whoever uses it with others is refused.
         config: `conformal`, which offsets are fitted, and `online_rate`, the step of the online calibration.
-
-    Returns:
-        `ConformalCalibration.state()` with online_rate and online_offsets, anchors (count, first, last), coverage
-        before and after on the same anchors {row: {horizon: {q05: …}}}, copula (`PathCopula.state()`), and text.
     """
     horizons = tuple(HORIZONS)
     symmetric = config.conformal == "symmetric"
@@ -48,48 +142,52 @@ def fit_calibration(
     conformal.fit(anchors.quantiles, anchors.targets, anchors.scale)
     online = OnlineCalibration(levels, tuple(HORIZONS.values()), config.online_rate)
     online.run(_stamps(anchors), anchors.quantiles, anchors.targets, anchors.scale)
-    state = conformal.state() | {"online_rate": online.rate, "online_offsets": online.offset_HQ.tolist()}
-    state["checkpoint"] = checkpoint.metadata.fingerprint
     rows = {RAW: anchors.quantiles, CONFORMAL: conformal.apply(anchors.quantiles, anchors.scale)}
-    state["copula"] = _copula_state(anchors, rows[CONFORMAL], levels)
     names = [level_name(tau) for tau in levels]
+    by_level = partial(metrics.coverage_by_level, targets_NH=anchors.targets, levels=levels)
     coverage = {
         row: {
-            horizon: dict(zip(names, map(float, shares), strict=True))
-            for horizon, shares in zip(horizons, metrics.coverage_by_level(q, anchors.targets, levels), strict=True)
+            horizon: dict(zip(names, map(float, at_or_below), strict=True))
+            for horizon, at_or_below in zip(horizons, by_level(q), strict=True)
         }
         for row, q in rows.items()
     }
-    counted = {"count": len(anchors.ts), "first": f"{anchors.ts.iloc[0]}", "last": f"{anchors.ts.iloc[-1]}"}
+    first, last = anchors.ts.iloc[[0, -1]]
     heading = "Outcomes at or below each quantile less its level, points, on the validation anchors"
-    text = render_coverage(rows, anchors.targets, levels, horizons, heading)
-    return {**state, "anchors": counted, "coverage": coverage, "text": text}
+    return Calibration(
+        *(checkpoint.weights_sha256, conformal.levels, horizons, conformal.offset_HQ, online.rate, online.offset_HQ),
+        checkpoint=checkpoint.metadata.fingerprint,
+        copula=_copula(anchors, rows[CONFORMAL], levels),
+        anchors={"count": len(anchors.ts), "first": str(first), "last": str(last)},
+        coverage=coverage,
+        text=render_coverage(rows, anchors.targets, levels, horizons, heading),
+    )
 
 
-def _copula_state(anchors: Forecasts, quantiles_NHQ: Floats, levels: Sequence[float]) -> Json | None:
+def _copula(anchors: Forecasts, quantiles_NHQ: Floats, levels: Sequence[float]) -> PathCopula | None:
     """Joint ranks within the calibrated forecasts; None where too few anchors have an outcome at every horizon."""
     if np.isfinite(anchors.targets).all(axis=1).sum() < FEWEST:
         return None
-    return PathCopula(levels, tuple(HORIZONS)).fit(quantiles_NHQ, anchors.targets, anchors.scale).state()
+    return PathCopula(levels, tuple(HORIZONS)).fit(quantiles_NHQ, anchors.targets, anchors.scale)
 
 
-def calibrated_quantiles(anchors: Forecasts, state: Json, weights: str, levels: Sequence[float]) -> dict[str, Floats]:
+def calibrated_quantiles(
+    anchors: Forecasts, calibration: Calibration, weights: str, levels: Sequence[float]
+) -> dict[str, Floats]:
     """Quantiles (N, H, Q) of the offline and of the online calibration at anchors in time order.
 
     Raises:
         ValueError: the calibration was fitted for other weights, or is of other levels.
     """
-    conformal = ConformalCalibration.from_state(state, weights)
+    conformal = calibration.conformal(weights)
     if conformal.levels != tuple(levels) or conformal.horizons != tuple(HORIZONS):
         raise ValueError(
             f"expected a calibration of levels {list(levels)} at {list(HORIZONS)}, found {list(conformal.levels)} at "
             f"{list(conformal.horizons)}: run the train pipeline again"
         )
-    online = OnlineCalibration(levels, tuple(HORIZONS.values()), state["online_rate"])
-    online.offset_HQ = np.asarray(state["online_offsets"], dtype=float)
     return {
         CONFORMAL: conformal.apply(anchors.quantiles, anchors.scale),
-        ONLINE: online.run(_stamps(anchors), anchors.quantiles, anchors.targets, anchors.scale),
+        ONLINE: calibration.online().run(_stamps(anchors), anchors.quantiles, anchors.targets, anchors.scale),
     }
 
 
@@ -97,17 +195,19 @@ def _stamps(anchors: Forecasts) -> NDArray[np.datetime64]:
     return np.asarray(utc_nanoseconds(anchors.ts)).astype("datetime64[ns]")
 
 
-def calibrated_frame(predictions: pd.DataFrame, state: Json, weights: str, levels: Sequence[float]) -> pd.DataFrame:
+def calibrated_frame(
+    predictions: pd.DataFrame, calibration: Calibration, weights: str, levels: Sequence[float]
+) -> pd.DataFrame:
     """The predictions frame again, once per calibration: `forecast` says which (model_conformal, model_online)."""
-    return pd.concat(calibrated_frames(predictions, state, weights, levels), ignore_index=True)
+    return pd.concat(calibrated_frames(predictions, calibration, weights, levels), ignore_index=True)
 
 
 def calibrated_frames(
-    predictions: pd.DataFrame, state: Json, weights: str, levels: Sequence[float], rows: int = 100_000
+    predictions: pd.DataFrame, calibration: Calibration, weights: str, levels: Sequence[float], rows: int = 100_000
 ) -> FrameStream:
     """The rows of `calibrated_frame`, at most `rows` at a time; an unfitting calibration is refused at once."""
     anchors = as_arrays(predictions, levels, tuple(HORIZONS))
-    by_name = calibrated_quantiles(anchors, state, weights, levels)
+    by_name = calibrated_quantiles(anchors, calibration, weights, levels)
     ordered, names = in_anchor_order(predictions), [level_name(tau) for tau in levels]
 
     def frames() -> Iterator[pd.DataFrame]:

@@ -76,7 +76,7 @@ class ConformalCalibration:
         return in_order(quantiles + self.offset_HQ * scale[..., None], self.levels)
 
     def state(self) -> Json:
-        """What a calibration is, as JSON-able values."""
+        """The offsets as JSON values, as `nqcast.load` and `Calibration.from_json` read them."""
         return {
             "kind": "conformal",
             "weights": self.weights,
@@ -84,19 +84,6 @@ class ConformalCalibration:
             "horizons": list(self.horizons),
             "offsets": self.offset_HQ.tolist(),
         }
-
-    @classmethod
-    def from_state(cls, state: Json, weights: str) -> Self:
-        """The calibration of this ``state``; ValueError when it was fitted for other weights than ``weights``."""
-        if state.get("kind") != "conformal" or state.get("weights") != weights:
-            raise ValueError(
-                f"expected a conformal calibration fitted for the weights {weights[:16]}…, found {state.get('kind')!r} "
-                f"for {str(state.get('weights', 'weights that it does not name'))[:28]}: take the one that was saved "
-                "with the checkpoint, or run the train pipeline again, which reads a finished run back and calibrates"
-            )
-        calibration = cls(state["levels"], state["horizons"], weights)
-        calibration.offset_HQ = np.asarray(state["offsets"], dtype=float)
-        return calibration
 
 
 def level_pairs(levels: Sequence[float]) -> list[tuple[int, int]]:

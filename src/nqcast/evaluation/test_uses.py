@@ -26,6 +26,6 @@ def use_record(checkpoint: Checkpoint, anchors: int, config: EvaluateConfig) -> 
         "time": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
         "configuration": fingerprint({**shaped, "evaluate": config.model_dump(mode="json")}),
         "checkpoint": metadata.fingerprint,
-        "data": metadata.data["fingerprint"],
+        "data": metadata.data.fingerprint,
         "anchors": anchors,
     }

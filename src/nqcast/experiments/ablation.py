@@ -27,7 +27,7 @@ from nqcast.experiments.config import AblationConfig, ExperimentSettings, Varian
 from nqcast.fields import changed
 from nqcast.forecast.predictor import predict
 from nqcast.runs.recipe import Recipe
-from nqcast.storage.checkpoint import Checkpoint, Json
+from nqcast.storage.checkpoint import Checkpoint, DataCard, Json
 
 logger = logging.getLogger(__name__)
 
@@ -77,7 +77,7 @@ class Ablation:
 
     def _train(
         self, name: str, variant: Variant, seed: int, features: pd.DataFrame, splits: pd.DataFrame,
-        card: Json, root: Path,
+        card: DataCard, root: Path,
     ) -> Checkpoint:  # fmt: skip
         common = changed(self.recipe.train, {**self.config.train, "seed": seed})
         scale, model, train = variant.apply(self.recipe.scale, self.recipe.model, common)

@@ -42,7 +42,7 @@ from nqcast.market.vendor import read_bars
 from nqcast.model import MIGT_TVDT
 from nqcast.model.config import ModelConfig
 from nqcast.runs.recipe import Recipe
-from nqcast.storage.checkpoint import Checkpoint, Metadata
+from nqcast.storage.checkpoint import Checkpoint, DataCard, Metadata
 from nqcast.training.config import TrainConfig
 
 log = logging.getLogger("nqcast.leak_proof")
@@ -213,7 +213,7 @@ def _network(features: pd.DataFrame, splits: pd.DataFrame, seed: int, folder: Pa
         device="cpu", seed=seed,
     )  # fmt: skip
     recipe = Recipe(ScaleConfig(), ModelConfig(size="test"), train, LEVELS)
-    return recipe.make(features, splits, {"fingerprint": f"permuted-{seed}"}, folder)[0]
+    return recipe.make(features, splits, DataCard(f"permuted-{seed}"), folder)[0]
 
 
 def _windows(features: pd.DataFrame, anchors: np.ndarray) -> np.ndarray:

@@ -22,7 +22,7 @@ from nqcast.experiments.trials import Trials, load_optuna
 from nqcast.experiments.tuning_report import Found, Parameters, Row, render_tuning
 from nqcast.fields import changed
 from nqcast.runs.recipe import Recipe
-from nqcast.storage.checkpoint import Json
+from nqcast.storage.checkpoint import DataCard
 from nqcast.storage.json_values import fingerprint
 from nqcast.storage.lock import DirectoryLock
 from nqcast.training.config import FREE_ON_RESUME
@@ -79,12 +79,12 @@ class Tuning:
                 storage.engine.dispose()
         return self._found(name, rows, _anchors(features, splits))
 
-    def name(self, card: Json) -> str:
+    def name(self, card: DataCard) -> str:
         """Name of the study: a fingerprint of the bars and of everything that shapes a trial, their number left out."""
         recipe = self.recipe.dump()
         recipe["train"] = {k: v for k, v in recipe["train"].items() if k not in _WITHOUT_EFFECT}
         config = self.config.model_dump(mode="json", exclude={"trials", "most_failures"})
-        content = [card["fingerprint"], self.split.model_dump(mode="json"), recipe, config]
+        content = [card.fingerprint, self.split.model_dump(mode="json"), recipe, config]
         return "tune_" + fingerprint(content, 12)
 
     def recipe_of(self, parameters: Parameters) -> Recipe:

@@ -17,7 +17,7 @@ from nqcast.data.config import SplitConfig
 from nqcast.data.fingerprint import data_card
 from nqcast.data.splits import check_no_overlap, make_splits, positions
 from nqcast.evaluation.baselines.fitted import baseline_quantiles
-from nqcast.evaluation.calibration import RAW, calibrated_frame, fit_calibration, in_anchor_order
+from nqcast.evaluation.calibration import RAW, Calibration, calibrated_frame, fit_calibration, in_anchor_order
 from nqcast.evaluation.config import EvaluateConfig
 from nqcast.evaluation.frames import as_arrays, predictions_frame
 from nqcast.experiments.config import ExperimentSettings, WalkForwardConfig
@@ -25,7 +25,7 @@ from nqcast.experiments.folds import Fold, plan_folds
 from nqcast.fields import changed
 from nqcast.forecast.predictor import predict_frame
 from nqcast.runs.recipe import Recipe
-from nqcast.storage.checkpoint import Checkpoint, Json
+from nqcast.storage.checkpoint import Checkpoint, DataCard, Json
 from nqcast.storage.json_values import fingerprint
 from nqcast.training.config import FREE_ON_RESUME
 from nqcast.training.run_card import TrainingInterruptedError
@@ -89,12 +89,12 @@ class WalkForward:
             earlier = partition["checkpoint"] if self.config.warm_start else None
             yield {name: partition}, {**entry, "status": "finished", "seconds": seconds}
 
-    def _fingerprint(self, fold: Fold, card: Json, earlier: Checkpoint | None) -> str:
+    def _fingerprint(self, fold: Fold, card: DataCard, earlier: Checkpoint | None) -> str:
         recipe = self.recipe.dump()
         recipe["train"] = {k: v for k, v in recipe["train"].items() if k not in _WITHOUT_EFFECT}
         content = {
             "version": __version__,
-            "data": card["fingerprint"],
+            "data": card.fingerprint,
             "split": fold.split.model_dump(mode="json"),
             "recipe": recipe,
             "baselines": [*self.evaluate.baseline_names, self.evaluate.seed],
@@ -104,7 +104,7 @@ class WalkForward:
         return fingerprint(content)
 
     def _run_fold(
-        self, fold: Fold, features: pd.DataFrame, card: Json, root: Path, earlier: Checkpoint | None
+        self, fold: Fold, features: pd.DataFrame, card: DataCard, root: Path, earlier: Checkpoint | None
     ) -> Partition:
         # Rows after the fold do not exist for it: whatever is fitted or carried cannot reach them.
         seen = features.loc[features["session"] <= pd.Timestamp(fold.dates["test_end"])].reset_index(drop=True)
@@ -118,18 +118,18 @@ class WalkForward:
             "anchors": splits["split"].value_counts().to_dict(),
             "checkpoint": checkpoint.metadata.fingerprint,
             "warm_start": earlier and earlier.metadata.fingerprint,
-            "calibration": calibration,
+            "calibration": calibration.to_json(),
             "history": history,
         }
         return {"frame": frame, "checkpoint": checkpoint, "record": record}
 
-    def _calibration(self, checkpoint: Checkpoint, seen: pd.DataFrame, splits: pd.DataFrame) -> Json:
+    def _calibration(self, checkpoint: Checkpoint, seen: pd.DataFrame, splits: pd.DataFrame) -> Calibration:
         frame = predict_frame(checkpoint, seen, positions(splits, "validation"), self.evaluate)
         levels = self.recipe.quantiles
         return fit_calibration(as_arrays(frame, levels, tuple(HORIZONS)), levels, checkpoint, self.evaluate)
 
     def _forecasts(
-        self, checkpoint: Checkpoint, calibration: Json, seen: pd.DataFrame, splits: pd.DataFrame
+        self, checkpoint: Checkpoint, calibration: Calibration, seen: pd.DataFrame, splits: pd.DataFrame
     ) -> pd.DataFrame:
         """The predictions frame of every forecast, one after the other; `forecast` says whose."""
         levels, test = self.recipe.quantiles, positions(splits, "test")

@@ -18,11 +18,10 @@ from nqcast.data.features import build_features
 from nqcast.data.own_features import OwnFeature, is_own, load_own_features
 from nqcast.data.splits import anchor_rows
 from nqcast.data.windows import WindowTable
+from nqcast.evaluation.calibration import Calibration
 from nqcast.evaluation.config import EvaluateConfig
-from nqcast.evaluation.conformal import ConformalCalibration
 from nqcast.evaluation.frames import FrameStream, predictions_frame
 from nqcast.evaluation.metrics import Floats
-from nqcast.evaluation.paths import PathCopula
 from nqcast.forecast.config import ForecastConfig
 from nqcast.forecast.freshness import BAR, Anchor, ForecastRefusedError, check_window, choose_anchor, known_bars
 from nqcast.forecast.predictor import CHUNK_ANCHORS, Predictor, load_model, load_scale
@@ -32,7 +31,7 @@ from nqcast.market.ingest import build_bars
 from nqcast.market.instruments import Instrument
 from nqcast.market.schema import bar_starts, check_raw_bars
 from nqcast.market.vendor import as_raw_bars, read_bars
-from nqcast.storage.checkpoint import Checkpoint, Json
+from nqcast.storage.checkpoint import Checkpoint
 from nqcast.training.device import pick_device
 
 Bars = Any
@@ -61,7 +60,7 @@ class Forecaster:
 
     Args:
         checkpoint: a trained model with its scale.
-        calibration: the state of a ConformalCalibration that was fitted for this checkpoint; None applies none.
+        calibration: one that was fitted for this checkpoint; None applies none.
         config: age, gaps and history that are asked of the bars.
         ingest: how raw bars are checked; instrument, tick, and whether volume is needed follow from the checkpoint.
         own_features: the files of the features of your own that the checkpoint was trained with, in their order.
@@ -73,7 +72,7 @@ class Forecaster:
     def __init__(
         self,
         checkpoint: Checkpoint,
-        calibration: Json | None = None,
+        calibration: Calibration | None = None,
         config: ForecastConfig | None = None,
         ingest: IngestConfig | None = None,
         own_features: Sequence[str | Path] = (),
@@ -86,20 +85,17 @@ class Forecaster:
         self._volume = _trained_with_volume(checkpoint)
         given = ingest or IngestConfig()
         data = self.metadata.data
-        tick = data.get("tick") or given.tick  # features are floored as they were in training
-        row = Instrument(**data["instrument"]) if "instrument" in data else given.instrument
+        tick = data.tick or given.tick  # features are floored as they were in training
+        row = Instrument(**data.instrument) if data.instrument else given.instrument
         changes = {"volume": given.volume and self._volume, "tick": tick, "instrument": row}
         self.ingest = given.model_copy(update=changes)
-        self.calibration = (
-            None if calibration is None else ConformalCalibration.from_state(calibration, checkpoint.weights_sha256)
-        )
-        ranks = (calibration or {}).get("copula")
-        if self.config.paths and ranks is None:
+        self.calibration = None if calibration is None else calibration.conformal(checkpoint.weights_sha256)
+        self.copula = None if calibration is None else calibration.copula
+        if self.config.paths and self.copula is None:
             raise ValueError(
                 "expected a calibration with validation's joint ranks for forecast.paths, found none: run the train "
                 "pipeline again, which calibrates, or set forecast.paths=0"
             )
-        self.copula = None if ranks is None else PathCopula.from_state(ranks)
 
     @property
     def levels(self) -> tuple[float, ...]:

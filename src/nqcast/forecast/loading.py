@@ -8,8 +8,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from nqcast.evaluation.calibration import Calibration
 from nqcast.forecast.config import ForecastConfig
 from nqcast.forecast.forecaster import Forecaster
+from nqcast.market.config import IngestConfig
 from nqcast.storage.checkpoint import (
     DOCUMENT,
     MANIFEST,
@@ -29,9 +31,10 @@ CALIBRATION = "calibration.json"
 
 def load(
     checkpoint: str | Path | Checkpoint | Mapping[str, Any],
-    calibration: str | Path | dict[str, Any] | None = None,
+    calibration: str | Path | Mapping[str, Any] | Calibration | None = None,
     config: ForecastConfig | None = None,
     own_features: Sequence[str | Path] = (),
+    ingest: IngestConfig | None = None,
 ) -> Forecaster:
     """A forecaster from a checkpoint: `nqcast.load("data/06_models/checkpoint").forecast(bars)`.
 
@@ -43,6 +46,7 @@ def load(
             the checkpoint and was fitted for its weights; without one the quantiles are the model's own.
         config: age, gaps and history that are asked of the bars.
         own_features: the files of the features of your own that it was trained with; they are run.
+        ingest: how raw bars are checked; instrument, tick, and whether volume is needed follow from the checkpoint.
 
     Raises:
         ValueError: there is no checkpoint, it does not verify or contradicts itself, or the calibration was fitted for
@@ -57,7 +61,9 @@ def load(
         artifact = Checkpoint.of(checkpoint)
     if isinstance(calibration, str | Path):
         calibration = _document(Path(calibration).expanduser())
-    return Forecaster(artifact, calibration, config, own_features=own_features)
+    if isinstance(calibration, Mapping):
+        calibration = Calibration.from_json(calibration)
+    return Forecaster(artifact, calibration, config, ingest, own_features)
 
 
 def checkpoint_in(folder: Path) -> Checkpoint:

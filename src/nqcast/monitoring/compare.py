@@ -17,8 +17,8 @@ from nqcast.data.own_features import feature_names
 from nqcast.data.splits import anchor_mask, check_no_overlap, positions
 from nqcast.evaluation.baselines import make_baselines
 from nqcast.evaluation.baselines.base import Baseline
+from nqcast.evaluation.calibration import Calibration
 from nqcast.evaluation.config import EvaluateConfig
-from nqcast.evaluation.conformal import ConformalCalibration
 from nqcast.evaluation.frames import Positions, targets_at
 from nqcast.evaluation.metrics import Floats, level_name
 from nqcast.forecast.predictor import predict
@@ -44,16 +44,16 @@ class Trained:
     features: pd.DataFrame
     splits: pd.DataFrame
     checkpoint: Checkpoint
-    calibration: Json
+    calibration: Calibration
 
     def __post_init__(self) -> None:
-        wanted = self.checkpoint.metadata.data["fingerprint"]
+        wanted = self.checkpoint.metadata.data.fingerprint
         if (found := fingerprint(self.features)) != wanted:
             raise ValueError(
                 f"expected the features that the checkpoint was trained on (content {wanted}), found others ({found}): "
                 "name their version with --load-versions features:VERSION (and splits:VERSION), or train again"
             )
-        check_no_overlap(self.features, self.splits, self.checkpoint.metadata.model["context"])
+        check_no_overlap(self.features, self.splits, self.checkpoint.metadata.context)
 
     @cached_property
     def references(self) -> dict[str, Baseline]:
@@ -148,7 +148,7 @@ def _outcomes(features: pd.DataFrame, anchors: Positions, trained: Trained, eval
     """Calibrated forecasts of the checkpoint, as `nqcast.load` issues them, and of the references."""
     metadata, horizons = trained.checkpoint.metadata, tuple(HORIZONS)
     levels = metadata.quantiles
-    conformal = ConformalCalibration.from_state(trained.calibration, trained.checkpoint.weights_sha256)
+    conformal = trained.calibration.conformal(trained.checkpoint.weights_sha256)
     logger.info("forecasts at %d anchors", len(anchors))
     quantiles, scale = predict(trained.checkpoint, features, anchors, evaluate)
     references = {name: one.predict(features, anchors) for name, one in trained.references.items()}

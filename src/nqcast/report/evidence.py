@@ -71,7 +71,7 @@ class Evidence:
     @property
     def source(self) -> str:
         """Where the bars come from: a file's name, or the simulated market; empty where nothing says so."""
-        return str(self.metadata.data.get("source", ""))
+        return self.metadata.data.source
 
     @property
     def reference(self) -> str:

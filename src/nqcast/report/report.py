@@ -111,7 +111,7 @@ def _circumstances(evidence: Evidence, scores: Scores, run: Mapping[str, str]) -
     data, first, last = evidence.metadata.data, *evidence.anchors.ts.iloc[[0, -1]]
     rows: dict[str, object] = {
         "Bars": evidence.source or "unnamed",
-        "Span of the bars": f"{data.get('first', '–')} to {data.get('last', '–')} UTC",
+        "Span of the bars": f"{data.first or '–'} to {data.last or '–'} UTC",
         "Test split": f"{first:%Y-%m-%d %H:%M} to {last:%Y-%m-%d %H:%M} UTC, {evidence.anchors.session.nunique()} "
         f"sessions, {len(evidence.anchors.ts):,} anchors",
         "Forecasts": f"{len(evidence.levels)} quantiles at {', '.join(evidence.horizons)}",
@@ -265,7 +265,7 @@ def _origin(evidence: Evidence, history: Sequence[Mapping[str, float]]) -> list[
         html.facts(
             {
                 "Train anchors": f"{len(train):,}, {train.iloc[0]:%Y-%m-%d} to {train.iloc[-1]:%Y-%m-%d}",
-                "Content of the features": metadata.data.get("fingerprint", ""),
+                "Content of the features": metadata.data.fingerprint,
                 "Checkpoint": metadata.fingerprint,
                 "Best epoch": metadata.epoch,
                 "Version of nqcast": metadata.version,

@@ -11,7 +11,7 @@ import safetensors.numpy
 
 from nqcast.model.config import ModelConfig
 from nqcast.runs.run import TrainingRun
-from nqcast.storage.checkpoint import Checkpoint, Json, Metadata
+from nqcast.storage.checkpoint import Checkpoint, DataCard, Json, Metadata
 from nqcast.storage.errors import storage_errors
 from nqcast.storage.verified import replace_file, sha256_of
 from nqcast.training.config import TrainConfig
@@ -33,7 +33,7 @@ def write_run(run: TrainingRun, folder: Path) -> None:
         card = {
             "fingerprint": run.fingerprint,
             "scale": run.scale["scalars"],
-            "data_card": run.data_card,
+            "data_card": run.data_card.to_json(),
             "model": run.model.model_dump(mode="json"),
             "train": run.config.model_dump(mode="json"),
             "warm_start": run.warm_start and run.warm_start.metadata.to_json(),
@@ -58,7 +58,7 @@ def read_run(folder: Path) -> TrainingRun:
         pd.read_parquet(folder / "features.parquet"),
         pd.read_parquet(folder / "splits.parquet"),
         {"arrays": _arrays(folder / "scale.safetensors"), "scalars": card["scale"]},
-        card["data_card"],
+        DataCard.of(card["data_card"]),
         ModelConfig(**card["model"]),
         TrainConfig(**card["train"]),
         _warm_start(folder, card["warm_start"]),

@@ -30,7 +30,7 @@ from nqcast.runs.chosen import choose
 from nqcast.runs.recipe import agreed
 from nqcast.runs.run import Run
 from nqcast.runs.train import data_module, train
-from nqcast.storage.checkpoint import Checkpoint, Json, Metadata
+from nqcast.storage.checkpoint import Checkpoint, DataCard, Json, Metadata
 from nqcast.storage.json_values import fingerprint
 from nqcast.training.config import FREE_ON_RESUME, TrainConfig
 from nqcast.training.distributed.launch import processes_here
@@ -68,7 +68,7 @@ class PooledRun(Run):
         symbols = {}
         for symbol, member in self.members.items():
             bounds = member.splits.groupby("split")["position"].agg(["min", "max", "count"]).to_dict()
-            symbols[symbol] = {"data": member.own.metadata.data["fingerprint"], "splits": bounds}
+            symbols[symbol] = {"data": member.own.metadata.data.fingerprint, "splits": bounds}
         first = next(iter(self.members.values()))
         return {
             "symbols": symbols,
@@ -81,7 +81,7 @@ class PooledRun(Run):
     def origin(self) -> Checkpoint:
         """What all is made of; scales are the symbols' own."""
         features = next(iter(self.members.values())).own.metadata.features
-        return Checkpoint({}, self._metadata({"symbols": list(self.members)}, {}, features))
+        return Checkpoint({}, self._metadata(DataCard(symbols=tuple(self.members)), {}, features))
 
 
 @dataclass(frozen=True)
@@ -164,7 +164,7 @@ def _scale_state(own: Checkpoint) -> ScaleState:
     return {"arrays": own.part("scale"), "scalars": own.metadata.scale}
 
 
-def own_parts(module: NQDataModule, card: dict[str, Any]) -> Checkpoint:
+def own_parts(module: NQDataModule, card: DataCard) -> Checkpoint:
     """Scale, base quantiles and feature moments of a symbol, as a checkpoint holds them."""
     arrays, scalars = module.scale.state()
     std_F = module.feature_std_F
@@ -182,9 +182,9 @@ def joined(network: Checkpoint, own: Checkpoint, symbol: str) -> Checkpoint:
 
     Its data card names the symbol and the pool.
     """
-    pool = network.metadata.data.get("pool", network.metadata.fingerprint)
-    data = {**own.metadata.data, "symbol": symbol, "pool": pool}
-    name = fingerprint([pool, data, own.metadata.scale])
+    pool = network.metadata.data.pool or network.metadata.fingerprint
+    data = replace(own.metadata.data, symbol=symbol, pool=pool)
+    name = fingerprint([pool, data.to_json(), own.metadata.scale])
     metadata = replace(network.metadata, data=data, scale=own.metadata.scale, fingerprint=name)
     return Checkpoint(network.tensors | own.tensors, metadata)
 
@@ -202,7 +202,7 @@ def adopted(
     Raises:
         ValueError: the history is too short for a scale.
     """
-    context = checkpoint.metadata.model["context"]
+    context = checkpoint.metadata.context
     anchors = np.flatnonzero(anchor_rows(features, context, warmup_bars))
     if len(anchors) < 100:
         raise ValueError(

@@ -18,7 +18,7 @@ from nqcast.model.config import ModelConfig
 from nqcast.runs.chosen import choose
 from nqcast.runs.run import TrainingRun
 from nqcast.runs.train import Trained, train
-from nqcast.storage.checkpoint import Checkpoint, Json
+from nqcast.storage.checkpoint import Checkpoint, DataCard, Json
 from nqcast.training.config import TrainConfig
 from nqcast.training.loggers import Logger
 
@@ -64,7 +64,7 @@ class Recipe:
         self,
         features: pd.DataFrame,
         splits: pd.DataFrame,
-        data_card: Json,
+        data_card: DataCard,
         root: Path,
         warm_start: Checkpoint | None = None,
         logger: Logger | None = None,

@@ -13,7 +13,7 @@ from nqcast.data.own_features import feature_names
 from nqcast.data.scale import ScaleState
 from nqcast.fields import changed
 from nqcast.model.config import ModelConfig
-from nqcast.storage.checkpoint import Checkpoint, Json, Metadata
+from nqcast.storage.checkpoint import Checkpoint, DataCard, Json, Metadata
 from nqcast.storage.json_values import fingerprint
 from nqcast.training.config import FREE_ON_RESUME, TrainConfig
 
@@ -40,7 +40,7 @@ class Run(ABC):
     def origin(self) -> Checkpoint:
         """What every checkpoint of the run holds beside the network's weights: the scale, and what all is made of."""
 
-    def _metadata(self, data: Json, scale: Json, features: tuple[str, ...]) -> Metadata:
+    def _metadata(self, data: DataCard, scale: Json, features: tuple[str, ...]) -> Metadata:
         return Metadata(
             fingerprint=self.fingerprint,
             data=data,
@@ -61,7 +61,7 @@ class TrainingRun(Run):
     features: pd.DataFrame
     splits: pd.DataFrame
     scale: ScaleState
-    data_card: Json
+    data_card: DataCard
     model: ModelConfig
     config: TrainConfig
     warm_start: Checkpoint | None = None
@@ -72,7 +72,7 @@ class TrainingRun(Run):
         counts = self.splits["split"].value_counts().to_dict()
         bounds = self.splits.groupby("split")["position"].agg(["min", "max"]).to_dict()
         content: Json = {
-            "data": self.data_card["fingerprint"],
+            "data": self.data_card.fingerprint,
             "splits": [counts, bounds],
             "scale": self.scale["scalars"],
             "model": self.model.model_dump(mode="json", exclude=set(ModelConfig.without_effect)),

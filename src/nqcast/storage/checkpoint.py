@@ -42,11 +42,43 @@ class CheckpointError(VerificationError):
 
 
 @dataclass(frozen=True)
+class DataCard:
+    """What a checkpoint says of the bars that it was trained on.
+
+    fingerprint: of the content of the feature table; rows: of that table; tick: price step, in points; instrument: the
+    row of its product; source: the file's name, or the simulated market; first and last: stamps, UTC; symbol and pool:
+    which symbol's own, of which network over many; symbols: of the pool itself.
+    """
+
+    fingerprint: str = ""
+    rows: int = 0
+    tick: float | None = None
+    instrument: Json | None = None
+    source: str = ""
+    first: str = ""
+    last: str = ""
+    symbol: str = ""
+    pool: str = ""
+    symbols: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, document: Mapping[str, Any]) -> DataCard:
+        """The card in a JSON document; what this version does not know of the bars it does not use."""
+        known = {one.name: document[one.name] for one in fields(cls) if one.name in document}
+        return cls(**{**known, "symbols": tuple(known.get("symbols", ()))})
+
+    def to_json(self) -> Json:
+        """The card as JSON values, without the names that only some products or pools have."""
+        absent = {name for name in ("instrument", "symbol", "pool", "symbols") if not getattr(self, name)}
+        return {name: value for name, value in asdict(self).items() if name not in absent}
+
+
+@dataclass(frozen=True)
 class Metadata:
     """What weights are and what made them: a forecaster is known by its `fingerprint`, its numbers by their hash."""
 
     fingerprint: str = ""
-    data: Json = field(default_factory=dict)
+    data: DataCard = field(default_factory=DataCard)
     model: Json = field(default_factory=dict)
     train: Json = field(default_factory=dict)
     scale: Json = field(default_factory=dict)
@@ -67,11 +99,16 @@ class Metadata:
                 "version of nqcast, with which it can be read"
             )
         lists = {name: tuple(document[name]) for name in ("features", "horizons", "quantiles") if name in document}
-        return cls(**{**document, **lists})
+        return cls(**{**document, **lists, "data": DataCard.of(document.get("data", {}))})
+
+    @property
+    def context(self) -> int:
+        """Bars of the network's window."""
+        return int(self.model["context"])
 
     def to_json(self) -> Json:
         """All fields as JSON values."""
-        return asdict(self)
+        return asdict(self) | {"data": self.data.to_json()}
 
 
 @dataclass(frozen=True)

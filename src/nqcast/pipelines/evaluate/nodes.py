@@ -19,21 +19,22 @@ def predict_test(
 ) -> tuple[Any, Json]:
     """Forecasts at every test anchor, made while they are written, and the record that the test split was used."""
     from nqcast.data.splits import positions
-    from nqcast.evaluation.conformal import ConformalCalibration
+    from nqcast.evaluation.calibration import Calibration
     from nqcast.evaluation.test_uses import use_record
     from nqcast.forecast.predictor import predict_stream
 
     anchors = positions(splits, "test")
-    ConformalCalibration.from_state(calibration, checkpoint.weights_sha256)  # refuse a mismatched pair at once
+    Calibration.from_json(calibration).conformal(checkpoint.weights_sha256)  # refuse a mismatched pair at once
     stream = predict_stream(checkpoint, features, anchors, config)
     return stream, use_record(checkpoint, len(anchors), config)
 
 
 def calibrate_test(predictions: pd.DataFrame, calibration: Json, checkpoint: Checkpoint) -> object:
     """The same forecasts calibrated, offline and online, as a stream of frames."""
-    from nqcast.evaluation.calibration import calibrated_frames
+    from nqcast.evaluation.calibration import Calibration, calibrated_frames
 
-    return calibrated_frames(predictions, calibration, checkpoint.weights_sha256, checkpoint.metadata.quantiles)
+    fitted, levels = Calibration.from_json(calibration), checkpoint.metadata.quantiles
+    return calibrated_frames(predictions, fitted, checkpoint.weights_sha256, levels)
 
 
 def score(
@@ -54,7 +55,7 @@ def score(
     metadata = checkpoint.metadata
     evidence = Evidence.gather(predictions, calibrated_predictions, features, splits, metadata, config)
     scores = compare_forecasts(evidence.anchors, evidence.forecasts, true_quantiles, evidence.levels, config)
-    return {**scores, "test_uses": count_uses(test_uses, metadata.data["fingerprint"])}, evidence
+    return {**scores, "test_uses": count_uses(test_uses, metadata.data.fingerprint)}, evidence
 
 
 def draw_fan_chart(predictions: pd.DataFrame, features: pd.DataFrame, config: EvaluateConfig) -> object:

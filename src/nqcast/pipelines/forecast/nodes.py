@@ -22,10 +22,10 @@ def make_forecast(
 
     ValueError for a calibration of another checkpoint, and for bars that carry no forecast.
     """
-    from nqcast.forecast.forecaster import Forecaster
+    from nqcast.forecast.loading import load
     from nqcast.forecast.text import summary
 
-    issued = Forecaster(checkpoint, calibration, config, ingest, features.own).issue(raw_bars)
+    issued = load(checkpoint, calibration, config, features.own, ingest).issue(raw_bars)
     return issued.forecast, issued.recent, issued.paths, summary(issued)
 
 
@@ -38,9 +38,9 @@ def sweep_forecasts(
     features: FeaturesConfig,
 ) -> object:
     """Calibrated forecasts at every anchor of the bars, made while they are written (a FrameStream)."""
-    from nqcast.forecast.forecaster import Forecaster
+    from nqcast.forecast.loading import load
 
-    return Forecaster(checkpoint, calibration, config, ingest, features.own).sweep(raw_bars)
+    return load(checkpoint, calibration, config, features.own, ingest).sweep(raw_bars)
 
 
 def draw_forecast(forecast: pd.DataFrame, recent: pd.DataFrame) -> object:

@@ -31,10 +31,12 @@ def compare_with_training(
     evaluate: EvaluateConfig,
 ) -> tuple[pd.DataFrame, pd.DataFrame, Json, Json]:
     """Checks, rolling figures, the report (exit_status ends the run), and a record where test anchors were scored."""
+    from nqcast.evaluation.calibration import Calibration
     from nqcast.evaluation.test_uses import use_record
     from nqcast.monitoring.compare import Trained, monitor
 
-    done = monitor(newest, Trained(features, splits, checkpoint, calibration), split, config, evaluate)
+    trained = Trained(features, splits, checkpoint, Calibration.from_json(calibration))
+    done = monitor(newest, trained, split, config, evaluate)
     test = splits.loc[splits["split"] == "test", "ts"]
     scored = int(newest["ts"].iloc[done.positions].isin(test).sum())
     record = {**use_record(checkpoint, scored, evaluate), "monitor": True} if scored else {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -12,22 +13,20 @@ from nqcast.data.scale import ScaleState
 from nqcast.evaluation.config import EvaluateConfig
 from nqcast.market.config import IngestConfig
 from nqcast.model.config import ModelConfig
-from nqcast.storage.checkpoint import Checkpoint, Json
+from nqcast.storage.checkpoint import Checkpoint, DataCard, Json
 from nqcast.training.config import TrainConfig
 
 logger = logging.getLogger(__name__)
 
 
-def load_features(features: pd.DataFrame, ingest: IngestConfig) -> tuple[pd.DataFrame, Json]:
+def load_features(features: pd.DataFrame, ingest: IngestConfig) -> tuple[pd.DataFrame, DataCard]:
     """The feature table, proved to hold what training needs, and the name of its content and its instrument."""
     from nqcast.data.features import check_features
     from nqcast.data.fingerprint import data_card
 
     check_features(features)
     card = data_card(features, ingest.instrument.model_dump(mode="json"))
-    logger.info(
-        "%d feature rows from %s to %s UTC, content %s", card["rows"], card["first"], card["last"], card["fingerprint"]
-    )
+    logger.info("%d feature rows from %s to %s UTC, content %s", card.rows, card.first, card.last, card.fingerprint)
     return features, card
 
 
@@ -61,7 +60,7 @@ def train_model(
     feature_table: pd.DataFrame,
     splits: pd.DataFrame,
     scale: ScaleState,
-    data_card: Json,
+    data_card: DataCard,
     run_directory: Path,
     model: ModelConfig,
     train: TrainConfig,
@@ -107,10 +106,10 @@ def fit_calibration(
     metadata = checkpoint.metadata
     frame = predict_frame(checkpoint, feature_table, positions(splits, "validation"), config)
     anchors = as_arrays(frame, metadata.quantiles, metadata.horizons)
-    state = calibration.fit_calibration(anchors, metadata.quantiles, checkpoint, config)
+    fitted = calibration.fit_calibration(anchors, metadata.quantiles, checkpoint, config)
     skills = {name: 100 * validation_metrics[f"skill_{name}"] for name in ("constants", "seasonal_har")}
-    found = [
+    found = (
         f"On validation, which chose the epoch: skill over constants {skills['constants']:.2f} %, over seasonal har "
         f"{skills['seasonal_har']:+.2f} %."
-    ]
-    return {**state, "val_loss": validation_metrics["val_loss"], "headline": found}
+    )
+    return replace(fitted, val_loss=validation_metrics["val_loss"], headline=(found,)).to_json()

@@ -80,8 +80,8 @@ def validate_symbols(
         metrics = validation_report(checkpoint, features, train, validation, config)
         frame = predict_frame(checkpoint, features, validation, config)
         anchors = as_arrays(frame, metadata.quantiles, metadata.horizons)
-        calibration = fit_calibration(anchors, metadata.quantiles, checkpoint, config)
-        record = {"symbol": symbol, "pool": metadata.data["pool"], "validation": metrics, "calibration": calibration}
+        calibration = fit_calibration(anchors, metadata.quantiles, checkpoint, config).to_json()
+        record = {"symbol": symbol, "pool": metadata.data.pool, "validation": metrics, "calibration": calibration}
         yield (
             {partition: {"frame": frame, "record": record, "checkpoint": checkpoint}},
             {"symbol": symbol, "partition": partition, "status": "finished"},
@@ -108,7 +108,7 @@ def describe_pool(pool_checkpoints: dict[str, Checkpoint], symbol_models: Partit
         f"  {'symbol':<12}{'constants':>11}{'SeasonalHAR':>13}{'80 %':>9}{'50 %':>8}",
         *lines,
     ])  # fmt: skip
-    pool = next(iter(pool_checkpoints.values())).metadata.data["pool"]
+    pool = next(iter(pool_checkpoints.values())).metadata.data.pool
     return {"pool": pool, "symbols": symbols, "all": every, "text": text}
 
 
@@ -127,8 +127,8 @@ def forecast_symbols(
     Raises:
         ValueError: no file's bars carry a forecast; every reason is told.
     """
-    from nqcast.forecast.forecaster import Forecaster
     from nqcast.forecast.freshness import ForecastRefusedError
+    from nqcast.forecast.loading import load
     from nqcast.forecast.text import forecast_text
     from nqcast.market.vendor import read_bars
     from nqcast.runs.pooled import adopted
@@ -146,7 +146,7 @@ def forecast_symbols(
                 row = task.ingest.instrument.model_dump(mode="json")
                 checkpoint = adopted(other, features_of(raw, task), task.symbol, split.warmup_bars, row)
                 calibration = None
-            issued = Forecaster(checkpoint, calibration, config, task.ingest).issue(raw)
+            issued = load(checkpoint, calibration, config, ingest=task.ingest).issue(raw)
         except ForecastRefusedError as error:
             refused[task.symbol] = str(error)
             logger.warning("%s: no forecast: %s", task.symbol, error)
