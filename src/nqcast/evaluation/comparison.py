@@ -18,6 +18,7 @@ from nqcast.evaluation.calibration import CONFORMAL, ONLINE, RAW
 from nqcast.evaluation.config import EvaluateConfig
 from nqcast.evaluation.coverage import Checks, coverage_check, render_checks, render_coverage
 from nqcast.evaluation.frames import Forecasts
+from nqcast.evaluation.judged import Judged, judge, render_judged
 from nqcast.evaluation.metrics import Floats
 from nqcast.evaluation.scores import MEAN, Table, add_truth, describe_anchors, render_scores, score_table
 from nqcast.evaluation.significance import (
@@ -56,9 +57,11 @@ class Scores(TypedDict):
     text: str
     details: str
     headline: list[str]
+    judged: Judged
+    calibration: dict[str, Checks]
     truth: NotRequired[Table]
-    calibration: NotRequired[dict[str, Checks]]
     test_uses: NotRequired[int]
+    best_epoch: NotRequired[int]
 
 
 REFERENCE = "seasonal_har"
@@ -78,6 +81,7 @@ def compare_forecasts(
     market: Market | None,
     levels: tuple[float, ...],
     config: EvaluateConfig,
+    oracle: Floats | None = None,
 ) -> Scores:
     """Score every forecast on the same anchors, the model's gain over each baseline, and its calibrated rows.
 
@@ -88,12 +92,14 @@ def compare_forecasts(
         market: knows the true quantiles; None where nobody does.
         levels: probabilities of the quantiles, ascending.
         config: how the intervals are drawn.
+        oracle: quantiles (N, H, Q) of a scale that knows the volatility that came (`oracle.perfect_volatility`): a
+            ceiling, never a row of the table; None where there is none.
 
     Returns:
         anchors (one sentence), table {forecast: {horizon: {figure: value}}}, gains {baseline: {horizon: {gain, low,
         high, p_value}}}, calibration {row: `coverage.coverage_check`}, truth (the same shape as table, where the true
-        quantiles are known), text (the table to read), details (gains and calibration to read), headline (what it
-        comes to, in three lines).
+        quantiles are known), judged (what session losses say: `judged.judge`), text (the table to read), details
+        (gains and calibration to read), headline (what it comes to, in three lines).
     """
     horizons = tuple(HORIZONS)
     table = score_table(forecasts, anchors.targets, levels, horizons)
@@ -101,9 +107,11 @@ def compare_forecasts(
     described = describe_anchors(anchors)
     nested, checks = _nested(table), _coverage_checks(anchors, forecasts, levels, config)
     truth = _truth(market, forecasts, anchors, levels, config)
+    p_values = {name: [row[h]["p_value"] for h in horizons] for name, row in gains.items()}
+    judged = judge(forecasts, reference_of(gains), p_values, oracle, anchors, levels, config)
     details = [_render_gains(gains, config)]
-    if checks:
-        rows = {name: forecasts[name] for name in (MODEL, *checks)}
+    if len(checks) > 1:
+        rows = {name: forecasts[name] for name in checks}
         heading = "Outcomes at or below each quantile less its level, points, mean over horizons"
         details.append(render_coverage(rows, anchors.targets, levels, horizons, heading))
         details.append(render_checks(checks, config.confidence))
@@ -111,14 +119,14 @@ def compare_forecasts(
         anchors=described,
         table=nested,
         gains=gains,
-        text=render_scores(table, described),
+        text=f"{render_scores(table, described)}\n\n{render_judged(judged)}",
         details="\n\n".join(details),
         headline=headline(nested, gains, levels, config.confidence),
+        judged=judged,
+        calibration=checks,
     )
     if truth is not None:
         scores["truth"] = _nested(truth)
-    if checks:
-        scores["calibration"] = checks
     return scores
 
 
@@ -139,6 +147,15 @@ def headline(table: Table, gains: Gains, levels: Sequence[float], confidence: fl
         f"{100 * table[MODEL][MEAN]['skill_constants']:.2f} %.",
         *_covered(table, levels),
     ]
+
+
+def untrained(best_epochs: Sequence[int]) -> list[str]:
+    """A line where training came back with what it began with; none where every best epoch is a trained one."""
+    count, of = sum(epoch == 0 for epoch in best_epochs), len(best_epochs)
+    if not count:
+        return []
+    which = "The network is untrained" if of == 1 else f"{count} of {of} networks are untrained"
+    return [f"{which}: no epoch was better than the scale it starts from (best epoch 0)."]
 
 
 def _covered(table: Table, levels: Sequence[float]) -> list[str]:
@@ -167,7 +184,7 @@ def _coverage_checks(
             dataclasses.replace(anchors, quantiles=forecasts[name]),
             forecasts[MODEL], levels, tuple(HORIZONS), resamples, config.confidence,
         )
-        for name in (CONFORMAL, ONLINE)
+        for name in (MODEL, CONFORMAL, ONLINE)
         if name in forecasts
     }  # fmt: skip
 

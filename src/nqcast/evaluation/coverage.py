@@ -66,7 +66,7 @@ def coverage_check(
     resamples_RS: NDArray[np.int64],
     confidence: float = 0.95,
 ) -> Checks:
-    """What one calibrated forecast owes, per horizon and in the mean over horizons.
+    """What one forecast owes, raw or calibrated, per horizon and in the mean over horizons.
 
     Args:
         anchors: outcomes and the forecast to check.
@@ -123,7 +123,7 @@ def render_coverage(
 
 
 def render_checks(checks: Mapping[str, Checks], confidence: float = 0.95) -> str:
-    """One sentence per calibrated forecast: levels outside their widened band, and what it did to the score."""
+    """One sentence per row: levels outside their widened band, and what it did to the score."""
     return "\n".join(
         textwrap.fill(_check_sentence(row, check, confidence), 79, initial_indent="  ", subsequent_indent="    ")
         for row, check in checks.items()
@@ -132,6 +132,7 @@ def render_checks(checks: Mapping[str, Checks], confidence: float = 0.95) -> str
 
 def _check_sentence(row: str, check: Checks, confidence: float) -> str:
     overall, single = check[MEAN], {h: one for h, one in check.items() if h != MEAN}
+    change = 100 * overall["wis_over_raw"]
     cells = [f"{h} {name}" for h, one in single.items() for name in one["outside"]]
     count = sum(len(one["error"]) for one in single.values())
     return (
@@ -139,5 +140,5 @@ def _check_sentence(row: str, check: Checks, confidence: float) -> str:
         f"outside the {confidence:.0%} session-bootstrap band widened by {100 * TOLERANCE:g} point: "
         f"{len(overall['outside'])} of {len(overall['error'])} levels overall, {len(cells)} of {count} by horizon"
         + (f" ({', '.join(cells)})" if cells else "")
-        + f"; weighted interval score {100 * overall['wis_over_raw']:+.2f} % against raw"
+        + (f"; weighted interval score {change:+.2f} % against raw" if change else "")
     )

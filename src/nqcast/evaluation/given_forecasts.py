@@ -22,6 +22,7 @@ from nqcast.evaluation.comparison import MODEL, compare_forecasts
 from nqcast.evaluation.config import EvaluateConfig
 from nqcast.evaluation.frames import Positions, as_arrays, predictions_frame
 from nqcast.evaluation.metrics import Floats
+from nqcast.evaluation.oracle import perfect_volatility
 from nqcast.storage.checkpoint import Json
 
 Values = Literal["log_return", "price"]
@@ -90,8 +91,10 @@ def score_given(
     """Scores of a file's forecasts, called model in it, with the share of each split that the file holds."""
     levels = tuple(levels_of(predictions))
     anchors = as_arrays(predictions, levels, tuple(HORIZONS))
-    baselines = baseline_quantiles(features, positions(splits, "train"), anchors.ts, levels, config)
-    scores = compare_forecasts(anchors, {**baselines, MODEL: anchors.quantiles}, true_law, levels, config)
+    train = positions(splits, "train")
+    baselines = baseline_quantiles(features, train, anchors.ts, levels, config)
+    oracle = perfect_volatility(features, train, anchors.ts, levels)
+    scores = compare_forecasts(anchors, {**baselines, MODEL: anchors.quantiles}, true_law, levels, config, oracle)
     shares = share_of_splits(predictions, splits)
     held = ", ".join(f"{n:,} of the {of:,} {name} anchors ({n / of:.0%})" for name, (n, of) in shares.items() if n)
     lines = [f"The file, called model above, holds {held}.", f"Scorings of the test split so far: {test_uses}"]

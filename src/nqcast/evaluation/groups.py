@@ -16,6 +16,7 @@ SESSION_PARTS = (
     ("US afternoon (12:00–17:00)", 720, 1020),
     ("Asia (17:00–02:00)", 1020, 1440),
 )
+PARTS = tuple(dict.fromkeys(name for name, _, _ in SESSION_PARTS))
 WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 TERCILES = ("calm third", "middle third", "wild third")
 

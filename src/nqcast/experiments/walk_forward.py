@@ -20,6 +20,7 @@ from nqcast.evaluation.baselines.fitted import baseline_quantiles
 from nqcast.evaluation.calibration import RAW, Calibration, calibrated_frame, fit_calibration, in_anchor_order
 from nqcast.evaluation.config import EvaluateConfig
 from nqcast.evaluation.frames import as_arrays, predictions_frame
+from nqcast.evaluation.oracle import ORACLE, perfect_volatility
 from nqcast.experiments.config import ExperimentSettings, WalkForwardConfig
 from nqcast.experiments.folds import Fold, plan_folds
 from nqcast.fields import changed
@@ -140,6 +141,10 @@ class WalkForward:
             predictions_frame(seen, test, quantiles, anchors.scale, levels, tuple(HORIZONS)).assign(forecast=name)
             for name, quantiles in baselines.items()
         ]
+        oracle = perfect_volatility(seen, positions(splits, "train"), anchors.ts, levels)
+        frames.append(
+            predictions_frame(seen, test, oracle, anchors.scale, levels, tuple(HORIZONS)).assign(forecast=ORACLE)
+        )
         frames.append(raw.assign(forecast=RAW))
         frames.append(calibrated_frame(raw, calibration, checkpoint.weights_sha256, levels))
         return pd.concat(frames, ignore_index=True).astype({"forecast": "string"})

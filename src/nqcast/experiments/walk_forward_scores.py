@@ -9,9 +9,10 @@ import pandas as pd
 
 from nqcast.constants import HORIZONS
 from nqcast.evaluation.calibration import RAW, quantiles_by_row
-from nqcast.evaluation.comparison import compare_forecasts
+from nqcast.evaluation.comparison import compare_forecasts, untrained
 from nqcast.evaluation.config import EvaluateConfig
 from nqcast.evaluation.frames import as_arrays
+from nqcast.evaluation.oracle import ORACLE
 from nqcast.stopping import FOLD_FAILED
 from nqcast.storage.checkpoint import Json
 
@@ -62,10 +63,12 @@ def score_folds(frame: pd.DataFrame, folds: Sequence[Json], levels: tuple[float,
     """Scores of the joined forecasts, with a line per fold in front of their text; failures are named first."""
     forecasts = quantiles_by_row(frame, levels)
     anchors = as_arrays(frame[frame["forecast"] == RAW], levels, tuple(HORIZONS))
-    scores = compare_forecasts(anchors, forecasts, None, levels, config)
+    oracle = forecasts.pop(ORACLE, None)
+    scores = compare_forecasts(anchors, forecasts, None, levels, config, oracle)
     failed = any(fold["status"] == "failed" for fold in folds)
     return {
         **scores,
+        "headline": [*untrained([fold["epoch"] for fold in folds if "epoch" in fold]), *scores["headline"]],
         "folds": list(folds),
         "exit_status": FOLD_FAILED if failed else 0,
         "text": "\n\n".join([render_folds(folds), scores["text"], scores["details"]]),

@@ -18,6 +18,7 @@ from nqcast.evaluation.comparison import MODEL, reference_of
 from nqcast.evaluation.config import EvaluateConfig
 from nqcast.evaluation.frames import Forecasts, Positions, as_arrays
 from nqcast.evaluation.metrics import Floats
+from nqcast.evaluation.oracle import perfect_volatility
 from nqcast.evaluation.significance import Estimate, session_sums, skill_with_interval, stationary_bootstrap
 from nqcast.storage.checkpoint import Metadata
 
@@ -27,7 +28,7 @@ class Evidence:
     """Forecasts of the test split, the features that they were made from, and the metadata of their checkpoint.
 
     predictions: the model's frame; train: positions of the train anchors; forecasts: quantiles (N, H, Q) of every
-    baseline, then of the model and of its calibrated rows.
+    baseline, then of the model and of its calibrated rows; oracle: those of the scale that knows what came.
     """
 
     predictions: pd.DataFrame
@@ -36,6 +37,7 @@ class Evidence:
     metadata: Metadata
     config: EvaluateConfig
     forecasts: dict[str, Floats]
+    oracle: Floats
 
     @classmethod
     def gather(
@@ -54,7 +56,8 @@ class Evidence:
         forecasts[MODEL] = own.quantiles
         if calibrated is not None:
             forecasts |= quantiles_by_row(calibrated, levels)
-        return cls(predictions, features, train, metadata, config, forecasts)
+        oracle = perfect_volatility(features, train, own.ts, levels)
+        return cls(predictions, features, train, metadata, config, forecasts, oracle)
 
     @property
     def levels(self) -> tuple[float, ...]:

@@ -69,7 +69,7 @@ def group_tables(evidence: Evidence) -> dict[str, pd.DataFrame]:
 
 
 def _group_order(name: str) -> int:
-    order = [*dict.fromkeys(part[0] for part in groups.SESSION_PARTS), *groups.TERCILES, *groups.WEEKDAYS]
+    order = [*groups.PARTS, *groups.TERCILES, *groups.WEEKDAYS]
     return order.index(name)
 
 

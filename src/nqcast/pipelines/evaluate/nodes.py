@@ -48,14 +48,18 @@ def score(
     config: EvaluateConfig,
 ) -> tuple[Json, Any]:
     """Scores of the model and of every baseline on the same anchors, and the evidence that the report shows."""
-    from nqcast.evaluation.comparison import compare_forecasts
+    from nqcast.evaluation.comparison import compare_forecasts, untrained
     from nqcast.evaluation.test_uses import count_uses
     from nqcast.report.evidence import Evidence
 
     metadata = checkpoint.metadata
     evidence = Evidence.gather(predictions, calibrated_predictions, features, splits, metadata, config)
-    scores = compare_forecasts(evidence.anchors, evidence.forecasts, true_quantiles, evidence.levels, config)
-    return {**scores, "test_uses": count_uses(test_uses, metadata.data.fingerprint)}, evidence
+    scores = compare_forecasts(
+        evidence.anchors, evidence.forecasts, true_quantiles, evidence.levels, config, evidence.oracle
+    )
+    scores["headline"] = [*untrained([metadata.epoch]), *scores["headline"]]
+    uses = count_uses(test_uses, metadata.data.fingerprint)
+    return {**scores, "best_epoch": metadata.epoch, "test_uses": uses}, evidence
 
 
 def draw_fan_chart(predictions: pd.DataFrame, features: pd.DataFrame, config: EvaluateConfig) -> object:

@@ -1,0 +1,166 @@
+"""What years of training bars are worth, and what the registered verdict's model gained in each year: two pictures.
+
+    kedro run --env nq --pipelines ingest,features --params bars=FILE
+    python benchmarks/gain_by_years.py train --hardware 2-core-cpu --date 2026-11-28
+    python benchmarks/gain_by_years.py draw VERDICT_PREDICTIONS.parquet --date 2026-11-28
+
+`train` fits the direct path of conf/nq on the 1, 2, 4 and 9 years before 2018 and asks 2018 and 2019 alone: the bars
+of later years are cut off before anything is fitted. `draw` trains and scores nothing: it parts the forecasts that the
+verdict left by calendar year. Gains are in % of SeasonalHAR's pinball loss, their intervals by resampled sessions.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from kedro.framework.session import KedroSession
+from kedro.framework.startup import bootstrap_project
+
+from nqcast.constants import HORIZONS
+from nqcast.data.fingerprint import data_card
+from nqcast.data.splits import make_splits, positions
+from nqcast.evaluation import metrics
+from nqcast.evaluation.baselines.fitted import baseline_quantiles
+from nqcast.evaluation.calibration import RAW, quantiles_by_row
+from nqcast.evaluation.config import EvaluateConfig
+from nqcast.evaluation.frames import as_arrays, levels_of, targets_at
+from nqcast.evaluation.metrics import Floats
+from nqcast.evaluation.significance import session_sums, skill_with_interval, stationary_bootstrap
+from nqcast.experiments.config import ExperimentSettings
+from nqcast.fields import changed
+from nqcast.forecast.predictor import predict
+from nqcast.report.figures.style import BLUE, GREY, SERIES, finish, new_figure
+from nqcast.runs.recipe import Recipe
+
+HERE = Path(__file__).resolve().parent
+PROJECT = HERE.parent
+YEARS = (1, 2, 4, 9)
+END = "2018-01-02"  # validation begins; it ends before test_start, and the frame before 2020
+NAMES = [*HORIZONS, "mean"]
+BASELINES = ("constants", "seasonal_har")
+
+
+def settled() -> tuple[pd.DataFrame, ExperimentSettings]:
+    """Features that a run has made, without a bar of 2020 or later, and the settings of conf/nq."""
+    bootstrap_project(PROJECT)
+    with KedroSession.create(project_path=PROJECT, env="nq") as session:
+        catalog = session.load_context().catalog
+        names = ("split", "scale", "model", "train", "quantiles", "evaluate")
+        settings = ExperimentSettings(**{name: catalog.load(f"params:{name}") for name in names})
+        features = catalog.load("features")
+    return features[features["session"] < pd.Timestamp("2020-01-01")].reset_index(drop=True), settings
+
+
+def gain(loss_SH: Floats, reference_SH: Floats, config: EvaluateConfig) -> dict[str, list[float]]:
+    """Gain per horizon and in the mean, % of the reference's loss, with its interval."""
+    rng = np.random.default_rng(config.seed)
+    resamples = stationary_bootstrap(len(loss_SH), config.mean_block, config.bootstrap_replications, rng)
+    found = skill_with_interval(loss_SH, reference_SH, reference_SH, resamples, config.confidence)
+    parts = {"gain": found.value, "low": found.low, "high": found.high}
+    return {name: (100 * values).round(3).tolist() for name, values in parts.items()}
+
+
+def train(years: int, seeds: int, features: pd.DataFrame, settings: ExperimentSettings, root: Path) -> dict[str, Any]:
+    """Gains of the network, losses averaged over the seeds, over SeasonalHAR fitted on the same years."""
+    start = f"{2018 - years}-01-01" if years < max(YEARS) else None
+    dates = {"train_start": start, "validation_start": END, "test_start": "2019-12-16", "test_end": "2019-12-31"}
+    splits = make_splits(features, changed(settings.split, dates))
+    asked, levels = positions(splits, "validation"), settings.quantiles
+    ts, session = features["ts"].iloc[asked], features["session"].iloc[asked]
+    targets = targets_at(features, asked, tuple(HORIZONS))
+
+    def sums(quantiles: Floats) -> Floats:
+        return session_sums(metrics.anchor_loss(quantiles, targets, levels), session)
+
+    config = changed(settings.evaluate, {"baselines": BASELINES})
+    own = baseline_quantiles(features, positions(splits, "train"), ts, levels, config)
+    by_seed = []
+    for seed in range(seeds):
+        recipe = Recipe(settings.scale, settings.model, changed(settings.train, {"seed": seed}), levels)
+        checkpoint = recipe.make(features, splits, data_card(features), root / f"{years}_{seed}")[0]
+        by_seed.append(sums(predict(checkpoint, features, asked, config)[0]))
+    loss, reference = np.mean(by_seed, axis=0), sums(own["seasonal_har"])
+    return {
+        "train_anchors": len(positions(splits, "train")),
+        "validation": [str(session.min().date()), str(session.max().date()), len(asked), int(session.nunique())],
+        **gain(loss, reference, config),
+        "by_seed": [gain(one, reference, config)["gain"][-1] for one in by_seed],
+        "loss": (1e4 * loss.sum(axis=0)).tolist(),
+        "seasonal_har_loss": (1e4 * reference.sum(axis=0)).tolist(),
+    }
+
+
+def by_year(predictions: pd.DataFrame, config: EvaluateConfig) -> dict[str, Any]:
+    """Gains of a verdict's model over SeasonalHAR and over each other baseline, in the mean, by calendar year."""
+    levels = levels_of(predictions)
+    anchors = as_arrays(predictions[predictions["forecast"] == RAW], levels, tuple(HORIZONS))
+    losses = {
+        k: metrics.anchor_loss(q, anchors.targets, levels) for k, q in quantiles_by_row(predictions, levels).items()
+    }
+    found = {}
+    for year, rows in anchors.session.groupby(anchors.session.dt.year).groups.items():
+        sums = {name: session_sums(loss[rows], anchors.session[rows]) for name, loss in losses.items()}
+        others = [name for name in sums if not name.startswith(RAW)]
+        found[str(year)] = {name: gain(sums[RAW], sums[name], config) for name in others}
+    return found
+
+
+def picture(found: Mapping[str, Any], title: str, x: str, path: Path) -> None:
+    """A group of bars for each entry: horizons and the mean, with intervals."""
+    figure = new_figure(9.0, 4.2)
+    axes = figure.subplots()
+    places = np.arange(len(found), dtype=float)
+    for h, name in enumerate(NAMES):
+        value, low, high = (np.array([one[key][h] for one in found.values()]) for key in ("gain", "low", "high"))
+        spread = np.vstack([value - low, high - value])
+        colour = BLUE if name == "mean" else SERIES[1 + h % 6]
+        shown = places + (h - 2.5) * 0.14
+        axes.bar(shown, value, 0.13, yerr=spread, color=colour, label=name, error_kw={"lw": 1, "ecolor": "#1a1a1a"})
+    axes.axhline(0, color=GREY, linewidth=0.8)
+    axes.set_xticks(places, list(found))
+    finish(axes, title, x, "Gain, % of SeasonalHAR's loss")
+    figure.legend(loc="outside lower center", ncols=len(NAMES), fontsize=9, frameon=False)
+    figure.savefig(path, dpi=110, metadata={"Software": None})
+
+
+def main() -> None:
+    """Train and keep the figures, or draw both pictures from what was kept and what the verdict left."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("train", "draw"))
+    parser.add_argument("predictions", nargs="?", type=Path)
+    parser.add_argument("--hardware", default="2-core-cpu")
+    parser.add_argument("--date", required=True)
+    parser.add_argument("--seeds", type=int, default=1)
+    options = parser.parse_args()
+    path = HERE / f"gain_by_years_{options.hardware}_{options.date}.json"
+    kept = json.loads(path.read_text()) if path.exists() else {}
+    if options.what == "train":
+        features, settings = settled()
+        kept["training"] = {}
+        with tempfile.TemporaryDirectory() as root:
+            for years in YEARS:
+                begun = time.perf_counter()
+                kept["training"][str(years)] = train(years, options.seeds, features, settings, Path(root))
+                kept["training"][str(years)]["seconds"] = round(time.perf_counter() - begun)
+                print(years, kept["training"][str(years)], flush=True)
+                path.write_text(json.dumps(kept, indent=1) + "\n")
+        return
+    kept["verdict"] = by_year(pd.read_parquet(options.predictions), EvaluateConfig())
+    path.write_text(json.dumps(kept, indent=1) + "\n")
+    images = PROJECT / "docs" / "images"
+    named = {f"{k} year{'s' if k != '1' else ''}": one for k, one in kept["training"].items()}
+    picture(named, "Direct path, gain on 2018–2019", "Years of training bars before 2018", images / "gain_by_years.png")
+    shown = {year: rows["seasonal_har"] for year, rows in kept["verdict"].items()}
+    picture(shown, "Registered verdict, gain by year", "Year", images / "gain_of_the_verdict.png")
+
+
+if __name__ == "__main__":
+    main()

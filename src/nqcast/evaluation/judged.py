@@ -1,0 +1,146 @@
+"""What session losses say of a model beside everything it was compared with: one document, and its lines to read."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping, Sequence
+from typing import NotRequired, TypedDict
+
+import numpy as np
+
+from nqcast.constants import HORIZONS
+from nqcast.evaluation.calibration import CONFORMAL, ONLINE, RAW
+from nqcast.evaluation.config import EvaluateConfig
+from nqcast.evaluation.frames import Forecasts
+from nqcast.evaluation.metrics import Floats
+from nqcast.evaluation.session_losses import (
+    MEAN,
+    GroupGain,
+    SessionGain,
+    SessionLosses,
+    confidence_sets,
+    coverage_by_part,
+    group_gains,
+    holm,
+    session_gains,
+)
+from nqcast.evaluation.significance import MINIMUM_DIFFERENCES, stationary_bootstrap
+
+ROWS = (RAW, CONFORMAL, ONLINE)
+
+
+class Ceiling(TypedDict):
+    """Gain of the scale that knows the volatility that came, and the model's gain as a share of that."""
+
+    gain: float
+    share: float | None
+
+
+class Judged(TypedDict):
+    """What session losses say; see `judge`."""
+
+    reference: str
+    confidence: float
+    n_sessions: int
+    sessions: dict[str, dict[str, SessionGain]]
+    corrected_p: dict[str, dict[str, float]]
+    confidence_set: dict[str, dict[str, float]]
+    groups: dict[str, GroupGain]
+    coverage_by_part: dict[str, dict[str, dict[str, float]]]
+    ceiling: NotRequired[dict[str, Ceiling]]
+
+
+def judge(
+    forecasts: Mapping[str, Floats],
+    reference: str,
+    p_values: Mapping[str, Sequence[float | None]],
+    oracle: Floats | None,
+    anchors: Forecasts,
+    levels: Sequence[float],
+    config: EvaluateConfig,
+) -> Judged:
+    """Everything that follows from the losses of whole sessions.
+
+    Args:
+        forecasts: quantiles (N, H, Q) by name, the model's rows and "constants" among them.
+        reference: the baseline that the model has to beat.
+        p_values: of the model against each baseline, by horizon; None where there were too few sessions.
+        oracle: quantiles of the scale that knows the volatility that came; None where there are none.
+
+    Returns:
+        sessions {baseline: {horizon or mean: sessions won, the sign test, median and trimmed gain}}, corrected_p
+        {baseline: {horizon: p-value corrected for the number of horizons}}, confidence_set {horizon or mean:
+        {forecast: p-value}} (both empty below ten sessions), groups {part of the session or third of volatility: gain
+        over the reference in the mean, with its interval}, coverage_by_part {row: {part: {q05: coverage less level}}},
+        and ceiling {horizon or mean: gain of the oracle over the reference, the model's share of it}. Gains are shares
+        of the other's loss.
+    """
+    losses = SessionLosses.of(forecasts, reference, anchors, levels)
+    columns, own_SK = [*HORIZONS, MEAN], losses.by_session(RAW)
+    count, rng = len(own_SK), np.random.default_rng(config.seed)
+    resamples = stationary_bootstrap(count, config.mean_block, config.bootstrap_replications, rng)
+    found = Judged(
+        reference=reference,
+        confidence=config.confidence,
+        n_sessions=count,
+        sessions={name: session_gains(own_SK, losses.by_session(name), columns) for name in p_values},
+        corrected_p={name: _corrected(row) for name, row in p_values.items() if None not in row},
+        confidence_set=confidence_sets(losses, resamples) if count >= MINIMUM_DIFFERENCES else {},
+        groups=group_gains(losses, RAW, reference, resamples, config.confidence),
+        coverage_by_part=coverage_by_part({k: forecasts[k] for k in ROWS if k in forecasts}, anchors, levels),
+    )
+    if oracle is not None:
+        known = SessionLosses.of({**forecasts, RAW: oracle}, reference, anchors, levels).by_session(RAW)
+        found["ceiling"] = _ceiling(own_SK, losses.by_session(reference), known)
+    return found
+
+
+def _corrected(p_values: Sequence[float | None]) -> dict[str, float]:
+    return dict(zip(HORIZONS, holm([float(p) for p in p_values if p is not None]), strict=True))
+
+
+def _ceiling(own_SK: Floats, reference_SK: Floats, known_SK: Floats) -> dict[str, Ceiling]:
+    """Per horizon and in the mean, over all sessions."""
+    own, reference, known = (loss_SK.sum(axis=0) for loss_SK in (own_SK, reference_SK, known_SK))
+    return {
+        name: Ceiling(gain=float((r - k) / r), share=float((r - o) / (r - k)) if r > k else None)
+        for name, o, r, k in zip([*HORIZONS, MEAN], own, reference, known, strict=True)
+    }
+
+
+def in_confidence_set(judged: Judged, horizon: str) -> list[str]:
+    """The forecasts that a model confidence set of the reported confidence holds."""
+    least = 1.0 - judged["confidence"]
+    return [name for name, p in judged["confidence_set"].get(horizon, {}).items() if p >= least]
+
+
+def render_judged(judged: Judged) -> str:
+    """Two or three lines of at most 80 columns: the confidence set, sessions won, Holm's count, the ceiling's share."""
+    lines = [_set_line(judged), _sessions_line(judged)]
+    if "ceiling" in judged:
+        one = judged["ceiling"][MEAN]
+        lines.append(
+            f"Knowing the volatility that came would gain {100 * one['gain']:.1f} % of its loss"
+            + ("." if one["share"] is None else f"; the model takes {100 * one['share']:.0f} % of that.")
+        )
+    return "\n".join(textwrap.fill(line, 79, subsequent_indent="  ") for line in lines)
+
+
+def _set_line(judged: Judged) -> str:
+    if not judged["confidence_set"]:
+        return (
+            f"No model confidence set and no p-values: {judged['n_sessions']} sessions, {MINIMUM_DIFFERENCES} are "
+            "needed."
+        )
+    held = ", ".join(name.replace("_", " ") for name in in_confidence_set(judged, MEAN))
+    return f"Model confidence set ({judged['confidence']:.0%}, mean): {held}."
+
+
+def _sessions_line(judged: Judged) -> str:
+    name, level = judged["reference"], 1.0 - judged["confidence"]
+    one, p_values = judged["sessions"][name][MEAN], judged["corrected_p"].get(name, {})
+    below = f"; p below {level:.2g} at {sum(p < level for p in p_values.values())} of {len(p_values)} horizons (Holm)"
+    return (
+        f"Over {name.replace('_', ' ')}: better in {one['won']} of {one['sessions']} sessions (p {one['sign_p']:.2g}), "
+        f"trimmed gain {100 * one['trimmed']:+.2f} % of its loss{below if p_values else ''}."
+    )
