@@ -9,7 +9,9 @@ import pandas as pd
 
 from nqcast.evaluation import groups, metrics
 from nqcast.evaluation.comparison import MODEL
+from nqcast.evaluation.judged import Judged
 from nqcast.evaluation.scores import MEAN, score_by_group
+from nqcast.evaluation.session_losses import spread
 from nqcast.evaluation.significance import session_sums
 from nqcast.report import figures, html
 from nqcast.report.evidence import Evidence
@@ -40,16 +42,15 @@ def failure_section(evidence: Evidence, by_group: dict[str, pd.DataFrame]) -> li
     return [*parts, _worst_sessions(evidence), *drawings]
 
 
-def group_tables(evidence: Evidence) -> dict[str, pd.DataFrame]:
+def group_tables(evidence: Evidence, judged: Judged) -> dict[str, pd.DataFrame]:
     """What the model is worth in each part of the session, third of volatility, and weekday."""
     anchors, reference = evidence.anchors, evidence.reference
     names = dict.fromkeys(("constants", reference, *evidence.model_rows))
     forecasts = {name: evidence.forecasts[name] for name in names}
     main = metrics.main_interval(evidence.levels)
-    low, high = metrics.interval(forecasts[reference], evidence.levels, main)
     groupings = {
         "part of the session (Chicago time)": groups.session_part(anchors.ts),
-        "volatility when the forecast was made": groups.volatility_tercile((high - low)[:, 0]),
+        "volatility when the forecast was made": groups.volatility_tercile(spread(forecasts[reference])),
         "weekday": groups.weekday(anchors.session),
     }
     tables = {}
@@ -64,7 +65,12 @@ def group_tables(evidence: Evidence) -> dict[str, pd.DataFrame]:
             f"skill over {reference.replace('_', ' ')}, %": 100 * over_reference,
             f"in the {main:g} % interval, %": 100 * own[f"picp_{main:g}"],
         } | {f"the same, {row.split('_')[1]}": 100 * means[f"picp_{main:g}"][row] for row in evidence.model_rows[1:]}
-        tables[name] = pd.DataFrame(columns).loc[sorted(set(group), key=_group_order)]
+        frame = pd.DataFrame(columns).loc[sorted(set(group), key=_group_order)]
+        found = [judged["groups"][one] for one in frame.index if one in judged["groups"]]
+        if len(found) == len(frame):  # weekdays are not among them
+            frame[f"skill over {reference.replace('_', ' ')}, %"] = [100 * one["gain"] for one in found]
+            frame["its interval"] = [f"{100 * one['low']:+.2f} … {100 * one['high']:+.2f}" for one in found]
+        tables[name] = frame
     return tables
 
 

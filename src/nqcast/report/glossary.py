@@ -49,6 +49,22 @@ TERMS = {
         "Test that two forecasts lose the same: on session sums (Newey–West lag 5) and on bars (lag at least the "
         "horizon). The larger p-value counts: the smaller it is, the less the difference looks like chance."
     ),
+    "Holm": (
+        "A correction of p-values for having asked five horizons at once: the smallest counts five times, the next "
+        "four times, and so on. The chance that any of them is a false find stays below the level."
+    ),
+    "Sessions won": (
+        "In how many sessions the model lost less, and how often a fair coin would be as one-sided. The trimmed gain "
+        "leaves out the twentieth of the sessions that helped most and the twentieth that hurt most."
+    ),
+    "Model confidence set": (
+        "The forecasts of the table that cannot be told from the best of them, by resampled sessions (Hansen, Lunde "
+        "and Nason 2011). Many members mean that the test period is too short to tell them apart."
+    ),
+    "Perfect volatility": (
+        "An oracle, no forecast: the realized volatility that came over the horizon, times the train quantiles of "
+        "return / that. It is the most that knowing how wide could give."
+    ),
     "Coverage": (
         "Share of outcomes at or below a quantile; its level when calibrated. Inside an interval: between its ends."
     ),
@@ -95,6 +111,8 @@ ALIASES = {
     },
     **dict.fromkeys(("session-bootstrap", "bootstrap"), "Interval of an estimate"),
     **dict.fromkeys(("Diebold–Mariano", "p-value", "p-values"), "Diebold–Mariano"),
+    **{"Holm": "Holm", "sessions won": "Sessions won", "trimmed gain": "Sessions won"},
+    **{"model confidence set": "Model confidence set", "perfect volatility": "Perfect volatility"},
     **dict.fromkeys(("coverage", "calibrated", "in the 80 % interval", "80 % interval"), "Coverage"),
     **dict.fromkeys(("conformal", "online", "model conformal"), "Model, model conformal, model online"),
     **dict.fromkeys(("Kupiec", "Christoffersen", "dynamic quantile"), "Kupiec, Christoffersen, dynamic quantile"),

@@ -15,6 +15,7 @@ from nqcast.evaluation.calibration import CONFORMAL, ONLINE
 from nqcast.evaluation.comparison import MODEL, Scores
 from nqcast.evaluation.coverage import coverage_check
 from nqcast.evaluation.coverage_tests import CoverageTests, all_coverage_tests
+from nqcast.evaluation.judged import Judged
 from nqcast.evaluation.metrics import Floats, level_name
 from nqcast.evaluation.scores import MEAN, Table, score_table
 from nqcast.evaluation.significance import Estimate
@@ -48,6 +49,7 @@ _ONE_SIGN = (
 )
 ONE_SIGN = 0.005
 """Difference of directional accuracy and the share of rises below which the median's sign says nothing."""
+_SESSIONS = "Gain over {}, session upon session, mean over horizons: a straight line is a gain that no single day made."
 _TRAINING = "Training and validation loss by epoch, and the learning rate."
 
 
@@ -67,7 +69,7 @@ def render_report(
         explanation: what the network uses (`explain.explain`).
         run: circumstances of the run, such as its date and environment.
     """
-    by_group = group_tables(evidence)
+    by_group = group_tables(evidence, scores["judged"])
     sections = {
         "In short": [_answers(evidence, scores, by_group), _circumstances(evidence, scores, run or {})],
         "How good": _how_good(evidence, scores),
@@ -139,7 +141,7 @@ def _how_good(evidence: Evidence, scores: Scores) -> list[str]:
             wide = table.pivot(index="forecast", columns="horizon", values=column)
             wide = wide.loc[list(evidence.forecasts), [*evidence.horizons, MEAN]] * factor
             parts.append(html.table(_titled(wide), caption, digits, MODEL))
-    parts += _truth_tables(scores.get("truth"))
+    parts += [*_truth_tables(scores.get("truth")), *_ceiling_table(scores["judged"])]
     drawn = [name for name in evidence.forecasts if name not in ("constants", CONFORMAL, ONLINE)]
     estimates = {name: evidence.skill(name, "constants") for name in drawn}
     parts.append(_picture(evidence, figures.skill_by_horizon(estimates, evidence.horizons), _SKILL))
@@ -158,6 +160,19 @@ def _truth_tables(truth: Table | None) -> list[str]:
         html.table(_titled(100 * share), "Share of the learnable skill (constants 0, truth 100), %", 1, MODEL),
         html.table(_titled(1e4 * gap), "Mean pinball loss above that of the truth, 1e-4 of log return", 3, MODEL),
     ]
+
+
+def _ceiling_table(judged: Judged) -> list[str]:
+    """What an oracle would gain that knows the volatility to come, and how much of that the model takes."""
+    rows = judged.get("ceiling", {})
+    if not rows:
+        return []
+    cells = {
+        f"perfect volatility over {judged['reference']}, % of its loss": [100 * one["gain"] for one in rows.values()],
+        "the model's share of that, %": [100 * (np.nan if (s := one["share"]) is None else s) for one in rows.values()],
+    }
+    caption = "An oracle, which no forecast can be: scaling by the volatility that came"
+    return [html.table(_titled(pd.DataFrame.from_dict(cells, orient="index", columns=list(rows))), caption, 1)]
 
 
 def _direction(evidence: Evidence) -> list[str]:
@@ -187,9 +202,50 @@ def _how_sure(evidence: Evidence, scores: Scores) -> list[str]:
         f"Gain of the model: its skill less the other's, points; below it the {confidence} session-bootstrap interval"
     )
     parts = [html.table(_titled(pd.DataFrame.from_dict(cells, orient="index", columns=columns)), caption)]
-    p_values = {name: [_p(row[h]["p_value"]) for h in columns] for name, row in scores["gains"].items()}
-    caption = "Diebold–Mariano test of the same differences, p-values (the larger of sessions and bars)"
-    return [*parts, html.table(_titled(pd.DataFrame.from_dict(p_values, orient="index", columns=columns)), caption)]
+    judged = scores["judged"]
+    corrected = judged["corrected_p"]
+    p_values = {
+        name: [f"{_p(row[h]['p_value'])}\n{_p(corrected.get(name, {}).get(h))}" for h in columns]
+        for name, row in scores["gains"].items()
+    }
+    caption = (
+        "Diebold–Mariano test of the same differences, p-values (the larger of sessions and bars); below it corrected "
+        "for the number of horizons (Holm)"
+    )
+    parts.append(html.table(_titled(pd.DataFrame.from_dict(p_values, orient="index", columns=columns)), caption))
+    drawn = figures.gain_by_session(
+        evidence.losses[MODEL], evidence.losses[evidence.reference], evidence.anchors.session
+    )
+    return [
+        *parts,
+        *_by_session(judged),
+        _picture(evidence, drawn, _SESSIONS.format(evidence.reference.replace("_", " "))),
+    ]
+
+
+def _by_session(judged: Judged) -> list[str]:
+    """How many sessions a gain comes from, and which forecasts cannot be told from the best."""
+    count, level = judged["n_sessions"], 1 - judged["confidence"]
+    rows = {
+        name: {
+            "sessions won": f"{one[MEAN]['won']} of {one[MEAN]['sessions']}",
+            "p of that": _p(one[MEAN]["sign_p"]),
+            "gain of the median session, %": 100 * one[MEAN]["median"],
+            "trimmed gain, %": 100 * one[MEAN]["trimmed"],
+        }
+        for name, one in judged["sessions"].items()
+    }
+    caption = (
+        f"The model's gain over each, session by session, mean over horizons, {count} sessions; % of the other's loss"
+    )
+    parts = [html.table(_titled(pd.DataFrame.from_dict(rows, orient="index")), caption)]
+    if not judged["confidence_set"]:
+        return [*parts, html.paragraph(f"{count} sessions are too few for p-values and a model confidence set.")]
+    sets = pd.DataFrame(judged["confidence_set"])
+    caption = (
+        f"Model confidence set, p-values: below {level:.2g} a forecast is worse than the best, others may be the best"
+    )
+    return [*parts, html.table(_titled(sets), caption, 3, MODEL)]
 
 
 def _ends(estimate: Estimate) -> tuple[Floats, Floats, Floats]:
@@ -216,6 +272,16 @@ def _calibrated_rows(evidence: Evidence) -> list[str]:
         "sessions, widened by 1 point"
     )
     return [html.table(_titled(frame), caption)]
+
+
+def _coverage_by_part(judged: Judged) -> str:
+    rows = {
+        f"{row}: {part}": {name: f"{100 * error:+.2f}" for name, error in levels.items()}
+        for row, parts in judged["coverage_by_part"].items()
+        for part, levels in parts.items()
+    }
+    caption = "The same by part of the session (Chicago time), every outcome counted once"
+    return html.table(_titled(pd.DataFrame.from_dict(rows, orient="index")), caption)
 
 
 def _coverage_table(evidence: Evidence, scores: Scores) -> str:
@@ -248,6 +314,7 @@ def _calibration(evidence: Evidence, scores: Scores) -> list[str]:
     reliability = figures.reliability_diagram(anchors, levels, horizons, evidence.resamples, evidence.config.confidence)
     return [
         *_calibrated_rows(evidence),
+        _coverage_by_part(scores["judged"]),
         _picture(evidence, reliability, _RELIABILITY),
         _picture(evidence, figures.pit_histogram(anchors, levels, horizons), _PIT),
         _picture(evidence, figures.coverage_over_time(anchors, levels, horizons, main), _COVERAGE.format(main=main)),

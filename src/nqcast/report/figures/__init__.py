@@ -11,6 +11,7 @@ _HOME = {
     "pit_histogram": "calibration",
     "coverage_over_time": "calibration",
     "skill_by_horizon": "skill",
+    "gain_by_session": "skill",
     "pinball_by_time_of_day": "skill",
     "training_curves": "training",
     "scale_against_realised": "scale",

@@ -46,6 +46,19 @@ def skill_by_horizon(estimates: Mapping[str, Estimate], horizons: Sequence[str],
     return figure
 
 
+def gain_by_session(loss_NH: Floats, reference_NH: Floats, session_N: pd.Series) -> Figure:
+    """Gain over a reference, summed over the sessions: the last point is the gain, in % of the reference's loss."""
+    base_H = np.nansum(reference_NH, axis=0)
+    gain_N = np.nan_to_num((reference_NH - loss_NH) / base_H).mean(axis=1)
+    by_session = pd.Series(gain_N).groupby(session_N.to_numpy()).sum()
+    figure = new_figure(9.0, 3.2)
+    axes = figure.subplots()
+    axes.step(by_session.index, 100 * by_session.cumsum(), where="post", color=SERIES[0], linewidth=1.5)
+    axes.axhline(0, color=GREY, linewidth=0.8)
+    finish(axes, "Gain, session upon session", "Session", "% of the reference's loss")
+    return figure
+
+
 def pinball_by_time_of_day(
     forecasts: Mapping[str, Floats], targets_NH: Floats, ts: pd.Series, levels: Sequence[float], horizon: int, name: str
 ) -> Figure:
