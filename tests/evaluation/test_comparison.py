@@ -13,10 +13,12 @@ from scipy import stats
 from nqcast.evaluation import metrics
 from nqcast.evaluation.baselines import make_baseline
 from nqcast.evaluation.baselines.fitted import baseline_quantiles
-from nqcast.evaluation.comparison import compare_forecasts
+from nqcast.evaluation.comparison import compare_forecasts, untrained
 from nqcast.evaluation.config import EvaluateConfig
 from nqcast.evaluation.frames import as_arrays, predictions_frame
 from nqcast.evaluation.metrics import level_name
+from nqcast.evaluation.oracle import perfect_volatility
+from nqcast.evaluation.session_losses import holm
 from nqcast.evaluation.significance import diebold_mariano, session_sums
 from nqcast.evaluation.test_uses import use_record
 from nqcast.storage.checkpoint import Checkpoint, DataCard, Metadata
@@ -120,6 +122,43 @@ def test_too_few_sessions_have_no_p_value(features: pd.DataFrame, predictions: p
     few = predictions[predictions["session"] <= predictions["session"].unique()[5]]
     gains = judged(features, few)["gains"]
     assert gains["constants"]["15m"]["p_value"] is None
+
+
+def test_three_sessions_are_said_to_be_too_few_and_nothing_is_made_up(
+    features: pd.DataFrame, predictions: pd.DataFrame
+) -> None:
+    few = predictions[predictions["session"] <= predictions["session"].unique()[2]]
+    scores = judged(features, few)
+    assert scores["judged"]["confidence_set"] == scores["judged"]["corrected_p"] == {}
+    assert "No model confidence set and no p-values: 3 sessions, 10 are needed." in scores["text"]
+
+
+def test_what_sessions_say_is_read_off_the_same_anchors_as_the_table(
+    features: pd.DataFrame, predictions: pd.DataFrame
+) -> None:
+    anchors = as_arrays(predictions, LEVELS, HORIZONS)
+    forecasts = baseline_quantiles(features, TRAIN, anchors.ts, LEVELS, CONFIG)
+    half = 0.5 * (anchors.quantiles + perfect_volatility(features, TRAIN, anchors.ts, LEVELS))
+    known = perfect_volatility(features, TRAIN, anchors.ts, LEVELS)
+    scores = compare_forecasts(anchors, {**forecasts, "model": half}, None, LEVELS, CONFIG, known)
+    found, loss = scores["judged"], {k: v["15m"]["mean_pinball"] for k, v in scores["table"].items()}
+    ceiling = metrics.mean_pinball(known, anchors.targets, LEVELS)[0]
+    assert found["ceiling"]["15m"]["gain"] == pytest.approx(1 - ceiling / loss["seasonal_har"])
+    taken = (loss["seasonal_har"] - loss["model"]) / (loss["seasonal_har"] - ceiling)
+    assert found["ceiling"]["15m"]["share"] == pytest.approx(taken)
+    assert list(found["confidence_set"]["mean"]) == list(scores["table"])
+    assert found["confidence_set"]["mean"]["model"] == 1 and "model." in scores["text"]
+    raw = [row["p_value"] for h, row in scores["gains"]["constants"].items() if h != "mean"]
+    assert list(found["corrected_p"]["constants"].values()) == pytest.approx(holm(raw))
+    assert "oracle" not in str(list(scores["table"])) and max(map(len, scores["text"].splitlines())) <= 80
+
+
+def test_an_untrained_network_is_said_and_a_trained_one_is_not() -> None:
+    assert untrained([3]) == []
+    assert untrained([0]) == [
+        "The network is untrained: no epoch was better than the scale it starts from (best epoch 0)."
+    ]
+    assert untrained([2, 0, 1])[0].startswith("1 of 3 networks are untrained")
 
 
 def test_the_law_is_asked_at_so_many_anchors_and_sets_the_ceiling(

@@ -21,7 +21,7 @@ from nqcast.report.evidence import Evidence
 from nqcast.report.figures.style import new_figure, with_source
 from nqcast.report.glossary import ALIASES, TERMS
 from nqcast.report.report import _direction, render_report
-from nqcast.storage.checkpoint import Metadata
+from nqcast.storage.checkpoint import DataCard, Metadata
 
 LEVELS = (0.05, 0.10, 0.25, 0.50, 0.75, 0.90, 0.95)
 HORIZONS = ("15m", "30m", "60m", "2h", "4h")
@@ -57,7 +57,7 @@ def evidence(market: Callable[..., pd.DataFrame]) -> Evidence:
     spread = features["sigma"].to_numpy()[test, None] * np.sqrt([3, 6, 12, 24, 48])
     quantiles = spread[:, :, None] * stats.norm.ppf(LEVELS)
     predictions = predictions_frame(features, test, quantiles, spread, LEVELS, HORIZONS)
-    data = {"source": "SIMULATED MARKET (seed 7)", "first": "2015-07-01 22:00", "last": "2015-09-08 20:55"}
+    data = DataCard(source="SIMULATED MARKET (seed 7)", first="2015-07-01 22:00", last="2015-09-08 20:55")
     of_model = {"model": {"size": "test"}, "quantiles": LEVELS, "horizons": HORIZONS, "epoch": 3}
     metadata = Metadata(fingerprint="<b>fp</b>", data=data, **of_model)
     splits = pd.DataFrame({"position": train, "split": "train"})
@@ -81,13 +81,13 @@ class KnownMarket:
 @pytest.mark.slow
 def test_the_report_is_one_page_that_answers_the_five_questions(evidence: Evidence) -> None:
     market = KnownMarket(evidence.predictions)
-    found = compare_forecasts(evidence.anchors, evidence.forecasts, market, LEVELS, evidence.config)
+    found = compare_forecasts(evidence.anchors, evidence.forecasts, market, LEVELS, evidence.config, evidence.oracle)
     text = render_report(evidence, {**found, "test_uses": 3}, HISTORY, run={"Environment": "test"})
     structure = Structure()
     structure.feed(text)
     assert structure.open == []
     assert "script" not in structure.tags
-    assert structure.tags.count("img") == 8
+    assert structure.tags.count("img") == 9
     assert structure.fetched and {link[0] for link in structure.fetched} == {"#"}  # nothing leaves the page
     targets = set(re.findall(r'id="([^"]+)"', text))
     assert {link[1:] for link in structure.fetched} <= targets
@@ -106,6 +106,8 @@ def test_the_report_is_one_page_that_answers_the_five_questions(evidence: Eviden
             "Share of the learnable skill",
             "truth 100.0",
         ),
+        *("sessions won", "Model confidence set , p-values", "corrected for the number of horizons ( Holm )"),
+        *("An oracle, which no forecast can be", "model: Asia (17:00–02:00)"),
         "Origin of the model: all 1 settings",
     ):
         assert phrase in words, phrase
