@@ -45,9 +45,14 @@ def test_configurations_are_cheap_to_import(package: str) -> None:
     assert done.stdout.strip() == "[]", done.stdout + done.stderr
 
 
+def test_a_content_is_named_in_one_place() -> None:
+    assert [m.name for m in MODULES if "hashlib" in m.read_text()] == ["fingerprint.py"]
+
+
 def test_every_module_has_a_name_that_says_something() -> None:
     vague = {"utils", "util", "common", "helpers", "helper", "misc"}
     assert [m for m in MODULES if m.stem in vague or vague & set(m.relative_to(SOURCE).parts)] == []
+    assert [m for m in MODULES if m.stem.startswith("test_") or m.stem.endswith("_test")] == [], "pytest collects these"
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from nqcast.evaluation.metrics import level_name
 from nqcast.evaluation.oracle import perfect_volatility
 from nqcast.evaluation.session_losses import holm
 from nqcast.evaluation.significance import diebold_mariano, session_sums
-from nqcast.evaluation.test_uses import use_record
+from nqcast.evaluation.split_uses import use_record
 from nqcast.storage.checkpoint import Checkpoint, DataCard, Metadata
 
 LEVELS = (0.05, 0.10, 0.25, 0.50, 0.75, 0.90, 0.95)

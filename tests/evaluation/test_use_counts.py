@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from nqcast.evaluation.test_uses import count_uses
+from nqcast.evaluation.split_uses import count_uses
 from nqcast.experiments.registration import WALK_FORWARD, use_line
 
 

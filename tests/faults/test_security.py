@@ -23,8 +23,8 @@ from nqcast.hooks.parameters import refuse_interpolation
 from nqcast.hooks.signals import resume_command
 from nqcast.hooks.storage import StorageHook
 from nqcast.parameters import ParameterError
+from nqcast.redaction import without_secrets
 from nqcast.storage.checkpoint import CheckpointError, read_checkpoint
-from nqcast.tracking.facts import without_secrets
 
 CATALOGS = sorted((PROJECT / "conf").rglob("catalog*.yml"))
 

@@ -7,15 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nqcast.tracking.facts import (
-    MAX_VALUE,
-    REDACTED,
-    flatten_metrics,
-    flatten_parameters,
-    is_secret_name,
-    redact,
-    shorten,
-)
+from nqcast.redaction import REDACTED, is_secret_name, redact
+from nqcast.tracking.facts import MAX_VALUE, flatten_metrics, flatten_parameters, shorten
 
 NAMES = st.text("abcdefgh", min_size=1, max_size=5)
 TREES = st.recursive(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 import os
 import subprocess
@@ -19,6 +18,7 @@ from nqcast.storage.checkpoint import Checkpoint, Metadata
 from nqcast.tracking.config import TrackingConfig
 from nqcast.tracking.facts import fingerprint_tags, git_tags, recipe_fingerprint, run_name, run_tags, source_of
 from nqcast.tracking.hook import walk_forward_loss
+from nqcast.tracking.logger import TrackingSession
 from nqcast.tracking.store import destination
 
 
@@ -41,10 +41,7 @@ def test_a_run_goes_on_untracked_where_no_spool_can_be_made(
     assert "goes on untracked" in caplog.text
 
 
-def test_the_standard_variable_wins_over_the_parameter_and_sqlite_is_the_default(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+def test_sqlite_beside_the_spool_is_the_default_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     default = destination(tmp_path, None)
     assert default.uri == f"sqlite:///{tmp_path}/mlflow.db"
     assert default.artifacts == tmp_path / "artifacts"
@@ -53,10 +50,14 @@ def test_the_standard_variable_wins_over_the_parameter_and_sqlite_is_the_default
     monkeypatch.chdir(tmp_path)
     assert destination(tmp_path, "sqlite:///mlflow.db") == default  # as the page on serving has it exported
     assert destination(tmp_path, "sqlite:///other.db").artifacts is None
+    assert "hunter2" not in destination(tmp_path, "http://me:hunter2@other").shown
+    assert not destination(tmp_path, "http://host").is_local
+
+
+def test_the_standard_variable_wins_over_the_parameter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:hunter2@other")
-    assert destination(tmp_path, "http://host").uri == "http://me:hunter2@other"
-    assert "hunter2" not in destination(tmp_path, "http://host").shown
-    assert not destination(tmp_path, None).is_local
+    session = TrackingSession(tmp_path, "run", TrackingConfig(uri="http://host"), tmp_path)
+    assert session._place.uri == "http://me:hunter2@other"
 
 
 def test_git_tags_are_the_commit_and_whether_it_was_changed(tmp_path: Path) -> None:
@@ -138,8 +139,8 @@ def test_folds_that_fit_other_constants_are_other_anchors() -> None:
 def test_tensorboard_that_is_missing_ends_the_run_before_it_begins(
     tracked_run: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(ValueError, match=r"pip install 'nqcast\[loggers\]'.*tracking\.tensorboard=false"):
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
+    with pytest.raises(ValueError, match=r"pip install 'nqcast\[loggers\]'.*leave tracking\.tensorboard off"):
         tracked_run("http://127.0.0.1:9", lambda root: {"skill": 1.0}, {"tracking": {"tensorboard": True}})
 
 

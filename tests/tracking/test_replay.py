@@ -212,12 +212,12 @@ def test_a_kept_artifact_is_what_it_was_when_it_was_reported(tmp_path: Path) -> 
     spool = Spool.create(tmp_path / "spool", "run")
     report = tmp_path / "report.md"
     replace_file(report, b"first")
-    kept = spool.folder / "files" / spool.keep_file(report)
+    kept = spool.folder / "files" / spool.keep(report)
     replace_file(report, b"second, of a later run")
     assert kept.read_bytes() == b"first"
     (tmp_path / "checkpoint").mkdir()
     (tmp_path / "checkpoint" / "model").write_bytes(b"weights")
-    assert (spool.folder / "files" / spool.keep_file(tmp_path / "checkpoint") / "model").read_bytes() == b"weights"
+    assert (spool.folder / "files" / spool.keep(tmp_path / "checkpoint") / "model").read_bytes() == b"weights"
 
 
 def session(folder: Path, connect: Any, **settings: Any) -> TrackingSession:
@@ -306,7 +306,7 @@ def test_a_slow_store_never_holds_up_who_reports(tmp_path: Path) -> None:
 
 def test_the_end_of_a_line_that_a_kill_cut_short_does_not_swallow_the_next(tmp_path: Path) -> None:
     spool = Spool.create(tmp_path / "spool", "run")
-    spool.append("start", name="n", experiment="e", tags={}, time=1, uri="uri", shown="uri")
+    spool.append("start", name="n", experiment="e", tags={}, time=1, uri="uri")
     with spool.news.open("ab") as file:
         file.write(b'{"kind": "tags", "val')
     spool.unlock()
@@ -320,7 +320,7 @@ def test_a_killed_runs_last_epochs_are_taken_up_before_a_later_run_writes_there(
     metrics.parent.mkdir(parents=True)
     home = tmp_path / "09_tracking"
     spool = Spool.create(home / "spool", "run")
-    spool.append("start", name="n", experiment="e", tags={}, time=1, uri="uri", shown="uri")
+    spool.append("start", name="n", experiment="e", tags={}, time=1, uri="uri")
     tail = MetricsTail(spool, curves=("val_*",))
     tail.follow(metrics.parent)
     metrics.write_text("".join(json.dumps({"step": i, "val_loss": 1.0, "noise": 2.0}) + "\n" for i in range(8)))
@@ -353,7 +353,7 @@ def test_the_next_run_sends_what_an_outage_kept_back_and_leaves_what_is_for_anot
         lost.close("FINISHED")
         lost._spool.unlock()
     alive = Spool.create(tmp_path / "spool", "alive")
-    alive.append("start", name="n", experiment="e", tags={}, time=1, uri="http://here", shown="http://here")
+    alive.append("start", name="n", experiment="e", tags={}, time=1, uri="http://here")
     assert b"hunter2" not in b"".join(path.read_bytes() for path in tmp_path.rglob("news.jsonl"))
     store = FakeStore()
     mine = session(tmp_path, lambda *_: store, uri="http://here")

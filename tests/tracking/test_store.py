@@ -16,10 +16,10 @@ import pytest
 from nqcast.tracking import store as stores
 from nqcast.tracking.replay import main
 from nqcast.tracking.spool import Line, Spool
-from nqcast.tracking.store import DATABASE, MlflowStore, place_beside, ready_database
+from nqcast.tracking.store import DATABASE, MlflowStore, destination, ready_database
 
-START: Line = {"kind": "start", "name": "n", "experiment": "e", "tags": {}, "time": 1, "uri": "", "shown": ""}
-OPEN = "from nqcast.tracking.store import *; MlflowStore(place_beside(Path(sys.argv[1])), 5.0)"
+START: Line = {"kind": "start", "name": "n", "experiment": "e", "tags": {}, "time": 1, "uri": ""}
+OPEN = "from nqcast.tracking.store import *; MlflowStore(destination(Path(sys.argv[1])), 5.0)"
 
 
 def opening(folder: Path) -> subprocess.Popen[bytes]:
@@ -30,7 +30,7 @@ def opening(folder: Path) -> subprocess.Popen[bytes]:
 
 def whole(folder: Path) -> None:
     """Proves that a run can be tracked there, and that nothing half done lies around."""
-    MlflowStore(place_beside(folder), 5.0).ensure_run(START, "key")
+    MlflowStore(destination(folder), 5.0).ensure_run(START, "key")
     assert not list(folder.glob(".mlflow.db.making*"))
 
 
@@ -91,7 +91,7 @@ def test_a_folder_of_any_name_holds_its_store_and_a_copy_of_it_works_on_its_own(
     file.write_text("{}")
     artifact: Line = {"kind": "artifact", "file": "scores.json"}
     whole(original)
-    store = MlflowStore(place_beside(original), 5.0)
+    store = MlflowStore(destination(original), 5.0)
     run = store.ensure_run(START, "key")
     store.send(run, [artifact], tmp_path)
     store._client.create_registered_model("m")
@@ -106,7 +106,7 @@ def test_a_folder_of_any_name_holds_its_store_and_a_copy_of_it_works_on_its_own(
     copied = shutil.copytree(original.parent, tmp_path / f"copy of {name}") / "09_tracking"
     shutil.rmtree(original)
     assert main(["--folder", str(copied)]) == 0
-    copy = MlflowStore(place_beside(copied), 5.0)
+    copy = MlflowStore(destination(copied), 5.0)
     assert copy.ensure_run(START, "key") == run
     found = copy._client.search_runs([copy._client.get_experiment_by_name("e").experiment_id])
     assert len(found) == 2

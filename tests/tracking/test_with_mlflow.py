@@ -124,6 +124,7 @@ def test_a_failed_run_is_failed_and_its_error_keeps_no_secret(server: Any, track
 SCRIPT = """
 import json, sys, time
 from pathlib import Path
+from nqcast.hooks.signals import SignalHook
 from nqcast.tracking.hook import TrackingHook
 from nqcast.tracking.logger import follow
 
@@ -134,6 +135,8 @@ class Context:
 
 hook = TrackingHook()
 hook.after_context_created(Context)
+signals = SignalHook(close=hook.close_as_killed)
+signals.before_pipeline_run({})
 begun = time.perf_counter()
 from kedro.io import DataCatalog
 from kedro.pipeline import pipeline
@@ -154,6 +157,7 @@ while time.monotonic() < end and not (Context.project_path / "end").exists():
     time.sleep(0.02)
 begun = time.perf_counter()
 hook.after_pipeline_run()
+signals.after_pipeline_run()
 print("cost", spent + time.perf_counter() - begun, flush=True)
 """
 

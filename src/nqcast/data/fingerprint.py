@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
-
 import numpy as np
 import pandas as pd
 
 from nqcast.storage.checkpoint import DataCard, Json
+from nqcast.storage.fingerprint import digest
 
 
 def fingerprint(frame: pd.DataFrame) -> str:
     """First 16 hexadecimal digits of the SHA-256 of column names, dtypes and every value of `frame`."""
-    digest = hashlib.sha256(repr([(name, str(dtype)) for name, dtype in frame.dtypes.items()]).encode())
-    digest.update(pd.util.hash_pandas_object(frame, index=False).to_numpy().tobytes())
-    return digest.hexdigest()[:16]
+    columns = repr([(name, str(dtype)) for name, dtype in frame.dtypes.items()]).encode()
+    return digest([columns, pd.util.hash_pandas_object(frame, index=False).to_numpy().tobytes()], 16)
 
 
 def data_card(features: pd.DataFrame, instrument: Json | None = None) -> DataCard:

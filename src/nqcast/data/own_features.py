@@ -6,7 +6,6 @@ forecast therefore say by which text a feature was made, and a file that has cha
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import inspect
 from collections.abc import Callable, Sequence
@@ -18,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from nqcast.constants import FEATURES
+from nqcast.storage.fingerprint import digest
 
 PRICES = ("open", "high", "low", "close", "raw_close")
 _CLOSE_ENOUGH = 1e-6
@@ -69,7 +69,7 @@ def _load(file: Path) -> OwnFeature:
             "begin with an underscore, and give each feature a file of its own"
         )
     ((name, function),) = functions.items()
-    return OwnFeature(f"{name}:{hashlib.sha256(file.read_bytes()).hexdigest()[:8]}", function)
+    return OwnFeature(f"{name}:{digest(file.read_bytes(), 8)}", function)
 
 
 def _imported(file: Path) -> ModuleType:

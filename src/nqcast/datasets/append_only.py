@@ -9,8 +9,9 @@ from typing import Any
 from kedro.io import AbstractDataset, DatasetError
 from kedro_datasets._typing import JSONPreview
 
+from nqcast.datasets.previews import json_preview
 from nqcast.datasets.verified import local_path
-from nqcast.storage.json_values import finite, plain
+from nqcast.storage.json_values import plain
 from nqcast.storage.lock import one_writer
 from nqcast.storage.verified import sync_folder
 
@@ -40,7 +41,7 @@ class AppendOnlyLogDataset(AbstractDataset):
 
     def preview(self) -> JSONPreview:
         """The last twenty records for kedro-viz."""
-        return JSONPreview(json.dumps(finite(read_records(Path(self._filepath))[-20:])))
+        return json_preview(read_records(Path(self._filepath))[-20:])
 
     def _exists(self) -> bool:
         return Path(self._filepath).exists()

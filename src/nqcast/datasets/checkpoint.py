@@ -1,12 +1,12 @@
 """Model checkpoints in the catalog: folders of the one checkpoint format, in versions."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 from kedro.io import Version
 from kedro_datasets._typing import JSONPreview
 
+from nqcast.datasets.previews import json_preview
 from nqcast.datasets.verified import VerifiedDataset
 from nqcast.storage.checkpoint import (
     MANIFEST,
@@ -16,7 +16,6 @@ from nqcast.storage.checkpoint import (
     refuse_pickle,
     verify_checkpoint,
 )
-from nqcast.storage.json_values import finite
 from nqcast.storage.verified import write_folder
 
 
@@ -39,7 +38,7 @@ class CheckpointDataset(VerifiedDataset):
 
     def preview(self) -> JSONPreview:
         """The metadata for kedro-viz, or None while nothing has been saved."""
-        return JSONPreview(json.dumps(finite(self.load().metadata.to_json()))) if self.exists() else None
+        return json_preview(self.load().metadata.to_json()) if self.exists() else None
 
     def check_definition(self) -> None:
         """There is no inner dataset."""

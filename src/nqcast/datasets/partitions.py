@@ -12,6 +12,7 @@ import pandas as pd
 from kedro.io import AbstractDataset, DatasetError
 from kedro_datasets._typing import JSONPreview
 
+from nqcast.datasets.previews import json_preview
 from nqcast.datasets.verified import local_path
 from nqcast.storage.checkpoint import DOCUMENT, MANIFEST, checkpoint_files, read_checkpoint
 from nqcast.storage.json_values import plain
@@ -69,7 +70,7 @@ class VerifiedPartitionsDataset(AbstractDataset):
 
     def preview(self) -> JSONPreview:
         """Names of the whole partitions for kedro-viz."""
-        return JSONPreview(json.dumps(sorted(self.load())))
+        return json_preview(sorted(self.load()))
 
     def _move_aside(self, folder: Path) -> None:
         """A broken partition makes room under a name that no load takes; a whole one is never replaced."""

@@ -33,6 +33,11 @@ def preview_of(suffix: str, path: Callable[[], Path | None]) -> Callable[..., An
     return preview
 
 
+def json_preview(value: Any) -> JSONPreview:
+    """JSON values for kedro-viz, without NaN."""
+    return JSONPreview(json.dumps(finite(value), default=str))
+
+
 def first_rows(source: Path | BinaryIO, nrows: int) -> "pd.DataFrame":
     """The first `nrows` rows of a parquet file, without reading the rest."""
     import pyarrow as pa
@@ -62,7 +67,7 @@ def _cell(value: Any) -> Any:
 
 _KINDS: dict[str, tuple[type, Callable[..., Any]]] = {
     ".parquet": (TablePreview, lambda source, nrows: table_preview(first_rows(source, nrows))),
-    ".json": (JSONPreview, lambda content: JSONPreview(json.dumps(finite(json.loads(content))))),
+    ".json": (JSONPreview, lambda content: json_preview(json.loads(content))),
     ".png": (ImagePreview, lambda content: ImagePreview(base64.b64encode(content).decode())),
     ".html": (HTMLPreview, lambda content: HTMLPreview(content.decode())),
     ".txt": (HTMLPreview, lambda content: HTMLPreview(f"<pre>{html.escape(content.decode(errors='replace'))}</pre>")),

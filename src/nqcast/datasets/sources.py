@@ -1,6 +1,5 @@
 """Where raw bars come from: the simulated market, its true quantiles, or the user's files. Read-only entries."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +8,7 @@ from kedro.io import AbstractDataset, DatasetError
 from kedro_datasets._typing import JSONPreview, TablePreview
 
 from nqcast.constants import SIMULATED
+from nqcast.datasets.previews import first_rows, json_preview, table_preview
 
 SUFFIXES = (
     *(".dbn", ".dbn.zst", ".parquet", ".pq", ".csv", ".txt"),
@@ -32,7 +32,7 @@ class _SimulatedDataset(_ReadOnlyDataset):
 
     def preview(self) -> JSONPreview:
         """The settings of the simulation, for kedro-viz: drawing the bars would take seconds."""
-        return JSONPreview(json.dumps(self._config, default=str))
+        return json_preview(self._config)
 
     def _exists(self) -> bool:
         return True
@@ -97,8 +97,6 @@ class VendorBarsDataset(_UserDataset):
         """The first rows of a parquet or CSV file for kedro-viz; None for other kinds and missing files."""
         if not self._exists():
             return None
-        from nqcast.datasets.previews import first_rows, table_preview
-
         path = self._existing_path()
         if path.suffix == ".parquet":
             return table_preview(first_rows(path, nrows))
@@ -153,9 +151,7 @@ class SymbolFilesDataset(_UserDataset):
 
     def preview(self) -> JSONPreview:
         """Symbols and their files for kedro-viz; None where there is no folder."""
-        if not self._exists():
-            return None
-        return JSONPreview(json.dumps({symbol: path.name for symbol, path in self.load().items()}))
+        return json_preview({symbol: path.name for symbol, path in self.load().items()}) if self._exists() else None
 
     def _exists(self) -> bool:
         folder = self._path()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import nqcast
 from nqcast.data.fingerprint import fingerprint
 from nqcast.experiments.config import ExperimentSettings, VerdictConfig
 from nqcast.experiments.folds import plan_folds
+from nqcast.storage.fingerprint import digest
 
 VERDICT, WALK_FORWARD = "verdict", "walk_forward"
 
@@ -32,16 +32,15 @@ def registration(features: pd.DataFrame, settings: ExperimentSettings, config: V
         "data": fingerprint(features),
         "sessions": [folds[0].dates["test_start"], folds[-1].dates["test_end"]],
     }
-    name = hashlib.sha256(repr(sorted(content.items())).encode()).hexdigest()[:16]
+    name = digest(repr(sorted(content.items())).encode(), 16)
     return {"id": name, "registered": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"), **content}
 
 
 def code_hash() -> str:
     """First 16 hexadecimal digits of the SHA-256 of every source file and table of the package."""
-    root, digest = Path(nqcast.__file__).parent, hashlib.sha256()
-    for path in sorted(p for p in root.rglob("*") if p.suffix in {".py", ".csv", ".cpp"}):
-        digest.update(str(path.relative_to(root)).encode() + path.read_bytes())
-    return digest.hexdigest()[:16]
+    root = Path(nqcast.__file__).parent
+    files = sorted(path for path in root.rglob("*") if path.suffix in {".py", ".csv", ".cpp"})
+    return digest((str(path.relative_to(root)).encode() + path.read_bytes() for path in files), 16)
 
 
 def refuse_another(registered: Mapping[str, Any], found: Mapping[str, Any], uses: Sequence[Mapping[str, Any]]) -> None:

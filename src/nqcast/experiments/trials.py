@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import math
 import shutil
@@ -17,6 +16,7 @@ from nqcast.experiments.config import TuneConfig
 from nqcast.experiments.search_space import Value, as_choice, from_choice
 from nqcast.experiments.tuning_report import Parameters, Row, short
 from nqcast.stopping import leave_if_asked
+from nqcast.storage.fingerprint import digest
 from nqcast.tracking.logger import NestedRun, nested
 from nqcast.training.trainer import TrainingFailedError
 
@@ -162,7 +162,7 @@ class Trials:
     def _sampler(self, place: int) -> optuna.samplers.BaseSampler:
         from optuna.samplers import RandomSampler, TPESampler
 
-        seed = int(hashlib.sha256(f"{self._config.seed}:{place}".encode()).hexdigest()[:8], 16)
+        seed = int(digest(f"{self._config.seed}:{place}".encode(), 8), 16)
         if self._config.sampler == "random":
             return RandomSampler(seed)
         return TPESampler(seed=seed, n_startup_trials=self._config.startup_trials)

@@ -23,7 +23,7 @@ from nqcast.experiments.tuning_report import Found, Parameters, Row, render_tuni
 from nqcast.fields import changed
 from nqcast.runs.recipe import Recipe
 from nqcast.storage.checkpoint import DataCard
-from nqcast.storage.json_values import fingerprint
+from nqcast.storage.fingerprint import fingerprint
 from nqcast.storage.lock import DirectoryLock
 from nqcast.training.config import FREE_ON_RESUME
 

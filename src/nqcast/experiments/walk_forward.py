@@ -27,7 +27,7 @@ from nqcast.fields import changed
 from nqcast.forecast.predictor import predict_frame
 from nqcast.runs.recipe import Recipe
 from nqcast.storage.checkpoint import Checkpoint, DataCard, Json
-from nqcast.storage.json_values import fingerprint
+from nqcast.storage.fingerprint import fingerprint
 from nqcast.training.config import FREE_ON_RESUME
 from nqcast.training.run_card import TrainingInterruptedError
 

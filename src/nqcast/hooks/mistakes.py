@@ -16,9 +16,9 @@ from kedro.io import CatalogProtocol, DatasetError
 from kedro.pipeline import Pipeline
 
 from nqcast.fields import did_you_mean
+from nqcast.redaction import without_secrets
 from nqcast.stopping import RunEndedError
 from nqcast.storage.errors import StorageError
-from nqcast.tracking.facts import without_secrets
 
 
 class NotReadyError(ValueError):

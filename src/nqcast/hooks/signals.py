@@ -16,7 +16,7 @@ from typing import Any
 from kedro.framework.hooks import hook_impl
 
 from nqcast import stopping
-from nqcast.tracking.facts import redact
+from nqcast.redaction import redact
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, *((signal.SIGHUP,) if hasattr(signal, "SIGHUP") else ()))
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime as dt
 import platform
 import re
-import subprocess
 import textwrap
 import time
 from collections.abc import Mapping, Sequence
@@ -22,6 +21,7 @@ from kedro.pipeline.node import Node
 
 from nqcast.hooks.terminal import tell
 from nqcast.stopping import RunAlarmed
+from nqcast.tracking.facts import git
 
 
 @dataclass
@@ -117,18 +117,8 @@ def run_details(environment: str, project: Path) -> dict[str, str]:
         "Made": dt.datetime.now(dt.UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "Environment": f"{environment}; Python {platform.python_version()} on {platform.machine()}",
         "Versions": ", ".join(f"{name} {version(name)}" for name in ("nqcast", "torch", "kedro")),
-        "Git commit": _commit(project) or "not in a checkout",
+        "Git commit": git(project, "describe", "--always", "--dirty", "--exclude=*") or "not in a checkout",
     }
-
-
-def _commit(project: Path) -> str:
-    """Short name of the checked-out commit, with a mark where tracked files differ from it."""
-    command = ["git", "-C", str(project), "describe", "--always", "--dirty", "--exclude=*"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=5, check=False)
-    except (OSError, subprocess.SubprocessError):
-        return ""
-    return done.stdout.strip() if done.returncode == 0 else ""
 
 
 def where_written(written: Mapping[str, Path], project: Path) -> list[str]:

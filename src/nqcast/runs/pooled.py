@@ -31,7 +31,7 @@ from nqcast.runs.recipe import agreed
 from nqcast.runs.run import Run
 from nqcast.runs.train import data_module, train
 from nqcast.storage.checkpoint import Checkpoint, DataCard, Json, Metadata
-from nqcast.storage.json_values import fingerprint
+from nqcast.storage.fingerprint import fingerprint
 from nqcast.training.config import FREE_ON_RESUME, TrainConfig
 from nqcast.training.distributed.launch import processes_here
 

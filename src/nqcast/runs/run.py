@@ -14,7 +14,7 @@ from nqcast.data.scale import ScaleState
 from nqcast.fields import changed
 from nqcast.model.config import ModelConfig
 from nqcast.storage.checkpoint import Checkpoint, DataCard, Json, Metadata
-from nqcast.storage.json_values import fingerprint
+from nqcast.storage.fingerprint import fingerprint
 from nqcast.training.config import FREE_ON_RESUME, TrainConfig
 
 

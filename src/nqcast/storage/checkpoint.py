@@ -7,7 +7,6 @@ the loop. Whatever holds weights and scale can forecast. Folders of earlier vers
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 from collections.abc import Mapping
@@ -22,6 +21,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as tensors_from_bytes
 from safetensors.numpy import save as bytes_from_tensors
 
+from nqcast.storage.fingerprint import digest
 from nqcast.storage.json_values import plain
 from nqcast.storage.verified import VerificationError, read_verified, verify
 
@@ -164,11 +164,8 @@ class Checkpoint:
     @cached_property
     def weights_sha256(self) -> str:
         """The SHA-256 of all tensors by name, type and shape: what a calibration is fitted for."""
-        digest = hashlib.sha256()
-        for name, array in sorted(self.tensors.items()):
-            little = _storable(array)
-            digest.update(repr((name, little.dtype.str, little.shape)).encode() + little.tobytes())
-        return digest.hexdigest()
+        arrays = ((name, _storable(array)) for name, array in sorted(self.tensors.items()))
+        return digest(repr((name, one.dtype.str, one.shape)).encode() + one.tobytes() for name, one in arrays)
 
 
 def checkpoint_files(checkpoint: Checkpoint | Mapping[str, Any]) -> dict[str, bytes]:
@@ -211,6 +208,12 @@ def training_state_in(folder: Path) -> Json:
     if (folder / _OLD_STATE).exists():
         return dict(json.loads((folder / _OLD_STATE).read_bytes()))
     return dict(json.loads((folder / DOCUMENT).read_bytes())["training"])
+
+
+def metadata_in(folder: Path) -> Metadata:
+    """What the weights in a checkpoint folder are, unverified: a look."""
+    document = json.loads((folder / DOCUMENT).read_bytes())
+    return Metadata.of({name: value for name, value in document.items() if name not in ("format", "training")})
 
 
 def refuse_pickle(path: Path) -> None:
@@ -262,7 +265,7 @@ def _read_first_format(folder: Path) -> Checkpoint:
             files[name] = (folder / name).read_bytes()
         except OSError as error:
             raise VerificationError(f"{name} cannot be read ({error.strerror})") from error
-        if hashlib.sha256(files[name]).hexdigest() != listed[name]["sha256"]:
+        if digest(files[name]) != listed[name]["sha256"]:
             raise VerificationError(f"expected {name} as its manifest describes it, found other content")
     weights, moments = tensors_from_bytes(files[WEIGHTS]), tensors_from_bytes(files[_OLD_OPTIMIZER])
     state = json.loads(files[_OLD_STATE])

@@ -1,7 +1,5 @@
-"""What may stand in a JSON document, the text of one, and the name of its content."""
+"""What may stand in a JSON document."""
 
-import hashlib
-import json
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -42,8 +40,3 @@ def finite(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {str(key): finite(item) for key, item in value.items()}
     return [finite(item) for item in value] if isinstance(value, list | tuple) else value
-
-
-def fingerprint(content: Any, digits: int = 16) -> str:
-    """The name of some content: the first hexadecimal digits of the SHA-256 of its JSON, keys in order."""
-    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:digits]

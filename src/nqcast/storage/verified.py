@@ -4,7 +4,6 @@ A manifest is a text file in the format of `sha256sum` (`<hash>  <name>` per lin
 too. Plain Python, without Kedro.
 """
 
-import hashlib
 import os
 import re
 import secrets
@@ -14,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from nqcast.storage.errors import require_free_space, storage_errors
+from nqcast.storage.fingerprint import digest
 from nqcast.storage.lock import one_writer
 
 _LINE = re.compile(r"^(?P<digest>[0-9a-f]{64})  (?P<name>[^\0]+)$")
@@ -30,7 +30,7 @@ class VerificationError(ValueError):
 def sha256_of(path: Path) -> str:
     """The SHA-256 of a file's content, in hexadecimal."""
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        return digest(iter(lambda: file.read(1 << 20), b""))
 
 
 def manifest_of(path: Path) -> Path:
@@ -121,7 +121,7 @@ def read_verified(path: Path, manifest: Path) -> bytes:
         content = path.read_bytes()
     except OSError as error:
         raise VerificationError(f"{path} cannot be read ({error.strerror}), though {manifest} names it") from error
-    _require(path, accepted, hashlib.sha256(content).hexdigest())
+    _require(path, accepted, digest(content))
     return content
 
 
@@ -208,14 +208,14 @@ def _sync(path: Path) -> None:
 def _present_lines(path: Path) -> set[str]:
     """The manifest's lines for the file that is there; none where it cannot be proved anyway."""
     try:
-        return {f"{digest}  {name}\n" for digest, name in _read_manifest(manifest_of(path))} if path.exists() else set()
+        return {f"{line}  {name}\n" for line, name in _read_manifest(manifest_of(path))} if path.exists() else set()
     except VerificationError:
         return set()
 
 
 def _accepted(path: Path, manifest: Path) -> list[str]:
     name = path.relative_to(manifest.parent).as_posix()
-    accepted = [digest for digest, named in _read_manifest(manifest) if named == name]
+    accepted = [line for line, named in _read_manifest(manifest) if named == name]
     if not accepted:
         raise VerificationError(f"the manifest {manifest} has no line for {name}")
     return accepted

@@ -20,7 +20,7 @@ from nqcast.market.config import IngestConfig
 from nqcast.market.ingest import build_bars
 from nqcast.market.instruments import Instrument, instrument, table
 from nqcast.market.vendor import read_bars
-from nqcast.storage.json_values import fingerprint
+from nqcast.storage.fingerprint import fingerprint
 from nqcast.storage.verified import sha256_of
 
 

@@ -9,29 +9,17 @@ from datetime import datetime
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+from nqcast.redaction import REDACTED, is_secret_name, redact
 from nqcast.storage.checkpoint import Checkpoint
-from nqcast.storage.json_values import fingerprint
+from nqcast.storage.fingerprint import fingerprint
 from nqcast.training.config import FREE_ON_RESUME
 
 log = logging.getLogger(__name__)
 
 MAX_VALUE = 500  # characters of one parameter or tag
-REDACTED = "[redacted]"
 RECIPE_TAG = "nqcast.recipe"
 
 _WITHOUT_EFFECT = FREE_ON_RESUME - {"epochs", "patience"}
-_SECRET_WORDS = {
-    "password", "passwd", "pwd", "passphrase", "secret", "secrets", "token", "key", "apikey", "credential",
-    "credentials", "auth", "authorization",
-}  # fmt: skip
-_USER_IN_URI = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*://)[^/\s@]+@")
-_SECRET_IN_QUERY = re.compile(
-    r"(?i)(?P<name>[?&;](?:[\w-]*(?:token|key|secret|password|signature|sig|auth)[\w-]*)=)[^&#\s]+"
-)
-_ARGUMENT = re.compile(r"(?P<name>[\w.-]+)(?P<sign>[=:])(?P<value>[^\s,;&'\"]+)")
-_KNOWN_SHAPES = re.compile(
-    r"\b(?:AKIA[0-9A-Z]{16}|(?:sk|db|ghp|gho|hf|xox[abp]|glpat)[-_][A-Za-z0-9_-]{16,}|Bearer\s+[\w.~+/=-]{8,})"
-)
 
 
 def flatten_parameters(parameters: Mapping[str, object]) -> dict[str, str]:
@@ -77,28 +65,6 @@ def flatten_metrics(name: str, data: object, headlines: Mapping[str, str] | None
     }
 
 
-def is_secret_name(name: str) -> bool:
-    """Whether a parameter of this name holds a secret: one of its words says so."""
-    words = re.sub(r"([a-z0-9])([A-Z])", r"\1_\2", name).lower()
-    return bool(_SECRET_WORDS & set(re.split(r"[^a-z0-9]+", words)))
-
-
-def redact(text: str) -> str:
-    """`text` without user names and passwords in URIs, values of `password=…`, and keys of well-known shapes."""
-    text = _USER_IN_URI.sub(rf"\g<scheme>{REDACTED}@", text)
-    text = _SECRET_IN_QUERY.sub(rf"\g<name>{REDACTED}", text)
-    text = _ARGUMENT.sub(lambda found: _hidden(found) if is_secret_name(found["name"]) else found[0], text)
-    return _KNOWN_SHAPES.sub(REDACTED, text)
-
-
-def without_secrets(text: str, arguments: list[str]) -> str:
-    """`text` redacted, and without the values that a command's `arguments` give to names of secrets."""
-    given = (found for argument in arguments for found in _ARGUMENT.finditer(argument))
-    for value in {found["value"] for found in given if is_secret_name(found["name"])}:
-        text = re.sub(rf"(?<!\w){re.escape(value)}(?!\w)", REDACTED, text)
-    return redact(text)
-
-
 def shorten(text: str) -> str:
     """`text`, cut to MAX_VALUE characters with a note of its length."""
     if len(text) <= MAX_VALUE:
@@ -132,10 +98,10 @@ def run_tags(run_params: Mapping[str, object], version: str) -> dict[str, str]:
 
 def git_tags(project: Path) -> dict[str, str]:
     """The commit and whether tracked files differ from it; nothing outside a checkout or without git."""
-    commit = _git(project, "rev-parse", "HEAD")
+    commit = git(project, "rev-parse", "HEAD")
     if commit is None:
         return {}
-    changes = _git(project, "status", "--porcelain", "--untracked-files=no")
+    changes = git(project, "status", "--porcelain", "--untracked-files=no")
     return {"mlflow.source.git.commit": commit, "git.dirty": str(bool(changes)).lower()}
 
 
@@ -160,10 +126,6 @@ def recipe_fingerprint(parameters: Mapping[str, object]) -> str:
     train = {name: v for name, v in _mapping(parameters.get("train")).items() if name not in _WITHOUT_EFFECT}
     parts = {name: parameters.get(name) for name in ("features", "scale", "model", "quantiles")}
     return fingerprint({**parts, "train": train})
-
-
-def _hidden(argument: re.Match[str]) -> str:
-    return f"{argument['name']}{argument['sign']}{REDACTED}"
 
 
 def _leaves(value: object, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], object]]:
@@ -210,12 +172,13 @@ def _pipelines(run_params: Mapping[str, object]) -> str:
     return ",".join(map(str, names)) if isinstance(names, list | tuple) and names else "__default__"
 
 
-def _git(project: Path, *arguments: str) -> str | None:
+def git(project: Path, *arguments: str) -> str | None:
+    """What git says of a folder; None outside a checkout or without git."""
     try:
         done = subprocess.run(
             ["git", "-C", str(project), *arguments], capture_output=True, text=True, timeout=5, check=True
         )
     except (OSError, subprocess.SubprocessError) as error:
-        log.debug("tracking: git %s: %s", arguments[0], error)
+        log.debug("git %s: %s", arguments[0], error)
         return None
     return done.stdout.strip()

@@ -2,12 +2,9 @@
 
 import atexit
 import logging
-import signal
-import threading
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
-from types import FrameType
 from typing import TypedDict, cast
 
 from kedro.framework.context import KedroContext
@@ -68,7 +65,6 @@ class TrackingHook:
         self._session: TrackingSession | None = None
         self._registers = False
         self._recipe, self._source, self._about = "", "", ""
-        self._restore_signal: Callable[[], None] | None = None
 
     @hook_impl
     def after_context_created(self, context: KedroContext) -> None:
@@ -99,10 +95,9 @@ class TrackingHook:
         tags = {**run_tags(run_params, nqcast.__version__), RECIPE_TAG: self._recipe}
         self._source, self._about = "", f"`{tags['mlflow.source.name']}{f' --env {env}' if env else ''}`"
         session.start(run_name(run_params, datetime.now()), {**tags, "mlflow.note.content": self._about})
-        session.params(parameters_read(flatten_parameters(complete), pipeline.inputs()))
+        session.record("params", values=parameters_read(flatten_parameters(complete), pipeline.inputs()))
         self._session = session
         activate(session)
-        self._restore_signal = _exit_on_sigterm()
         atexit.register(self._finish, "KILLED")
 
     @hook_impl
@@ -116,7 +111,8 @@ class TrackingHook:
         self._session.tags(data_tags(dataset_name, facts))
         self._note_source(data)
         if "dataset" in self._wishes(dataset_name):
-            self._session.dataset(dataset_name, facts.get("sha256", "")[:16], self._source, span(data))
+            digest = facts.get("sha256", "")[:16]
+            self._session.record("dataset", name=dataset_name, digest=digest, source=self._source, profile=span(data))
 
     @hook_impl
     def after_dataset_saved(self, dataset_name: str, data: object) -> None:
@@ -133,9 +129,10 @@ class TrackingHook:
             self._session.artifact(Path(facts["path"]))
         checkpoint = self._facts("checkpoint", saved=False) if "model" in wishes and self._registers else {}
         if "path" in checkpoint and "path" in facts:
-            self._session.model(Path(checkpoint["path"]), Path(facts["path"]), self._recipe)
+            self._session.model(Path(checkpoint["path"]), Path(facts["path"]), recipe=self._recipe)
         if "walk_forward" in wishes and self._registers:
-            self._session.walk_forward(self._recipe, *walk_forward_loss(cast(WalkForwardScores, data)))
+            loss, anchors = walk_forward_loss(cast(WalkForwardScores, data))
+            self._session.registered("walk_forward", recipe=self._recipe, loss=loss, anchors=anchors)
 
     @hook_impl
     def after_pipeline_run(self) -> None:
@@ -157,8 +154,6 @@ class TrackingHook:
             return
         activate(None)
         atexit.unregister(self._finish)
-        if self._restore_signal is not None:
-            self._restore_signal()
         session.close(status)
 
     def _project(self) -> Path:
@@ -211,21 +206,3 @@ def walk_forward_loss(scores: WalkForwardScores) -> tuple[float, str]:
     table = scores["table"]
     anchors = f"{scores['anchors']}; constants {table['constants']['mean']['mean_pinball']:.12g}"
     return float(table["model"]["mean"]["mean_pinball"]), anchors
-
-
-def _exit_on_sigterm() -> Callable[[], None] | None:
-    """Let SIGTERM end the process in order, so that the run is closed as KILLED; a handler already there stays."""
-    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
-        return None
-
-    def leave(number: int, frame: FrameType | None) -> None:
-        raise SystemExit(128 + number)
-
-    signal.signal(signal.SIGTERM, leave)
-
-    def restore() -> None:
-        on_main = threading.current_thread() is threading.main_thread()
-        if on_main and signal.getsignal(signal.SIGTERM) is leave:
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
-
-    return restore

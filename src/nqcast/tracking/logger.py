@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -12,8 +13,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Unpack
 
+from nqcast.redaction import redact
+from nqcast.storage.verified import manifest_of
 from nqcast.tracking.config import TrackingConfig
-from nqcast.tracking.facts import flatten_parameters, git_tags, redact
+from nqcast.tracking.facts import flatten_parameters, git_tags
 from nqcast.tracking.replay import Delivery, end_dead_runs, send_waiting
 from nqcast.tracking.spool import Fields, Spool
 from nqcast.tracking.store import Destination, MlflowStore, destination
@@ -51,11 +54,13 @@ class TrackingSession:
         """
         boards = TensorBoardRuns(folder / "tensorboard") if config.tensorboard else None
         self._folder, self._config, self._project, self._connect = folder, config, project, connect
-        self._place = destination(folder, config.uri)
+        self._place = destination(folder, os.environ.get("MLFLOW_TRACKING_URI") or config.uri)
         self._spool = Spool.create(folder / "spool", name)
         self._tail = MetricsTail(self._spool, config.curves, boards)
         self._delivery = Delivery(self._spool, self._place.shown)
         self._store: MlflowStore | None = None
+        self._system: SystemSamples | None = None
+        self._samples, self._next_sample = 0, time.monotonic()
         self._roots: set[Path] = set()
         self._child: str | None = None
         self._broken = False
@@ -68,43 +73,42 @@ class TrackingSession:
     def start(self, name: str, tags: dict[str, str]) -> None:
         """Open the run under its name. Runs whose process died get their end first, before this one writes."""
         self._safely("runs that were killed", lambda: end_dead_runs(self._folder))
-        experiment, noted = self._config.experiment or "nqcast", self._place.noted
-        uri = noted if noted in ("", self._place.uri) else None  # credentials are never written
-        self._record("start", name=name, experiment=experiment, tags=tags, time=_now(), uri=uri, shown=noted)
+        experiment = self._config.experiment or "nqcast"
+        self.record("start", name=name, experiment=experiment, tags=tags, time=_now(), uri=self._place.noted)
         self._thread.start()
 
-    def params(self, values: dict[str, str]) -> None:
-        self._record("params", values=values)
+    def record(self, kind: str, **fields: Unpack[Fields]) -> None:
+        """Add one line to the spool, of a kind that `nqcast.tracking.spool.Fields` describes."""
+        if self._broken:
+            return
+        try:
+            self._spool.append(kind, **fields)
+        except OSError as error:
+            self._broken = True
+            log.warning("tracking: the spool cannot be written, the run goes on untracked: %s", error)
 
     def tags(self, values: dict[str, str]) -> None:
         if values:
-            self._record("tags", values=values)
+            self.record("tags", values=values)
 
     def metrics(self, values: dict[str, float], step: int = 0) -> None:
         if values:
-            self._record("metrics", step=step, time=_now(), values=values)
-
-    def dataset(self, name: str, digest: str, source: str, profile: dict[str, str | int]) -> None:
-        """Note a table that the run reads."""
-        self._record("dataset", name=name, digest=digest, source=source, profile=profile)
+            self.record("metrics", step=step, time=_now(), values=values)
 
     def artifact(self, path: Path) -> None:
         """Keep `path` as it is now and send it."""
-        name = self._kept(path)
-        if name is not None:
-            self._record("artifact", file=name)
+        self._keep(path, then=lambda name: self.record("artifact", file=name))
 
     def model(self, checkpoint: Path, calibration: Path, recipe: str) -> None:
         """Keep a checkpoint folder with its calibration, to be registered as a model that `recipe` has made."""
-        name = self._kept(checkpoint, [calibration, calibration.with_name(f"{calibration.name}.sha256")])
-        if name is not None:
-            fields: Fields = {**self._registry(recipe), "file": name}
-            self._record("model", **fields)
+        beside = calibration, manifest_of(calibration)
+        self._keep(checkpoint, *beside, then=lambda name: self.registered("model", recipe=recipe, file=name))
 
-    def walk_forward(self, recipe: str, loss: float, anchors: str) -> None:
-        """Note a recipe's out-of-sample loss over the folds; it may make another version the champion."""
-        fields: Fields = {**self._registry(recipe), "loss": loss, "anchors": anchors}
-        self._record("walk_forward", **fields)
+    def registered(self, kind: str, **fields: Unpack[Fields]) -> None:
+        """Note what concerns the registered model: a version of it, or the loss of a recipe over the folds."""
+        name, promote = self._config.registered_model or "nqcast", self._config.promote
+        noted: Fields = {**fields, "name": name, "promote": promote}
+        self.record(kind, **noted)
 
     def watch(self, root: Path) -> None:
         """Let the run directories directly below `root`, once they are followed, be this run's own."""
@@ -119,8 +123,8 @@ class TrackingSession:
     def nested(self, run: NestedRun) -> Iterator[None]:
         """Track a run inside this one while the block lasts."""
         self._child = run.key
-        self._record("start", child=run.key, name=run.name, tags=run.tags, time=_now())
-        self._record("params", child=run.key, values=flatten_parameters(run.parameters))
+        self.record("start", child=run.key, name=run.name, tags=run.tags, time=_now())
+        self.record("params", child=run.key, values=flatten_parameters(run.parameters))
         status = "KILLED"  # what a stop leaves
         try:
             yield
@@ -131,15 +135,15 @@ class TrackingSession:
         finally:
             self._child = None
             self._safely("metrics", self._tail.look)
-            self._record("tags", child=run.key, values=run.tags)
-            self._record("metrics", child=run.key, step=0, time=_now(), values=run.metrics)
-            self._record("end", child=run.key, status=status, time=_now())
+            self.record("tags", child=run.key, values=run.tags)
+            self.record("metrics", child=run.key, step=0, time=_now(), values=run.metrics)
+            self.record("end", child=run.key, status=status, time=_now())
 
     def close(self, status: str) -> None:
         """End the run (FINISHED, FAILED or KILLED) and wait a little for the store; the rest waits for the next run."""
         self._safely("metrics", self._tail.look)
         self._safely("TensorBoard", self._tail.close)
-        self._record("end", status=status, time=_now())
+        self.record("end", status=status, time=_now())
         self._broken = True  # nothing comes after the end
         self._wake.set()
         if not self._wait_for_store() and not self._delivery.sent_all:
@@ -155,11 +159,10 @@ class TrackingSession:
     def _work(self) -> None:
         """Copy, sample and send until the end line has arrived; then send what earlier runs have left."""
         self._safely("git", lambda: self.tags(git_tags(self._project)))
-        samples = _Samples(self._config, self.metrics)
         failures, next_try = 0, time.monotonic()
         while not self._delivery.sent_all:
             self._safely("metrics", self._tail.look)
-            self._safely("system metrics", samples.take_if_due)
+            self._safely("system metrics", self._sample)
             if time.monotonic() >= next_try or self._wake.is_set():
                 self._wake.clear()
                 failures = 0 if self._send() else failures + 1
@@ -169,6 +172,14 @@ class TrackingSession:
         self._spool.remove()
         self._safely("what waits", self._send_waiting)
         self._finished.set()
+
+    def _sample(self) -> None:
+        """Memory and load every `system_interval` seconds, where that is asked for."""
+        if self._config.system_metrics and time.monotonic() >= self._next_sample:
+            self._next_sample = time.monotonic() + self._config.system_interval
+            self._system = self._system or SystemSamples()
+            self.metrics(self._system.sample(), self._samples)
+            self._samples += 1
 
     def _send(self) -> bool:
         """Whether the store took what there was."""
@@ -202,27 +213,13 @@ class TrackingSession:
                 return False
         return True
 
-    def _kept(self, path: Path, beside: list[Path] | None = None) -> str | None:
+    def _keep(self, path: Path, *beside: Path, then: Callable[[str], None]) -> None:
         try:
-            name = self._spool.keep_file(path)
-            self._spool.keep_beside(name, beside or [])
+            name = self._spool.keep(path, *beside)
         except OSError as error:
             log.warning("tracking: %s could not be kept for the store: %s", path, error)
-            return None
-        return name
-
-    def _registry(self, recipe: str) -> Fields:
-        name = self._config.registered_model or "nqcast"
-        return {"name": name, "promote": self._config.promote, "recipe": recipe}
-
-    def _record(self, kind: str, **fields: Unpack[Fields]) -> None:
-        if self._broken:
-            return
-        try:
-            self._spool.append(kind, **fields)
-        except OSError as error:
-            self._broken = True
-            log.warning("tracking: the spool cannot be written, the run goes on untracked: %s", error)
+        else:
+            then(name)
 
     def _safely(self, what: str, step: Callable[[], None]) -> None:
         """Do one step; an error of it is told once and ends neither the run nor the thread."""
@@ -232,23 +229,6 @@ class TrackingSession:
             level = logging.DEBUG if what in self._told else logging.WARNING
             self._told.add(what)
             log.log(level, "tracking: %s are left out for now: %s", what, redact(f"{type(error).__name__}: {error}"))
-
-
-class _Samples:
-    """Takes a sample of memory and load every `system_interval` seconds, where that is asked for."""
-
-    def __init__(self, config: TrackingConfig, report: Callable[[dict[str, float], int], None]) -> None:
-        self._config, self._report = config, report
-        self._sampler: SystemSamples | None = None
-        self._taken, self._next = 0, time.monotonic()
-
-    def take_if_due(self) -> None:
-        if not self._config.system_metrics or time.monotonic() < self._next:
-            return
-        self._next = time.monotonic() + self._config.system_interval
-        self._sampler = self._sampler or SystemSamples()
-        self._report(self._sampler.sample(), self._taken)
-        self._taken += 1
 
 
 class NestedRun:
@@ -312,7 +292,7 @@ class MlflowLogger:
         config = TrackingConfig(experiment=experiment, uri=uri, system_metrics=False)
         self._session: TrackingSession | None = TrackingSession(Path(folder), name, config, Path.cwd())
         self._session.start(name, {})
-        self._session.params(flatten_parameters(parameters or {}))
+        self._session.record("params", values=flatten_parameters(parameters or {}))
 
     def log(self, values: Mapping[str, object], step: int) -> None:
         """Keep the finite numbers of `values`; returns at once."""

@@ -5,17 +5,18 @@ Folder of a forecaster: model.safetensors, checkpoint.json, their manifest and, 
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import tempfile
 import warnings
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict, cast
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from nqcast.storage.checkpoint import DOCUMENT, WEIGHTS, metadata_in
+from nqcast.storage.fingerprint import digest
 from nqcast.tracking.facts import RECIPE_TAG
 from nqcast.tracking.spool import Line
 
@@ -35,27 +36,6 @@ _REQUIRED = (
 )
 
 
-class Data(TypedDict, total=False):
-    """What a checkpoint says of its bars, as far as it is read here."""
-
-    fingerprint: str
-    source: str
-    first: str
-    last: str
-
-
-class Document(TypedDict, total=False):
-    """What is read here of a checkpoint's document."""
-
-    fingerprint: str
-    metrics: dict[str, float] | None
-    data: Data | None
-
-
-def _document(forecaster: Path) -> Document:
-    return cast(Document, json.loads((forecaster / "checkpoint.json").read_text(encoding="utf-8")))
-
-
 def save_served_model(forecaster: Path, target: Path) -> None:
     """Write the MLflow model at `target`: code, requirements, signature, example, and the folder `forecaster`."""
     # MLflow's own classes, at its import; a filter by message, since catching warnings is no matter for a thread
@@ -63,7 +43,6 @@ def save_served_model(forecaster: Path, target: Path) -> None:
     import mlflow
 
     package = Path(__file__).parents[1]
-    metadata = _document(forecaster)
     mlflow.pyfunc.save_model(
         path=str(target),
         python_model=str(package / "tracking" / "served_model.py"),
@@ -72,7 +51,7 @@ def save_served_model(forecaster: Path, target: Path) -> None:
         pip_requirements=[f"{name}=={version(name).split('+')[0]}" for name in _REQUIRED],
         signature=signature(),
         input_example=example_bars(),
-        metadata={"fingerprint": metadata["fingerprint"]},
+        metadata={"fingerprint": metadata_in(forecaster).fingerprint},
     )
 
 
@@ -135,26 +114,22 @@ def _new_version(client: MlflowClient, run_id: str, forecaster: Path, line: Line
 
 def content_key(forecaster: Path) -> str:
     """Name of a forecaster's weights and calibration."""
-    files = [path for name in ("model.safetensors", "calibration.json") if (path := forecaster / name).is_file()]
-    digest = hashlib.sha256()
-    for path in files or [forecaster / "checkpoint.json"]:
-        digest.update(path.read_bytes())
-    return digest.hexdigest()[:32]
+    files = [path for name in (WEIGHTS, "calibration.json") if (path := forecaster / name).is_file()]
+    return digest((path.read_bytes() for path in files or [forecaster / DOCUMENT]), 32)
 
 
 def data_facts(forecaster: Path) -> dict[str, str]:
     """Where the bars came from, their first and last stamp, and the name of their content."""
-    data = _document(forecaster).get("data") or {}
-    span = {"data.span": f"{data['first']} to {data['last']}"} if {"first", "last"} <= set(data) else {}
-    named = {"data.fingerprint": str(data["fingerprint"])} if "fingerprint" in data else {}
-    return {"data.source": data.get("source") or "bars of unknown source", **span, **named}
+    data = metadata_in(forecaster).data
+    span = {"data.span": f"{data.first} to {data.last}"} if data.first and data.last else {}
+    named = {"data.fingerprint": data.fingerprint} if data.fingerprint else {}
+    return {"data.source": data.source or "bars of unknown source", **span, **named}
 
 
 def validation_tags(forecaster: Path) -> dict[str, str]:
     """Loss on the validation split (mean pinball of returns), and which anchors it was measured on."""
-    metadata = _document(forecaster)
-    loss = (metadata.get("metrics") or {}).get("val_loss_returns")
-    anchors = [(metadata.get("data") or {}).get("fingerprint", "")]
+    metadata = metadata_in(forecaster)
+    loss, anchors = metadata.metrics.get("val_loss_returns"), [metadata.data.fingerprint]
     calibration = forecaster / "calibration.json"
     if calibration.is_file():
         fitted_on = json.loads(calibration.read_text(encoding="utf-8")).get("anchors", {})

@@ -12,9 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
-from nqcast.tracking.facts import redact
+from nqcast.redaction import REDACTED, redact
 from nqcast.tracking.spool import Line, SentState, Spool, waiting_spools
-from nqcast.tracking.store import DATABASE, Destination, MlflowStore, RefusedError, place_beside
+from nqcast.tracking.store import DATABASE, Destination, MlflowStore, RefusedError, destination
 from nqcast.tracking.tail import MetricsTail
 
 log = logging.getLogger("nqcast.tracking.replay")
@@ -60,34 +60,24 @@ class Delivery:
         return sum(line["kind"] != "follow" for line, _ in self._spool.read(self._state.offset))
 
     def _send_group(self, store: Store, group: list[Line], end: int) -> None:
-        kind, child = _address(group[0])
-        if kind == "start" and child is None:
-            self._state.run_id = store.ensure_run(group[0], self._spool.folder.name)
-        elif self._state.run_id is None:
-            raise ValueError(f"{self._spool.news}: expected a start line first, found {group[0]['kind']}")
-        elif child is not None:
-            self._send_child(store, self._state.run_id, kind, child, group)
+        (kind, child), runs = _address(group[0]), self._state.runs
+        if "" not in runs and (child or kind != "start"):
+            raise ValueError(f"{self._spool.news}: expected a start line first, found {kind}")
+        if kind == "start":
+            key = f"{self._spool.folder.name}/{child}".removesuffix("/")
+            runs[child] = store.ensure_run(group[0], key, runs[""] if child else None)
+        elif child not in runs:
+            log.warning("tracking: a %s line of the nested run %s, which is not open, is left out", kind, child)
+        elif kind == "end":  # the outermost run's end is that of every one that is open
+            for one in [child] if child else list(reversed(runs)):
+                self._send_refusable(store, runs[one], group)
+            if child:
+                del runs[child]
         elif kind != "follow":
-            if kind == "end":  # what a nested run's own end did not reach
-                for run_id in self._state.children.values():
-                    self._send_refusable(store, run_id, group)
-            self._send_refusable(store, self._state.run_id, group)
+            self._send_refusable(store, runs[child], group)
         self._state.offset = end
         self._spool.save_state(self._state)
-        self.sent_all = self.sent_all or (kind == "end" and child is None)
-
-    def _send_child(self, store: Store, parent: str, kind: str, child: str, group: list[Line]) -> None:
-        if kind == "start":
-            key = f"{self._spool.folder.name}/{child}"
-            self._state.children[child] = store.ensure_run(group[0], key, parent)
-        elif kind == "follow":
-            return
-        elif child not in self._state.children:
-            log.warning("tracking: a %s line of the nested run %s, which is not open, is left out", kind, child)
-        else:
-            self._send_refusable(store, self._state.children[child], group)
-            if kind == "end":
-                del self._state.children[child]
+        self.sent_all = self.sent_all or (kind == "end" and not child)
 
     def _send_refusable(self, store: Store, run_id: str, group: list[Line]) -> None:
         """Leave out the lines that the store refuses for good, by name, and no others."""
@@ -139,7 +129,7 @@ def send_waiting(
                 start = next((line for line, _ in spool.read(0)), None)
                 if start is None:
                     spool.remove()
-                elif only is None or start.get("shown", start.get("uri")) in (only.noted, only.shown):
+                elif only is None or start.get("uri") == only.noted:
                     _send_one(spool, only or _destination(spool, start, uri), request_timeout, acknowledged)
         except Exception as error:  # one run's trouble must not keep the others from being sent
             log.error("%s: not sent: %s", spool.folder.name, redact(f"{type(error).__name__}: {error}"))
@@ -172,19 +162,13 @@ def _end(spool: Spool) -> None:
 
 
 def _destination(spool: Spool, start: Line, uri: str | None) -> Destination:
-    chosen = uri or os.environ.get("MLFLOW_TRACKING_URI")
-    if chosen:
-        return Destination(chosen)
-    found = start.get("uri")
-    if found == "":
-        return place_beside(spool.home)
-    if found is None:
+    chosen, noted = uri or os.environ.get("MLFLOW_TRACKING_URI"), start.get("uri")
+    if not chosen and (noted is None or REDACTED in noted):
         raise ValueError(
             "expected the tracking URI, found none: it held credentials, which are not written down; "
             "set MLFLOW_TRACKING_URI and run this again"
         )
-    artifacts = start.get("artifacts")
-    return Destination(found, Path(artifacts) if artifacts else None)
+    return destination(spool.home, chosen or noted)
 
 
 @contextmanager
@@ -196,9 +180,9 @@ def _held(spool: Spool) -> Iterator[bool]:
         spool.unlock()
 
 
-def _address(line: Line) -> tuple[str, str | None]:
+def _address(line: Line) -> tuple[str, str]:
     """Kind of a line and the nested run that it is of; lines of one address travel together."""
-    return line["kind"], line.get("child")
+    return line["kind"], line.get("child", "")
 
 
 def _size(group: list[Line]) -> int:
@@ -216,7 +200,7 @@ def main(arguments: list[str] | None = None) -> int:
     folders = [options.folder] if options.folder else [data / "09_tracking", *sorted(data.glob("*/09_tracking"))]
     for folder in folders:
         if (folder / DATABASE).exists():  # a copied one learns where it is
-            MlflowStore(place_beside(folder), 10.0)
+            MlflowStore(destination(folder), 10.0)
     waiting = [folder for folder in folders if waiting_spools(folder / "spool")]
     if not waiting:
         log.info("nothing waits in %s", " or ".join(str(folder / "spool") for folder in folders))

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Required, TypedDict, Unpack
 
 from nqcast.storage.lock import DirectoryBusyError, DirectoryLock, is_held
+from nqcast.storage.verified import replace_file
 
 log = logging.getLogger(__name__)
 
@@ -28,11 +29,11 @@ log = logging.getLogger(__name__)
 class Fields(TypedDict, total=False):
     """What a line may carry, by its kind.
 
-    start: name, experiment, tags, time, and of the outermost run uri, shown and artifacts. params, tags, metrics:
-    values; metrics also step and time, and where they came from a file its path and the offset behind them. artifact:
-    file. dataset: name, digest, source, profile. model: file, name, promote, recipe. walk_forward: name,
-    promote, recipe, loss, anchors. follow: file, a run directory's metrics, and curves, the names
-    that are taken of it. end: status, time. Times are ms since 1970.
+    start: name, experiment, tags, time, and of the outermost run the uri without credentials, empty for the store
+    beside the spool. params, tags, metrics: values; metrics also step and time, and where they came from a file its
+    path and the offset behind them. artifact: file. dataset: name, digest, source, profile. model: file, name, promote,
+    recipe. walk_forward: name, promote, recipe, loss, anchors. follow: file, a run directory's metrics, and curves, the
+    names that are taken of it. end: status, time. Times are ms since 1970.
     """
 
     child: str
@@ -42,9 +43,7 @@ class Fields(TypedDict, total=False):
     experiment: str
     tags: dict[str, str]
     values: dict[str, str] | dict[str, float]
-    uri: str | None
-    shown: str
-    artifacts: str | None
+    uri: str
     file: str
     at: int
     curves: list[str]
@@ -66,15 +65,14 @@ class Line(Fields, total=False):
 
 @dataclass
 class SentState:
-    """What the store has acknowledged: lines up to the byte `offset`, of the run `run_id` in the store `uri`.
+    """What the store `uri` has acknowledged: lines up to the byte `offset`, and the ids of runs that have not ended.
 
-    children: run ids of the nested runs that have not ended, by key.
+    runs: by the key of a nested run; the outermost one's key is empty, and it stands first.
     """
 
     offset: int = 0
-    run_id: str | None = None
     uri: str | None = None
-    children: dict[str, str] = field(default_factory=dict)
+    runs: dict[str, str] = field(default_factory=dict)
 
 
 class Spool:
@@ -127,8 +125,8 @@ class Spool:
                 except ValueError:
                     log.warning("%s: a garbled line before byte %d is skipped", self.news, offset)
 
-    def keep_file(self, path: Path) -> str:
-        """Keep `path` (a file or a folder) as it is now; gives its name below `files/`.
+    def keep(self, path: Path, *beside: Path) -> str:
+        """Keep `path` (a file, or a folder and files to lie in it) as it is now; gives its name below `files/`.
 
         A hard link where possible: our datasets replace files and never write into them.
         """
@@ -139,12 +137,9 @@ class Spool:
             shutil.copytree(path, target, copy_function=_link_or_copy)
         else:
             _link_or_copy(str(path), str(target))
+        for other in beside:
+            _link_or_copy(str(other), str(target / other.name))
         return name
-
-    def keep_beside(self, name: str, paths: list[Path]) -> None:
-        """Keep files inside a folder that `keep_file` has kept under `name`."""
-        for path in paths:
-            _link_or_copy(str(path), str(self.folder / "files" / name / path.name))
 
     def state(self) -> SentState:
         try:
@@ -153,9 +148,7 @@ class Spool:
             return SentState()
 
     def save_state(self, state: SentState) -> None:
-        temporary = self._state_path.with_suffix(".tmp")
-        temporary.write_text(json.dumps(asdict(state)), encoding="utf-8")
-        temporary.replace(self._state_path)
+        replace_file(self._state_path, json.dumps(asdict(state)).encode())
 
     def try_lock(self) -> bool:
         """Hold the spool; False where a living process does, this one included, or where it has just been sent."""

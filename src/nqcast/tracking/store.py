@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
+from nqcast.redaction import redact
 from nqcast.storage.lock import one_writer
-from nqcast.tracking.facts import redact
 from nqcast.tracking.spool import Line
 
 log = logging.getLogger(__name__)
@@ -62,17 +62,12 @@ class Destination(NamedTuple):
         return "" if self.artifacts is not None else self.shown
 
 
-def destination(folder: Path, uri: str | None) -> Destination:
-    """MLFLOW_TRACKING_URI, else `uri`, else a SQLite file in `folder` with the artifacts beside it."""
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or uri
-    if not uri or Path(uri.removeprefix("sqlite:///")).absolute() == folder.absolute() / DATABASE:
-        return place_beside(folder)
+def destination(folder: Path, uri: str | None = None) -> Destination:
+    """The store of a URI; without one, or with its own, the SQLite file in `folder` with the artifacts beside it."""
+    database = folder.absolute() / DATABASE
+    if not uri or Path(uri.removeprefix("sqlite:///")).absolute() == database:
+        return Destination(_sqlite_uri(database), database.with_name(ARTIFACTS))
     return Destination(uri)
-
-
-def place_beside(folder: Path) -> Destination:
-    """The SQLite file in a tracking folder, with the artifacts beside it."""
-    return Destination(_sqlite_uri(folder.absolute() / DATABASE), folder.absolute() / ARTIFACTS)
 
 
 def ready_database(artifacts: Path, make: Callable[[str], None]) -> None:
@@ -210,26 +205,25 @@ class MlflowStore:
     def _send_params(self, run_id: str, lines: list[Line], _: Path) -> None:
         from mlflow.entities import Param
 
-        params = [Param(name, value) for line in lines for name, value in line["values"].items()]
-        for i in range(0, len(params), 100):  # the most that MLflow takes at once
-            self._client.log_batch(run_id, params=params[i : i + 100])
+        self._send_batches(run_id, "params", [Param(*pair) for line in lines for pair in line["values"].items()])
 
     def _send_tags(self, run_id: str, lines: list[Line], _: Path) -> None:
         from mlflow.entities import RunTag
 
-        tags = [RunTag(name, value) for line in lines for name, value in line["values"].items()]
-        for i in range(0, len(tags), 100):
-            self._client.log_batch(run_id, tags=tags[i : i + 100])
+        self._send_batches(run_id, "tags", [RunTag(*pair) for line in lines for pair in line["values"].items()])
 
     def _send_metrics(self, run_id: str, lines: list[Line], _: Path) -> None:
         """A metric of the same name, step, time and value is one row in MLflow, however often it is sent."""
         from mlflow.entities import Metric
 
-        metrics = [
-            Metric(name, value, line["time"], line["step"]) for line in lines for name, value in line["values"].items()
-        ]
-        for i in range(0, len(metrics), 1000):
-            self._client.log_batch(run_id, metrics=metrics[i : i + 1000])
+        rows = [Metric(*pair, line["time"], line["step"]) for line in lines for pair in line["values"].items()]
+        self._send_batches(run_id, "metrics", rows)
+
+    def _send_batches(self, run_id: str, kind: str, rows: list[object]) -> None:
+        """As many rows at once as MLflow takes: 100, or 1000 metrics."""
+        most = 1000 if kind == "metrics" else 100
+        for i in range(0, len(rows), most):
+            self._client.log_batch(run_id, **{kind: rows[i : i + most]})
 
     def _send_artifact(self, run_id: str, lines: list[Line], files: Path) -> None:
         for line in lines:

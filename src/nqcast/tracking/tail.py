@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import json
 import logging
 import os
@@ -17,16 +16,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nqcast.tracking.spool import Fields, Spool
-from nqcast.training.loggers import numbers
+from nqcast.training.loggers import METRICS_NAME, TensorBoardLogger, needed, numbers
 
 if TYPE_CHECKING:
     from mlflow.system_metrics.metrics.base_metrics_monitor import BaseMetricsMonitor
 
-    from nqcast.training.loggers import TensorBoardLogger
-
 log = logging.getLogger(__name__)
-
-METRICS = "metrics.jsonl"  # the run directory's name for it, see nqcast.training
 
 
 @dataclass
@@ -60,7 +55,7 @@ class MetricsTail:
             child: key of the nested run whose metrics they are; None is the tracked run itself.
             anew: the run begins again, so a file that is there now is an earlier run's.
         """
-        path = directory.absolute() / METRICS
+        path = directory.absolute() / METRICS_NAME
         if path in self._files:
             return
         self._files[path] = _Followed(child=child, passed_over=_inode(path) if anew else None)
@@ -128,15 +123,11 @@ class MetricsTail:
 class TensorBoardRuns:
     """The same metrics for TensorBoard, one folder per run below `root`: `tensorboard --logdir ROOT` shows them.
 
-    Raises ValueError where tensorboard is not installed.
+    Raises MissingLoggerError, a ValueError, where tensorboard is not installed.
     """
 
     def __init__(self, root: Path) -> None:
-        if importlib.util.find_spec("tensorboard") is None:
-            raise ValueError(
-                "expected tensorboard to be installed, found it missing; pip install 'nqcast[loggers]' (or "
-                "tensorboard) or set tracking.tensorboard=false"
-            )
+        needed("tensorboard", "tensorboard", "tracking.tensorboard")
         self._root = root
         self._writers: dict[str, TensorBoardLogger] = {}
         self._broken = False
@@ -146,10 +137,7 @@ class TensorBoardRuns:
         if self._broken:
             return
         try:
-            if run not in self._writers:
-                from nqcast.training.loggers import TensorBoardLogger
-
-                self._writers[run] = TensorBoardLogger(self._root / run)
+            self._writers[run] = self._writers.get(run) or TensorBoardLogger(self._root / run)
             self._writers[run].log(values, step, seconds)
         except OSError as error:
             self._broken = True
@@ -170,22 +158,19 @@ class SystemSamples:
     """
 
     def __init__(self) -> None:
-        self._before = time.monotonic(), _cpu_seconds()
+        self._before = time.monotonic(), sum(os.times()[:4])
         self._monitors = [*_monitor("cpu_monitor", "CPUMonitor"), *_monitor("gpu_monitor", "GPUMonitor")]
 
     def sample(self) -> dict[str, float]:
         """Figures of now; percentages since the last sample."""
-        values = self._process()
+        (began, spent), self._before = self._before, (time.monotonic(), sum(os.times()[:4]))
+        load = 100 * (self._before[1] - spent) / max(self._before[0] - began, 1e-9)
+        values = {**_memory(), "process_cpu_percentage": load}
         for monitor in self._monitors:
             monitor.collect_metrics()
             values |= monitor.aggregate_metrics()
             monitor.clear_metrics()
         return {f"system/{name}": float(value) for name, value in values.items()}
-
-    def _process(self) -> dict[str, float]:
-        now, (began, spent) = (time.monotonic(), _cpu_seconds()), self._before
-        self._before = now
-        return {**_memory(), "process_cpu_percentage": 100 * (now[1] - spent) / max(now[0] - began, 1e-9)}
 
 
 def _monitor(module: str, name: str) -> list[BaseMetricsMonitor]:
@@ -195,11 +180,6 @@ def _monitor(module: str, name: str) -> list[BaseMetricsMonitor]:
     except Exception as error:  # psutil or nvidia-ml-py is not installed, or there is no such device
         log.debug("tracking: no figures of MLflow's %s: %s", name, error)
         return []
-
-
-def _cpu_seconds() -> float:
-    times = os.times()
-    return times.user + times.system + times.children_user + times.children_system
 
 
 def _memory() -> dict[str, float]:

@@ -7,7 +7,6 @@ cache folder; where there is none either, a library lives as long as its process
 from __future__ import annotations
 
 import ctypes
-import hashlib
 import importlib.util
 import logging
 import os
@@ -18,6 +17,8 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+
+from nqcast.storage.fingerprint import digest
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +63,7 @@ def _build(source: Path, constants: Mapping[str, int]) -> Library:
     # All predefined macros: version of the compiler and instructions of the processor.
     machine = _run([compiler, "-march=native", "-dM", "-E", "-x", "c++", os.devnull])
     code = [path.read_text() for path in (source, *sorted(source.parent.glob("*.h")))]
-    name = f"{source.stem}-{hashlib.sha256(chr(0).join([*code, *command, machine]).encode()).hexdigest()[:16]}"
+    name = f"{source.stem}-{digest(chr(0).join([*code, *command, machine]).encode(), 16)}"
     folder = next(filter(_is_private, _folders(source)), None)
     library = (folder and _kept(folder, name)) or _made(command, source, folder, name)
     library.key = name
@@ -104,11 +105,7 @@ def _is_own(path: Path) -> bool:
 
 def _is_whole(library: Path) -> bool:
     """Whether a library is this user's and has the digest that its name says."""
-    return _is_own(library) and library.stem.rpartition("-")[2] == _digest(library)
-
-
-def _digest(library: Path) -> str:
-    return hashlib.sha256(library.read_bytes()).hexdigest()[:32]
+    return _is_own(library) and library.stem.rpartition("-")[2] == digest(library.read_bytes(), 32)
 
 
 def _made(command: list[str], source: Path, folder: Path | None, name: str) -> Library:
@@ -125,7 +122,7 @@ def _made(command: list[str], source: Path, folder: Path | None, name: str) -> L
         made.chmod(0o700)
         library = Library(str(made))
         if folder is not None:
-            made.replace(folder / f"{name}-{_digest(made)}.so")
+            made.replace(folder / f"{name}-{digest(made.read_bytes(), 32)}.so")
     log.info("%s: built for this processor in %.1f s", source.name, time.perf_counter() - started)
     return library
 

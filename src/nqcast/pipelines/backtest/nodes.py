@@ -20,7 +20,7 @@ def trade_test(
 ) -> tuple[pd.DataFrame, pd.DataFrame, Json, Json]:
     """Trades, profits by session, results whose text ends the run, and the record that the test split was used."""
     from nqcast.backtest.run import backtest
-    from nqcast.evaluation.test_uses import use_record
+    from nqcast.evaluation.split_uses import use_record
 
     done = backtest(predictions, features, config, evaluate, of_features.tick)
     record = use_record(checkpoint, int(predictions["ts"].nunique()), evaluate)

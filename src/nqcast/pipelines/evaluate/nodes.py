@@ -20,7 +20,7 @@ def predict_test(
     """Forecasts at every test anchor, made while they are written, and the record that the test split was used."""
     from nqcast.data.splits import positions
     from nqcast.evaluation.calibration import Calibration
-    from nqcast.evaluation.test_uses import use_record
+    from nqcast.evaluation.split_uses import use_record
     from nqcast.forecast.predictor import predict_stream
 
     anchors = positions(splits, "test")
@@ -49,7 +49,7 @@ def score(
 ) -> tuple[Json, Any]:
     """Scores of the model and of every baseline on the same anchors, and the evidence that the report shows."""
     from nqcast.evaluation.comparison import compare_forecasts, untrained
-    from nqcast.evaluation.test_uses import count_uses
+    from nqcast.evaluation.split_uses import count_uses
     from nqcast.report.evidence import Evidence
 
     metadata = checkpoint.metadata

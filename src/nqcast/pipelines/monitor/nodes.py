@@ -32,7 +32,7 @@ def compare_with_training(
 ) -> tuple[pd.DataFrame, pd.DataFrame, Json, Json]:
     """Checks, rolling figures, the report (exit_status ends the run), and a record where test anchors were scored."""
     from nqcast.evaluation.calibration import Calibration
-    from nqcast.evaluation.test_uses import use_record
+    from nqcast.evaluation.split_uses import use_record
     from nqcast.monitoring.compare import Trained, monitor
 
     trained = Trained(features, splits, checkpoint, Calibration.from_json(calibration))

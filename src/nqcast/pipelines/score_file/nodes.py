@@ -35,7 +35,7 @@ def score_forecasts(
     """Scores of the file and of every baseline on the same anchors; the text of the table ends the run."""
     from nqcast.data.fingerprint import fingerprint
     from nqcast.evaluation.given_forecasts import score_given
-    from nqcast.evaluation.test_uses import count_uses
+    from nqcast.evaluation.split_uses import count_uses
 
     uses = count_uses(test_uses, fingerprint(features))
     return score_given(predictions, splits, features, true_quantiles, uses, config)

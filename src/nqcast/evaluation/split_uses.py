@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from nqcast.evaluation.config import EvaluateConfig
 from nqcast.storage.checkpoint import Checkpoint, Json
-from nqcast.storage.json_values import fingerprint
+from nqcast.storage.fingerprint import fingerprint
 
 
 def count_uses(log: Sequence[Json], data: str) -> int:
