@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     import optuna
 
 STORAGE = "studies.db"
-_WITHOUT_EFFECT = FREE_ON_RESUME - {"epochs", "patience"}
+_WITHOUT_EFFECT = FREE_ON_RESUME - {"epochs", "patience", "members"}
 
 
 @dataclass(frozen=True)

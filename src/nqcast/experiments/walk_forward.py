@@ -34,7 +34,7 @@ from nqcast.training.run_card import TrainingInterruptedError
 logger = logging.getLogger(__name__)
 
 # Fields of train.* that change neither what is learnt nor when it ends.
-_WITHOUT_EFFECT = FREE_ON_RESUME - {"epochs", "patience"}
+_WITHOUT_EFFECT = FREE_ON_RESUME - {"epochs", "patience", "members"}
 
 Partition = Json  # {"frame": forecasts, "checkpoint": artifact, "record": what was done}
 

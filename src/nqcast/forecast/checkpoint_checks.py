@@ -14,6 +14,7 @@ from nqcast.constants import FEATURES, HORIZONS
 from nqcast.data.own_features import is_own
 from nqcast.model import MIGT_TVDT
 from nqcast.model.config import ModelConfig
+from nqcast.model.members import Members
 from nqcast.storage.checkpoint import Checkpoint, Metadata
 from nqcast.training.training_state import weight_differences
 
@@ -61,7 +62,8 @@ def _wrong_tensors(checkpoint: Checkpoint, config: ModelConfig) -> Iterator[str]
         yield f"{len(shapes)} weights for {config.n_time_blocks + config.n_variable_blocks} blocks"
         return
     with torch.device("meta"):
-        differences = weight_differences(MIGT_TVDT(config), shapes)
+        networks = [MIGT_TVDT(config) for _ in range(min(checkpoint.members or 1, len(shapes)))]
+        differences = weight_differences(Members(networks) if checkpoint.members else networks[0], shapes)
     if differences:
         yield "; ".join(differences[:4]) + (f"; and {len(differences) - 4} more" if len(differences) > 4 else "")
     for name, array in checkpoint.tensors.items():

@@ -1,6 +1,7 @@
 """What the network of a checkpoint uses: permutation importance, gates, attention over variables and over time.
 
 Beside `predict` the only module of this package that knows the model: weights inside its blocks are in no forecast.
+Of several networks that forecast as one the importance is that of all, gates and attention are those of the first.
 
 Shapes: N anchors · F features · H horizons · P patches · K variable blocks.
 """
@@ -29,6 +30,7 @@ from nqcast.forecast.permutation_importance import donors, importance, named, sp
 from nqcast.forecast.predictor import Predictor, predictor_of
 from nqcast.model import MIGT_TVDT
 from nqcast.model.attention_weights import Inside, look_inside, windows_at_once
+from nqcast.model.members import first_of
 from nqcast.storage.checkpoint import Checkpoint, Json
 
 logger = logging.getLogger(__name__)
@@ -61,7 +63,7 @@ def explain(
         "importance": _importance(predictor, chosen, levels, config),
     }
     if predictor.model.config.tokens:
-        inside = look_inside_all(predictor.model, predictor.table, chosen)
+        inside = look_inside_all(first_of(predictor.model), predictor.table, chosen)
         explanation |= _weights(inside, feature_names(features), predictor.model.config.patch_length)
     return explanation
 

@@ -262,5 +262,5 @@ def _as_trained(given: tuple[OwnFeature, ...], trained: Sequence[str]) -> tuple[
 
 def _trained_with_volume(checkpoint: Checkpoint) -> bool:
     """Without volume the feature log_volume is 0 on every row, and so is its mean."""
-    mean_F = checkpoint.tensors["model.norm.feature_mean_F"]
+    mean_F = checkpoint.member(0).tensors["model.norm.feature_mean_F"]
     return bool(mean_F[checkpoint.metadata.features.index("log_volume")] != 0)

@@ -24,6 +24,7 @@ from nqcast.evaluation.frames import FrameStream, Positions, predictions_frame
 from nqcast.evaluation.metrics import Floats
 from nqcast.forecast.checkpoint_checks import checked_config
 from nqcast.model import MIGT_TVDT, fuse
+from nqcast.model.members import Members, Network
 from nqcast.storage.checkpoint import Checkpoint
 from nqcast.training.device import pick_device
 from nqcast.training.training_state import as_tensors
@@ -32,11 +33,19 @@ CHUNK_ANCHORS = 16_384
 """Anchors that a stream of forecasts holds at a time: 4.6 MB of quantiles."""
 
 
-def load_model(checkpoint: Checkpoint) -> MIGT_TVDT:
-    """The network of a checkpoint, in evaluation mode; ValueError when the checkpoint contradicts itself."""
-    model = MIGT_TVDT(checked_config(checkpoint))
+def load_model(checkpoint: Checkpoint) -> Network:
+    """The network of a checkpoint, or its several as one, in evaluation mode.
+
+    Raises:
+        ValueError: the checkpoint contradicts itself.
+    """
+    config = checked_config(checkpoint)
+    networks = [MIGT_TVDT(config) for _ in range(checkpoint.members or 1)]
+    model: Network = Members(networks) if checkpoint.members else networks[0]
     model.load_state_dict(as_tensors(checkpoint.tensors, "model"), strict=True)
-    return fuse(model).eval()
+    for network in networks:
+        fuse(network)
+    return model.eval()
 
 
 def load_scale(checkpoint: Checkpoint) -> Scale:
@@ -111,7 +120,7 @@ class Predictor:
         batch_size: anchors per forward pass.
     """
 
-    def __init__(self, model: MIGT_TVDT, scale: Scale, features: pd.DataFrame, batch_size: int) -> None:
+    def __init__(self, model: Network, scale: Scale, features: pd.DataFrame, batch_size: int) -> None:
         self.model, self.scale, self.features, self.batch_size = model, scale, features, batch_size
         self.scale_NH, volatility_NK = scale.describe(features)
         device = next(model.parameters()).device

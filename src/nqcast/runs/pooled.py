@@ -30,7 +30,7 @@ from nqcast.runs.chosen import choose
 from nqcast.runs.recipe import agreed
 from nqcast.runs.run import Run
 from nqcast.runs.train import data_module, train
-from nqcast.storage.checkpoint import Checkpoint, DataCard, Json, Metadata
+from nqcast.storage.checkpoint import MEMBERS, Checkpoint, DataCard, Json, Metadata
 from nqcast.storage.fingerprint import fingerprint
 from nqcast.training.config import FREE_ON_RESUME, TrainConfig
 from nqcast.training.distributed.launch import processes_here
@@ -186,7 +186,12 @@ def joined(network: Checkpoint, own: Checkpoint, symbol: str) -> Checkpoint:
     data = replace(own.metadata.data, symbol=symbol, pool=pool)
     name = fingerprint([pool, data.to_json(), own.metadata.scale])
     metadata = replace(network.metadata, data=data, scale=own.metadata.scale, fingerprint=name)
-    return Checkpoint(network.tensors | own.tensors, metadata)
+    tensors = dict(own.tensors)
+    if network.members:
+        numbers = range(network.members)
+        tensors = {f"scale.{name}": array for name, array in own.part("scale").items()}
+        tensors |= {f"{MEMBERS}{k}.{name}": array for k in numbers for name, array in own.part("model").items()}
+    return Checkpoint(network.tensors | tensors, metadata)
 
 
 def adopted(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
+from typing import Self
 
 import pandas as pd
 
@@ -39,6 +40,16 @@ class Run(ABC):
     @abstractmethod
     def origin(self) -> Checkpoint:
         """What every checkpoint of the run holds beside the network's weights: the scale, and what all is made of."""
+
+    def with_train(self, **fields: object) -> Self:
+        """The same run with other fields of train.*, checked."""
+        return replace(self, config=changed(self.config, fields))  # type: ignore[type-var]
+
+    def member(self, number: int) -> Self:
+        """The run of one of `config.members` networks: the same with a seed of its own, and its own warm start."""
+        warm = None if self.warm_start is None else self.warm_start.member(number)
+        alone = self.with_train(members=1, seed=self.config.seed + number)
+        return replace(alone, warm_start=warm)  # type: ignore[type-var]
 
     def _metadata(self, data: DataCard, scale: Json, features: tuple[str, ...]) -> Metadata:
         return Metadata(
@@ -87,7 +98,3 @@ class TrainingRun(Run):
         """The scale, and what all is made of."""
         metadata = self._metadata(self.data_card, self.scale["scalars"], tuple(feature_names(self.features)))
         return Checkpoint({f"scale.{name}": array for name, array in self.scale["arrays"].items()}, metadata)
-
-    def with_train(self, **fields: object) -> TrainingRun:
-        """The same run with other fields of train.*, checked."""
-        return replace(self, config=changed(self.config, fields))

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import singledispatch
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from nqcast.constants import HORIZONS
 from nqcast.data.config import LoaderConfig
@@ -20,11 +24,13 @@ from nqcast.evaluation.metrics import mean_pinball
 from nqcast.forecast.predictor import load_model
 from nqcast.model import MIGT_TVDT, fuse
 from nqcast.model.config import ModelConfig
+from nqcast.model.members import first_of
 from nqcast.runs.launched import train_launched
 from nqcast.runs.run import Run, TrainingRun
 from nqcast.stopping import finishing, leave_if_asked
-from nqcast.storage.checkpoint import Checkpoint, Json, read_checkpoint
-from nqcast.tracking.logger import follow
+from nqcast.storage.checkpoint import MEMBERS, Checkpoint, Json, read_checkpoint
+from nqcast.storage.json_values import fingerprint
+from nqcast.tracking.logger import NestedRun, follow, nested
 from nqcast.training import create_trainer
 from nqcast.training.checkpoint import CheckpointStore
 from nqcast.training.device import deterministic_kernels, pick_device
@@ -49,6 +55,8 @@ def train(run: Run, root: Path, logger: Logger | None = None) -> Trained:
         RunStopped: a signal asked for an end; the step was finished and a checkpoint written.
         TrainingInterruptedError: someone else asked the Trainer to stop.
     """
+    if run.config.members != 1:
+        return _train_members(run, root, logger)
     directory = root / run.fingerprint
     with deterministic_kernels(run.config.deterministic):
         if run.config.resume == "auto":
@@ -64,6 +72,45 @@ def train(run: Run, root: Path, logger: Logger | None = None) -> Trained:
     if best is None:
         raise RuntimeError(f"training left no whole checkpoint in {directory}: see the log above for its reason")
     return _artifact(run, best), history
+
+
+def _train_members(run: Run, root: Path, logger: Logger | None) -> Trained:
+    """Train one network after the other, each a run of its own that resumes by itself, and make one checkpoint of all.
+
+    `logger` follows the first. Of numbers in the history and the metrics each is the mean over the networks.
+    """
+    trained: list[Trained] = []
+    for number in range(int(run.config.members)):
+        name, seed = f"member {number + 1} of {run.config.members}", run.config.seed + number
+        with nested(NestedRun(f"{run.fingerprint}/{number}", name, {"train": {"seed": seed}}, {})):
+            log.info("%s, seed %d", name, seed)
+            trained.append(train(run.member(number), root, None if number else logger))
+    checkpoints, histories = zip(*trained, strict=True)
+    epochs = [list(filter(None, records)) for records in zip_longest(*histories)]
+    return _as_one(run, checkpoints), [_mean(records) for records in epochs]
+
+
+def _as_one(run: Run, checkpoints: Sequence[Checkpoint]) -> Checkpoint:
+    """The checkpoint of several networks; its epoch is the latest of theirs, so 0 where none has learnt."""
+    weights = {
+        f"{MEMBERS}{number}.{name}": array
+        for number, one in enumerate(checkpoints)
+        for name, array in one.part("model").items()
+    }
+    found = [one.metadata for one in checkpoints]
+    metadata = replace(
+        run.origin.metadata,
+        fingerprint=fingerprint([one.fingerprint for one in found]),
+        epoch=max(one.epoch for one in found),
+        metrics=_mean([one.metrics for one in found]) | {"member_epochs": [one.epoch for one in found]},
+    )
+    return Checkpoint(weights | run.origin.tensors, metadata)
+
+
+def _mean(records: Sequence[Json]) -> Json:
+    """The mean of each number over records of equal names; None where one has none."""
+    values = {name: [record.get(name) for record in records] for name in records[0]}
+    return {name: None if None in found else float(np.mean(found)) for name, found in values.items()}
 
 
 def train_here(run: Run, directory: Path, ranks: Ranks | None = None, logger: Logger | None = None) -> list[Json]:
@@ -95,7 +142,7 @@ def _start(run: Run) -> MIGT_TVDT:
             f"expected a warm start from a checkpoint of the same model, found {earlier} for {run.model}: "
             "start from one with the same model.* parameters, or cold"
         )
-    return load_model(run.warm_start)
+    return first_of(load_model(run.warm_start))
 
 
 @singledispatch

@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 WEIGHTS, TRAINING = "model.safetensors", "training.safetensors"
 DOCUMENT, MANIFEST = "checkpoint.json", "manifest.sha256"
 FORMAT = 2
+MEMBERS = "model.members."  # how the names of several networks' weights begin, before the network's number
 _OLD_STATE, _OLD_OPTIMIZER, OLD_MANIFEST = "state.json", "optimizer.safetensors", "manifest.json"
 _PICKLED = {".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".bin", ".joblib"}
 
@@ -156,6 +157,26 @@ class Checkpoint:
                 "reads a finished run back"
             )
         return found
+
+    @property
+    def members(self) -> int:
+        """Networks whose mean it forecasts by, named "model.members.0.…" and on; 0 where it is one without a number."""
+        numbers = {name.split(".")[2] for name in self.tensors if name.startswith(MEMBERS)}
+        return max((int(number) + 1 for number in numbers if number.isdigit()), default=0)
+
+    def member(self, number: int) -> Checkpoint:
+        """The checkpoint of one of its networks; itself where it is one."""
+        if not self.members:
+            return self
+        own = f"{MEMBERS}{number}."
+        if not any(name.startswith(own) for name in self.tensors):
+            raise ValueError(
+                f"expected {number + 1} networks or more in the checkpoint, found {self.members}: set train.members to "
+                "that, or start cold"
+            )
+        kept = {f"model.{k.removeprefix(own)}": v for k, v in self.tensors.items() if k.startswith(own)}
+        others = {name: array for name, array in self.tensors.items() if not name.startswith(MEMBERS)}
+        return replace(self, tensors=kept | others)
 
     def without_training(self) -> Checkpoint:
         """What forecasts, without what training goes on from."""

@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 MAX_VALUE = 500  # characters of one parameter or tag
 RECIPE_TAG = "nqcast.recipe"
 
-_WITHOUT_EFFECT = FREE_ON_RESUME - {"epochs", "patience"}
+_WITHOUT_EFFECT = FREE_ON_RESUME - {"epochs", "patience", "members"}
 
 
 def flatten_parameters(parameters: Mapping[str, object]) -> dict[str, str]:

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 # Fields that may differ between a run and its continuation: they do not change what a step computes.
 FREE_ON_RESUME = frozenset(
     {"epochs", "patience", "resume", "log_every", "top_k", "every_minutes", "device", "on_out_of_memory", "compile"}
-    | {"devices", "hosts", "rendezvous", "max_restarts", "hang_minutes"}
+    | {"devices", "hosts", "rendezvous", "max_restarts", "hang_minutes", "members"}
 )
 
 
@@ -96,6 +96,11 @@ class TrainConfig(BaseModel):
         description="Several processes: silence of one, after which the run ends with its stack (minutes).",
     )
     seed: int = Field(default=0, ge=0, description="Seed of weights, order and dropout.")
+    members: Annotated[int, Field(ge=1, le=16)] | Literal["auto"] = Field(
+        default=1,
+        description="Networks that are trained from seed, seed + 1, … and forecast as one by the mean of their "
+        "quantiles; auto = by the number of train anchors (count).",
+    )
     deterministic: bool = Field(
         default=False, description="Take only kernels that give the same bits every time; slower on a GPU."
     )

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from nqcast.constants import CLOCK
-from nqcast.model import MIGT_TVDT
+from nqcast.model.members import Network, first_of
 
 TOLERANCE = 1e-5  # of the scale
 _CLOCK_RANGES = ((0, 288), (0, 7), (1, 32), (1, 367))
@@ -17,7 +17,7 @@ _CLOCK_RANGES = ((0, 288), (0, 7), (1, 32), (1, 367))
 class ExportedNetwork(nn.Module):
     """The model with positional tensors in and one tensor out, as other runtimes want it."""
 
-    def __init__(self, model: MIGT_TVDT) -> None:
+    def __init__(self, model: Network) -> None:
         super().__init__()
         self.model = model
 
@@ -55,15 +55,15 @@ def worst_gap(network: ExportedNetwork, program: Callable[..., Tensor]) -> float
     return worst
 
 
-def window_inputs(model: MIGT_TVDT, size: int, seed: int) -> tuple[Tensor, ...]:
+def window_inputs(model: Network, size: int, seed: int) -> tuple[Tensor, ...]:
     """A batch of random windows around the training set's moments, with all that `ExportedNetwork.inputs` names."""
     generator = torch.Generator().manual_seed(seed)
-    c = model.config
+    c, one = model.config, first_of(model)
     noise_BTF = torch.randn(size, c.context, c.n_features, generator=generator)
-    features_BTF = model.norm.feature_mean_F + noise_BTF * model.norm.feature_std_F
+    features_BTF = one.norm.feature_mean_F + noise_BTF * one.norm.feature_std_F
     clock_BTC = torch.stack(
         [torch.randint(low, high, (size, c.context), generator=generator) for low, high in _CLOCK_RANGES], dim=-1
     )
     scale_BH = 1e-3 * (0.5 + torch.rand(size, c.n_horizons, generator=generator))
-    inputs = (features_BTF, clock_BTC, scale_BH, model.head.base_HQ.expand(size, -1, -1).clone())
+    inputs = (features_BTF, clock_BTC, scale_BH, one.head.base_HQ.expand(size, -1, -1).clone())
     return (*inputs, torch.randn(size, c.n_volatility, generator=generator)) if c.n_volatility else inputs
