@@ -1,4 +1,4 @@
-"""Several networks as one checkpoint: trained apart, forecast by their mean, through every door that one goes through."""
+"""Several networks as one checkpoint: trained apart, forecast by their mean, through every door of a single one."""
 
 from __future__ import annotations
 
@@ -90,9 +90,7 @@ def test_the_history_is_the_mean_over_the_networks(run: TrainingRun, three: Chec
     assert [record["val_loss"] for record in history] == pytest.approx(np.mean(losses, axis=0))
 
 
-def test_it_is_read_back_loaded_looked_into_and_exported(
-    run: TrainingRun, three: Checkpoint, tmp_path: Path
-) -> None:
+def test_it_is_read_back_loaded_looked_into_and_exported(run: TrainingRun, three: Checkpoint, tmp_path: Path) -> None:
     write_folder(tmp_path / "checkpoint", checkpoint_files(three), "manifest.sha256")
     read = read_checkpoint(tmp_path / "checkpoint")
     assert read.weights_sha256 == three.weights_sha256
@@ -114,3 +112,11 @@ def test_a_network_that_is_not_whole_is_refused(run: TrainingRun, three: Checkpo
     lost = {name: array for name, array in three.tensors.items() if name != "model.members.1.head.delta.bias"}
     with pytest.raises(ValueError, match=r"missing members\.1\.head\.delta\.bias"):
         forecasts(replace(three, tensors=lost), run)
+
+
+def test_an_untrained_network_does_not_come_back_in_silence(
+    run: TrainingRun, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    lost = train(run.with_train(members=2, learning_rate=3.0, epochs=1), tmp_path)[0]
+    assert lost.metadata.best_epochs == [0, 0]
+    assert caplog.text.count("no epoch was better on validation than the untrained network") == 2

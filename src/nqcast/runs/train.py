@@ -71,7 +71,14 @@ def train(run: Run, root: Path, logger: Logger | None = None) -> Trained:
     best = CheckpointStore(directory, run.config.top_k).best_verified()
     if best is None:
         raise RuntimeError(f"training left no whole checkpoint in {directory}: see the log above for its reason")
-    return _artifact(run, best), history
+    artifact = _artifact(run, best)
+    if artifact.metadata.epoch == 0 and run.config.epochs and run.warm_start is None:
+        log.warning(
+            "no epoch was better on validation than the untrained network, which comes back (best epoch 0): it says "
+            "what %s says; more bars, a lower train.learning_rate or another seed may teach it more",
+            run.config.start_name,
+        )
+    return artifact, history
 
 
 def _train_members(run: Run, root: Path, logger: Logger | None) -> Trained:
@@ -109,7 +116,7 @@ def _as_one(run: Run, checkpoints: Sequence[Checkpoint]) -> Checkpoint:
 
 def _mean(records: Sequence[Json]) -> Json:
     """The mean of each number over records of equal names; None where one has none."""
-    values = {name: [record.get(name) for record in records] for name in records[0]}
+    values: dict[str, list[Any]] = {name: [record.get(name) for record in records] for name in records[0]}
     return {name: None if None in found else float(np.mean(found)) for name, found in values.items()}
 
 

@@ -103,6 +103,11 @@ class Metadata:
         return cls(**{**document, **lists, "data": DataCard.of(document.get("data", {}))})
 
     @property
+    def best_epochs(self) -> list[int]:
+        """The epoch by which each network is the best on validation; 0 is the untrained one."""
+        return list(self.metrics.get("member_epochs", [self.epoch]))
+
+    @property
     def context(self) -> int:
         """Bars of the network's window."""
         return int(self.model["context"])

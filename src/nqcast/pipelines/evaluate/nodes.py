@@ -57,7 +57,7 @@ def score(
     scores = compare_forecasts(
         evidence.anchors, evidence.forecasts, true_quantiles, evidence.levels, config, evidence.oracle
     )
-    scores["headline"] = [*untrained([metadata.epoch]), *scores["headline"]]
+    scores["headline"] = [*untrained(metadata.best_epochs), *scores["headline"]]
     uses = count_uses(test_uses, metadata.data.fingerprint)
     return {**scores, "best_epoch": metadata.epoch, "test_uses": uses}, evidence
 
