@@ -4,7 +4,7 @@ from nqcast.model.config import ModelConfig
 from nqcast.runs.chosen import FEWEST_WINDOWS, MANY, WIDE, choose
 from nqcast.training.config import TrainConfig
 
-AUTO = ModelConfig(tokens="auto"), TrainConfig(windows_per_epoch="auto", epochs=6)
+AUTO = ModelConfig(tokens="auto"), TrainConfig(windows_per_epoch="auto", members="auto", epochs=6)
 
 
 def test_many_years_train_a_wider_direct_path_for_longer():
@@ -13,6 +13,7 @@ def test_many_years_train_a_wider_direct_path_for_longer():
     assert few.context == many.context == max(few.recent_bars), "no bar is gathered that nobody looks at"
     assert few.recent_width == ModelConfig().recent_width
     assert many.recent_width == WIDE
+    assert (short.members, long.members) == (1, 3)
     assert long.windows_per_epoch == round(MANY / 3), "two passes in six epochs"
 
 
@@ -20,7 +21,7 @@ def test_the_line_says_what_was_chosen_and_why(caplog):
     with caplog.at_level("INFO", logger="nqcast.runs.chosen"):
         choose(*AUTO, 57_000)
     assert caplog.messages[0].startswith("chosen for 57,000 train anchors:") and "fewer than 200,000" in caplog.text
-    assert "32,768 windows" in caplog.text
+    assert "32,768 windows" in caplog.text and "1 network (train.members=auto)" in caplog.text
 
 
 def test_a_setting_that_was_given_overrules_and_is_not_spoken_of(caplog):

@@ -12,6 +12,7 @@ logger = logging.getLogger(__name__)
 
 MANY = 200_000  # train anchors, some three years
 WIDE = 128  # of the direct path, where there is enough to learn from
+MEMBERS = 3  # networks, where there are so many anchors; each trains in a minute or two
 FEWEST_WINDOWS = 32_768
 PASSES = 2.0  # over the train anchors in all epochs together
 
@@ -21,6 +22,7 @@ def choose(model: ModelConfig, train: TrainConfig, anchors: int) -> tuple[ModelC
 
     model.tokens: the direct path alone, wider from some three years of bars on. It looks at the newest bars only, so
     its windows hold no more. Attention beside long memory is for whoever asks for it (docs/log.md).
+    train.members: three networks from some three years of bars on, whose mean gains a twelfth more; one on fewer.
     train.windows_per_epoch: so many that all epochs together see each anchor twice, but never less than 32,768.
     """
     said: list[str] = []
@@ -38,6 +40,9 @@ def choose(model: ModelConfig, train: TrainConfig, anchors: int) -> tuple[ModelC
         windows = max(FEWEST_WINDOWS, round(PASSES * anchors / max(train.epochs, 1)))
         train = changed(train, {"windows_per_epoch": windows})
         said.append(f"{train.epochs} epochs of {min(windows, anchors):,} windows (train.windows_per_epoch=auto)")
+    if train.members == "auto":
+        train = changed(train, {"members": MEMBERS if anchors >= MANY else 1})
+        said.append(f"{train.members} network{'s' if train.members != 1 else ''} (train.members=auto)")
     if said:
         logger.info("chosen for %s train anchors: %s", f"{anchors:,}", "; ".join(said))
     return model, train

@@ -29,7 +29,7 @@ from nqcast.runs.launched import train_launched
 from nqcast.runs.run import Run, TrainingRun
 from nqcast.stopping import finishing, leave_if_asked
 from nqcast.storage.checkpoint import MEMBERS, Checkpoint, Json, read_checkpoint
-from nqcast.storage.json_values import fingerprint
+from nqcast.storage.fingerprint import fingerprint
 from nqcast.tracking.logger import NestedRun, follow, nested
 from nqcast.training import create_trainer
 from nqcast.training.checkpoint import CheckpointStore
