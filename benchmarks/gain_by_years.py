@@ -30,6 +30,7 @@ from nqcast.data.splits import make_splits, positions
 from nqcast.evaluation import metrics
 from nqcast.evaluation.baselines.fitted import baseline_quantiles
 from nqcast.evaluation.calibration import RAW, quantiles_by_row
+from nqcast.evaluation.comparison import Scores, compare_forecasts
 from nqcast.evaluation.config import EvaluateConfig
 from nqcast.evaluation.frames import as_arrays, levels_of, targets_at
 from nqcast.evaluation.metrics import Floats
@@ -113,6 +114,13 @@ def by_year(predictions: pd.DataFrame, config: EvaluateConfig) -> dict[str, Any]
     return found
 
 
+def compare(predictions: pd.DataFrame, config: EvaluateConfig) -> Scores:
+    """What the sessions of the verdict say: the confidence set, sessions won, gains by part and third."""
+    levels = levels_of(predictions)
+    anchors = as_arrays(predictions[predictions["forecast"] == RAW], levels, tuple(HORIZONS))
+    return compare_forecasts(anchors, quantiles_by_row(predictions, levels), None, levels, config)
+
+
 def picture(found: Mapping[str, Any], title: str, x: str, path: Path) -> None:
     """A group of bars for each entry: horizons and the mean, with intervals."""
     figure = new_figure(9.0, 4.2)
@@ -153,7 +161,11 @@ def main() -> None:
                 print(years, kept["training"][str(years)], flush=True)
                 path.write_text(json.dumps(kept, indent=1) + "\n")
         return
-    kept["verdict"] = by_year(pd.read_parquet(options.predictions), EvaluateConfig())
+    predictions, config = pd.read_parquet(options.predictions), EvaluateConfig()
+    kept["verdict"] = by_year(predictions, config)
+    scores = compare(predictions, config)
+    kept["verdict_judged"] = scores["judged"]
+    print(scores["text"])
     path.write_text(json.dumps(kept, indent=1) + "\n")
     images = PROJECT / "docs" / "images"
     named = {f"{k} year{'s' if k != '1' else ''}": one for k, one in kept["training"].items()}

@@ -29,6 +29,7 @@ BASELINES = {
     "boosted_scale": "informed.BoostedScale",
     "garch_fhs": "garch.GarchFhs",
     "lightgbm": "boosting.Lightgbm",
+    "fracast": "foundation.Fracast",
 }
 """Every baseline by its name: module and class in `nqcast.evaluation.baselines`. Adding one is adding a line."""
 

@@ -119,10 +119,9 @@ def render_judged(judged: Judged) -> str:
     lines = [_set_line(judged), _sessions_line(judged)]
     if "ceiling" in judged:
         one = judged["ceiling"][MEAN]
-        lines.append(
-            f"Knowing the volatility that came would gain {100 * one['gain']:.1f} % of its loss"
-            + ("." if one["share"] is None else f"; the model takes {100 * one['share']:.0f} % of that.")
-        )
+        taken = "." if one["share"] is None else f"; the model takes {100 * one['share']:.0f} % of that."
+        of = judged["reference"].replace("_", " ")
+        lines.append(f"Knowing the volatility that came would gain {100 * one['gain']:.1f} % of {of}'s loss{taken}")
     return "\n".join(textwrap.fill(line, 79, subsequent_indent="  ") for line in lines)
 
 

@@ -69,7 +69,7 @@ def group_tables(evidence: Evidence, judged: Judged) -> dict[str, pd.DataFrame]:
         found = [judged["groups"][one] for one in frame.index if one in judged["groups"]]
         if len(found) == len(frame):  # weekdays are not among them
             frame[f"skill over {reference.replace('_', ' ')}, %"] = [100 * one["gain"] for one in found]
-            frame["its interval"] = [f"{100 * one['low']:+.2f} … {100 * one['high']:+.2f}" for one in found]
+            frame.insert(3, "its interval", [f"{100 * one['low']:+.2f} … {100 * one['high']:+.2f}" for one in found])
         tables[name] = frame
     return tables
 

@@ -48,12 +48,12 @@ def empirical_quantiles(values_NH: Floats, levels: Sequence[float]) -> Floats:
     return quantiles_HQ
 
 
-def optional_library(name: str, baseline: str) -> Any:
+def optional_library(name: str, baseline: str, extra: str = "baselines") -> Any:
     """The library's module; ImportError that says how to get it, or to do without, where it is not installed."""
     try:
         return importlib.import_module(name)
     except ImportError as error:
         raise ImportError(
             f"expected the library {name.split('.')[0]} for the baseline {baseline!r}, found it not installed: "
-            "pip install 'nqcast[baselines]', or leave the baseline out (evaluate.baselines=quick)"
+            f"pip install 'nqcast[{extra}]', or leave the baseline out (evaluate.baselines=quick)"
         ) from error
