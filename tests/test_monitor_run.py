@@ -1,4 +1,4 @@
-"""`kedro run --pipelines monitor` as a user types it: on bars of the same law, and on a market three times as loud."""
+"""`kedro run --pipelines monitor` as typed: on more bars of the same market, and on a market three times as loud."""
 
 from __future__ import annotations
 

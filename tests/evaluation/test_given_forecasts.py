@@ -12,7 +12,7 @@ from nqcast.constants import HORIZONS, LEVELS
 from nqcast.data.config import SplitConfig
 from nqcast.data.splits import make_splits, positions
 from nqcast.evaluation.config import EvaluateConfig
-from nqcast.evaluation.given_forecasts import as_predictions, levels_of, score_given, share_of_splits, use_of_file
+from nqcast.evaluation.given_forecasts import anchors_held, as_predictions, levels_of, score_given, use_of_file
 
 from .conftest import Market
 
@@ -100,7 +100,7 @@ def test_anchors_that_train_the_baselines_are_refused(frames: Frames) -> None:
 def test_the_verdict_says_how_much_of_the_test_split_was_chosen(frames: Frames) -> None:
     features, splits, rows = frames
     kept = as_predictions(rows.iloc[: 5 * (len(rows) // 10)], features, splits, "log_return")
-    scored, of = share_of_splits(kept, splits)["test"]
+    scored, of = anchors_held(kept, splits)["test"]
     assert scored == len(rows) // 10 and of == len(rows) // 5
     config = EvaluateConfig(bootstrap_replications=100, baselines=("constants", "seasonal_har"))
     scores = score_given(kept, splits, features, None, 3, config)

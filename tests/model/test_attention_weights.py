@@ -10,7 +10,7 @@ from torch import nn
 
 from nqcast.model import MIGT_TVDT, ModelConfig
 from nqcast.model import attention_weights as inside
-from nqcast.model.attention_weights import attention_weights, gate_values, look_inside, pool_weights
+from nqcast.model.attention_weights import attention_and_gates, attention_weights, gate_values, pool_weights
 from nqcast.model.blocks import AttentionPool, SelfAttention, VariableBlock
 
 
@@ -68,7 +68,7 @@ def test_a_hand_built_model_shows_the_attention_that_it_was_built_with(small: Mo
             block.attention.qkv.bias[: 2 * small.d_model] = 0
         model.variable_blocks[0].gate.weight.zero_()
         model.variable_blocks[0].gate.bias.fill_(torch.tensor(0.8).logit())
-    seen = look_inside(model, as_batch(batch))
+    seen = attention_and_gates(model, as_batch(batch))
     assert torch.allclose(seen.time_BVP, wanted_P.expand(6, 4, 6), atol=1e-6)
     assert torch.allclose(seen.rollout_BVP, 0.5 * wanted_P.expand(6, 4, 6) + 0.5 / 6, atol=1e-6)
     assert torch.allclose(seen.variable_BV, wanted_V.expand(6, 4), atol=1e-6)
@@ -77,7 +77,7 @@ def test_a_hand_built_model_shows_the_attention_that_it_was_built_with(small: Mo
 
 
 def test_gates_lie_between_0_and_1_and_every_row_of_weights_sums_to_1(small: ModelConfig, batch: dict) -> None:
-    seen = look_inside(deep(small), as_batch(batch))
+    seen = attention_and_gates(deep(small), as_batch(batch))
     assert seen.gate_KBVD.shape == (2, 6, 4, small.d_model)
     assert ((seen.gate_KBVD > 0) & (seen.gate_KBVD < 1)).all()
     for weights in (seen.time_BVP, seen.rollout_BVP, seen.attention_KBVV, seen.variable_BV):
@@ -90,7 +90,7 @@ def test_a_variables_attention_over_time_is_read_off_its_own_window(small: Model
     model, before = deep(small), as_batch(batch)
     after = {**before, "features": before["features"].clone()}
     after["features"][:, :, 2] = before["features"][:, :, 2].flip(1)
-    first, second = look_inside(model, before), look_inside(model, after)
+    first, second = attention_and_gates(model, before), attention_and_gates(model, after)
     changed = (first.time_BVP != second.time_BVP).flatten(2).any(-1).any(0)
     assert changed.tolist() == [False, False, True, False]
 
@@ -101,7 +101,7 @@ def test_looking_changes_no_number_and_leaves_no_hook(
     model, arguments = deep(small), (batch["features"], None, batch["clock"], batch["scale"])
     with torch.no_grad():
         before = model(*arguments)["quantiles"]
-        look_inside(model, as_batch(batch))
+        attention_and_gates(model, as_batch(batch))
         assert torch.equal(model(*arguments)["quantiles"], before)
     assert all(not module._forward_hooks and not module._forward_pre_hooks for module in model.modules())
 
@@ -109,12 +109,12 @@ def test_looking_changes_no_number_and_leaves_no_hook(
 def test_a_model_without_gates_or_blocks_shows_none_and_training_mode_is_refused(
     small: ModelConfig, batch: dict
 ) -> None:
-    assert look_inside(deep(small, gate=False), as_batch(batch)).gate_KBVD.shape[0] == 0
-    bare = look_inside(deep(small, n_variable_blocks=0, n_time_blocks=0), as_batch(batch))
+    assert attention_and_gates(deep(small, gate=False), as_batch(batch)).gate_KBVD.shape[0] == 0
+    bare = attention_and_gates(deep(small, n_variable_blocks=0, n_time_blocks=0), as_batch(batch))
     assert bare.attention_KBVV.shape[0] == 0
     assert torch.equal(bare.time_BVP, bare.rollout_BVP)
     with pytest.raises(ValueError, match="evaluation mode"):
-        look_inside(deep(small).train(), as_batch(batch))
+        attention_and_gates(deep(small).train(), as_batch(batch))
     with pytest.raises(ValueError, match="found one without"):
         gate_values(VariableBlock(8, 2, 8, 0.0, "bmm", gated=False), torch.zeros(1, 2, 8))
 
@@ -124,4 +124,4 @@ def test_weights_that_no_longer_follow_the_blocks_are_an_error(
 ) -> None:
     monkeypatch.setattr(inside, "pool_weights", lambda pool, x, valid=None: pool_weights(pool, x.flip(1), valid))
     with pytest.raises(RuntimeError, match="no longer follows the blocks"):
-        look_inside(deep(small), as_batch(batch))
+        attention_and_gates(deep(small), as_batch(batch))

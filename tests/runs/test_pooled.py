@@ -110,7 +110,7 @@ def test_every_symbol_has_the_same_share_of_an_epoch_and_a_resumed_one_goes_on(
     loader = PooledLoader(mapped, anchors, batch_size=32, seed=5, windows_per_epoch=3 * max(map(len, anchors)))
     loader.set_epoch(2)
     order = loader.order()
-    assert np.bincount(order[:, 0]).tolist() == [loader.share] * 3
+    assert np.bincount(order[:, 0]).tolist() == [loader.per_symbol] * 3
     assert set(order[order[:, 0] == 2, 1]) == set(anchors[2]), "the symbol with fewest anchors gives them again"
     whole, rest = list(loader), list(loader.batches(4))
     assert len(whole) == len(loader)

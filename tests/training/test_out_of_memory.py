@@ -58,7 +58,7 @@ def test_halved_micro_batches_make_the_step_of_the_whole_one(caplog: pytest.LogC
     with caplog.at_level(logging.WARNING):
         result = squeezed(group, 0)
     whole = stepper(roomy, halve=False)(group, 0)
-    assert squeezed.splits == 4 and "4 pieces" in caplog.text
+    assert squeezed.pieces == 4 and "4 pieces" in caplog.text
     torch.testing.assert_close(result.loss_sum, whole.loss_sum)
     for one, other in zip(small.parameters(), roomy.parameters(), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-7)
@@ -90,11 +90,11 @@ def test_the_estimate_is_what_the_layers_keep_of_a_window() -> None:
 def test_the_pieces_go_on_after_a_resume(make_trainer: Callable[..., Trainer]) -> None:
     assert "on_out_of_memory" in FREE_ON_RESUME
     first = make_trainer(epochs=1)
-    first.stepper.splits = 4
+    first.stepper.pieces = 4
     first.train()
     second = make_trainer(epochs=1, on_out_of_memory="halve")
     second.train()
-    assert second.stepper.splits == 4
+    assert second.stepper.pieces == 4
 
 
 def test_validation_names_the_want_of_memory_too(config: TrainConfig, make_trainer: Callable[..., Trainer]) -> None:

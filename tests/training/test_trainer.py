@@ -47,7 +47,7 @@ def stop_after_steps(trainer: Trainer, steps: int) -> Trainer:
             trainer.request_stop()
         return inner(*args)
 
-    counted.scaler, counted.splits, counted.rehearse = inner.scaler, inner.splits, inner.rehearse
+    counted.scaler, counted.pieces, counted.rehearse = inner.scaler, inner.pieces, inner.rehearse
     trainer.stepper = counted
     return trainer
 

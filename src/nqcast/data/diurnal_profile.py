@@ -56,8 +56,8 @@ def without_halt(profile_S: np.ndarray) -> np.ndarray:
 def diurnal_profile(slot: np.ndarray, variance: np.ndarray) -> np.ndarray:
     """Variance (288,) that each slot brings, 0 in slots without trading, from the variances (N,) of bars.
 
-    The squared mean of the root, which is what a Laplace law of returns asks for and which a few announcement days move
-    less than they move the mean, brought back to the level of the mean over all bars.
+    The squared mean of the root, which is what a Laplace distribution of returns asks for and which a few announcement
+    days move less than they move the mean, brought back to the level of the mean over all bars.
     """
     root_S, count_S = slot_means(slot, np.sqrt(variance))
     profile_S = smooth_profile(root_S, count_S) ** 2

@@ -157,7 +157,7 @@ class PooledLoader:
         self.tables, self.anchors, self.batch_size, self.seed = tables, anchors, batch_size, seed
         counts = [len(rows) for rows in anchors]
         total = sum(counts) if windows_per_epoch is None else windows_per_epoch
-        self.share = min(counts) if seed is None else max(total // len(tables), 1)
+        self.per_symbol = min(counts) if seed is None else max(total // len(tables), 1)
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -168,17 +168,17 @@ class PooledLoader:
         """Symbol and row of each window of this epoch (n, 2), in the order in which they are handed out."""
         rng = None if self.seed is None else np.random.default_rng([self.seed, self.epoch])
         chosen = [self._drawn(rows, rng) for rows in self.anchors]
-        pairs = np.stack([np.repeat(np.arange(len(chosen)), self.share), np.concatenate(chosen)], axis=1)
+        pairs = np.stack([np.repeat(np.arange(len(chosen)), self.per_symbol), np.concatenate(chosen)], axis=1)
         return pairs if rng is None else rng.permutation(pairs)
 
     def _drawn(self, rows: np.ndarray, rng: np.random.Generator | None) -> np.ndarray:
         if rng is None:
-            return rows[np.linspace(0, len(rows) - 1, self.share).round().astype(int)]
-        rounds = [rng.permutation(rows) for _ in range(-(-self.share // len(rows)))]
-        return np.concatenate(rounds)[: self.share]
+            return rows[np.linspace(0, len(rows) - 1, self.per_symbol).round().astype(int)]
+        rounds = [rng.permutation(rows) for _ in range(-(-self.per_symbol // len(rows)))]
+        return np.concatenate(rounds)[: self.per_symbol]
 
     def __len__(self) -> int:
-        return -(-self.share * len(self.tables) // self.batch_size)
+        return -(-self.per_symbol * len(self.tables) // self.batch_size)
 
     def __iter__(self) -> Iterator[Batch]:
         return self.batches()

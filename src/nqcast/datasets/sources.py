@@ -9,6 +9,8 @@ from kedro_datasets._typing import JSONPreview, TablePreview
 
 from nqcast.constants import SIMULATED
 from nqcast.datasets.previews import first_rows, json_preview, table_preview
+from nqcast.market.simulation.config import SimulationConfig
+from nqcast.market.vendor import read_bars
 
 SUFFIXES = (
     *(".dbn", ".dbn.zst", ".parquet", ".pq", ".csv", ".txt"),
@@ -45,7 +47,6 @@ class SimulatedMarketDataset(_SimulatedDataset):
     """Raw 1-minute bars of the simulated NQ market, drawn anew from the seed at every load."""
 
     def load(self) -> pd.DataFrame:
-        from nqcast.market.simulation.config import SimulationConfig
         from nqcast.market.simulation.simulator import simulate
 
         config = SimulationConfig(**self._config)
@@ -58,7 +59,6 @@ class TrueQuantilesDataset(_SimulatedDataset):
     """The simulated market's true quantiles: load() gives an object with `quantiles_at(ts, levels)`."""
 
     def load(self) -> Any:
-        from nqcast.market.simulation.config import SimulationConfig
         from nqcast.market.simulation.true_quantiles import TrueLaw
 
         return TrueLaw(SimulationConfig(**self._config))
@@ -87,7 +87,6 @@ class VendorBarsDataset(_UserDataset):
 
     def load(self) -> pd.DataFrame:
         path = self._existing_path()
-        from nqcast.market.vendor import read_bars
 
         bars = read_bars(path)
         bars.attrs["source"] = path.name

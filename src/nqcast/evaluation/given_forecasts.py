@@ -62,7 +62,7 @@ def as_predictions(rows: pd.DataFrame, features: pd.DataFrame, splits: pd.DataFr
     return predictions_frame(features, rows_N, returns, np.ones(shape[:2]), list(levels), horizons)
 
 
-def share_of_splits(predictions: pd.DataFrame, splits: pd.DataFrame) -> dict[str, tuple[int, int]]:
+def anchors_held(predictions: pd.DataFrame, splits: pd.DataFrame) -> dict[str, tuple[int, int]]:
     """How many anchors of validation and of test the forecasts hold, and how many there are."""
     held = splits["ts"].isin(predictions["ts"])
     parts = {name: splits["split"] == name for name in ("validation", "test")}
@@ -84,7 +84,7 @@ def score_given(
     predictions: pd.DataFrame,
     splits: pd.DataFrame,
     features: pd.DataFrame,
-    true_law: Any,
+    true_quantiles: Any,
     test_uses: int,
     config: EvaluateConfig,
 ) -> Json:
@@ -94,13 +94,13 @@ def score_given(
     train = positions(splits, "train")
     baselines = baseline_quantiles(features, train, anchors.ts, levels, config)
     oracle = perfect_volatility(features, train, anchors.ts, levels)
-    scores = compare_forecasts(anchors, {**baselines, MODEL: anchors.quantiles}, true_law, levels, config, oracle)
-    shares = share_of_splits(predictions, splits)
-    held = ", ".join(f"{n:,} of the {of:,} {name} anchors ({n / of:.0%})" for name, (n, of) in shares.items() if n)
-    lines = [f"The file, called model above, holds {held}.", f"Scorings of the test split so far: {test_uses}"]
+    scores = compare_forecasts(anchors, {**baselines, MODEL: anchors.quantiles}, true_quantiles, levels, config, oracle)
+    held = anchors_held(predictions, splits)
+    named = ", ".join(f"{n:,} of the {of:,} {name} anchors ({n / of:.0%})" for name, (n, of) in held.items() if n)
+    lines = [f"The file, called model above, holds {named}.", f"Scorings of the test split so far: {test_uses}"]
     return {
         **scores,
-        "anchors_held": shares,
+        "anchors_held": held,
         "text": "\n\n".join([scores["text"], scores["details"], "\n".join(lines)]),
     }
 

@@ -29,7 +29,7 @@ from nqcast.evaluation.significance import stationary_bootstrap
 from nqcast.forecast.permutation_importance import donors, importance, named, spread_evenly
 from nqcast.forecast.predictor import Predictor, predictor_of
 from nqcast.model import MIGT_TVDT
-from nqcast.model.attention_weights import Inside, look_inside, windows_at_once
+from nqcast.model.attention_weights import AttentionAndGates, attention_and_gates, windows_at_once
 from nqcast.model.members import first_of
 from nqcast.storage.checkpoint import Checkpoint, Json
 
@@ -63,7 +63,7 @@ def explain(
         "importance": _importance(predictor, chosen, levels, config),
     }
     if predictor.model.config.tokens:
-        inside = look_inside_all(first_of(predictor.model), predictor.table, chosen)
+        inside = weights_by_batch(first_of(predictor.model), predictor.table, chosen)
         explanation |= _weights(inside, feature_names(features), predictor.model.config.patch_length)
     return explanation
 
@@ -125,14 +125,14 @@ def _loss(
     return metrics.anchor_loss(quantiles_BHQ, targets_BH, levels)
 
 
-def look_inside_all(model: MIGT_TVDT, table: WindowTable, positions: Positions) -> Iterator[Inside]:
+def weights_by_batch(model: MIGT_TVDT, table: WindowTable, positions: Positions) -> Iterator[AttentionAndGates]:
     """The model's weights at the anchors, batch after batch."""
     size = min(256, windows_at_once(model))
     for start in range(0, len(positions), size):
-        yield look_inside(model, table.gather(positions[start : start + size]))
+        yield attention_and_gates(model, table.gather(positions[start : start + size]))
 
 
-def _weights(inside: Iterator[Inside], names: Sequence[str], patch_bars: int) -> Explanation:
+def _weights(inside: Iterator[AttentionAndGates], names: Sequence[str], patch_bars: int) -> Explanation:
     """Means over anchors (and channels of the gates), by feature name."""
     parts = list(inside)
 

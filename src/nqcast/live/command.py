@@ -9,6 +9,8 @@ import sys
 import time
 from pathlib import Path
 
+from nqcast.live.feed import Feed
+
 log = logging.getLogger(__name__)
 
 
@@ -42,7 +44,6 @@ def _watch(chosen: argparse.Namespace, checkpoint: Path) -> int:
     import torch
 
     import nqcast
-    from nqcast.live.feed import Feed
     from nqcast.live.page import serve
     from nqcast.live.watcher import Watcher
 

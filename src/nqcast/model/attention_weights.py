@@ -26,7 +26,7 @@ TOLERANCE = 1e-4  # of the output's size: two ways to sum the same float32 produ
 
 
 @dataclass(frozen=True)
-class Inside:
+class AttentionAndGates:
     """Weights of one batch, each the mean over heads; every row of weights sums to 1. Oldest patch first."""
 
     time_BVP: Tensor  # weight of each patch of a variable in its pool over time
@@ -61,7 +61,7 @@ def gate_values(block: VariableBlock, x_NLD: Tensor) -> Tensor:
 
 
 @torch.inference_mode()
-def look_inside(model: MIGT_TVDT, batch: Batch) -> Inside:
+def attention_and_gates(model: MIGT_TVDT, batch: Batch) -> AttentionAndGates:
     """Weights of `model` on the windows of `batch`.
 
     Raises:
@@ -78,7 +78,7 @@ def look_inside(model: MIGT_TVDT, batch: Batch) -> Inside:
     for weights_NPP in reversed(seen.time_blocks_NPP):  # half of each block's output is its own token (the residual)
         rolled_NP = 0.5 * rolled_NP + 0.5 * (rolled_NP[:, None] @ weights_NPP)[:, 0]
     empty = seen.variable_BV.new_zeros
-    return Inside(
+    return AttentionAndGates(
         time_BVP=seen.time_NP.view(c.n_features, b, c.n_patches).transpose(0, 1),
         rollout_BVP=rolled_NP.view(c.n_features, b, c.n_patches).transpose(0, 1),
         gate_KBVD=torch.stack(seen.gates_BVD) if seen.gates_BVD else empty(0, b, c.n_features, c.d_model),
@@ -169,7 +169,7 @@ def _prove(module: nn.Module, recomputed: Tensor, output: Tensor) -> None:
     if not worst <= TOLERANCE * max(size, 1.0):
         raise RuntimeError(
             f"expected recomputed weights to give the output of {type(module).__name__}, found it {worst:.2g} off "
-            f"(outputs up to {size:.2g}): look_inside no longer follows the blocks"
+            f"(outputs up to {size:.2g}): attention_and_gates no longer follows the blocks"
         )
 
 

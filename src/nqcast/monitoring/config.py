@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class MonitorConfig(BaseModel):
-    """Which sessions are judged, and how rarely data of the same law may cross a limit."""
+    """Which sessions are judged, and how rarely data of the same distribution may cross a limit."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -23,8 +23,8 @@ class MonitorConfig(BaseModel):
         default=0.05,
         gt=0,
         lt=1,
-        description="Share of runs on data of the same law that may cross any limit; a third goes to each of feature "
-        "drift, coverage and skill (probability).",
+        description="Share of runs on data of the same distribution that may cross any limit; a third goes to "
+        "each of feature drift, coverage and skill (probability).",
     )
     bins: int = Field(default=10, ge=4, le=50, description="Equally filled bins of each feature in training (count).")
     mean_block: float = Field(

@@ -64,7 +64,7 @@ def joint_limits(
 
 
 def student(normal: float, blocks: float) -> float:
-    """The quantile of Student's law, ``blocks`` − 1 degrees (at least 2), with the same tail as a normal one."""
+    """Student's quantile, ``blocks`` − 1 degrees (at least 2), with the same tail as a normal one."""
     return float(stats.t.isf(stats.norm.sf(normal), max(blocks - 1, 2.0)))
 
 

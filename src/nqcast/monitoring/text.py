@@ -16,8 +16,9 @@ def render(checks: pd.DataFrame, report: Mapping[str, Any]) -> str:
     span = report["sessions"]
     heading = (
         f"Monitoring of checkpoint {report['checkpoint']}: {span['count']} sessions, {span['first']} to "
-        f"{span['last']}, against training and validation until {report['trained_until']}. Data of the same law would "
-        f"cross any of the {report['checks']} limits in {100 * report['false_alarms']:g} % of such runs."
+        f"{span['last']}, against training and validation until {report['trained_until']}. Data of the same "
+        f"distribution would cross any of the {report['checks']} limits in {100 * report['false_alarms']:g} % of such "
+        "runs."
     )
     parts = [textwrap.fill(heading, 79)]
     titles = {

@@ -35,10 +35,10 @@ def _saved_bytes(model: nn.Module, batch: Batch) -> int:
     return sum(seen.values()) + kept.element_size()
 
 
-def explanation(model: nn.Module, batch: Batch, splits: int) -> str:
+def explanation(model: nn.Module, batch: Batch, pieces: int) -> str:
     """What a micro-batch needs beside what the model needs, and how to make it fit."""
     own = sum(p.numel() * p.element_size() for p in model.parameters())
-    windows = -(-n_windows(batch) // splits)
+    windows = -(-n_windows(batch) // pieces)
     try:
         each = bytes_per_window(model, batch)
         need = f"about {_gib(each * windows)} ({each / 2**20:.2f} MiB a window)"

@@ -58,7 +58,7 @@ class RunState:
             "val_loss": val_loss,
             "scheduler": self.scheduler.state_dict(),
             "scaler": self.stepper.scaler.state_dict(),
-            "splits": self.stepper.splits,
+            "splits": self.stepper.pieces,
             "early_stopping": self.early_stopping.state_dict(),
             "optimizer_groups": groups,
             "metrics_bytes": metrics_bytes,
@@ -94,7 +94,7 @@ class RunState:
         unpack_rng(as_tensors(content.training.tensors, "rng"))
         self.scheduler.load_state_dict(state["scheduler"])
         self.stepper.scaler.load_state_dict(state["scaler"])
-        self.stepper.splits = state.get("splits", 1)
+        self.stepper.pieces = state.get("splits", 1)
         self.early_stopping.load_state_dict(state["early_stopping"])
         self.progress = Progress(**state["progress"])
         self._compare_operations(state.get("operations"))

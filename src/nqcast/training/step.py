@@ -46,7 +46,7 @@ class StepSettings:
 class Stepper:
     """Accumulate, unscale, clip, step, update, zero.
 
-    `splits` is the number of pieces in which a micro-batch passes through the model: 1 until memory runs out and
+    `pieces` is the number of parts in which a micro-batch passes through the model: 1 until memory runs out and
     `settings.halve` allows more. The gradient is the same, dropout's masks are others.
 
     With `rates`, which gives the rate of each parameter group as a device scalar, a step is skipped or applied on the
@@ -62,7 +62,7 @@ class Stepper:
         settings: StepSettings,
         rates: Rates | None = None,
     ) -> None:
-        self.settings, self.splits, self.rates = settings, 1, rates
+        self.settings, self.pieces, self.rates = settings, 1, rates
         self.model, self.optimizer, self.loss = model, optimizer, loss
         self.device, self.autocast, self.scaler = precision.device, precision.autocast(), precision.scaler()
         self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -94,7 +94,7 @@ class Stepper:
         """Add the gradient of a micro-batch, or of piece `piece` of it, over `count`; returns its summed loss."""
         loss_sum = self._zero()
         with _SeededDropout(self.settings.seed, index, piece, self.device):
-            for part in parts(batch, self.splits):
+            for part in parts(batch, self.pieces):
                 loss_sum += self._backward_part(part, count)
         return loss_sum
 
@@ -151,7 +151,7 @@ class Stepper:
 
     def rehearse(self, batch: Batch) -> float:
         """Seconds that a micro-batch takes, forward and backward, the second time; no weight or state changes."""
-        seconds, splits = 0.0, self.splits
+        seconds, pieces = 0.0, self.pieces
         for _ in range(2):
             started = time.perf_counter()
             self._retried([batch], lambda: self._backward(batch, self._defined([batch]), 0))
@@ -159,7 +159,7 @@ class Stepper:
             if self.device.type == "cuda":
                 torch.cuda.synchronize()
             seconds = time.perf_counter() - started
-        self.splits = splits
+        self.pieces = pieces
         return seconds
 
     def _retried(self, batches: Sequence[Batch], attempt: Callable[[], Result]) -> Result:
@@ -179,10 +179,10 @@ class Stepper:
         self.optimizer.zero_grad(set_to_none=True)
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
-        if not self.settings.halve or self.splits >= max(map(n_windows, batches)):
-            raise OutOfMemoryError(explanation(self.model, batches[0], self.splits))
-        self.splits *= 2
-        log.warning("out of memory: micro-batches go through the model in %d pieces from here on", self.splits)
+        if not self.settings.halve or self.pieces >= max(map(n_windows, batches)):
+            raise OutOfMemoryError(explanation(self.model, batches[0], self.pieces))
+        self.pieces *= 2
+        log.warning("out of memory: micro-batches go through the model in %d pieces from here on", self.pieces)
 
     def _zero(self) -> Tensor:
         dtype = torch.float32 if self.device.type == "mps" else torch.float64  # mps has no float64

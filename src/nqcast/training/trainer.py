@@ -298,7 +298,7 @@ class Trainer:
         return values | skills(values, references | self.reference_losses, horizons)
 
     def _validation_sums(self) -> MetricSums | None:
-        inputs = (self.model, self.val_loader, self.precision, self.config.quantiles, self.stepper.splits)
+        inputs = (self.model, self.val_loader, self.precision, self.config.quantiles, self.stepper.pieces)
         return validation_sums(*inputs, stop=self._asked_to_stop)
 
     def _save_by_time(self) -> None:

@@ -17,10 +17,10 @@ def validation_sums(
     batches: Iterable[Batch],
     precision: Precision,
     levels: Sequence[float],
-    splits: int = 1,
+    pieces: int = 1,
     stop: Callable[[], bool] = lambda: False,
 ) -> MetricSums | None:
-    """Sums over the batches in evaluation mode, each through the model in `splits` pieces; None where there are none.
+    """Sums over the batches in evaluation mode, each through the model in so many `pieces`; None where there are none.
 
     Raises:
         InterruptedError: `stop`, which is asked before each batch, said so.
@@ -32,7 +32,7 @@ def validation_sums(
         for batch in batches:
             if stop():
                 raise InterruptedError
-            for part in parts(to_device(batch, precision.device), splits):
+            for part in parts(to_device(batch, precision.device), pieces):
                 q_hat_BHQ = _quantiles(model, part, precision)
                 if sums is None:
                     sums = MetricSums.zeros(q_hat_BHQ.shape[1], q_hat_BHQ.shape[2], precision.device)
@@ -49,7 +49,7 @@ def _quantiles(model: nn.Module, batch: Batch, precision: Precision) -> Tensor:
     except RuntimeError as error:
         if not is_out_of_memory(error):
             raise
-    raise OutOfMemoryError(explanation(model, batch, splits=1))
+    raise OutOfMemoryError(explanation(model, batch, pieces=1))
 
 
 def skills(

@@ -6,6 +6,7 @@ from typing import Any, cast
 
 import pandas as pd
 
+from nqcast.data.splits import positions
 from nqcast.evaluation.config import EvaluateConfig
 from nqcast.storage.checkpoint import Checkpoint, Json
 
@@ -18,7 +19,6 @@ def predict_test(
     config: EvaluateConfig,
 ) -> tuple[Any, Json]:
     """Forecasts at every test anchor, made while they are written, and the record that the test split was used."""
-    from nqcast.data.splits import positions
     from nqcast.evaluation.calibration import Calibration
     from nqcast.evaluation.split_uses import use_record
     from nqcast.forecast.predictor import predict_stream
@@ -76,7 +76,6 @@ def explain_network(
     checkpoint: Checkpoint, features: pd.DataFrame, splits: pd.DataFrame, config: EvaluateConfig
 ) -> Json:
     """What the network uses, at validation anchors; `evaluate.explain_anchors=0` leaves it out."""
-    from nqcast.data.splits import positions
     from nqcast.forecast.explain import explain
 
     return explain(checkpoint, features, positions(splits, "validation"), config)

@@ -9,6 +9,7 @@ from typing import Any
 from nqcast.data.config import FeaturesConfig
 from nqcast.market.config import IngestConfig
 from nqcast.symbols.config import PartitionsConfig
+from nqcast.symbols.schedule import run_all
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +28,6 @@ def build_symbol_features(
         ValueError: at the end, where symbols failed, with each one's reason; the others are saved by then.
     """
     from nqcast.symbols.build import build_symbol, tasks_of
-    from nqcast.symbols.schedule import run_all
 
     tasks = tasks_of(symbol_files, ingest, features, instruments)
     finished = [task for task in tasks if task.partition in finished_symbols]

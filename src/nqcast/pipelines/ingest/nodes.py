@@ -9,6 +9,7 @@ import pandas as pd
 
 from nqcast.data.config import FeaturesConfig
 from nqcast.market.config import IngestConfig
+from nqcast.market.ingest import build_bars
 from nqcast.market.rolls import RollEntry
 
 logger = logging.getLogger(__name__)
@@ -21,7 +22,6 @@ def ingest_bars(
 
     A file without volume is taken when the features do without it too, or find out for themselves.
     """
-    from nqcast.market.ingest import build_bars
 
     volume = features.has_volume(raw_bars)
     if config.volume and not volume and features.volume == "auto":

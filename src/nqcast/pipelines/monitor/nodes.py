@@ -7,6 +7,7 @@ import pandas as pd
 from nqcast.data.config import FeaturesConfig, SplitConfig
 from nqcast.evaluation.config import EvaluateConfig
 from nqcast.market.config import IngestConfig
+from nqcast.market.ingest import build_bars
 from nqcast.monitoring.config import MonitorConfig
 from nqcast.storage.checkpoint import Checkpoint, Json
 
@@ -14,7 +15,6 @@ from nqcast.storage.checkpoint import Checkpoint, Json
 def read_newest(raw_bars: pd.DataFrame, ingest: IngestConfig, of_features: FeaturesConfig) -> pd.DataFrame:
     """Features of the newest bars, made as `ingest` and `features` make them, and written nowhere."""
     from nqcast.data.features import build_features
-    from nqcast.market.ingest import build_bars
 
     checked = ingest.model_copy(update={"volume": ingest.volume and of_features.volume})
     return build_features(build_bars(raw_bars, checked).bars, of_features)

@@ -7,6 +7,8 @@ from typing import Any
 import pandas as pd
 
 from nqcast.data.config import SplitConfig
+from nqcast.data.fingerprint import fingerprint
+from nqcast.data.splits import make_splits
 from nqcast.evaluation.config import EvaluateConfig, ScoreFileConfig
 from nqcast.storage.checkpoint import Json
 
@@ -15,12 +17,11 @@ def place_forecasts(
     forecast_file: pd.DataFrame, features: pd.DataFrame, split: SplitConfig, config: ScoreFileConfig
 ) -> tuple[pd.DataFrame, pd.DataFrame, Json]:
     """The file as a predictions frame, the splits, and the record that test anchors were scored."""
-    from nqcast.data.splits import make_splits
-    from nqcast.evaluation.given_forecasts import as_predictions, share_of_splits, use_of_file
+    from nqcast.evaluation.given_forecasts import anchors_held, as_predictions, use_of_file
 
     splits = make_splits(features, split)
     predictions = as_predictions(forecast_file, features, splits, config.values)
-    scored, _ = share_of_splits(predictions, splits)["test"]
+    scored, _ = anchors_held(predictions, splits)["test"]
     return predictions, splits, use_of_file(forecast_file, features, scored)
 
 
@@ -33,7 +34,6 @@ def score_forecasts(
     config: EvaluateConfig,
 ) -> Json:
     """Scores of the file and of every baseline on the same anchors; the text of the table ends the run."""
-    from nqcast.data.fingerprint import fingerprint
     from nqcast.evaluation.given_forecasts import score_given
     from nqcast.evaluation.split_uses import count_uses
 

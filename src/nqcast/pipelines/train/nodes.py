@@ -9,10 +9,15 @@ from pathlib import Path
 import pandas as pd
 
 from nqcast.data.config import ScaleConfig, SplitConfig
+from nqcast.data.fingerprint import data_card
+from nqcast.data.own_features import feature_names
 from nqcast.data.scale import ScaleState
+from nqcast.data.splits import check_no_overlap, make_splits, positions
 from nqcast.evaluation.config import EvaluateConfig
 from nqcast.market.config import IngestConfig
 from nqcast.model.config import ModelConfig
+from nqcast.runs.chosen import choose
+from nqcast.runs.run import TrainingRun
 from nqcast.storage.checkpoint import Checkpoint, DataCard, Json
 from nqcast.training.config import TrainConfig
 
@@ -22,7 +27,6 @@ logger = logging.getLogger(__name__)
 def load_features(features: pd.DataFrame, ingest: IngestConfig) -> tuple[pd.DataFrame, DataCard]:
     """The feature table, proved to hold what training needs, and the name of its content and its instrument."""
     from nqcast.data.features import check_features
-    from nqcast.data.fingerprint import data_card
 
     check_features(features)
     card = data_card(features, ingest.instrument.model_dump(mode="json"))
@@ -32,7 +36,6 @@ def load_features(features: pd.DataFrame, ingest: IngestConfig) -> tuple[pd.Data
 
 def split_dataset(feature_table: pd.DataFrame, config: SplitConfig) -> pd.DataFrame:
     """Anchors of train, validation and test in time order, proved not to overlap."""
-    from nqcast.data.splits import check_no_overlap, make_splits
 
     splits = make_splits(feature_table, config)
     check_no_overlap(feature_table, splits, config.context)
@@ -67,10 +70,7 @@ def train_model(
     quantiles: list[float],
 ) -> tuple[Checkpoint, list[Json]]:
     """Train on the best device there is; the best checkpoint by validation loss comes back, with the history."""
-    from nqcast.data.own_features import feature_names
-    from nqcast.runs.chosen import choose
     from nqcast.runs.recipe import agreed
-    from nqcast.runs.run import TrainingRun
     from nqcast.runs.train import train as train_run
 
     model, train = choose(model, train, int((splits["split"] == "train").sum()))
@@ -82,7 +82,6 @@ def validation_metrics(
     checkpoint: Checkpoint, feature_table: pd.DataFrame, splits: pd.DataFrame, config: EvaluateConfig
 ) -> dict[str, float]:
     """Every metric of the returned checkpoint on the validation split, by the numpy oracle."""
-    from nqcast.data.splits import positions
     from nqcast.runs.validation_metrics import validation_report
 
     return validation_report(
@@ -98,7 +97,6 @@ def fit_calibration(
     config: EvaluateConfig,
 ) -> Json:
     """Calibration of the returned checkpoint on the validation split; names its fingerprint and its loss there."""
-    from nqcast.data.splits import positions
     from nqcast.evaluation import calibration
     from nqcast.evaluation.frames import as_arrays
     from nqcast.forecast.predictor import predict_frame

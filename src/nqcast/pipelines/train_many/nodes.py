@@ -10,9 +10,12 @@ from typing import Any
 import pandas as pd
 
 from nqcast.data.config import FeaturesConfig, ScaleConfig, SplitConfig
+from nqcast.data.splits import positions
 from nqcast.evaluation.config import EvaluateConfig
 from nqcast.forecast.config import ForecastConfig
+from nqcast.forecast.freshness import ForecastRefusedError
 from nqcast.market.config import IngestConfig
+from nqcast.market.vendor import read_bars
 from nqcast.model.config import ModelConfig
 from nqcast.storage.checkpoint import Checkpoint
 from nqcast.training.config import TrainConfig
@@ -63,7 +66,6 @@ def validate_symbols(
     config: EvaluateConfig,
 ) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
     """Each symbol's checkpoint with its validation metrics and calibration, and its line in the log."""
-    from nqcast.data.splits import positions
     from nqcast.evaluation.calibration import fit_calibration
     from nqcast.evaluation.frames import as_arrays
     from nqcast.forecast.predictor import predict_frame
@@ -127,10 +129,8 @@ def forecast_symbols(
     Raises:
         ValueError: no file's bars carry a forecast; every reason is told.
     """
-    from nqcast.forecast.freshness import ForecastRefusedError
     from nqcast.forecast.loading import load
     from nqcast.forecast.text import forecast_text
-    from nqcast.market.vendor import read_bars
     from nqcast.runs.pooled import adopted
     from nqcast.symbols.build import features_of, tasks_of
 

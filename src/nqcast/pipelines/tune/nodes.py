@@ -8,7 +8,7 @@ import pandas as pd
 
 from nqcast.data.config import ScaleConfig, SplitConfig
 from nqcast.experiments.config import TuneConfig
-from nqcast.experiments.tuning_report import Found
+from nqcast.experiments.tuning_report import Found, run_config
 from nqcast.model.config import ModelConfig
 from nqcast.training.config import TrainConfig
 
@@ -34,7 +34,6 @@ def run_trials(
 
 def write_best(tuning_scores: Found) -> str:
     """The best parameters as a file for `kedro run --config`."""
-    from nqcast.experiments.tuning_report import run_config
 
     return run_config(tuning_scores)
 

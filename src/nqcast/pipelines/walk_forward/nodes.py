@@ -10,6 +10,8 @@ import pandas as pd
 
 from nqcast.evaluation.config import EvaluateConfig
 from nqcast.experiments.config import ExperimentSettings, VerdictConfig, WalkForwardConfig
+from nqcast.experiments.registration import VERDICT, WALK_FORWARD, refuse_another, registration, use_line
+from nqcast.fields import changed
 from nqcast.storage.checkpoint import Json
 
 logger = logging.getLogger(__name__)
@@ -35,7 +37,6 @@ def join_folds(
 ) -> tuple[pd.DataFrame, Json, Json]:
     """All out-of-sample forecasts as one frame, their scores, and a line that says which sessions were scored."""
     from nqcast.experiments import walk_forward_scores
-    from nqcast.experiments.registration import WALK_FORWARD, use_line
 
     frame, entries = walk_forward_scores.join_folds(folds, log)
     scores = walk_forward_scores.score_folds(frame, entries, tuple(quantiles), evaluate)
@@ -44,7 +45,6 @@ def join_folds(
 
 def register(features: pd.DataFrame, settings: ExperimentSettings, config: VerdictConfig) -> Json:
     """Settings, code, bars and the question, under one name; nothing is trained or scored."""
-    from nqcast.experiments.registration import registration
 
     written = registration(features, settings, config)
     logger.info("registered %s: sessions %s to %s, %s", written["id"], *written["sessions"], written["question"])
@@ -59,8 +59,6 @@ def open_verdict(
     config: VerdictConfig,
 ) -> tuple[ExperimentSettings, WalkForwardConfig]:
     """The registered settings for the folds, refused where they are others or were scored before."""
-    from nqcast.experiments.registration import refuse_another, registration
-    from nqcast.fields import changed
 
     refuse_another(registered, registration(features, settings, config), uses)
     evaluate = changed(settings.evaluate, {"baselines": config.baselines})
@@ -72,7 +70,6 @@ def close_verdict(
 ) -> tuple[pd.DataFrame, Json, Json]:
     """All forecasts as one frame, their scores under the registered question, and the line of this use."""
     from nqcast.experiments import walk_forward_scores
-    from nqcast.experiments.registration import VERDICT, use_line
 
     frame, entries = walk_forward_scores.join_folds(folds, log)
     scores = walk_forward_scores.score_folds(frame, entries, settings.quantiles, settings.evaluate)

@@ -32,7 +32,7 @@ class SharedStepper(Stepper, ABC):
     def plan(self, n_micro: int, accumulation: int) -> OwnUnits:
         """This rank's units in a group of `n_micro` micro-batches, where a whole group has `accumulation`."""
 
-    def share(self, own: OwnUnits, batches: Sequence[Batch], first_index: int) -> StepResult:
+    def step_together(self, own: OwnUnits, batches: Sequence[Batch], first_index: int) -> StepResult:
         """Step like a `Stepper` of one process, with the batches of this rank's units."""
         count = self.ranks.total(self._defined(batches))
         losses = self._gradients(own, batches, first_index, count)
@@ -94,7 +94,7 @@ class OverlappedStepper(SharedStepper):
         return own_units(n_micro, world // gcd(n_micro, world), self.ranks.rank, world)
 
     def _gradients(self, own: OwnUnits, batches: Sequence[Batch], first_index: int, count: Tensor) -> dict[int, Tensor]:
-        self._parts_left = sum(len(parts(batch, self.splits)) for batch in batches)
+        self._parts_left = sum(len(parts(batch, self.pieces)) for batch in batches)
         units = zip(own.units, batches, strict=True)
 
         def attempt() -> dict[int, Tensor]:

@@ -55,7 +55,7 @@ class SharedTrainer(Trainer):
         plan = [self.stepper.plan(min(size, n_batches - first), size) for first in range(p.batch, n_batches, size)]
         for own, batches in own_groups(self.train_loader, p.batch, plan):
             moved = [to_device(batch, self.device) for batch in batches]
-            yield self.stepper.share(own, moved, p.micro_batches), own.n_micro
+            yield self.stepper.step_together(own, moved, p.micro_batches), own.n_micro
 
     def _asked_to_stop(self) -> bool:
         self.ranks.alive()
@@ -67,7 +67,7 @@ class SharedTrainer(Trainer):
         own = list(range(self.ranks.rank, n_batches, self.ranks.world))
         for number, batch in zip(own, numbered(self.val_loader, own), strict=True):
             self.ranks.alive()
-            inputs = (self.model, [batch], self.precision, self.config.quantiles, self.stepper.splits)
+            inputs = (self.model, [batch], self.precision, self.config.quantiles, self.stepper.pieces)
             if (of_batch := validation_sums(*inputs)) is not None:
                 sums[number] = of_batch
         return self.ranks.metric_sums(sums, n_batches)
