@@ -1,4 +1,4 @@
-"""Baselines that are told what the network is told."""
+"""Baselines with the network's own inputs."""
 
 from __future__ import annotations
 

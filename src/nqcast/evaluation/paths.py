@@ -37,8 +37,8 @@ class PathCopula:
     """Ranks of validation's outcomes, jointly by anchor, and exponential tails beyond the outer levels.
 
     Between levels a quantile function is straight over the quantiles of the normal distribution, as that of a peaked
-    distribution nearly is. The mean excess of an exponential tail is that of validation's outcomes beyond the outer quantiles, in scales
-    (peaks over threshold). Ranks are made uniform per horizon: what is left is dependence alone.
+    distribution nearly is. The mean excess of an exponential tail is that of validation's outcomes beyond the outer
+    quantiles, in scales (peaks over threshold). Ranks are made uniform per horizon: what is left is dependence alone.
     """
 
     def __init__(self, levels: Sequence[float], horizons: Sequence[str]) -> None:

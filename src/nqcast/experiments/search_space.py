@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import types
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from nqcast.fields import changed, closest
+
+if TYPE_CHECKING:
+    from optuna.distributions import BaseDistribution
 
 Value = bool | int | float | str | None | list[Any]
 _LEAF = {"low", "high", "log", "step", "choices"}
@@ -56,6 +59,17 @@ class SearchParameter(BaseModel):
             return False
         steps = (value - self.low) / self.step if self.step else 0.0
         return self.low <= value <= self.high and abs(steps - round(steps)) < 1e-9
+
+    def distribution(self, whole: bool) -> BaseDistribution:
+        """The same in Optuna's words; `whole`: whether a range holds whole numbers only."""
+        from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+        if self.choices is not None:
+            return CategoricalDistribution([as_choice(choice) for choice in self.choices])
+        assert self.low is not None and self.high is not None  # checked where the space is read
+        if whole:
+            return IntDistribution(int(self.low), int(self.high), self.log, int(self.step or 1))
+        return FloatDistribution(float(self.low), float(self.high), self.log, self.step)
 
     @property
     def extremes(self) -> tuple[Value, ...]:

@@ -17,7 +17,7 @@ from nqcast.data.config import SplitConfig
 from nqcast.data.fingerprint import data_card
 from nqcast.data.splits import make_splits, positions
 from nqcast.experiments.config import TuneConfig
-from nqcast.experiments.search_space import as_choice, is_whole, nested
+from nqcast.experiments.search_space import is_whole, nested
 from nqcast.experiments.trials import Trials, load_optuna
 from nqcast.experiments.tuning_report import Found, Parameters, Row, render_tuning
 from nqcast.fields import changed
@@ -70,7 +70,7 @@ class Tuning:
                 study = optuna.create_study(storage=storage, study_name=name, load_if_exists=True, pruner=pruner)
                 trials = Trials(self.config, self.configured(), self.distributions(), study, root / name)
                 trials.finish(
-                    lambda parameters: self.recipe_of(parameters),
+                    self.recipe_of,
                     lambda recipe, folder, log: recipe.make(features, splits, card, folder, logger=log)[1],
                 )
                 rows = trials.rows()
@@ -100,21 +100,11 @@ class Tuning:
 
     def distributions(self) -> dict[str, optuna.distributions.BaseDistribution]:
         """The space in Optuna's words."""
-        from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
-
-        base = self._base()
-        found: dict[str, optuna.distributions.BaseDistribution] = {}
-        for name, group, field in _parts(self.config.space):
-            p = self.config.space[name]
-            if p.choices is not None:
-                found[name] = CategoricalDistribution([as_choice(v) for v in p.choices])
-                continue
-            assert p.low is not None and p.high is not None  # checked where the space is read
-            if is_whole(type(getattr(base, group)), field):
-                found[name] = IntDistribution(int(p.low), int(p.high), p.log, int(p.step or 1))
-            else:
-                found[name] = FloatDistribution(float(p.low), float(p.high), p.log, p.step)
-        return found
+        base, space = self._base(), self.config.space
+        return {
+            name: space[name].distribution(is_whole(type(getattr(base, group)), field))
+            for name, group, field in _parts(space)
+        }
 
     def _base(self) -> Recipe:
         train = changed(self.recipe.train, {**self.config.train, "top_k": 1})

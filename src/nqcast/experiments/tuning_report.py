@@ -6,6 +6,8 @@ import json
 from collections.abc import Mapping
 from typing import NotRequired, TypedDict
 
+import yaml
+
 from nqcast.experiments.search_space import Value, nested
 
 SHOWN = 10  # rows of the table
@@ -38,16 +40,16 @@ class Found(TypedDict):
     text: str
 
 
-def render_tuning(told: Found) -> str:
+def render_tuning(found: Found) -> str:
     """The best trials, the configured values among them, and what to run with the best."""
-    trials, best, objective = told["trials"], told["best"], told["objective"]
+    trials, best, objective = found["trials"], found["best"], found["objective"]
     counts = {state: sum(row["state"] == state for row in trials) for state in ("complete", "pruned", "failed")}
-    told_counts = ", ".join(f"{n} {state}" for state, n in counts.items() if n)
+    counted = ", ".join(f"{n} {state}" for state, n in counts.items() if n)
     names = list(best["parameters"])
     widths = [max(len(name), 10) + 2 for name in names]
     lines = [
-        f"Tuning {told['study']}: {len(trials)} trials ({told_counts})",
-        f"{objective} on {told['anchors']}; gain is over the configured values, %",
+        f"Tuning {found['study']}: {len(trials)} trials ({counted})",
+        f"{objective} on {found['anchors']}; gain is over the configured values, %",
         "",
         f"{'trial':>5}  {'state':<9}{objective:>16}{'gain':>8}{'epochs':>7}"
         + "".join(f"{name:>{width}}" for name, width in zip(names, widths, strict=True)),
@@ -56,7 +58,7 @@ def render_tuning(told: Found) -> str:
         cells = (f"{short(row['parameters'].get(n)):>{w}}" for n, w in zip(names, widths, strict=True))
         mark = "  configured" if row["configured"] else ""
         value = row["value"] or 0.0
-        gain = f"{100 * (1 - value / told['configured']):+.2f}" if told["configured"] else "–"
+        gain = f"{100 * (1 - value / found['configured']):+.2f}" if found["configured"] else "–"
         start = f"{row['trial']:>5}  {row['state']:<9}{value:>16.6g}{gain:>8}{row['epochs']:>7}"
         lines.append(start + "".join(cells) + mark)
     lines += [
@@ -75,22 +77,18 @@ def _shown(trials: list[Row]) -> list[Row]:
     return ranked[:SHOWN] + [row for row in ranked[SHOWN:] if row["configured"]]
 
 
-def run_config(told: Found) -> str:
+def run_config(found: Found) -> str:
     """YAML for `kedro run --pipelines train --config FILE`: the best parameters alone, as run parameters."""
-    best, configured = told["best"], told["configured"]
+    best, configured = found["best"], found["configured"]
     before = "" if configured is None else f"; the configured values: {configured:.6g}"
     lines = [
-        f"# Trial {best['trial']} of study {told['study']}: {told['objective']} {best['value']:.6g}{before}",
-        f"# on {told['anchors']}.",
+        f"# Trial {best['trial']} of study {found['study']}: {found['objective']} {best['value']:.6g}{before}",
+        f"# on {found['anchors']}.",
         "# Use it:      kedro run --pipelines train --config THIS_FILE      (with --env where you tuned with one)",
         "# Make it stay: copy what stands below `params:` into conf/local/parameters_tuned.yml",
-        "run:",
-        "  params:",
     ]
-    for group, fields in nested(best["parameters"]).items():
-        lines.append(f"    {group}:")
-        lines += [f"      {name}: {_yaml(value)}" for name, value in fields.items()]
-    return "\n".join(lines) + "\n"
+    changes = yaml.safe_dump({"run": {"params": nested(best["parameters"])}}, sort_keys=False, default_flow_style=None)
+    return "\n".join(lines) + "\n" + changes
 
 
 def as_params(parameters: Mapping[str, Value]) -> str:

@@ -112,9 +112,9 @@ def _score_row(name: str, row: Record) -> list[str]:
     return [name, f"{row['outcomes']:,}", skill, inside]
 
 
-def _last_outcomes(watcher: Watcher, count: int = 10) -> list[list[str]]:
+def _last_outcomes(watcher: Watcher) -> list[list[str]]:
     rows = []
-    for (key, name), record in list(watcher.outcomes.items())[-count:]:
+    for (key, name), record in list(watcher.outcomes.items())[-10:]:
         quantiles, value = watcher.forecasts[key]["quantiles"][name], record["log_return"]
         shown = "none" if value is None else f"{100 * value:+.3f}"
         rows.append([key, name, shown, f"{100 * quantiles[0]:+.3f}", f"{100 * quantiles[-1]:+.3f}"])

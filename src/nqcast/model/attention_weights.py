@@ -89,10 +89,10 @@ def attention_and_gates(model: MIGT_TVDT, batch: Batch) -> AttentionAndGates:
     )
 
 
-def windows_at_once(model: MIGT_TVDT, most_numbers: int = 1 << 25) -> int:
-    """How many windows to look into together, so that the weights of one time block stay near `most_numbers`."""
+def windows_at_once(model: MIGT_TVDT) -> int:
+    """How many windows are read together: the weights of one time block stay near 2^25 numbers."""
     c = model.config
-    return max(1, most_numbers // (c.n_features * c.n_heads * c.n_patches**2))
+    return max(1, 2**25 // (c.n_features * c.n_heads * c.n_patches**2))
 
 
 @dataclass

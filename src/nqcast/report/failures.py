@@ -79,11 +79,11 @@ def _group_order(name: str) -> int:
     return order.index(name)
 
 
-def _worst_sessions(evidence: Evidence, count: int = 5) -> str:
+def _worst_sessions(evidence: Evidence) -> str:
     own, other = (session_sums(evidence.losses[name], evidence.anchors.session) for name in (MODEL, evidence.reference))
     share = (own - other).sum(axis=1) / other.sum()
     dates = np.unique(evidence.anchors.session.to_numpy())
-    worst = np.argsort(share)[::-1][:count]
+    worst = np.argsort(share)[::-1][:5]
     frame = pd.DataFrame(
         {"loss added, % of all": 100 * share[worst], "loss of the model, 1e-4": 1e4 * own.sum(axis=1)[worst]},
         index=[str(pd.Timestamp(dates[i]).date()) for i in worst],

@@ -81,9 +81,9 @@ def with_links(fragment: str, aliases: Mapping[str, str]) -> str:
     return "".join(parts)
 
 
-def paragraph(text: str, kind: str = "") -> str:
+def paragraph(text: str) -> str:
     """A paragraph of plain text."""
-    return f'<p class="{kind}">{html.escape(text)}</p>' if kind else f"<p>{html.escape(text)}</p>"
+    return f"<p>{html.escape(text)}</p>"
 
 
 def box(texts: Sequence[str], kind: str) -> str:
@@ -116,10 +116,10 @@ def folded(summary: str, parts: Sequence[str]) -> str:
     return f"<details><summary>{html.escape(summary)}</summary>{''.join(parts)}</details>"
 
 
-def picture(figure: Figure, caption: str, dpi: int = 110) -> str:
+def picture(figure: Figure, caption: str) -> str:
     """A matplotlib Figure embedded as PNG, its caption also the text for those who cannot see it."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
+    figure.savefig(buffer, format="png", dpi=110, metadata={"Software": None})
     data = base64.b64encode(buffer.getvalue()).decode("ascii")
     text = html.escape(caption, quote=True)
     return f'<figure><img alt="{text}" src="data:image/png;base64,{data}"><figcaption>{text}</figcaption></figure>'

@@ -1,4 +1,4 @@
-"""Baselines that are told what the network is told: SeasonalHAR corrected by a simple law, with rolling quantiles.
+"""Baselines with the network's own inputs: SeasonalHAR, corrected by a simple function, with rolling quantiles.
 
 Each corrects the log scale, log s' = log s + g(x), with g fitted by the realized volatility of the horizon, which says
 more of the scale than one return does. Then the quantiles of y / s' are mixed from all of train and the latest
@@ -75,7 +75,7 @@ class Informed(Baseline):
 
     @abstractmethod
     def _inputs(self, features: pd.DataFrame, volatility: Volatility, rows: Positions) -> Floats:
-        """What the correction is told at `rows`, (N, K)."""
+        """Inputs of the correction at `rows`, (N, K)."""
 
     @abstractmethod
     def _fit_correction(self, x_NK: Floats, ratio_NH: Floats) -> None:
@@ -127,7 +127,7 @@ class SeasonalHarTold(_Linear):
 
 
 class SeasonalHarRealized(_Linear):
-    """SeasonalHAR fitted on the realized volatility of the horizon instead of one return's size, and told the same."""
+    """SeasonalHAR fitted on the realized volatility of the horizon instead of one return's size, same inputs."""
 
     every = 2
     config = ScaleConfig(announcements=KINDS)
@@ -137,7 +137,7 @@ class SeasonalHarRealized(_Linear):
 
 
 class AllInputs(Informed):
-    """A correction that is told everything that the network's direct path is told."""
+    """A correction from every input of the network's direct path."""
 
     every = 6
     config = ScaleConfig(announcements=KINDS, long_memory="auto")
@@ -158,7 +158,7 @@ class AllInputs(Informed):
 
 
 class LinearCorrection(AllInputs, _Linear):
-    """The linear law with all of the network's inputs."""
+    """A correction that is linear in all of the network's inputs."""
 
 
 class BoostedScale(AllInputs):

@@ -148,5 +148,5 @@ def _run(command: list[str]) -> str:
     return done.stdout
 
 
-def _one_line(text: str, most: int = 400) -> str:
-    return "".join(c if c.isprintable() else " " for c in text)[:most]
+def _one_line(text: str) -> str:
+    return "".join(c if c.isprintable() else " " for c in text)[:400]

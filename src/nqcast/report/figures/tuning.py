@@ -49,15 +49,8 @@ def _study(found: Found, space: Mapping[str, SearchParameter]) -> optuna.Study:
 
 
 def _trial(row: Row, space: Mapping[str, SearchParameter]) -> optuna.trial.FrozenTrial:
-    from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
     from optuna.trial import create_trial
 
-    distributions: dict[str, BaseDistribution] = {}
-    for name in row["parameters"]:
-        p = space[name]
-        if p.choices is not None:
-            distributions[name] = CategoricalDistribution([as_choice(choice) for choice in p.choices])
-        else:
-            distributions[name] = FloatDistribution(float(p.low or 0), float(p.high or 0), log=p.log)
+    distributions = {name: space[name].distribution(type(value) is int) for name, value in row["parameters"].items()}
     stored = {name: as_choice(value) for name, value in row["parameters"].items()}
     return create_trial(value=row["value"], params=stored, distributions=distributions)
