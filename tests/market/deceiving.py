@@ -33,6 +33,12 @@ def market(start: date = date(2016, 2, 22), sessions: int = 5) -> pd.DataFrame:
     return raw[raw["contract"] == raw["contract"].iloc[0]][NAMES].reset_index(drop=True)
 
 
+def _another() -> pd.DataFrame:
+    """Minutes of another product at the same level."""
+    raw = _simulated(date(2016, 2, 22), 5, 9)
+    return raw[raw["contract"] == raw["contract"].iloc[0]][NAMES].reset_index(drop=True)
+
+
 def two_contracts() -> pd.DataFrame:
     """Two weeks around a roll: ts, prices, volume and contract (YYYYMM)."""
     return _simulated(date(2016, 3, 7), 10, 3).reset_index(drop=True)
@@ -72,15 +78,17 @@ def _stamped(stamps: Callable[[pd.DataFrame], pd.Series], name: str = "ts", **op
     return _text(lambda raw: raw.assign(ts=stamps(raw)).rename(columns={"ts": name}), **options)
 
 
-def _with_line(line: str, at: int | None = None) -> Write:
+def _lines(change: Callable[[list[str]], list[str]]) -> Write:
     def write(raw: pd.DataFrame, folder: Path) -> Path:
         path = as_csv(raw, folder)
-        lines = path.read_text().splitlines()
-        lines.insert(len(lines) if at is None else at, line)
-        path.write_text("\n".join(lines))
+        path.write_text("\n".join(change(path.read_text().splitlines())))
         return path
 
     return write
+
+
+def _with_line(line: str, at: int | None = None) -> Write:
+    return _lines(lambda lines: [*lines[:at], line, *(lines[at:] if at is not None else [])])
 
 
 def _zip(raw: pd.DataFrame, folder: Path) -> Path:
@@ -95,6 +103,13 @@ def _daily(raw: pd.DataFrame, folder: Path) -> Path:
     for day, part in raw.groupby(raw["ts"].dt.date):
         part.to_parquet(folder / "days" / f"{day}.parquet")
     return folder / "days"
+
+
+def _two_formats(raw: pd.DataFrame, folder: Path) -> Path:
+    (folder / "both").mkdir()
+    raw[raw["ts"] < "2016-02-25"].to_csv(folder / "both" / "a.csv", index=False)
+    raw[raw["ts"] >= "2016-02-24"].to_parquet(folder / "both" / "b.parquet")
+    return folder / "both"
 
 
 def _spike(factor: float, columns: list[str], rows: int = 1) -> Write:
@@ -116,10 +131,12 @@ def _resampled(raw: pd.DataFrame) -> pd.DataFrame:
     return grid.assign(volume=grid["volume"].fillna(0)).reset_index()
 
 
-def _two_products(raw: pd.DataFrame, names: tuple[str, str], column: str = "symbol") -> pd.DataFrame:
-    other = raw.copy()
-    other[PRICES] = (other[PRICES] * 0.4444 * 4).round() / 4
-    both = pd.concat([raw.assign(**{column: names[0]}), other.assign(**{column: names[1]}, volume=raw["volume"] * 5)])
+def _two_products(
+    raw: pd.DataFrame, names: tuple[str, str], column: str = "symbol", other: pd.DataFrame | None = None
+) -> pd.DataFrame:
+    if other is None:
+        other = raw.assign(**{name: (raw[name] * 0.4444 * 4).round() / 4 for name in PRICES})
+    both = pd.concat([raw.assign(**{column: names[0]}), other.assign(**{column: names[1]}, volume=other["volume"] * 5)])
     return both.sort_values("ts", kind="stable")
 
 
@@ -181,14 +198,21 @@ CASES: dict[str, Case] = {
     ),
     "B5 the close alone": Case(
         _text(lambda raw: raw.assign(open=raw["close"], high=raw["close"], low=raw["close"])),
-        error="no bar has a range",
+        error="highs equal lows",
     ),
     "B high and low made from open and close": Case(
         _text(lambda raw: raw.assign(high=raw[["open", "close"]].max(axis=1), low=raw[["open", "close"]].min(axis=1))),
-        error="no high or low lies beyond",
+        error="no high or low is beyond",
     ),
     "B fractions of contracts": Case(
         _text(lambda raw: raw.assign(volume=raw["volume"] / 1000)), error="no whole numbers"
+    ),
+    "B prices in ticks": Case(
+        _text(lambda raw: raw.assign(**{name: raw[name] * 4 for name in PRICES})), error="price unit: .*4 ticks"
+    ),
+    "A two products of one level by number alone": Case(
+        _text(lambda raw: _two_products(raw, ("7001", "7002"), "instrument_id", _another())),
+        error="two products: .* move apart by",
     ),
     # 3. clock
     "C1 day session of New York declared Chicago": Case(
@@ -231,6 +255,10 @@ CASES: dict[str, Case] = {
         _stamped(lambda raw: raw["ts"].where(raw.index != 3000, pd.Timestamp("2006-02-24 15:00", tz="UTC"))),
         quarantine={"time stamp months from all others": 1},
     ),
+    "C4 one stamp in 9999": Case(
+        _stamped(lambda raw: raw["ts"].astype(str).where(raw.index != 3000, "9999-12-31 00:00:00+00:00")),
+        quarantine={"time stamp after now": 1},
+    ),
     "C5 five minutes, then one": Case(
         _text(lambda raw: _mixed(raw, "2016-02-24 10:10")), error="mixed spacing: .*5-minute"
     ),
@@ -243,6 +271,7 @@ CASES: dict[str, Case] = {
     "D1 a low three percent away": Case(_spike(0.97, ["low"]), quarantine={SPIKE: 1}),
     "D1 a close two percent away": Case(_spike(0.98, ["low", "close"]), quarantine={SPIKE: 1}),
     "D1 three minutes five percent away": Case(_spike(0.95, PRICES, 3), quarantine={SPIKE: 3}),
+    "D1 nine minutes six percent away": Case(_spike(1.06, PRICES, 9), quarantine={SPIKE: 9}),
     # 6. empty rows
     "E1 empty rows of a resample": Case(_text(_resampled)),
     "E1 empty rows without volume either": Case(
@@ -320,6 +349,17 @@ CASES: dict[str, Case] = {
     ),
     "E the months by name": Case(_stamped(lambda raw: raw["ts"].dt.strftime("%d-%b-%Y %I:%M %p")), UTC),
     "E an abbreviation of a zone": Case(_stamped(lambda raw: local(raw).dt.strftime("%m/%d/%Y %H:%M:%S CST"))),
+    "E a zone that begins with A": Case(
+        _stamped(lambda raw: local(raw).dt.strftime("%Y-%m-%d %H:%M:%S America/Chicago"))
+    ),
+    "E a zone in brackets": Case(
+        _stamped(lambda raw: local(raw).dt.strftime("%Y-%m-%dT%H:%M:%S-06:00[America/Chicago]"))
+    ),
+    "E UTC in parentheses": Case(_stamped(lambda raw: raw["ts"].dt.strftime("%Y-%m-%d %H:%M:%S (UTC)"))),
+    "E rows with a number that has no name": Case(
+        _lines(lambda lines: [lines[0], *(f"{k},{line}" for k, line in enumerate(lines[1:]))]),
+        error="a name for each column, found 6 names above 7 cells in line 2",
+    ),
     # 9. headerless
     "E9 no header, a symbol": Case(
         _text(
@@ -352,10 +392,11 @@ CASES: dict[str, Case] = {
     # 10. libraries
     "E22 a zip of two": Case(_zip, error="one file of bars in .*found 2 .NQ_H16.txt, NQ_M16.txt.*folder"),
     "E a column twice": Case(
-        _text(lambda raw: pd.concat([raw, raw[["close"]] + 1], axis=1)), error="'close' more than once"
+        _text(lambda raw: pd.concat([raw, raw[["close"]] + 1], axis=1)), error="one column 'close'"
     ),
     # 11. folders
     "E24 a folder of days": Case(_daily, notes="6 files"),
+    "E24 a folder of text and parquet": Case(_two_formats, notes="2 files.*overlap"),
 }
 
 

@@ -106,12 +106,25 @@ def test_tables_of_other_libraries_and_odd_objects(tmp_path: Path) -> None:
     expected = build_bars(raw, IngestConfig()).bars
     for table in (read_table(tmp_path / "bars.parquet"), raw.to_dict("list"), raw.to_dict("records")):
         pd.testing.assert_frame_equal(build_bars(as_raw_bars(table), IngestConfig()).bars, expected)
+    reader = read_table(tmp_path / "bars.parquet").to_reader()
+    pd.testing.assert_frame_equal(build_bars(as_raw_bars(reader), IngestConfig()).bars, expected)
     for odd in ([], {}, 7, None, ["a", "b"], [1, 2], {"a": 1}):
         with pytest.raises(ValueError, match="expected a "):
             as_raw_bars(odd)
     twice = pd.concat([raw, raw[["close"]] + 1], axis=1)
     with pytest.raises(ValueError, match="expected one column 'close'"):
         as_raw_bars(twice)
+
+
+def test_a_table_of_polars_is_read(tmp_path: Path) -> None:
+    polars = pytest.importorskip("polars", reason="pip install polars runs this")
+    raw = market()
+    raw.to_parquet(tmp_path / "bars.parquet")
+    table = polars.from_arrow(read_table(tmp_path / "bars.parquet"))
+    expected = build_bars(raw, IngestConfig()).bars
+    pd.testing.assert_frame_equal(build_bars(as_raw_bars(table), IngestConfig()).bars, expected)
+    with pytest.raises(ValueError, match=r"expected a table of bars .*found LazyFrame"):
+        as_raw_bars(table.lazy())
 
 
 @pytest.mark.skipif(not GIVEN.is_dir(), reason="the given cases lie beside the project only")

@@ -113,7 +113,7 @@ def test_stamps_of_bar_ends_stop_the_run_and_one_parameter_sets_them_right(make_
 def test_a_change_of_the_volumes_unit_stops_the_run_and_names_its_day(fortnight: pd.DataFrame) -> None:
     raw = fortnight.copy()
     raw.loc[planted(raw, "2016-09-13 22:00", "2016-10-01 00:00"), "volume"] *= 100
-    with pytest.raises(ValueError, match=r"volume unit: from 2016-09-14 on the sessions trade [\d.]+ times"):
+    with pytest.raises(ValueError, match=r"volume unit: from 2016-09-14 on volume is [\d.]+ times"):
         build_bars(raw, CONFIG)
     warned = build_bars(raw, IngestConfig(doubtful="warn"))
     assert [doubt["check"] for doubt in warned.report["doubts"]] == ["volume unit"]

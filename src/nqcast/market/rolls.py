@@ -39,7 +39,18 @@ class RollFactor(TypedDict):
     factor: float
     common_minutes: int
     spread_points: float | None
+    spread_width: float
+    """How far a tenth and nine tenths of these minutes lie apart, in the log of old/new."""
     adjusted: bool
+
+
+_NO_FACTOR: RollFactor = {
+    "factor": 1.0,
+    "common_minutes": 0,
+    "spread_points": None,
+    "spread_width": 0.0,
+    "adjusted": False,
+}
 
 
 class RollEntry(RollPlace, RollFactor):
@@ -105,14 +116,14 @@ def _traded_more(front: int, code: np.ndarray, volume: np.ndarray | None) -> int
 
 
 def join_contracts(
-    bars: pd.DataFrame, contracts: Contracts, config: IngestConfig, code: np.ndarray | None = None
+    bars: pd.DataFrame, contracts: Contracts, config: IngestConfig
 ) -> tuple[pd.DataFrame, list[RollEntry]]:
     """The continuous series and its roll ledger.
 
     bars: sorted source bars with session_position. Returns their front rows under the same index with prices adjusted,
     and the columns code, raw_close, unadjusted (the first bar after a change whose factor is unknown).
     """
-    code = contracts.code if code is None else code
+    code = contracts.code
     if not contracts.known:
         joined = bars.assign(code=code, raw_close=bars["close"], unadjusted=False)
         return _without_candidates(joined, config)
@@ -154,15 +165,21 @@ def overlap_factor(bars: pd.DataFrame, code: np.ndarray, roll: Roll, config: Ing
         stamp[lo:hi][old], stamp[lo:hi][new], assume_unique=True, return_indices=True
     )
     if not len(common):
-        return {"factor": 1.0, "common_minutes": 0, "spread_points": None, "adjusted": False}
+        return _NO_FACTOR
     recent = common > common[-1] - int(config.overlap_hours * HOUR_NS)
     old_close, new_close = close[old[in_old[recent]]], close[new[in_new[recent]]]
     return {
         "factor": float(np.median(old_close / new_close)),
         "common_minutes": int(recent.sum()),
         "spread_points": float(np.median(new_close - old_close)),
+        "spread_width": spread_width(np.log(old_close / new_close)),
         "adjusted": True,
     }
+
+
+def spread_width(ratio: np.ndarray) -> float:
+    """How far a tenth and nine tenths of the values lie apart."""
+    return float(np.diff(np.quantile(ratio, [0.1, 0.9]))[0]) if len(ratio) else 0.0
 
 
 def _without_candidates(joined: pd.DataFrame, config: IngestConfig) -> tuple[pd.DataFrame, list[RollEntry]]:
@@ -195,7 +212,6 @@ def opening_jumps(joined: pd.DataFrame, multiple: float) -> list[RollEntry]:
         np.flatnonzero((opens & (size > multiple * np.median(size[opens]))) | (hours & (size > multiple * usual))) + 1
     )
     session = joined["session"].iloc[rows]
-    near = ((session.dt.month % 3 == 0) & session.dt.day.between(5, 21)).to_numpy()
     return [
         {
             "ts": joined["ts"].iloc[row].isoformat(),
@@ -203,16 +219,19 @@ def opening_jumps(joined: pd.DataFrame, multiple: float) -> list[RollEntry]:
             "from_contract": None,
             "to_contract": None,
             "rule": "unadjusted" if candidate else "jump",
-            "factor": 1.0,
+            **_NO_FACTOR,
             "cumulative_factor": 1.0,
-            "common_minutes": 0,
             "spread_points": float(open_[row] - close[row - 1]),
-            "adjusted": False,
             "max_return_change_inside_contract": 0.0,
         }
-        for row, day, candidate in zip(rows, session, near, strict=True)
+        for row, day, candidate in zip(rows, session, weeks_of_rolls(session), strict=True)
         if candidate or opens[row - 1]
     ]
+
+
+def weeks_of_rolls(days: pd.Series) -> np.ndarray:
+    """Which days (N,) lie in the weeks in which quarterly contracts change."""
+    return ((days.dt.month % 3 == 0) & days.dt.day.between(5, 21)).to_numpy()
 
 
 def _entry(joined: pd.DataFrame, row: int, names: tuple[str, ...], roll: Roll) -> RollPlace:

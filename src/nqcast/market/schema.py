@@ -15,6 +15,7 @@ from nqcast.market.config import SOURCE_SPACINGS, IngestConfig, zone_and_hours
 
 PRICES = ("open", "high", "low", "close")
 MINUTE_NS = 60_000_000_000
+DAY_NS = 1440 * MINUTE_NS
 UTC_STAMP = "datetime64[ns, UTC]"
 
 _POSITIVE = pa.Check.gt(0)

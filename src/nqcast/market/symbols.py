@@ -9,16 +9,13 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
+from nqcast.market.spellings import KINDS, PRODUCTS, VENUES
+
 MONTH_CODES = "FGHJKMNQUVXZ"
 _MONTH_NAMES = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC")
 
-PRODUCTS = ("NQ", "MNQ", "ES", "MES", "RTY", "M2K", "YM", "MYM", "EMD", "NKD", "TF", "SP", "ND")
-"""Roots that a digit alone does not make into a contract: NQ1 is the first nearby of NQ, not August of a product N."""
-
-_VENUES = "CME_MINI_DL|CME_MINI|CMEMINI|CME|GLOBEX|GLBX|XCME|CBOT_MINI|CBOT|XCBT|NYMEX|XNYM|COMEX|XCEC|ICE"
-_KINDS = "F|FUT|FUTURES?|INDEX|INDX|COMDTY|LAST|US|D|CONTINUOUS|CONT|CCB|UNADJUSTED|ADJUSTED|BACKADJUSTED|RATIO"
-_BEFORE = re.compile(rf"(?:(?:{_VENUES}|CHRIS)[:/_ ]|F\.US\.|[@/&#$])+")
-_AFTER = re.compile(rf"(?:[\s._:@-]+(?:{_VENUES}|{_KINDS}))+")
+_BEFORE = re.compile(rf"(?:(?:{VENUES}|CHRIS)[:/_ ]|F\.US\.|[@/&#$])+")
+_AFTER = re.compile(rf"(?:[\s._:@-]+(?:{VENUES}|{KINDS}))+")
 
 _ROOT = r"(?P<root>[A-Z0-9]*[A-Z])"
 _CONTRACTS = tuple(
@@ -95,12 +92,3 @@ def _continuous(text: str, known_only: bool = False) -> Symbol | None:
     found = _SERIES.fullmatch(text)
     product = (found["root"] or found["bare"]) if found else ""
     return Symbol("continuous", product) if product and (product in PRODUCTS or not known_only) else None
-
-
-LEVELS: dict[str, tuple[float, float]] = {
-    **dict.fromkeys(("NQ", "MNQ"), (700.0, 200_000.0)),
-    **dict.fromkeys(("ES", "MES"), (400.0, 80_000.0)),
-    **dict.fromkeys(("RTY", "M2K"), (250.0, 30_000.0)),
-    **dict.fromkeys(("YM", "MYM"), (5_000.0, 500_000.0)),
-}
-"""Prices that a product has had since it is traded, and may have in years."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -12,15 +12,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from nqcast.market.schema import PRICES, missing_column_error
-from nqcast.market.spellings import COLUMNS, DATE, IDENTITY, SUMMED_VOLUME, TIME
+from nqcast.market.schema import DAY_NS, PRICES, missing_column_error
+from nqcast.market.spellings import COLUMNS, DATE, SUMMED_VOLUME, TIME
 from nqcast.market.symbols import parse_symbol
 from nqcast.market.text_file import ENDINGS, not_numbers, plain, read_text, written_numbers
 from nqcast.market.unpacked_size import TooLargeError, require_bounded, require_bounded_parquet
 from nqcast.market.written_stamps import parsed_stamps, readable
 
 _PRICE_UNITS = 1_000_000_000  # per point
-_DAY_NS = 86_400_000_000_000
 _NO_PRICE = np.iinfo(np.int64).max
 _MOST_NAMED = 3
 
@@ -71,6 +70,8 @@ def _read_folder(folder: Path) -> pd.DataFrame:
     if not files:
         raise ValueError(f"expected files of bars in the folder {folder}, found none: check the path")
     frames = {file: _named_by_file(read_bars(file), file) for file in files}
+    for frame in frames.values():  # one type of stamps for all
+        frame["ts"] = (frame["ts"].dt.tz_convert("UTC") if frame["ts"].dt.tz else frame["ts"]).dt.as_unit("ns")
     zoned = {file: frame["ts"].dt.tz is not None for file, frame in frames.items()}
     if len(set(zoned.values())) > 1:
         with_, without = (next(file.name for file, has in zoned.items() if has is want) for want in (True, False))
@@ -124,30 +125,24 @@ def as_raw_bars(bars: Any) -> pd.DataFrame:
     Raises ValueError for another object, a missing or doubled column, a price that is no number, a stamp that is none.
     Lines in which nothing can be read, such as a vendor's last line, become rows without stamp and prices, and a note.
     """
-    frame = _flat(_frame(bars))
+    frame = _each_once(_flat(_frame(bars)))
     if not len(frame):
         return frame
-    lower = {plain(column): column for column in reversed(frame.columns)}
+    lower = {plain(column): column for column in frame.columns}
     source = {name: spelled for name, spellings in COLUMNS.items() if (spelled := _first(spellings, lower)) is not None}
-    _each_once(frame, source)
-    found = {name: frame[column] for name, column in source.items()}
+    found = {name: frame[column] for name, column in source.items() if name != "volume"}
     if "ts" not in found:
         found["ts"] = _stamps(frame, lower)
     for name in PRICES:
         if name not in found:
             raise missing_column_error(name, frame.columns, "rename the column of the file")
-    notes = list(frame.attrs.get("notes", []))
-    found["volume"], note = _volume(frame, lower, source)
-    if found["volume"] is None:
-        del found["volume"]
-    notes += [note] if note else []
+    volume, note = _volume(frame, lower)
+    if volume is not None:
+        found["volume"] = volume
     stamps = _in_named_zone(parsed_stamps(found["ts"]), found["ts"].name)
-    numbers = _numbers({name: found[name] for name in (*PRICES, "volume") if name in found}, lower)
-    empty = np.logical_and.reduce([numbers[name].isna() for name in PRICES])
-    notes += _unreadable(frame, found, stamps, numbers, empty)
-    if contract := _contract(found, frame, lower):
-        found["contract"] = contract[0]
-    found |= {"ts": stamps, **numbers}
+    numbers = _numbers({name: found[name] for name in (*PRICES, "volume") if name in found}, "rtype" in lower)
+    notes = [*frame.attrs.get("notes", []), *note, *_unreadable(frame, found, stamps, numbers)]
+    found |= {"ts": stamps, **numbers, **_contract(found, frame, lower)}
     raw = pd.DataFrame({name: found[name].reset_index(drop=True) for name in COLUMNS if name in found})
     raw.attrs = {"columns": [str(column) for column in frame.columns], "notes": notes}
     raw.attrs |= {"source": frame.attrs["source"]} if "source" in frame.attrs else {}
@@ -193,22 +188,24 @@ def _flat(frame: pd.DataFrame) -> pd.DataFrame:
     return frame
 
 
-def _first(spellings: tuple[str, ...], lower: Mapping[str, str]) -> str | None:
-    return next((lower[spelling] for spelling in spellings if spelling in lower), None)
-
-
-def _each_once(frame: pd.DataFrame, source: Mapping[str, str]) -> None:
-    """Refuse a column that is there twice with other contents."""
-    names = [plain(column) for column in frame.columns]
-    for column in source.values():
-        places = [k for k, name in enumerate(names) if name == plain(column)]
-        if len(places) > 1 and not all(frame.iloc[:, k].equals(frame.iloc[:, places[0]]) for k in places[1:]):
+def _each_once(frame: pd.DataFrame) -> pd.DataFrame:
+    """The frame without columns that repeat another; ValueError where a column of bars is there with other contents."""
+    names = pd.Index([plain(column) for column in frame.columns])
+    again = names.duplicated()
+    if not again.any():
+        return frame
+    for name in names[again].unique().intersection([each for known in COLUMNS.values() for each in known]):
+        same = frame.loc[:, names == name]
+        if not all(same.iloc[:, 0].equals(same.iloc[:, k]) for k in range(1, same.shape[1])):
             raise ValueError(
-                f"expected one column {str(column)!r}, found {len(places)} with other contents among "
-                f"{list(frame.columns)}: leave one of them"
+                f"expected one column {name!r}, found {same.shape[1]} with other contents among "
+                f"{[str(column) for column in frame.columns]}: leave one of them"
             )
-        if len(places) > 1 and isinstance(frame[column], pd.DataFrame):
-            raise ValueError(f"expected one column {str(column)!r}, found it {len(places)} times: leave one of them")
+    return frame.loc[:, ~again]
+
+
+def _first(spellings: Iterable[str], lower: Mapping[str, str]) -> str | None:
+    return next((lower[spelling] for spelling in spellings if spelling in lower), None)
 
 
 def _stamps(frame: pd.DataFrame, lower: Mapping[str, str]) -> pd.Series:
@@ -236,28 +233,27 @@ def _in_named_zone(stamps: pd.Series, name: Hashable) -> pd.Series:
     return stamps
 
 
-def _volume(frame: pd.DataFrame, lower: Mapping[str, str], source: Mapping[str, str]) -> tuple[Any, str]:
-    """The volume, and a note where it is another column's than the usual one."""
-    columns = list(dict.fromkeys(lower[spelling] for spelling in COLUMNS["volume"] if spelling in lower))
-    for place, column in enumerate(columns):
-        number = pd.to_numeric(frame[column], errors="coerce") if len(columns) > 1 else None
-        if number is None or (number.fillna(0) != 0).any():
-            return frame[column], f"volume from {column!r}: {columns[0]!r} is 0 in every row" if place else ""
+def _volume(frame: pd.DataFrame, lower: Mapping[str, str]) -> tuple[pd.Series | None, list[str]]:
+    """The volume, if there is one, and a note where it is another column's than the usual one."""
+    columns = [lower[spelling] for spelling in COLUMNS["volume"] if spelling in lower]
+    for column in columns if len(columns) > 1 else ():
+        if (pd.to_numeric(frame[column], errors="coerce").fillna(0) != 0).any():
+            instead = [f"volume from {column!r}: {columns[0]!r} is 0 in every row"] if column != columns[0] else []
+            return frame[column], instead
     if columns:
-        return frame[columns[0]], ""
+        return frame[columns[0]], []
     for pair in SUMMED_VOLUME:
         if all(name in lower for name in pair):
             up, down = (lower[name] for name in pair)
             parts = written_numbers({"up": frame[up], "down": frame[down]})
-            return (parts["up"] + parts["down"]).rename(f"{up} + {down}"), f"volume = {up} + {down}"
-    return None, ""
+            return (parts["up"] + parts["down"]).rename(f"{up} + {down}"), [f"volume = {up} + {down}"]
+    return None, []
 
 
-def _numbers(columns: dict[str, pd.Series], lower: Mapping[str, str]) -> dict[str, pd.Series]:
-    """Prices and volume as numbers; prices of Databento's records, which name their rtype, are integers of 1e-9."""
-    fixed = "rtype" in lower
+def _numbers(columns: dict[str, pd.Series], fixed: bool) -> dict[str, pd.Series]:
+    """Prices and volume as numbers; fixed: whole prices are Databento's integers of 1e-9, as its records have them."""
     for name, column in columns.items():
-        if pd.api.types.is_bool_dtype(column):
+        if pd.api.types.is_bool_dtype(column) or pd.api.types.is_complex_dtype(column):
             raise ValueError(
                 f"expected numbers in column {column.name!r}, found {column.iloc[0]!r} in row 1: bring prices"
             )
@@ -267,33 +263,24 @@ def _numbers(columns: dict[str, pd.Series], lower: Mapping[str, str]) -> dict[st
 
 
 def _unreadable(
-    frame: pd.DataFrame,
-    found: dict[str, pd.Series],
-    stamps: pd.Series,
-    numbers: dict[str, pd.Series],
-    empty: np.ndarray,
+    frame: pd.DataFrame, found: dict[str, pd.Series], stamps: pd.Series, numbers: dict[str, pd.Series]
 ) -> list[str]:
     """Notes of lines in which nothing can be read; ValueError where only a stamp or a number cannot be."""
     stampless = (stamps.isna() & found["ts"].notna()).to_numpy()
-    junk = stampless & empty
-    first_line = int(frame.attrs.get("first_line", 1))
+    junk = stampless & np.logical_and.reduce([numbers[name].isna() for name in PRICES])
+    first = int(frame.attrs.get("first_line", 1))
     where = "line" if "first_line" in frame.attrs else "row"
-    if (stampless & ~junk).any():
-        row = int(np.flatnonzero(stampless & ~junk)[0])
-        raise ValueError(
-            f"expected a time stamp in column {found['ts'].name!r}, found {found['ts'].iloc[row]!r} in {where} "
-            f"{row + first_line} ({_row_text(frame, row)}): write it as 2016-09-08T00:00:00Z"
-        )
-    for name, number in numbers.items():
-        wrong = np.flatnonzero(not_numbers(found[name], number) & ~junk)
-        if len(wrong):
-            row = int(wrong[0])
+    wrong = {"ts": stampless, **{name: not_numbers(found[name], number) for name, number in numbers.items()}}
+    for name, rows in ((name, np.flatnonzero(each & ~junk)) for name, each in wrong.items()):
+        if len(rows):
+            wanted = "a time stamp" if name == "ts" else "numbers"
+            cure = "write it as 2016-09-08T00:00:00Z" if name == "ts" else "remove text and currency signs"
             raise ValueError(
-                f"expected numbers in column {str(found[name].name)!r}, found {found[name].iloc[row]!r} in {where} "
-                f"{row + first_line} ({len(wrong)} such rows): remove text and currency signs"
+                f"expected {wanted} in column {str(found[name].name)!r}, found {found[name].iloc[rows[0]]!r} in "
+                f"{where} {rows[0] + first} ({_row_text(frame, rows[0])}; {len(rows)} such rows): {cure}"
             )
     rows = np.flatnonzero(junk)
-    notes = [f"{where} {row + first_line} is no bar: {_row_text(frame, row)}" for row in rows[:_MOST_NAMED]]
+    notes = [f"{where} {row + first} is no bar: {_row_text(frame, row)}" for row in rows[:_MOST_NAMED]]
     return notes + ([f"and {len(rows) - _MOST_NAMED} more lines that are no bars"] if len(rows) > _MOST_NAMED else [])
 
 
@@ -302,16 +289,16 @@ def _row_text(frame: pd.DataFrame, row: int) -> str:
     return ",".join(str(cell) for cell in frame.iloc[row] if not pd.isna(cell))
 
 
-def _contract(found: dict[str, pd.Series], frame: pd.DataFrame, lower: Mapping[str, str]) -> list[pd.Series]:
+def _contract(found: dict[str, pd.Series], frame: pd.DataFrame, lower: Mapping[str, str]) -> dict[str, pd.Series]:
     """Contract text, where there is one; a continuous symbol, or none, is told apart by the instrument id."""
     text = found["contract"].astype("str").str.strip() if "contract" in found else None
-    if IDENTITY not in lower:
-        return [] if text is None else [text.mask(found["contract"].isna(), "")]
-    identity = frame[lower[IDENTITY]].astype("str")
+    if "instrument_id" not in lower:
+        return {} if text is None else {"contract": text.mask(found["contract"].isna(), "")}
+    identity = frame[lower["instrument_id"]].astype("str")
     if text is None or found["contract"].isna().all():
-        return [identity]
+        return {"contract": identity}
     continuous = {name: parse_symbol(name).kind == "continuous" for name in text.unique()}
-    return [text.where(~text.map(continuous), text + "#" + identity)]
+    return {"contract": text.where(~text.map(continuous), text + "#" + identity)}
 
 
 def _read_dbn(file: Path) -> pd.DataFrame:
@@ -352,7 +339,7 @@ def _dbn_contract(instrument: np.ndarray, stamp: np.ndarray, store: Any) -> pd.S
     continuous = str(store.stype_in) not in ("raw_symbol", "parent", "instrument_id")
     identifier, code = np.unique(instrument, return_inverse=True)
     names = [str(number) for number in identifier]
-    day = stamp // _DAY_NS
+    day = stamp // DAY_NS
     for symbol, intervals in store.mappings.items():
         for interval in intervals:
             place = int(np.searchsorted(identifier, int(interval["symbol"])))

@@ -23,8 +23,12 @@ _CURE = "write them as 2016-09-08T00:00:00Z"
 _WRITTEN = (
     r"^\s*(?:(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)[a-z]*,?\s+)?"
     r"(\d{8}|\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}|\d{1,2}[- ]?[A-Za-z]{3,9}[-, ]+\d{2,4}|[A-Za-z]{3,9}\s+\d{1,2},?\s+\d{4})"
-    r"(?:(?:[T,;]|\s)*(\d{1,2}:\d{2}(?::\d{2})?|\d{1,6})(?:[.,](\d{1,9}))?\s*([AaPp])?(?:\.?[Mm]\.?)?)?"
-    r"\s*((?:UTC|GMT)?\s*[+-]\d{1,2}(?::?\d{2})?|[A-Za-z_]+(?:/[A-Za-z_]+)*)?\s*$"
+    r"(?:(?:[T,;]|\s)*(\d{1,2}:\d{2}(?::\d{2})?|\d{1,6})(?:[.,](\d{1,9}))?\s*(?:([AaPp])(?:\.?[Mm]\.?)?(?![A-Za-z]))?)?"
+    r"\s*[(\[]?((?:UTC|GMT)?\s*[+-]\d{1,2}(?::?\d{2})?|[A-Za-z_]+(?:/[A-Za-z_]+)*)?(?:\[[A-Za-z_/]+)?[)\]]?\s*$"
+)
+_DATES = (
+    *("%Y%m%d", "%Y-%m-%d", "%m-%d-%Y", "%d-%m-%Y", "%m-%d-%y", "%d-%m-%y", "%d-%b-%Y", "%d-%B-%Y", "%d-%b-%y"),
+    *("%b-%d-%Y", "%B-%d-%Y"),
 )
 _NAMES_ZONE = r"(?:Z|UTC|:\d{2}(?:\.\d+)?\s*[+-]\d{2}(?::?\d{2})?)$"
 
@@ -34,18 +38,27 @@ def parsed_stamps(ts: pd.Series) -> pd.Series:
 
     NaT where a row holds nothing that could be a stamp. ValueError for what can be read in no way, or in two.
     """
-    if pd.api.types.is_datetime64_any_dtype(ts) or not len(ts):
+    if not len(ts):
         return ts
+    if pd.api.types.is_datetime64_any_dtype(ts):
+        return _in_nanoseconds(ts)
     numeric = pd.to_numeric(ts, errors="coerce") if not pd.api.types.is_numeric_dtype(ts) else ts
     if numeric.notna().mean() > 0.5:
         return _numbered(numeric)
     named = _few(ts).str.contains(_NAMES_ZONE, regex=True)
     if named.nunique() == 1:
-        try:
-            return pd.to_datetime(ts, format="ISO8601", utc=bool(named.iloc[0]))
-        except ValueError:
-            pass  # not ISO 8601 throughout
+        stamps = pd.to_datetime(ts, format="ISO8601", utc=True, errors="coerce")
+        if stamps.notna().equals(ts.notna()):
+            return _in_nanoseconds(stamps if named.iloc[0] else stamps.dt.tz_localize(None))
     return _written(ts.astype("str"))
+
+
+def _in_nanoseconds(stamps: pd.Series) -> pd.Series:
+    """The stamps in ns; a year that these do not hold, such as 9999, is the first or the last that they do."""
+    if stamps.dt.unit == "ns":
+        return stamps
+    first, last = (pd.Timestamp(year, tz=stamps.dt.tz) for year in ("1678", "2262"))
+    return stamps.mask(stamps < first, first).mask(stamps > last, last).dt.as_unit("ns")
 
 
 def _few(ts: pd.Series) -> pd.Series:
@@ -115,35 +128,14 @@ def _each(column: pd.Series, read: Callable[[list[str]], list[int]]) -> np.ndarr
 
 def _days(dates: list[str], text: pd.Series) -> list[int]:
     """Nanoseconds of each date; ValueError where both orders of day and month fit all of them, or none does."""
-    for pattern, orders in (
-        (r"\d{8}", ("%Y%m%d",)),
-        (r"\d{4}-\d+-\d+", ("%Y-%m-%d",)),
-        (r"\d+-\d+-\d{4}", ("%m-%d-%Y", "%d-%m-%Y")),
-        (r"\d+-\d+-\d{2}", ("%m-%d-%y", "%d-%m-%y")),
-        (r"\d+-[A-Za-z]+-\d{4}", ("%d-%b-%Y", "%d-%B-%Y")),
-        (r"\d+-[A-Za-z]+-\d{2}", ("%d-%b-%y",)),
-        (r"[A-Za-z]+-\d+-\d{4}", ("%b-%d-%Y", "%B-%d-%Y")),
-    ):
-        plain = [re.sub(r"(?<=\d)(?=[A-Za-z])|[/., ]+", "-", date) for date in dates]
-        if all(re.fullmatch(pattern, date) for date in plain):
-            fits = [days for order in orders if (days := _in_order(plain, order)) is not None]
-            if fits and all(days == fits[0] for days in fits):
-                return fits[0]
-            raise _unclear(text, 0 if fits else _row_of(text, dates[-1]))
-    form = re.sub(r"\d", "9", dates[0])
-    raise _unclear(text, _row_of(text, next((date for date in dates if re.sub(r"\d", "9", date) != form), dates[-1])))
-
-
-def _row_of(text: pd.Series, date: str) -> int:
-    return int(text.str.contains(date, regex=False).to_numpy().argmax())
-
-
-def _in_order(dates: list[str], order: str) -> list[int] | None:
-    try:
-        days = pd.to_datetime(pd.Series(dates), format=order).astype("datetime64[ns]")
-    except ValueError:
-        return None
-    return days.astype("int64").tolist()
+    plain = pd.Series([re.sub(r"(?<=\d)(?=[A-Za-z])|[/., ]+", "-", date) for date in dates])
+    parsed = [_in_nanoseconds(pd.to_datetime(plain, format=order, errors="coerce")) for order in _DATES]
+    whole = [days for days in parsed if days.notna().all()]
+    if whole and all(days.equals(whole[0]) for days in whole):
+        return whole[0].astype("int64").tolist()
+    most = max(parsed, key=lambda days: days.notna().sum())
+    unread = dates[int(most.isna().to_numpy().argmax())]
+    raise _unclear(text, int(text.str.contains(unread, regex=False).to_numpy().argmax()))
 
 
 def _clock(text: str, width: int) -> int:

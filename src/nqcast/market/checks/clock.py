@@ -13,16 +13,12 @@ import pandas as pd
 
 from nqcast.constants import EXCHANGE_TIMEZONE
 from nqcast.market.calendar import distinct, nanoseconds
-from nqcast.market.checks.doubt import Doubt, as_doubt
+from nqcast.market.checks import Doubt, as_doubt
 from nqcast.market.config import zone_and_hours
-from nqcast.market.schema import MINUTE_NS
+from nqcast.market.schema import DAY_NS, MINUTE_NS
+from nqcast.market.spellings import USUAL_ZONES
 
 REOPENING, CASH_OPEN = 17 * 60, 8 * 60 + 30  # minutes of the day in exchange time
-CANDIDATES = (
-    *("America/New_York", "America/Chicago", "UTC", "Europe/London", "Europe/Berlin", "Europe/Athens", "Etc/GMT+5"),
-    *("Etc/GMT+6", "America/New_York+7", "Etc/GMT-2", "Etc/GMT-3", "America/Denver", "America/Los_Angeles"),
-    *("Asia/Tokyo", "Asia/Hong_Kong", "Asia/Kolkata", "Australia/Sydney", "Europe/Moscow", "Asia/Dubai"),
-)
 _LEAST_BREAK = 25 * MINUTE_NS  # longer than the halt, shorter than the daily break
 _LONGEST_BREAK = 120 * MINUTE_NS  # of a market that is open all day; a longer one is a weekend, or missing rows
 _WHOLE_DAY = 20  # hours
@@ -110,7 +106,7 @@ def _weeks_off(begins: np.ndarray, off: np.ndarray) -> pd.DatetimeIndex:
 
     Of files shorter than two weeks all sessions count together.
     """
-    day = begins // (1440 * MINUTE_NS)
+    day = begins // DAY_NS
     week = (day + 3) // 7
     if day[-1] - day[0] < 14:
         week = np.zeros_like(week)
@@ -144,7 +140,7 @@ def _likeliest(begins: np.ndarray, expected: int, declared: str | None) -> tuple
     """The largest share of sessions that begin when they should in a usual zone, and the zone."""
     written = _as_written(begins, declared or "UTC")
     shares = []
-    for zone in CANDIDATES:
+    for zone in USUAL_ZONES:
         name, hours = zone_and_hours(zone)
         naive: Any = pd.Series(written - pd.Timedelta(hours=hours))
         moved = naive.dt.tz_localize(name, ambiguous=[True] * len(naive), nonexistent="shift_forward").dt.tz_convert(
@@ -152,7 +148,7 @@ def _likeliest(begins: np.ndarray, expected: int, declared: str | None) -> tuple
         )
         shares.append(float((_off(_minute(nanoseconds(moved)), expected) == 0).mean()))
     best = int(np.argmax(shares))
-    return shares[best], CANDIDATES[best]
+    return shares[best], USUAL_ZONES[best]
 
 
 def _as_written(stamp: np.ndarray, zone: str) -> pd.DatetimeIndex:

@@ -10,10 +10,8 @@ import numpy as np
 import pandas as pd
 
 from nqcast.market import calendar
-from nqcast.market.checks import rows, series, stamps
+from nqcast.market.checks import Doubt, rows, series, stamps, stop_or_warn
 from nqcast.market.checks.clock import zone_doubts
-from nqcast.market.checks.doubt import Doubt, stop_or_warn
-from nqcast.market.checks.joining import joining_doubts
 from nqcast.market.checks.meaning import meaning_doubts
 from nqcast.market.config import IngestConfig
 from nqcast.market.contracts import Contracts, identify_contracts
@@ -72,12 +70,13 @@ def judge(checked: pd.DataFrame, config: IngestConfig) -> Judged:
     doubts += ended
     outside = sound["session_position"].to_numpy() == calendar.OUTSIDE
     reason[sound.index[outside]] = rows.OUT_OF_SESSION
-    inside, code = sound[~outside], contracts.code[~outside]
+    inside, contracts = sound[~outside], replace(contracts, code=contracts.code[~outside])
     doubts += stop_or_warn(
-        meaning_doubts(inside, code, spacing, contracts.product or config.instrument.symbol, config.tick), config
+        meaning_doubts(inside, contracts.code, spacing, contracts.product or config.instrument.symbol, config.tick),
+        config,
     )
-    joined, ledger = join_contracts(inside, contracts, config, code)
-    doubts += stop_or_warn(joining_doubts(inside, joined, ledger), config)
+    joined, ledger = join_contracts(inside, contracts, config)
+    doubts += stop_or_warn(series.joining_doubts(inside, contracts, joined, ledger), config)
     kept, deferred = _without_suspects(joined, sessions, contracts, reason, config, spacing)
     doubts += deferred
     rejected = reason.notna().to_numpy()

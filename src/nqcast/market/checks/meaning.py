@@ -5,13 +5,15 @@ Each test compares the file with itself, part by part, so that a fault in some m
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pandas as pd
 
 from nqcast.market.calendar import nanoseconds
-from nqcast.market.checks.doubt import Doubt, as_doubt
+from nqcast.market.checks import Doubt, as_doubt
 from nqcast.market.schema import MINUTE_NS, PRICES
-from nqcast.market.symbols import LEVELS
+from nqcast.market.spellings import LEVELS
 
 _PART = 2_000  # rows
 _TICKS = (500, 50_000_000)  # prices of any index future, metal or currency, in ticks
@@ -24,12 +26,9 @@ def meaning_doubts(bars: pd.DataFrame, code: np.ndarray, spacing: int, product: 
         order = np.argsort(code, kind="stable")
         bars, stamp, code = bars.iloc[order], stamp[order], code[order]
     follows = (np.diff(stamp) == spacing * MINUTE_NS) & (np.diff(code) == 0)
-    return [
-        *_levels(bars, product, tick),
-        *_ranges(bars),
-        *_opens(bars, follows),
-        *(_volumes(bars, follows) if "volume" in bars else []),
-    ]
+    tests = [*_price_tests(bars, follows), *(_volume_tests(bars, follows) if "volume" in bars else ())]
+    found = [as_doubt(name, int(odd.sum()), _dated(bars, odd, text)) for name, odd, text in tests if odd.any()]
+    return [*_levels(bars, product, tick), *found]
 
 
 def _levels(bars: pd.DataFrame, product: str, tick: float) -> list[Doubt]:
@@ -38,60 +37,43 @@ def _levels(bars: pd.DataFrame, product: str, tick: float) -> list[Doubt]:
     low, high = LEVELS.get(product, (_TICKS[0] * tick, _TICKS[1] * tick))
     usual = _parts(bars["close"].to_numpy(), np.ones(len(bars), dtype=bool))
     if not ((low <= usual) & (usual <= high)).any() and not low <= level <= high:
-        unit = "; prices in units of 1e-9, as Databento writes them? Divide them by 1e9" if level > 1e9 else ""
-        text = f"half the closes lie above {level:,.6g}, and {product} is between {low:g} and {high:g}{unit}"
-        return [as_doubt("price level", len(bars), f"{text}: another unit, or another product (instrument=…)?")]
+        cause = "in units of 1e-9, as Databento writes them (divide them by 1e9)" if level > 1e9 else "in another unit"
+        text = f"the median close is {level:,.6g}, while {product} trades between {low:g} and {high:g}"
+        return [as_doubt("price level", len(bars), f"{text}; prices may be {cause}, or of another instrument=…")]
     moves = np.abs(np.diff(bars["close"].to_numpy()[-50_000:])) / tick
     moves = np.round(moves[moves > 0.5])
-    for steps in (100, 10):
+    for steps in (100, 10, 4):
         if len(moves) > 100 and (moves % steps == 0).mean() > 0.999:
-            text = f"prices move in steps of {steps * tick:g}, {steps} ticks: prices times {steps}?"
-            return [as_doubt("price unit", len(bars), f"{text} Divide them, or set ingest.tick and features.tick")]
+            text = f"prices move in steps of {steps * tick:g} only, {steps} ticks; they may be {steps} times too large"
+            return [as_doubt("price unit", len(bars), f"{text}: divide them, or set ingest.tick and features.tick")]
     return []
 
 
-def _opens(bars: pd.DataFrame, follows: np.ndarray) -> list[Doubt]:
-    """Most opens lie nearer to the close before than closes to the open before, and within two ranges of it."""
+def _price_tests(bars: pd.DataFrame, follows: np.ndarray) -> Iterator[tuple[str, np.ndarray, str]]:
+    """Ranges exist, say more than open and close; opens follow closes. Name, the parts that fail, and the words."""
     open_, high, low, close = (bars[name].to_numpy() for name in PRICES)
+    every = np.ones(len(bars), dtype=bool)
+    text = "highs equal lows; the file may hold closes or single trades instead of bars"
+    yield "bars without a range", _parts(high == low, every) > 0.98, text
+    bare = (high == np.maximum(open_, close)) & (low == np.minimum(open_, close))
+    text = "no high or low is beyond open and close; highs and lows may have been made from them"
+    yield "bars without a range", _parts(bare, every) > 0.98, text
     to_open, to_close = np.abs(open_[1:] - close[:-1]), np.abs(close[1:] - open_[:-1])
-    turned = _parts(to_open > to_close, follows) > 0.5
-    if turned.any():
-        text = "opens lie farther from the close before than closes from the open before: open and close exchanged?"
-        return [as_doubt("opens do not follow closes", int(turned.sum()), _dated(bars, turned, text))]
-    apart = _parts(to_open > 2 * np.maximum((high - low)[1:], 4e-4 * close[1:]), follows) > 0.3
-    if apart.any():
-        text = "opens lie farther from the close before than two of their ranges: bars of two series?"
-        return [as_doubt("opens do not follow closes", int(apart.sum()), _dated(bars, apart, text))]
-    return []
+    text = "opens are farther from the close before than closes from the open before; the two may be exchanged"
+    yield "opens do not follow closes", _parts(to_open > to_close, follows) > 0.5, text
+    wide = to_open > 2 * np.maximum((high - low)[1:], 4e-4 * close[1:])
+    text = "opens are farther from the close before than twice the bar's range; the bars may be of two series"
+    yield "opens do not follow closes", _parts(wide, follows) > 0.3, text
 
 
-def _ranges(bars: pd.DataFrame) -> list[Doubt]:
-    """Highs and lows say something beyond open and close."""
-    open_, high, low, close = (bars[name].to_numpy() for name in PRICES)
-    for text, empty in (
-        ("no bar has a range: bars of the close alone, or of single trades?", high == low),
-        ("no high or low lies beyond open and close: were they made from them?",
-         (high == np.maximum(open_, close)) & (low == np.minimum(open_, close))),
-    ):  # fmt: skip
-        bare = _parts(empty, np.ones(len(bars), dtype=bool)) > 0.98
-        if bare.any():
-            return [as_doubt("bars without a range", int(bare.sum()), _dated(bars, bare, text))]
-    return []
-
-
-def _volumes(bars: pd.DataFrame, follows: np.ndarray) -> list[Doubt]:
-    """Volume that falls as often as it rises, in whole contracts."""
+def _volume_tests(bars: pd.DataFrame, follows: np.ndarray) -> Iterator[tuple[str, np.ndarray, str]]:
+    """Volume falls as often as it rises, in whole contracts."""
     volume = bars["volume"].to_numpy()
     falls, rises = (_parts(side, follows) for side in (np.diff(volume) < 0, np.diff(volume) > 0))
-    summed = (falls < 0.01) & (rises > 0.2)
-    if summed.any():
-        text = "volume never falls inside a session: summed up since its beginning? Bring the volume of each bar"
-        return [as_doubt("volume only rises", int(summed.sum()), _dated(bars, summed, text))]
-    broken = (volume % 1 != 0).mean()
-    if broken > 0.01:
-        text = f"{broken:.0%} of the volumes are no whole numbers: lots or millions? Multiply them, or do without by"
-        return [as_doubt("volume unit", int(broken * len(bars)), f"{text} features.volume=false")]
-    return []
+    text = "volume never falls inside a session; it may be summed up since its beginning: bring the volume of each bar"
+    yield "volume only rises", (falls < 0.01) & (rises > 0.2), text
+    text = "volumes are no whole numbers; they may be lots or millions: multiply them, or set features.volume=false"
+    yield "volume unit", _parts(volume % 1 != 0, np.ones(len(bars), dtype=bool)) > 0.01, text
 
 
 def _parts(value: np.ndarray, chosen: np.ndarray) -> np.ndarray:

@@ -14,11 +14,10 @@ import pandas as pd
 from nqcast.constants import BAR_MINUTES, EXCHANGE_TIMEZONE
 from nqcast.market.calendar import nanoseconds
 from nqcast.market.config import IngestConfig
-from nqcast.market.schema import MINUTE_NS
+from nqcast.market.schema import DAY_NS, MINUTE_NS
 
 SLOTS = 1440 // BAR_MINUTES
 _SLOT_NS = BAR_MINUTES * MINUTE_NS
-_DAY_NS = 1440 * MINUTE_NS
 _HOUR_NS = 60 * MINUTE_NS
 _SESSIONS_AROUND, _SESSIONS_BESIDE = 21, 10
 _EDGE_SLOTS = 12
@@ -110,7 +109,7 @@ def other_contract(bars: pd.DataFrame, activity: Activity, config: IngestConfig)
     pairs = [np.empty((0, 2), dtype=np.int64)]
     for between in range(1, min(len(rows), _MOST_BETWEEN)):
         first, after = rows[:-between], rows[between:]
-        near = stamp[after] - stamp[first] <= config.level_stretch_days * _DAY_NS
+        near = stamp[after] - stamp[first] <= config.level_stretch_days * DAY_NS
         if not near.any():
             break
         off = np.abs(change[first] + change[after])

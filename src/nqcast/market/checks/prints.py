@@ -13,18 +13,17 @@ import pandas as pd
 
 from nqcast.constants import EXCHANGE_TIMEZONE
 from nqcast.market.calendar import nanoseconds
-from nqcast.market.schema import MINUTE_NS
+from nqcast.market.schema import DAY_NS, MINUTE_NS
 
 BAD_PRINT = "bad print: away from the bars around it, and back at once"
 UNCONFIRMED = "newest bar: a move beyond the exchange's hourly limit"
 
 _LEAST = 0.003  # of a log price: smaller excursions are never asked about
 _HOURLY_LIMIT = 0.035  # the exchange pauses index futures that move as far within an hour
-_LONGEST = 5  # bars away
+_LONGEST = {1: 15, 5: 5}  # bars away, by spacing
 _ANNOUNCED, _OPENING = 4.0, 3.0  # allowed times as much at announcements, and where a session opens or closes
 _ANNOUNCEMENTS = (6 * 60 + 45, 7 * 60 + 30, 9 * 60, 13 * 60, 13 * 60 + 15)  # minutes of the day in exchange time
 _HOUR, _SESSIONS = 60, 5
-_DAY_NS = 1440 * MINUTE_NS
 
 
 def bad_prints(joined: pd.DataFrame, multiple: float, spacing: int) -> dict[str, np.ndarray]:
@@ -35,7 +34,7 @@ def bad_prints(joined: pd.DataFrame, multiple: float, spacing: int) -> dict[str,
     found = np.zeros(len(joined), dtype=bool)
     high, low, close = (joined[name].to_numpy() for name in ("high", "low", "close"))
     stamp, session = nanoseconds(joined["ts"]), joined["session_position"].to_numpy()
-    for bars in range(1, _LONGEST + 1):
+    for bars in range(1, _LONGEST[spacing] + 1):
         rows, away = _excursions(high, low, bars)
         allowed = np.sqrt(bars) * _noise(rows, stamp, close, session, spacing)
         crosses = session[rows - 1] != session[np.minimum(rows + bars, len(session) - 1)]
@@ -73,7 +72,7 @@ def _noise(rows: np.ndarray, stamp: np.ndarray, close: np.ndarray, session: np.n
     bars = max(_HOUR // spacing, 6)
     noise = np.full(len(rows), 2e-5)
     for k, row in enumerate(rows):
-        middle = stamp[row] - np.arange(1, _SESSIONS + 1) * _DAY_NS
+        middle = stamp[row] - np.arange(1, _SESSIONS + 1) * DAY_NS
         first, last = (np.searchsorted(stamp, middle + side * 30 * MINUTE_NS) for side in (-1, 1))
         days = [_mean(close, session, lo, hi) for lo, hi in zip(first, last, strict=True)]
         noise[k] = max(noise[k], _mean(close, session, max(row - bars, 0), row), float(np.mean(days)))

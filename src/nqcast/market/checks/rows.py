@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from nqcast.market.calendar import nanoseconds
-from nqcast.market.schema import MINUTE_NS, PRICES
+from nqcast.market.schema import DAY_NS, MINUTE_NS, PRICES
 from nqcast.market.symbols import parse_symbol
 
 SPREAD = "calendar spread, not a contract"
@@ -81,7 +81,7 @@ def fillers(raw: pd.DataFrame) -> np.ndarray:
 
 def strays(ts: pd.Series) -> np.ndarray:
     """True (N,) on a few days' rows, under one in a hundred, that lie more than half a year from all others."""
-    day = nanoseconds(ts) // (1440 * MINUTE_NS)
+    day = nanoseconds(ts) // DAY_NS
     code, days = pd.factorize(np.where(ts.isna(), np.iinfo(np.int64).min, day))
     order = np.argsort(days)
     group = np.empty(len(days), dtype=np.int64)

@@ -9,14 +9,14 @@ import numpy as np
 import pandas as pd
 
 from nqcast.constants import EXCHANGE_TIMEZONE
-from nqcast.market.calendar import nanoseconds
-from nqcast.market.checks.doubt import Doubt, as_doubt
+from nqcast.market.calendar import distinct, nanoseconds
+from nqcast.market.checks import Doubt, as_doubt
 from nqcast.market.checks.other_contract import Activity, other_contract
 from nqcast.market.checks.prints import bad_prints
 from nqcast.market.config import IngestConfig
 from nqcast.market.contracts import Contracts
-from nqcast.market.rolls import RollEntry
-from nqcast.market.schema import MINUTE_NS, PRICES
+from nqcast.market.rolls import RollEntry, spread_width, weeks_of_rolls
+from nqcast.market.schema import DAY_NS, PRICES
 
 STALE = "stale: repeats the bar before"
 OTHER_CONTRACT = "another contract's prices: a level apart, thinly traded"
@@ -27,7 +27,10 @@ FRONT_DAYS = 120
 """Days before its expiry from which on a quarterly contract can be the front: a quarter of 98 and three weeks."""
 
 _LIMIT = 0.25  # of a change of log price; trading halts at moves of 20 %
-_PAUSE_NS = 10 * 1440 * MINUTE_NS
+_PAUSE_NS = 10 * DAY_NS
+_LARGEST_CARRY, _LARGEST_GAP = 0.10, 0.20  # log of a factor: over common minutes; without them, a move included
+_WIDEST_SPREAD = 0.003  # log; two contracts of a product stay within .0005 of their spread for a day
+_LEAST_USED, _LEAST_USED_BLIND = 0.95, 0.8  # share of minutes with a bar of the front; without volume
 
 
 def suspect_rows(
@@ -83,7 +86,7 @@ def price_units(joined: pd.DataFrame) -> list[Doubt]:
         return []
     row = int(np.flatnonzero(~away)[-1]) + 1 if not away.all() else 0
     before, after = joined["close"].iloc[max(row - 1, 0)], joined["close"].iloc[row]
-    text = f"from {joined['ts'].iloc[row]} on prices are {after / before:.3g} times those before"
+    text = f"from {joined['ts'].iloc[row]} on prices are {after / before:.3g} times those before, as in another unit"
     return [as_doubt("price unit", int(away[row:].sum()), text)]
 
 
@@ -115,8 +118,8 @@ def wholly_deferred(reason: np.ndarray, joined: pd.DataFrame, names: tuple[str, 
         return []
     found = sorted({names[code] for code in rows["code"].unique()})
     first, last = rows["session"].iloc[0].date(), rows["session"].iloc[-1].date()
-    text = f"the bars of {', '.join(found)} from {first} to {last} are those of a contract that was not the front"
-    return [as_doubt("deferred contract", len(rows), f"{text}: bring the front contracts of these days")]
+    text = f"from {first} to {last} the file holds {', '.join(found)}, which was not the most traded contract then"
+    return [as_doubt("deferred contract", len(rows), f"{text}: bring the contracts that were")]
 
 
 def thin_market(bars: pd.DataFrame) -> list[Doubt]:
@@ -130,8 +133,9 @@ def thin_market(bars: pd.DataFrame) -> list[Doubt]:
     share = bars.loc[core, "traded"].groupby(bars.loc[core, "session"]).mean()
     if not len(share) or (typical := float(share.median())) >= 0.9:
         return []
-    text = f"in the middle session only {typical:.0%} of the five-minute bars from 08:30 to 15:00 exchange time traded"
-    return [as_doubt("thin market", int((share < 0.9).sum()), f"{text}: a deferred contract, or part of the rows?")]
+    text = f"in half the sessions {1 - typical:.0%} or more of the five-minute bars from 08:30 to 15:00 have no trade"
+    cause = "rows may be missing, or the contract may not be the most traded one"
+    return [as_doubt("thin market", int((share < 0.9).sum()), f"{text}; {cause}")]
 
 
 def thin_stretches(
@@ -153,7 +157,7 @@ def thin_stretches(
     volume = volume[regular]
     rolls = pd.to_datetime([entry["session"] for entry in ledger if entry["rule"] != "jump"])
     away = np.array([all(abs((day - roll).days) > 4 for roll in rolls) for day in days], dtype=bool)
-    near = ((days.dt.month % 3 == 0) & days.dt.day.between(5, 21)).to_numpy() & (not known)
+    near = weeks_of_rolls(days) & (not known)
     stop, report = away & ~near, away & near
     return _thin(days[stop], volume[stop], ""), _thin(days[report], volume[report], ", in the weeks of a roll,")
 
@@ -162,8 +166,8 @@ def _thin(days: pd.Series, volume: np.ndarray, where: str) -> list[Doubt]:
     if not len(days):
         return []
     listed = ", ".join(f"{day.date()} ({share:.1%})" for day, share in zip(days[:5], volume, strict=False))
-    text = f"{len(days)} sessions{where} trade hardly anything of the volume usual at their hours: {listed}"
-    return [as_doubt("thin stretch", len(days), f"{text}: another contract's bars, or part of the feed?")]
+    text = f"{len(days)} sessions{where} have a small part of the volume usual at their hours ({listed})"
+    return [as_doubt("thin stretch", len(days), f"{text}; they may be another contract's, or lack rows")]
 
 
 def volume_units(joined: pd.DataFrame, multiple: float) -> list[Doubt]:
@@ -180,7 +184,7 @@ def volume_units(joined: pd.DataFrame, multiple: float) -> list[Doubt]:
             steps = np.abs(np.diff(np.log(np.maximum(total[i - 1 : i + 5], 1))))
             day = per_session.index[i + int(np.argmax(steps))].date()
             doubts.append(
-                as_doubt("volume unit", 1, f"from {day} on the sessions trade {ratio:.3g} times as much as before")
+                as_doubt("volume unit", 1, f"from {day} on volume is {ratio:.3g} times that before, as in another unit")
             )
             last = i
     return doubts
@@ -192,7 +196,7 @@ def unadjusted_rolls(ledger: list[RollEntry]) -> list[Doubt]:
     if not near:
         return []
     listed = ", ".join(f"{jump['session']} ({jump['spread_points']:+g} points)" for jump in near[:5])
-    text = f"jumps in the weeks of a roll, left out of features and targets: {listed}; see roll_ledger"
+    text = f"jumps in weeks in which contracts change are left out of features and targets: {listed}; see roll_ledger"
     return [as_doubt("unadjusted roll", len(near), text)]
 
 
@@ -209,5 +213,71 @@ def off_tick_doubt(count: int, total: int, config: IngestConfig) -> list[Doubt]:
     """A doubt where more than the configured share of the rows is off the tick."""
     if count <= config.max_off_tick_share * total:
         return []
-    text = f"{count} of {total} rows hold a price that is no multiple of {config.tick:g}: adjusted prices, or a unit?"
+    text = f"{count} of {total} rows have a price that is no multiple of {config.tick:g}; prices may be adjusted"
     return [as_doubt("off tick", count, text)]
+
+
+def joining_doubts(
+    inside: pd.DataFrame, contracts: Contracts, joined: pd.DataFrame, ledger: list[RollEntry]
+) -> list[Doubt]:
+    """Doubts about factors that no roll has, minutes that no front contract covers, an end long before the file's.
+
+    inside: the bars of all contracts, with contracts.code; joined: those of the front.
+    """
+    rolls = [entry for entry in ledger if entry["rule"] not in ("jump", "unadjusted")]
+    if other := [doubt for entry in rolls for doubt in _two_products(joined, entry)]:
+        return other[:1]
+    if contracts.expiry is None and (alone := _never_in_front(inside, contracts, joined)):
+        return alone
+    stamp, used = distinct(nanoseconds(inside["ts"])), distinct(nanoseconds(joined["ts"]))
+    if not len(used):
+        return []
+    if stamp[-1] - used[-1] > DAY_NS:
+        text = f"the last contract's bars end at {_at(used[-1])}, the file's at {_at(stamp[-1])}"
+        cure = "name the contracts (NQH6, NQM6), so that their order is known"
+        return [as_doubt("contracts in another order", int((stamp > used[-1]).sum()), f"{text}: {cure}")]
+    first = int((inside["session_position"] == inside["session_position"].iloc[0]).sum())  # its volumes tell the front
+    begin = nanoseconds(inside["ts"])[first - 1]
+    later = int((stamp > begin).sum())
+    share = (used > begin).sum() / later if later else 1.0
+    if share < (_LEAST_USED if "volume" in inside else _LEAST_USED_BLIND):
+        text = f"only {share:.0%} of the file's minutes have a bar of the contract that is in front then"
+        cause = "a contract may come back after a roll, or there may be several products: name the contracts, or split"
+        return [as_doubt("unused bars", len(stamp) - len(used), f"{text}; {cause} the file")]
+    return []
+
+
+def _two_products(joined: pd.DataFrame, entry: RollEntry) -> list[Doubt]:
+    """A doubt where two contracts differ as those of one product never do."""
+    factor = entry["factor"] if entry["adjusted"] else _across(joined, entry)
+    if entry["spread_width"] > _WIDEST_SPREAD:
+        found = f"move apart by {entry['spread_width']:.1%} within a day before {entry['session']}"
+    elif abs(np.log(factor)) > (_LARGEST_CARRY if entry["adjusted"] else _LARGEST_GAP):
+        found = f"differ by a factor of {factor:.3g} on {entry['session']}"
+    else:
+        return []
+    text = f"prices of {entry['from_contract']} and {entry['to_contract']} {found}, as contracts of one product do not"
+    return [as_doubt("two products", 1, f"{text}: split the file by product")]
+
+
+def _never_in_front(inside: pd.DataFrame, contracts: Contracts, joined: pd.DataFrame) -> list[Doubt]:
+    """A doubt where a number whose bars are never used stands for another product than those that are."""
+    front = pd.Series(joined["raw_close"].to_numpy(), index=nanoseconds(joined["ts"]))
+    for code in np.setdiff1d(contracts.code, joined["code"]):
+        rows = contracts.code == code
+        other = pd.Series(inside["close"].to_numpy()[rows], index=nanoseconds(inside["ts"])[rows])
+        width = spread_width(np.log(front / other).dropna().tail(1440).to_numpy())
+        if width > _WIDEST_SPREAD:
+            text = f"prices of {contracts.names[code]} and the contract in front move apart by {width:.1%} within a day"
+            return [as_doubt("two products", int(rows.sum()), f"{text}: split the file by product")]
+    return []
+
+
+def _across(joined: pd.DataFrame, entry: RollEntry) -> float:
+    """Ratio of the last close before a change to the first open after it, both adjusted so far."""
+    row = int(np.searchsorted(nanoseconds(joined["ts"]), pd.Timestamp(entry["ts"]).as_unit("ns").value))
+    return float(joined["close"].iloc[row - 1] / joined["open"].iloc[row]) if row else 1.0
+
+
+def _at(stamp: int) -> str:
+    return f"{pd.Timestamp(stamp):%Y-%m-%d %H:%M}"

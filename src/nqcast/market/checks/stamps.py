@@ -7,11 +7,10 @@ import pandas as pd
 
 from nqcast.constants import EXCHANGE_TIMEZONE
 from nqcast.market.calendar import nanoseconds
-from nqcast.market.checks.doubt import Doubt, as_doubt
+from nqcast.market.checks import Doubt, as_doubt
 from nqcast.market.config import zone_and_hours
-from nqcast.market.schema import MINUTE_NS
+from nqcast.market.schema import DAY_NS, MINUTE_NS
 
-_DAY_NS = 1440 * MINUTE_NS
 _CASH_OPEN = 8 * 60 + 30  # minute of the day in exchange time
 
 
@@ -28,19 +27,19 @@ def exchanged_days(ts: pd.Series, zone: str | None) -> list[Doubt]:
     disorder = int((np.diff(stamp) < 0).sum())
     if not disorder:
         return []
-    day = stamp // _DAY_NS
+    day = stamp // DAY_NS
     dates, code = np.unique(day, return_inverse=True)
-    index = pd.DatetimeIndex(dates * _DAY_NS)
+    index = pd.DatetimeIndex(dates * DAY_NS)
     early = index.day <= 12
     other = pd.to_datetime({"year": index.year[early], "month": index.day[early], "day": index.month[early]})
     exchanged = dates.copy()
-    exchanged[early] = nanoseconds(other) // _DAY_NS
-    repaired = int((np.diff(exchanged[code] * _DAY_NS + stamp % _DAY_NS) < 0).sum())
+    exchanged[early] = nanoseconds(other) // DAY_NS
+    repaired = int((np.diff(exchanged[code] * DAY_NS + stamp % DAY_NS) < 0).sum())
     if repaired > 0.2 * disorder or early.all():
         return []
     count = int((exchanged != dates)[code].sum())
     example = index[np.flatnonzero(exchanged != dates)[0]].date()
-    text = f"{count} rows, such as those of {example}, are in order of time only once day and month are exchanged"
+    text = f"{count} rows, such as those of {example}, are in order of time only if day and month are exchanged"
     return [as_doubt("day and month exchanged", count, f"{text}: export the dates anew as 2016-09-28")]
 
 
