@@ -4,9 +4,10 @@
     python benchmarks/gain_by_years.py train --hardware 2-core-cpu --date 2026-11-28
     python benchmarks/gain_by_years.py draw VERDICT_PREDICTIONS.parquet --date 2026-11-28
 
-`train` fits the direct path of conf/nq on the 1, 2, 4 and 9 years before 2018 and asks 2018 and 2019 alone: the bars
-of later years are cut off before anything is fitted. `draw` trains and scores nothing: it parts the forecasts that the
-verdict left by calendar year. Gains are in % of SeasonalHAR's pinball loss, their intervals by resampled sessions.
+`train` fits the direct path of conf/nq, one network each, on the 1, 2, 4 and 9 years before 2018 and asks 2018 and
+2019 alone: the bars of later years are cut off before anything is fitted. `draw` trains nothing: it parts the
+forecasts that the verdict left by calendar year. Gains are in % of SeasonalHAR's pinball loss, their intervals by
+resampled sessions.
 """
 
 from __future__ import annotations
@@ -85,7 +86,7 @@ def train(years: int, seeds: int, features: pd.DataFrame, settings: ExperimentSe
     own = baseline_quantiles(features, positions(splits, "train"), ts, levels, config)
     by_seed = []
     for seed in range(seeds):
-        recipe = Recipe(settings.scale, settings.model, changed(settings.train, {"seed": seed}), levels)
+        recipe = Recipe(settings.scale, settings.model, changed(settings.train, {"seed": seed, "members": 1}), levels)
         checkpoint = recipe.make(features, splits, data_card(features), root / f"{years}_{seed}")[0]
         by_seed.append(sums(predict(checkpoint, features, asked, config)[0]))
     loss, reference = np.mean(by_seed, axis=0), sums(own["seasonal_har"])

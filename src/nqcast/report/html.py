@@ -105,6 +105,18 @@ def table(frame: pd.DataFrame, caption: str, digits: int = 2, own: str = "") -> 
     )
 
 
+def titled(frame: pd.DataFrame) -> pd.DataFrame:
+    """The frame with the names of its rows in words."""
+    return frame.rename(index=lambda name: str(name).replace("_", " "))
+
+
+def p_value(value: float | None) -> str:
+    """A p-value as text; a dash where there is none."""
+    if value is None or value != value:
+        return "–"
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
 def facts(rows: Mapping[str, object]) -> str:
     """Names and what they are, a row each."""
     body = "".join(f"<tr><td>{html.escape(k)}</td><td>{_cell(v, 2)}</td></tr>" for k, v in rows.items())

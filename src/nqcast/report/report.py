@@ -15,15 +15,14 @@ from nqcast.evaluation.calibration import CONFORMAL, ONLINE
 from nqcast.evaluation.comparison import MODEL, Scores
 from nqcast.evaluation.coverage import coverage_check
 from nqcast.evaluation.coverage_tests import CoverageTests, all_coverage_tests
-from nqcast.evaluation.judged import Judged
-from nqcast.evaluation.metrics import Floats, level_name
+from nqcast.evaluation.metrics import level_name
 from nqcast.evaluation.scores import MEAN, Table, score_table
-from nqcast.evaluation.significance import Estimate
 from nqcast.report import figures, html
 from nqcast.report.evidence import Evidence
 from nqcast.report.explanation import HEADING, explanation_section
 from nqcast.report.failures import failure_section, group_tables, weakest
 from nqcast.report.glossary import ALIASES, TERMS
+from nqcast.report.sureness import ceiling_table, coverage_by_part_table, sure_section
 from nqcast.storage.checkpoint import Json
 
 if TYPE_CHECKING:
@@ -49,7 +48,6 @@ _ONE_SIGN = (
 )
 ONE_SIGN = 0.005
 """Difference of directional accuracy and the share of rises below which the median's sign says nothing."""
-_SESSIONS = "Gain over {}, session upon session, mean over horizons: a straight line is a gain that no single day made."
 _TRAINING = "Training and validation loss by epoch, and the learning rate."
 
 
@@ -73,7 +71,7 @@ def render_report(
     sections = {
         "In short": [_answers(evidence, scores, by_group), _circumstances(evidence, scores, run or {})],
         "How good": _how_good(evidence, scores),
-        "How sure": _how_sure(evidence, scores),
+        "How sure": sure_section(evidence, scores),
         "Is it calibrated": _calibration(evidence, scores),
         "When does it fail": failure_section(evidence, by_group),
         HEADING: explanation_section(explanation, evidence.horizons, evidence.source) if explanation else [],
@@ -140,8 +138,8 @@ def _how_good(evidence: Evidence, scores: Scores) -> list[str]:
         if column in table:
             wide = table.pivot(index="forecast", columns="horizon", values=column)
             wide = wide.loc[list(evidence.forecasts), [*evidence.horizons, MEAN]] * factor
-            parts.append(html.table(_titled(wide), caption, digits, MODEL))
-    parts += [*_truth_tables(scores.get("truth")), *_ceiling_table(scores["judged"])]
+            parts.append(html.table(html.titled(wide), caption, digits, MODEL))
+    parts += [*_truth_tables(scores.get("truth")), *ceiling_table(scores["judged"])]
     drawn = [name for name in evidence.forecasts if name not in ("constants", CONFORMAL, ONLINE)]
     estimates = {name: evidence.skill(name, "constants") for name in drawn}
     parts.append(_picture(evidence, figures.skill_by_horizon(estimates, evidence.horizons), _SKILL))
@@ -157,22 +155,9 @@ def _truth_tables(truth: Table | None) -> list[str]:
         for key in ("learnable_share", "gap")
     )
     return [
-        html.table(_titled(100 * share), "Share of the learnable skill (constants 0, truth 100), %", 1, MODEL),
-        html.table(_titled(1e4 * gap), "Mean pinball loss above that of the truth, 1e-4 of log return", 3, MODEL),
+        html.table(html.titled(100 * share), "Share of the learnable skill (constants 0, truth 100), %", 1, MODEL),
+        html.table(html.titled(1e4 * gap), "Mean pinball loss above that of the truth, 1e-4 of log return", 3, MODEL),
     ]
-
-
-def _ceiling_table(judged: Judged) -> list[str]:
-    """What an oracle would gain that knows the volatility to come, and how much of that the model takes."""
-    rows = judged.get("ceiling", {})
-    if not rows:
-        return []
-    cells = {
-        f"perfect volatility over {judged['reference']}, % of its loss": [100 * one["gain"] for one in rows.values()],
-        "the model's share of that, %": [100 * (np.nan if (s := one["share"]) is None else s) for one in rows.values()],
-    }
-    caption = "An oracle, which no forecast can be: scaling by the volatility that came"
-    return [html.table(_titled(pd.DataFrame.from_dict(cells, orient="index", columns=list(rows))), caption, 1)]
 
 
 def _direction(evidence: Evidence) -> list[str]:
@@ -187,69 +172,6 @@ def _direction(evidence: Evidence) -> list[str]:
         named = ", ".join(name for name, one in zip(evidence.horizons, same, strict=True) if one)
         parts.append(html.paragraph(f"At {named} the accuracy is the share of rises: {_ONE_SIGN}"))
     return parts
-
-
-def _how_sure(evidence: Evidence, scores: Scores) -> list[str]:
-    """Gains over every other forecast in one table, and how likely such a gain is by chance."""
-    columns = [*evidence.horizons, MEAN]
-    gains = {name: evidence.skill(MODEL, name) for name in evidence.forecasts if name != MODEL}
-    cells = {
-        name: [f"{100 * v:+.2f}\n{100 * a:+.2f} … {100 * b:+.2f}" for v, a, b in zip(*_ends(gain), strict=True)]
-        for name, gain in gains.items()
-    }
-    confidence = f"{evidence.config.confidence:.0%}"
-    caption = (
-        f"Gain of the model: its skill less the other's, points; below it the {confidence} session-bootstrap interval"
-    )
-    parts = [html.table(_titled(pd.DataFrame.from_dict(cells, orient="index", columns=columns)), caption)]
-    judged = scores["judged"]
-    corrected = judged["corrected_p"]
-    p_values = {
-        name: [f"{_p(row[h]['p_value'])}\n{_p(corrected.get(name, {}).get(h))}" for h in columns]
-        for name, row in scores["gains"].items()
-    }
-    caption = (
-        "Diebold–Mariano test of the same differences, p-values (the larger of sessions and bars); below it corrected "
-        "for the number of horizons (Holm)"
-    )
-    parts.append(html.table(_titled(pd.DataFrame.from_dict(p_values, orient="index", columns=columns)), caption))
-    drawn = figures.gain_by_session(
-        evidence.losses[MODEL], evidence.losses[evidence.reference], evidence.anchors.session
-    )
-    return [
-        *parts,
-        *_by_session(judged),
-        _picture(evidence, drawn, _SESSIONS.format(evidence.reference.replace("_", " "))),
-    ]
-
-
-def _by_session(judged: Judged) -> list[str]:
-    """How many sessions a gain comes from, and which forecasts cannot be told from the best."""
-    count, level = judged["n_sessions"], 1 - judged["confidence"]
-    rows = {
-        name: {
-            "sessions won": f"{one[MEAN]['won']} of {one[MEAN]['sessions']}",
-            "p of that": _p(one[MEAN]["sign_p"]),
-            "gain of the median session, %": 100 * one[MEAN]["median"],
-            "trimmed gain, %": 100 * one[MEAN]["trimmed"],
-        }
-        for name, one in judged["sessions"].items()
-    }
-    caption = (
-        f"The model's gain over each, session by session, mean over horizons, {count} sessions; % of the other's loss"
-    )
-    parts = [html.table(_titled(pd.DataFrame.from_dict(rows, orient="index")), caption)]
-    if not judged["confidence_set"]:
-        return [*parts, html.paragraph(f"{count} sessions are too few for p-values and a model confidence set.")]
-    sets = pd.DataFrame(judged["confidence_set"])
-    caption = (
-        f"Model confidence set, p-values: below {level:.2g} a forecast is worse than the best, others may be the best"
-    )
-    return [*parts, html.table(_titled(sets), caption, 3, MODEL)]
-
-
-def _ends(estimate: Estimate) -> tuple[Floats, Floats, Floats]:
-    return estimate.value, estimate.low, estimate.high
 
 
 def _calibrated_rows(evidence: Evidence) -> list[str]:
@@ -271,24 +193,14 @@ def _calibrated_rows(evidence: Evidence) -> list[str]:
         "points, mean over horizons; and how many levels of single horizons lie outside the band of the bootstrap over "
         "sessions, widened by 1 point"
     )
-    return [html.table(_titled(frame), caption)]
-
-
-def _coverage_by_part(judged: Judged) -> str:
-    rows = {
-        f"{row}: {part}": {name: f"{100 * error:+.2f}" for name, error in levels.items()}
-        for row, parts in judged["coverage_by_part"].items()
-        for part, levels in parts.items()
-    }
-    caption = "The same by part of the session (Chicago time), every outcome counted once"
-    return html.table(_titled(pd.DataFrame.from_dict(rows, orient="index")), caption)
+    return [html.table(html.titled(frame), caption)]
 
 
 def _coverage_table(evidence: Evidence, scores: Scores) -> str:
     names = [level_name(tau) for tau in evidence.levels]
     rows = {name: [100 * row[MEAN][level] for level in names] for name, row in scores["table"].items()}
     frame = pd.DataFrame.from_dict(rows, orient="index", columns=names)
-    return html.table(_titled(frame), "Outcomes at or below each quantile, %, mean over horizons", 1, MODEL)
+    return html.table(html.titled(frame), "Outcomes at or below each quantile, %, mean over horizons", 1, MODEL)
 
 
 def _calibration(evidence: Evidence, scores: Scores) -> list[str]:
@@ -304,7 +216,7 @@ def _calibration(evidence: Evidence, scores: Scores) -> list[str]:
 
     coverage = html.table(by_level(lambda t: 100 * t.coverage), "Outcomes at or below each raw quantile, %", 1)
     in_full = [
-        html.table(by_level(lambda t, f=field: _p(getattr(t, f))), f"{name} test, p-values ({_PHASES})", 3)  # type: ignore[misc]
+        html.table(by_level(lambda t, f=field: html.p_value(getattr(t, f))), f"{name} test, p-values ({_PHASES})", 3)  # type: ignore[misc]
         for field, name in _TESTS.items()
     ]
     in_full.append(html.table(by_level(lambda t: int(t.effective_n)), "Effective number of independent outcomes"))
@@ -314,7 +226,7 @@ def _calibration(evidence: Evidence, scores: Scores) -> list[str]:
     reliability = figures.reliability_diagram(anchors, levels, horizons, evidence.resamples, evidence.config.confidence)
     return [
         *_calibrated_rows(evidence),
-        _coverage_by_part(scores["judged"]),
+        coverage_by_part_table(scores["judged"]),
         _picture(evidence, reliability, _RELIABILITY),
         _picture(evidence, figures.pit_histogram(anchors, levels, horizons), _PIT),
         _picture(evidence, figures.coverage_over_time(anchors, levels, horizons, main), _COVERAGE.format(main=main)),
@@ -344,13 +256,3 @@ def _origin(evidence: Evidence, history: Sequence[Mapping[str, float]]) -> list[
     settings = {"model": metadata.model, "train": metadata.train, "scale": metadata.scale.get("config") or {}}
     rows = {f"{group}.{key}": str(v) for group, values in settings.items() for key, v in values.items()}
     return [*parts, html.folded(f"Origin of the model: all {len(rows)} settings", [html.facts(rows)])]
-
-
-def _titled(frame: pd.DataFrame) -> pd.DataFrame:
-    return frame.rename(index=lambda name: str(name).replace("_", " "))
-
-
-def _p(value: float | None) -> str:
-    if value is None or np.isnan(value):
-        return "–"
-    return "< 0.001" if value < 0.001 else f"{value:.3f}"

@@ -21,11 +21,10 @@ class Fracast(Baseline):
     """Log realized variance over its time of day goes in, that of the next 48 bars comes out; no weight is fitted.
 
     The scale of a horizon is √(Σ seasonal variance · mean of exp over the forecast quantiles) of its bars; the
-    quantiles of return / scale are those of some train anchors. One forecast, some 40 ms on a core, serves the anchors
-    of 15 minutes, each with the bars that follow it.
+    quantiles of return / scale are those of some train anchors. A forecast takes some 40 ms on a core, 24,000 anchors
+    a quarter of an hour.
     """
 
-    every = 3
     fitted_on = 1500
 
     def fit(self, features: pd.DataFrame, positions: Positions) -> Self:
@@ -46,14 +45,11 @@ class Fracast(Baseline):
         slot = features["bar_in_day"].to_numpy()
         active = features["traded"].to_numpy(bool) & ~features["halt"].to_numpy(bool) & (self._profile_S[slot] > 0)
         variance = features["realized_variance"].to_numpy(np.float64)[active] / self._profile_S[slot[active]]
-        known = np.log(variance + _OFFSET).astype(np.float32)
-        issued, index = np.unique(rows - rows % self.every, return_inverse=True)
-        ends = np.searchsorted(np.flatnonzero(active), issued, side="right")  # bars up to and with the issuing one
+        known, ends = np.log(variance + _OFFSET), np.cumsum(active)[rows]  # bars up to and with the anchor
         ahead_NK = np.stack([self._ahead(known[max(end - self._model.context_length, 0) : end]) for end in ends])
-        step = np.arange(1, HORIZONS[self.horizons[-1]] // BAR_MINUTES + 1)
-        later = np.minimum((rows % self.every)[:, None] + step, ahead_NK.shape[1]) - 1
-        seasonal_NK = self._profile_S[(slot[rows][:, None] + step) % SLOTS_PER_DAY]
-        total_NK = np.cumsum(seasonal_NK * ahead_NK[index[:, None], later], axis=1)
+        step_K = np.arange(1, ahead_NK.shape[1] + 1)
+        seasonal_NK = self._profile_S[(slot[rows][:, None] + step_K) % SLOTS_PER_DAY]
+        total_NK = np.cumsum(seasonal_NK * ahead_NK, axis=1)
         return np.sqrt(total_NK[:, [HORIZONS[name] // BAR_MINUTES - 1 for name in self.horizons]])
 
     def _ahead(self, known: np.ndarray) -> Floats:

@@ -1,0 +1,105 @@
+"""The report's section on how sure a gain is, and the other tables that session losses fill."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from nqcast.evaluation.comparison import MODEL, Gains, Scores
+from nqcast.evaluation.judged import Judged
+from nqcast.evaluation.scores import MEAN
+from nqcast.report import figures, html
+from nqcast.report.evidence import Evidence
+
+_SESSIONS = "Gain over {}, session upon session, mean over horizons: a straight line is a gain that no single day made."
+
+
+def sure_section(evidence: Evidence, scores: Scores) -> list[str]:
+    """Gains over every other forecast, how likely they are by chance, and which sessions they come from."""
+    judged, losses = scores["judged"], evidence.losses
+    drawn = figures.gain_by_session(losses[MODEL], losses[evidence.reference], evidence.anchors.session)
+    caption = _SESSIONS.format(evidence.reference.replace("_", " "))
+    picture = html.picture(figures.with_source(drawn, evidence.source), caption)
+    return [_gain_table(evidence), _p_table(scores["gains"], judged), *_session_tables(judged), picture]
+
+
+def _gain_table(evidence: Evidence) -> str:
+    gains = {name: evidence.skill(MODEL, name) for name in evidence.forecasts if name != MODEL}
+    cells = {
+        name: [
+            f"{100 * v:+.2f}\n{100 * a:+.2f} … {100 * b:+.2f}"
+            for v, a, b in zip(one.value, one.low, one.high, strict=True)
+        ]
+        for name, one in gains.items()
+    }
+    caption = (
+        f"Gain of the model: its skill less the other's, points; below it the {evidence.config.confidence:.0%} "
+        "session-bootstrap interval"
+    )
+    columns = [*evidence.horizons, MEAN]
+    return html.table(html.titled(pd.DataFrame.from_dict(cells, orient="index", columns=columns)), caption)
+
+
+def _p_table(gains: Gains, judged: Judged) -> str:
+    corrected = judged["corrected_p"]
+    cells = {
+        name: {
+            h: f"{html.p_value(one['p_value'])}\n{html.p_value(corrected.get(name, {}).get(h))}"
+            for h, one in row.items()
+        }
+        for name, row in gains.items()
+    }
+    caption = (
+        "Diebold–Mariano test of the same differences, p-values (the larger of sessions and bars); below it corrected "
+        "for the number of horizons (Holm)"
+    )
+    return html.table(html.titled(pd.DataFrame.from_dict(cells, orient="index")), caption)
+
+
+def _session_tables(judged: Judged) -> list[str]:
+    """How many sessions a gain comes from, and which forecasts cannot be told from the best."""
+    count, level = judged["n_sessions"], 1 - judged["confidence"]
+    rows = {
+        name: {
+            "sessions won": f"{one[MEAN]['won']} of {one[MEAN]['sessions']}",
+            "p of that": html.p_value(one[MEAN]["sign_p"]),
+            "gain of the median session, %": 100 * one[MEAN]["median"],
+            "trimmed gain, %": 100 * one[MEAN]["trimmed"],
+        }
+        for name, one in judged["sessions"].items()
+    }
+    caption = (
+        f"The model's gain over each, session by session, mean over horizons, {count} sessions; % of the other's loss"
+    )
+    parts = [html.table(html.titled(pd.DataFrame.from_dict(rows, orient="index")), caption)]
+    if not judged["confidence_set"]:
+        return [*parts, html.paragraph(f"{count} sessions are too few for p-values and a model confidence set.")]
+    sets = pd.DataFrame(judged["confidence_set"])
+    caption = (
+        f"Model confidence set, p-values: below {level:.2g} a forecast is worse than the best, others may be the best"
+    )
+    return [*parts, html.table(html.titled(sets), caption, 3, MODEL)]
+
+
+def ceiling_table(judged: Judged) -> list[str]:
+    """What an oracle would gain that knows the volatility to come, and how much of that the model takes."""
+    rows = judged.get("ceiling", {})
+    if not rows:
+        return []
+    cells = {
+        f"perfect volatility over {judged['reference']}, % of its loss": [100 * one["gain"] for one in rows.values()],
+        "the model's share of that, %": [100 * (np.nan if (s := one["share"]) is None else s) for one in rows.values()],
+    }
+    caption = "An oracle, which no forecast can be: scaling by the volatility that came"
+    return [html.table(html.titled(pd.DataFrame.from_dict(cells, orient="index", columns=list(rows))), caption, 1)]
+
+
+def coverage_by_part_table(judged: Judged) -> str:
+    """Coverage less level of the raw and the calibrated rows in each part of the session."""
+    rows = {
+        f"{row}: {part}": {name: f"{100 * error:+.2f}" for name, error in levels.items()}
+        for row, parts in judged["coverage_by_part"].items()
+        for part, levels in parts.items()
+    }
+    caption = "The same by part of the session (Chicago time), every outcome counted once"
+    return html.table(html.titled(pd.DataFrame.from_dict(rows, orient="index")), caption)
