@@ -8,13 +8,25 @@ _SECRET_WORDS = {
     "password", "passwd", "pwd", "passphrase", "secret", "secrets", "token", "key", "apikey", "credential",
     "credentials", "auth", "authorization",
 }  # fmt: skip
-_USER_IN_URI = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*://)[^/\s@]+@")
+_IN_PROSE = {"secret", "secrets", "token", "key", "credential", "credentials", "auth"}  # `no such key: learning_rat`
+_USER_IN_URI = re.compile(r"(?<![A-Za-z0-9+.-])(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*://)[^/\s?#]+@")
 _SECRET_IN_QUERY = re.compile(
     r"(?i)(?P<name>[?&;](?:[\w-]*(?:token|key|secret|password|signature|sig|auth)[\w-]*)=)[^&#\s]+"
 )
-_ARGUMENT = re.compile(r"(?P<name>[\w.-]+)(?P<sign>[=:])(?P<value>[^\s,;&'\"]+)")
+_QUOTED, _BARE = r"'[^'\n]*'|\"[^\"\n]*\"", r"[^\s,;&'\"{}]+"
+_VALUE = rf"(?P<value>{_QUOTED}|{_BARE})"
+_ARGUMENT = re.compile(rf"(?<![\w.-])(?P<name>[\w.-]+)(?P<sign>[=:]){_VALUE}")
+_WORDS = "|".join(sorted(_SECRET_WORDS, key=len, reverse=True))
+_SPACED = re.compile(
+    rf"(?im)(?<![\w.-])(?P<name>(?:[\w.-]*[_.-])?(?:{_WORDS}))(?P<sign>['\"]?\s*[=:]\s*(?:(?:Basic|Digest)\s+)?)"
+    rf"(?P<value>{_QUOTED}|{_BARE}(?=\s*(?:$|[,;}}\])])))"  # in prose more words follow: `store.password: nothing …`
+)
+_OPTION = re.compile(rf"(?<![\w.-])(?P<name>--[\w-]+)(?P<sign>\s+){_VALUE}")
 _KNOWN_SHAPES = re.compile(
-    r"\b(?:AKIA[0-9A-Z]{16}|(?:sk|db|ghp|gho|hf|xox[abp]|glpat)[-_][A-Za-z0-9_-]{16,}|Bearer\s+[\w.~+/=-]{8,})"
+    r"\b(?:AKIA[0-9A-Z]{16}|(?:sk|db|ghp|gho|github_pat|hf|xox[abp]|glpat)[-_][A-Za-z0-9_-]{16,}"
+    r"|eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]+|Bearer\s+[\w.~+/=-]{8,})"
+    r"|-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)",
+    re.DOTALL,
 )
 
 
@@ -25,19 +37,31 @@ def is_secret_name(name: str) -> bool:
 
 
 def redact(text: str) -> str:
-    """`text` without user names and passwords in URIs, values of `password=…`, and keys of well-known shapes."""
-    text = _USER_IN_URI.sub(rf"\g<scheme>{REDACTED}@", text)
+    """`text` without users and passwords in URIs, values of names such as password, and keys of well-known shapes.
+
+    A value may stand behind `=` or `:`, in quotes, or behind an option (`--password …`).
+    """
+    text = _USER_IN_URI.sub(rf"\g<scheme>{REDACTED}@", _KNOWN_SHAPES.sub(REDACTED, text))
     text = _SECRET_IN_QUERY.sub(rf"\g<name>{REDACTED}", text)
-    text = _ARGUMENT.sub(lambda found: _hidden(found) if is_secret_name(found["name"]) else found[0], text)
-    return _KNOWN_SHAPES.sub(REDACTED, text)
+    for shape, is_secret in ((_ARGUMENT, _is_named), (_OPTION, _is_named), (_SPACED, _is_no_prose)):
+        text = shape.sub(lambda found, asks=is_secret: _hidden(found) if asks(found) else found[0], text)
+    return text
 
 
 def without_secrets(text: str, arguments: list[str]) -> str:
     """`text` redacted, and without the values that a command's `arguments` give to names of secrets."""
     given = (found for argument in arguments for found in _ARGUMENT.finditer(argument))
-    for value in {found["value"] for found in given if is_secret_name(found["name"])}:
+    for value in {found["value"].strip("'\"") for found in given if is_secret_name(found["name"])} - {""}:
         text = re.sub(rf"(?<!\w){re.escape(value)}(?!\w)", REDACTED, text)
     return redact(text)
+
+
+def _is_named(found: re.Match[str]) -> bool:
+    return is_secret_name(found["name"])
+
+
+def _is_no_prose(found: re.Match[str]) -> bool:
+    return found["name"].lower() not in _IN_PROSE or found["sign"][0] in "'\""
 
 
 def _hidden(argument: re.Match[str]) -> str:

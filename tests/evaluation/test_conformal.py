@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from nqcast import constants
 from nqcast.evaluation import metrics
 from nqcast.evaluation.calibration import Calibration
 from nqcast.evaluation.conformal import ConformalCalibration, OnlineCalibration, conformal_quantile, in_order
@@ -83,13 +84,14 @@ def test_calibrated_quantiles_never_cross_and_the_median_is_not_pushed_by_its_ne
 
 
 def test_a_calibration_survives_json_and_refuses_another_checkpoint() -> None:
-    _, quantiles, targets, scale = world(500, 1.3)
-    fitted = ConformalCalibration(LEVELS, HORIZONS, "abc").fit(quantiles, targets, scale)
+    rng = np.random.default_rng(5)
+    quantiles, targets, scale = rng.normal(size=(500, 5, 7)), rng.normal(size=(500, 5)), np.ones((500, 5))
+    fitted = ConformalCalibration(LEVELS, tuple(constants.HORIZONS), "abc").fit(quantiles, targets, scale)
     state = json.loads(json.dumps(fitted.state()))
-    back = Calibration.from_json(state).conformal("abc")
+    back = Calibration.from_json(state).conformal("abc", LEVELS)
     assert (back.apply(quantiles, scale) == fitted.apply(quantiles, scale)).all()
     with pytest.raises(ValueError, match=r"fitted for the weights other.*found one for abc"):
-        Calibration.from_json(state).conformal("other")
+        Calibration.from_json(state).conformal("other", LEVELS)
     with pytest.raises(ValueError, match="expected a calibration with online offsets"):
         Calibration.from_json(state).online()
     with pytest.raises(ValueError, match="expected a conformal calibration, found 'isotonic'"):

@@ -168,7 +168,9 @@ def test_each_fold_is_calibrated_on_its_own_validation(walk: WalkForward, featur
             as_arrays(frame[frame["forecast"] == name], walk.recipe.quantiles, HORIZONS)
             for name in ("model", "model_conformal")
         )
-        calibration = Calibration.from_json(state).conformal(partition["checkpoint"].weights_sha256)
+        calibration = Calibration.from_json(state).conformal(
+            partition["checkpoint"].weights_sha256, partition["checkpoint"].metadata.quantiles
+        )
         assert (calibration.apply(raw.quantiles, raw.scale) == moved.quantiles).all()
 
 

@@ -6,6 +6,7 @@ import os
 import pickle
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import click
 import pytest
@@ -17,6 +18,7 @@ from tests.kedro_command import PROJECT, environment
 
 from nqcast.cli import check_config, run
 from nqcast.datasets.checkpoint import CheckpointDataset
+from nqcast.datasets.run_directory import RunDirectoryDataset
 from nqcast.datasets.verified import VerifiedDataset
 from nqcast.experiments.config import AblationConfig
 from nqcast.hooks.parameters import refuse_interpolation
@@ -175,6 +177,27 @@ def test_an_output_outside_of_the_project_is_refused(how: str, tmp_path: Path, m
     StorageHook().before_pipeline_run(run, *written(project / "data" / "x.json"))
     monkeypatch.setenv("NQCAST_DATA", str(outside))
     StorageHook().before_pipeline_run(run, *written(path))
+
+
+@pytest.mark.parametrize("linked", ["09_tracking", "09_tracking/spool", "09_tracking/mlflow.db", "runs/fingerprint"])
+def test_a_folder_that_a_run_writes_to_is_not_led_outside_by_a_link(
+    linked: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The tracked run and the run directories are no files of the catalog, and are asked as well."""
+    monkeypatch.delenv("NQCAST_DATA", raising=False)
+    project, outside = tmp_path / "project", tmp_path / "outside"
+    link = project / "data" / linked
+    link.parent.mkdir(parents=True, exist_ok=True)
+    outside.mkdir()
+    hook = StorageHook()
+    hook.after_context_created(SimpleNamespace(project_path=project, config_loader={"globals": {"data": "data"}}))
+    runs = RunDirectoryDataset(filepath=str(project / "data" / "runs"), min_free_gb=0)
+    asked = {"project_path": str(project)}, Pipeline([Node(print, inputs="runs", outputs=None)])
+    hook.before_pipeline_run(*asked, DataCatalog({"runs": runs}))
+    hook.after_pipeline_run()
+    link.symlink_to(outside)
+    with pytest.raises(DatasetError, match=r"to be written below .*found .*outside"):
+        hook.before_pipeline_run(*asked, DataCatalog({"runs": runs}))
 
 
 @pytest.mark.parametrize("name", ["../../elsewhere", "a/b", "..", ".hidden"])

@@ -195,6 +195,17 @@ def test_a_new_run_is_refused_beside_a_stopped_one_with_the_differing_keys(tmp_p
     refuse_other_unfinished(tmp_path, stopped, CONTENT)  # its own continuation
 
 
+@pytest.mark.parametrize(
+    "text", ["", "{", '{"status": "unfin', "[]", '{"status": null}', '{"status": "fine"}', "[" * 100_000]
+)
+def test_a_stopped_run_is_protected_whatever_became_of_its_card(text: str, tmp_path: Path) -> None:
+    """Emptied or half-written by a power cut, or edited: nothing but a whole card says that a run is over."""
+    stopped = stopped_run(tmp_path, CONTENT)
+    (stopped / "run.json").write_text(text)
+    with pytest.raises(OtherRunUnfinishedError, match=stopped.name):
+        refuse_other_unfinished(tmp_path, tmp_path / "new", {"data": "def"})
+
+
 def test_finished_failed_untrained_and_living_runs_stand_in_nobodys_way(tmp_path: Path) -> None:
     def ask() -> None:
         refuse_other_unfinished(tmp_path, tmp_path / "new", {"data": "def"})

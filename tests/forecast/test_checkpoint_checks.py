@@ -10,13 +10,21 @@ import numpy as np
 import pytest
 
 import nqcast
-from nqcast.constants import FEATURES
+from nqcast.constants import FEATURES, LEVELS
 from nqcast.storage.checkpoint import MANIFEST, Checkpoint, checkpoint_files
 from nqcast.storage.verified import write_folder
 
 
 def metadata(**fields: object) -> Callable[[Checkpoint], Checkpoint]:
     return lambda checkpoint: replace(checkpoint, metadata=replace(checkpoint.metadata, **fields))
+
+
+def data(**fields: object) -> Callable[[Checkpoint], Checkpoint]:
+    return lambda checkpoint: metadata(data=replace(checkpoint.metadata.data, **fields))(checkpoint)
+
+
+def scalars(**fields: object) -> Callable[[Checkpoint], Checkpoint]:
+    return lambda checkpoint: metadata(scale={**checkpoint.metadata.scale, **fields})(checkpoint)
 
 
 def model(**fields: object) -> Callable[[Checkpoint], Checkpoint]:
@@ -47,6 +55,11 @@ SPOILT = {
     "a width of 13 TB": (model(d_model=2**20, n_heads=2), "instead of"),
     "a million blocks": (model(n_time_blocks=10**6), "blocks"),
     "no such field": (model(law=1), "what is none"),
+    "a tick in words": (data(tick="0.25"), "a tick of '0.25'"),
+    "a tick below zero": (data(tick=-5.0), "a tick of -5"),
+    "a scale of other levels": (scalars(levels=LEVELS[::-1]), "scale with rising quantiles"),
+    "a scale without settings": (scalars(config=None), "the checkpoint's scale, found what is none"),
+    "a scale that falls": (tensor("scale.unit_quantiles_HQ", -9.0), "scale with rising quantiles"),
     "another scale": (lambda c: replace(c, tensors={k: v for k, v in c.tensors.items() if k[0] == "m"}), r"scale\.…"),
 }
 

@@ -19,6 +19,7 @@ from nqcast.datasets.checkpoint import CheckpointDataset
 from nqcast.datasets.verified import VerifiedDataset
 from nqcast.evaluation.conformal import ConformalCalibration
 from nqcast.storage.checkpoint import Checkpoint
+from nqcast.storage.verified import replace_verified_file
 
 
 @pytest.fixture
@@ -80,6 +81,37 @@ def test_a_calibration_that_is_named_must_fit(models: Path) -> None:
     for named in (models / "calibration.json", state):
         with pytest.raises(ValueError, match=r"fitted for the weights .*found one for another"):
             nqcast.load(models / "checkpoint", calibration=named)
+
+
+SPOILT = {
+    "no number": ({"offsets": [[float("nan")] * 7] * 5}, "finite offsets"),
+    "words": ({"offsets": [["x"] * 7] * 5}, "finite offsets"),
+    "a horizon less": ({"offsets": [[0.0] * 7] * 4}, "finite offsets"),
+    "other online ones": ({"online_offsets": [[float("inf")] * 7] * 5}, "finite offsets"),
+    "levels in another order": ({"levels": LEVELS[::-1]}, "expected a calibration of levels"),
+    "horizons in another order": ({"horizons": list(HORIZONS)[::-1]}, "expected a calibration of levels"),
+}
+
+
+@pytest.mark.parametrize("how", SPOILT)
+def test_a_calibration_that_contradicts_itself_is_refused(how: str, plain_checkpoint: Checkpoint) -> None:
+    fitted = ConformalCalibration(LEVELS, list(HORIZONS), plain_checkpoint.weights_sha256).state()
+    changes, message = SPOILT[how]
+    nqcast.load(plain_checkpoint, calibration=fitted)
+    with pytest.raises(ValueError, match=message):
+        nqcast.load(plain_checkpoint, calibration={**fitted, **changes})
+
+
+DEEP = "[" * 100_000 + "]" * 100_000
+
+
+@pytest.mark.parametrize("text", ["", "[1]", "{", DEEP, '{"kind": ' + DEEP + "}", '{"offsets": ' + "9" * 5_000 + "}"])
+def test_a_calibration_whose_text_is_no_object_is_named_and_refused(text: str, models: Path) -> None:
+    """Its hash is right: whoever edited the file has renewed that too."""
+    path = models / "calibration.json"
+    replace_verified_file(path, text.encode())
+    with pytest.raises(ValueError, match=r"expected a JSON object in .*calibration\.json"):
+        nqcast.load(models / "checkpoint", calibration=path)
 
 
 def test_no_checkpoint_is_said_with_its_cure(tmp_path: Path) -> None:

@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from nqcast.storage.errors import StorageError
 from nqcast.storage.lock import DirectoryBusyError, DirectoryLock, is_held
+from nqcast.storage.verified import replace_file
 
 HOLD = (
     "import sys, time; from nqcast.storage.lock import DirectoryLock;"
@@ -78,3 +80,15 @@ def test_after_release_the_directory_is_free(tmp_path: Path) -> None:
     other = hold(tmp_path)  # another process can take it
     assert other.poll() is None and is_held(tmp_path)
     kill(other)
+
+
+@pytest.mark.parametrize("lock", [".lock", ".writing"])
+def test_a_lock_that_is_a_link_is_refused_and_what_it_leads_to_is_as_it_was(lock: str, tmp_path: Path) -> None:
+    """The holder writes its name into the file of the lock."""
+    victim, folder = tmp_path / "victim", tmp_path / "folder"
+    victim.write_text("precious")
+    folder.mkdir()
+    (folder / lock).symlink_to(victim)
+    with pytest.raises(StorageError, match="a link stands where a file is needed: remove it"):
+        DirectoryLock(folder).acquire() if lock == ".lock" else replace_file(folder / "x", b"")
+    assert victim.read_text() == "precious"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pandas as pd
 import pytest
 from hypothesis import given
@@ -101,3 +103,39 @@ def test_rows_of_a_table_are_named_by_their_text_columns() -> None:
     expected = {"s/model/15m/skill": 0.2, "s/har/4h/skill": 0.1}
     assert flatten_metrics("s", rows) == expected
     assert flatten_metrics("s", pd.DataFrame(rows)) == expected
+
+
+SECRETS = (
+    *("api_key='hunter2'", '{"password": "hunter2"}', "{'token': 'hunter2', 'a': 1}", "password: hunter2\nx: 1"),
+    *("Authorization: Basic hunter2GVyOnBhc3N3b3JkZA==", "AWS_SESSION_TOKEN: 'hunter2'", "passwd = hunter2"),
+    *("mysql://me:p@ss:hunter2@host/db", "vendor --password hunter2 --symbol NQ", "x: api-key = 'hunter2'"),
+    *("-----BEGIN RSA PRIVATE KEY-----\nhunter2\n-----END RSA PRIVATE KEY-----", "github_pat_11ABCDEFG0hunter2hunter2"),
+    "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.hunter2hunter2",
+)
+
+
+@pytest.mark.parametrize("text", SECRETS)
+def test_a_secret_is_found_in_quotes_behind_spaces_and_by_its_shape(text: str) -> None:
+    assert "hunter2" not in redact(text)
+    assert redact(redact(text)) == redact(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "no such key: learning_rat",
+        "KeyError: 'metrics'",
+        "train.lr=0.1",
+        "http://host/x?y=a@b",
+        "store.password: nothing reads it",
+    ],
+)
+def test_prose_is_left_as_it_is(text: str) -> None:
+    assert redact(text) == text
+
+
+@pytest.mark.parametrize("piece", ["a", "a.", "a://", "?token", "password ", "'", "a:", "-----BEGIN PRIVATE KEY-----"])
+def test_a_long_text_is_redacted_in_no_time(piece: str) -> None:
+    begun = time.process_time()
+    redact((piece * 100_000)[:100_000])
+    assert time.process_time() - begun < 2

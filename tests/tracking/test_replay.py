@@ -175,6 +175,8 @@ def test_a_line_that_a_kill_cut_short_waits_and_a_garbled_one_is_skipped(
     spool.news.write_bytes(spool.news.read_bytes() + b"\xff garbled\n" + b'{"kind": "tags", "val')
     assert [line["values"] for line, _ in spool.read(0)] == [{"a": "1"}]
     assert "garbled" in caplog.text
+    spool.news.write_bytes(b'[1]\n{"no": "kind"}\n' + b"[" * 100_000 + b"\n")
+    assert list(spool.read(0)) == []
     spool.news.write_bytes(b'{"kind": "tags", "values": {}}')
     assert list(spool.read(0)) == []
     spool.news.write_bytes(b'{"kind": "tags", "values": {}}\n')
@@ -364,3 +366,29 @@ def test_the_next_run_sends_what_an_outage_kept_back_and_leaves_what_is_for_anot
     assert len(store.runs) == 2
     assert all(run["ends"] == ["FINISHED"] for run in store.runs.values())
     assert len(waiting_spools(tmp_path / "spool")) == 2
+
+
+def test_a_spool_that_is_a_link_is_left_alone(tmp_path: Path) -> None:
+    """Ending its run would write to where the link leads."""
+    elsewhere = Spool.create(tmp_path / "elsewhere", "run")
+    elsewhere.append("start", name="n", experiment="e", tags={}, time=1, uri="uri")
+    elsewhere.unlock()
+    (tmp_path / "spool").mkdir()
+    (tmp_path / "spool" / "run").symlink_to(elsewhere.folder)
+    end_dead_runs(tmp_path)
+    assert [line["kind"] for line, _ in elsewhere.read(0)] == ["start"]
+
+
+def test_one_spool_in_trouble_keeps_no_other_from_its_end(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "spool" / "a" / "news.jsonl").mkdir(parents=True)
+    ended = []
+    for name in "bc":
+        spool = Spool.create(tmp_path / "spool", name)
+        spool.append("start", name="n", experiment="e", tags={}, time=1, uri="uri")
+        spool.unlock()
+        ended.append(spool)
+    (ended[0].folder / ".lock").unlink()
+    (ended[0].folder / ".lock").mkdir()
+    end_dead_runs(tmp_path)
+    assert [line["kind"] for line, _ in ended[1].read(0)] == ["start", "end"]
+    assert f"{ended[0].folder.name}: not ended" in caplog.text

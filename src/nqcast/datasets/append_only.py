@@ -11,7 +11,7 @@ from kedro_datasets._typing import JSONPreview
 
 from nqcast.datasets.previews import json_preview
 from nqcast.datasets.verified import local_path
-from nqcast.storage.json_values import plain
+from nqcast.storage.json_values import plain, read_object
 from nqcast.storage.lock import one_writer
 from nqcast.storage.verified import sync_folder
 
@@ -87,14 +87,9 @@ def read_records(path: Path) -> list[Record]:
     records = []
     for number, line in enumerate(lines, start=1):
         try:
-            record = json.loads(line)
+            records.append(read_object(line, f"line {number} of {path}"))
         except ValueError as error:
-            raise DatasetError(
-                f"expected a JSON object in line {number} of {path}, found {line[:80]!r}: {error}"
-            ) from error
-        if not isinstance(record, dict):
-            raise DatasetError(f"expected a JSON object in line {number} of {path}, found {line[:80]!r}: mend the line")
-        records.append(record)
+            raise DatasetError(str(error)) from error
     return records
 
 

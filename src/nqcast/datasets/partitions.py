@@ -15,7 +15,7 @@ from kedro_datasets._typing import JSONPreview
 from nqcast.datasets.previews import json_preview
 from nqcast.datasets.verified import local_path
 from nqcast.storage.checkpoint import DOCUMENT, MANIFEST, checkpoint_files, read_checkpoint
-from nqcast.storage.json_values import plain
+from nqcast.storage.json_values import plain, read_object
 from nqcast.storage.verified import VerificationError, read_verified, verify, write_folder
 
 log = logging.getLogger(__name__)
@@ -109,7 +109,8 @@ def _parquet(frame: pd.DataFrame | bytes) -> bytes:
 def _reader(folder: Path) -> Callable[[], Partition]:
     def read() -> Partition:
         frame, record = (read_verified(folder / name, folder / MANIFEST) for name in (FRAME, RECORD))
-        partition: Partition = {"frame": pd.read_parquet(io.BytesIO(frame)), "record": json.loads(record)}
+        content = read_object(record, folder / RECORD)
+        partition: Partition = {"frame": pd.read_parquet(io.BytesIO(frame)), "record": content}
         if (folder / DOCUMENT).exists():
             partition["checkpoint"] = read_checkpoint(folder)
         return partition

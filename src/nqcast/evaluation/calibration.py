@@ -70,12 +70,13 @@ class Calibration:
             )
         online, copula = document.get("online_offsets"), document.get("copula")
         told = ("online_rate", "checkpoint", "anchors", "coverage", "text", "val_loss")
+        levels, horizons = tuple(document["levels"]), tuple(document["horizons"])
         return cls(
             weights=document.get("weights", ""),
-            levels=tuple(document["levels"]),
-            horizons=tuple(document["horizons"]),
-            offset_HQ=np.asarray(document["offsets"], dtype=float),
-            online_offset_HQ=None if online is None else np.asarray(online, dtype=float),
+            levels=levels,
+            horizons=horizons,
+            offset_HQ=_offsets(document["offsets"], levels, horizons),
+            online_offset_HQ=None if online is None else _offsets(online, levels, horizons),
             copula=None if copula is None else PathCopula.from_state(copula),
             headline=tuple(document.get("headline", ())),
             **{name: document[name] for name in told if name in document},
@@ -101,13 +102,21 @@ class Calibration:
             "headline": list(self.headline),
         }
 
-    def conformal(self, weights: str) -> ConformalCalibration:
-        """The offline calibration; ValueError when it was fitted for other weights than ``weights``."""
+    def conformal(self, weights: str, levels: Sequence[float]) -> ConformalCalibration:
+        """The offline calibration; ValueError when it was fitted for other weights, or is of other levels or horizons.
+
+        The horizons are those of this version.
+        """
         if self.weights != weights:
             raise ValueError(
                 f"expected a conformal calibration fitted for the weights {weights[:16]}…, found one for "
                 f"{(self.weights or 'weights that it does not name')[:28]}: take the one that was saved with the "
                 "checkpoint, or run the train pipeline again, which reads a finished run back and calibrates"
+            )
+        if self.levels != tuple(levels) or self.horizons != tuple(HORIZONS):
+            raise ValueError(
+                f"expected a calibration of levels {list(levels)} at {list(HORIZONS)}, found {list(self.levels)} at "
+                f"{list(self.horizons)}: run the train pipeline again"
             )
         calibration = ConformalCalibration(self.levels, self.horizons, weights)
         calibration.offset_HQ = self.offset_HQ
@@ -123,6 +132,20 @@ class Calibration:
         online = OnlineCalibration(self.levels, tuple(HORIZONS.values()), self.online_rate)
         online.offset_HQ = self.online_offset_HQ.copy()  # a run moves them
         return online
+
+
+def _offsets(value: object, levels: Sequence[float], horizons: Sequence[str]) -> Floats:
+    """Offsets (H, Q) of a document; ValueError where they are no finite numbers of that shape."""
+    try:
+        offset_HQ = np.asarray(value, dtype=float)
+    except (TypeError, ValueError):
+        offset_HQ = np.empty(0)
+    if offset_HQ.shape != (len(horizons), len(levels)) or not np.isfinite(offset_HQ).all():
+        raise ValueError(
+            f"expected a calibration of {len(horizons)} horizons by {len(levels)} finite offsets, found others: take "
+            "the calibration.json that was saved with the checkpoint, or run the train pipeline again"
+        )
+    return offset_HQ
 
 
 def fit_calibration(
@@ -179,12 +202,7 @@ def calibrated_quantiles(
     Raises:
         ValueError: the calibration was fitted for other weights, or is of other levels.
     """
-    conformal = calibration.conformal(weights)
-    if conformal.levels != tuple(levels) or conformal.horizons != tuple(HORIZONS):
-        raise ValueError(
-            f"expected a calibration of levels {list(levels)} at {list(HORIZONS)}, found {list(conformal.levels)} at "
-            f"{list(conformal.horizons)}: run the train pipeline again"
-        )
+    conformal = calibration.conformal(weights, levels)
     return {
         CONFORMAL: conformal.apply(anchors.quantiles, anchors.scale),
         ONLINE: calibration.online().run(_stamps(anchors), anchors.quantiles, anchors.targets, anchors.scale),

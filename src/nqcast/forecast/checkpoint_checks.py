@@ -51,6 +51,9 @@ def _contradictions(metadata: Metadata, config: ModelConfig) -> Iterator[str]:
         yield f"{len(metadata.features)} features for a network of {config.n_features}"
     if metadata.horizons != tuple(HORIZONS) or config.n_horizons != len(HORIZONS):
         yield f"horizons {list(metadata.horizons)} for a network of {config.n_horizons}, instead of {list(HORIZONS)}"
+    tick = metadata.data.tick
+    if tick is not None and not (isinstance(tick, int | float) and 0 < tick < np.inf):
+        yield f"a tick of {tick!r}, expected points"
     levels = metadata.quantiles
     if levels != config.quantiles or list(levels) != sorted(set(levels)) or not all(0 < tau < 1 for tau in levels):
         yield f"levels {list(levels)} for a network of {list(config.quantiles)}, expected the same ones, rising"

@@ -89,7 +89,8 @@ class Forecaster:
         row = Instrument(**data.instrument) if data.instrument else given.instrument
         changes = {"volume": given.volume and self._volume, "tick": tick, "instrument": row}
         self.ingest = given.model_copy(update=changes)
-        self.calibration = None if calibration is None else calibration.conformal(checkpoint.weights_sha256)
+        fitted_for = checkpoint.weights_sha256, self.levels
+        self.calibration = None if calibration is None else calibration.conformal(*fitted_for)
         self.copula = None if calibration is None else calibration.copula
         if self.config.paths and self.copula is None:
             raise ValueError(

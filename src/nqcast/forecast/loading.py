@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,6 +20,7 @@ from nqcast.storage.checkpoint import (
     refuse_pickle_inside,
     verify_checkpoint,
 )
+from nqcast.storage.json_values import read_object
 from nqcast.storage.verified import VerificationError, manifest_of, read_verified, verify
 from nqcast.storage.versions import newest_verified, version_paths
 
@@ -98,7 +98,7 @@ def _document(path: Path) -> dict[str, Any]:
         if newest is None:
             raise ValueError(f"expected a version in {path} that verifies, found {', '.join(broken) or 'none'}: train")
         path = newest
-    return dict(json.loads(read_verified(path, manifest_of(path))))
+    return read_object(read_verified(path, manifest_of(path)), path)
 
 
 def _calibration_beside(folder: Path, checkpoint: Checkpoint) -> dict[str, Any] | None:

@@ -14,7 +14,7 @@ import torch
 from tqdm import tqdm
 
 from nqcast.batches import Batch, outputs
-from nqcast.constants import FEATURES
+from nqcast.constants import FEATURES, HORIZONS
 from nqcast.data.own_features import feature_names
 from nqcast.data.scale import Scale
 from nqcast.data.seasonal_har import scale_from_state
@@ -49,8 +49,19 @@ def load_model(checkpoint: Checkpoint) -> Network:
 
 
 def load_scale(checkpoint: Checkpoint) -> Scale:
-    """The fitted scale of a checkpoint."""
-    return scale_from_state(checkpoint.part("scale"), checkpoint.metadata.scale)
+    """The fitted scale of a checkpoint; ValueError where it is none, or of other levels than the network's."""
+    levels = checkpoint.metadata.quantiles
+    try:
+        scale = scale_from_state(checkpoint.part("scale"), checkpoint.metadata.scale)
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"expected the checkpoint's scale, found what is none ({error}): train it again") from error
+    unit_HQ = scale.unit_quantiles_HQ
+    if scale.levels != levels or unit_HQ.shape != (len(HORIZONS), len(levels)) or (np.diff(unit_HQ) < 0).any():
+        raise ValueError(
+            f"expected a scale with rising quantiles of the levels {list(levels)} at {len(HORIZONS)} horizons, found "
+            f"{unit_HQ.shape[0]} rows of the levels {list(scale.levels)}: train the checkpoint again"
+        )
+    return scale
 
 
 def predict(

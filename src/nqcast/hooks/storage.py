@@ -19,6 +19,7 @@ from nqcast.datasets.run_directory import RunDirectoryDataset
 from nqcast.datasets.verified import VerifiedDataset
 from nqcast.storage.errors import require_free_space, storage_errors
 from nqcast.storage.lock import DirectoryLock
+from nqcast.tracking.hook import FOLDER as TRACKING
 
 LEAST_FREE_BYTES = 200_000_000
 """Room that a run of any pipeline must find: features of ten years are 150 MB. Training asks for more by itself."""
@@ -58,6 +59,8 @@ class StorageHook:
         written = {name: dataset for name, dataset in entries.items() if is_written(dataset, name in outputs)}
         for name, dataset in written.items():
             require_inside(name, Path(str(dataset._filepath)), roots)
+        if self._data is not None:
+            require_inside("the tracked run", self._data / TRACKING, roots)
         for folder in {_existing(Path(str(dataset._filepath)).parent) for dataset in written.values()}:
             probe(folder)
         for dataset in written.values():
@@ -95,13 +98,15 @@ def is_written(dataset: Any, is_output: bool) -> bool:
 
 
 def require_inside(name: str, path: Path, roots: Sequence[Path]) -> None:
-    """Raise DatasetError unless `path`, with `..` and links followed, lies below one of `roots`."""
-    real = path.resolve()
-    if not any(real.is_relative_to(root) for root in roots):
-        raise DatasetError(
-            f"expected {name} to be written below {' or '.join(map(str, roots))}, found {path}, which is {real}: "
-            "correct the catalog entry or the link, or name the data folder that you mean with NQCAST_DATA"
-        )
+    """Raise DatasetError unless `path` and the links in it, followed with `..`, lie below one of `roots`."""
+    links = [item for item in path.iterdir() if item.is_symlink()] if path.is_dir() else []
+    for found in (path, *links):
+        real = found.resolve()
+        if not any(real.is_relative_to(root) for root in roots):
+            raise DatasetError(
+                f"expected {name} to be written below {' or '.join(map(str, roots))}, found {found}, which is {real}: "
+                "correct the catalog entry or the link, or name the data folder that you mean with NQCAST_DATA"
+            )
 
 
 def probe(folder: Path) -> None:

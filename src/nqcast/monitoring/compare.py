@@ -148,7 +148,7 @@ def _outcomes(features: pd.DataFrame, anchors: Positions, trained: Trained, eval
     """Calibrated forecasts of the checkpoint, as `nqcast.load` issues them, and of the references."""
     metadata, horizons = trained.checkpoint.metadata, tuple(HORIZONS)
     levels = metadata.quantiles
-    conformal = trained.calibration.conformal(trained.checkpoint.weights_sha256)
+    conformal = trained.calibration.conformal(trained.checkpoint.weights_sha256, trained.checkpoint.metadata.quantiles)
     logger.info("forecasts at %d anchors", len(anchors))
     quantiles, scale = predict(trained.checkpoint, features, anchors, evaluate)
     references = {name: one.predict(features, anchors) for name, one in trained.references.items()}

@@ -13,6 +13,7 @@ from nqcast.model.config import ModelConfig
 from nqcast.runs.run import TrainingRun
 from nqcast.storage.checkpoint import Checkpoint, DataCard, Json, Metadata
 from nqcast.storage.errors import storage_errors
+from nqcast.storage.json_values import read_object
 from nqcast.storage.verified import replace_file, sha256_of
 from nqcast.training.config import TrainConfig
 
@@ -45,7 +46,7 @@ def write_run(run: TrainingRun, folder: Path) -> None:
 def read_run(folder: Path) -> TrainingRun:
     """The run that `write_run` wrote. Raises ValueError where files are missing, changed, or of another version."""
     try:
-        card = json.loads((folder / CARD).read_bytes())
+        card = read_object((folder / CARD).read_bytes(), folder / CARD)
         changed = [name for name, digest in card["sha256"].items() if sha256_of(folder / name) != digest]
     except (OSError, ValueError, KeyError) as error:
         raise ValueError(

@@ -22,7 +22,7 @@ from safetensors.numpy import load as tensors_from_bytes
 from safetensors.numpy import save as bytes_from_tensors
 
 from nqcast.storage.fingerprint import digest
-from nqcast.storage.json_values import plain
+from nqcast.storage.json_values import plain, read_object
 from nqcast.storage.verified import VerificationError, read_verified, verify
 
 log = logging.getLogger(__name__)
@@ -232,13 +232,13 @@ def verify_checkpoint(folder: Path) -> None:
 def training_state_in(folder: Path) -> Json:
     """The state of the loop in a working checkpoint, unverified: a look, for choosing which one to read."""
     if (folder / _OLD_STATE).exists():
-        return dict(json.loads((folder / _OLD_STATE).read_bytes()))
-    return dict(json.loads((folder / DOCUMENT).read_bytes())["training"])
+        return read_object((folder / _OLD_STATE).read_bytes(), folder / _OLD_STATE)
+    return dict(read_object((folder / DOCUMENT).read_bytes(), folder / DOCUMENT)["training"])
 
 
 def metadata_in(folder: Path) -> Metadata:
     """What the weights in a checkpoint folder are, unverified: a look."""
-    document = json.loads((folder / DOCUMENT).read_bytes())
+    document = read_object((folder / DOCUMENT).read_bytes(), folder / DOCUMENT)
     return Metadata.of({name: value for name, value in document.items() if name not in ("format", "training")})
 
 
@@ -270,7 +270,7 @@ def _refuse_what_is_none(folder: Path) -> None:
 
 def _read(folder: Path) -> Checkpoint:
     manifest = folder / MANIFEST
-    document = json.loads(read_verified(folder / DOCUMENT, manifest))
+    document = read_object(read_verified(folder / DOCUMENT, manifest), DOCUMENT)
     number, state = document.pop("format", 1), document.pop("training", None)
     if number not in (1, FORMAT):
         raise ValueError(f"expected format {FORMAT} or 1, found {number!r}, which a later version of nqcast wrote")
@@ -284,7 +284,7 @@ def _read(folder: Path) -> Checkpoint:
 def _read_first_format(folder: Path) -> Checkpoint:
     """A working checkpoint of earlier versions: it goes on training; without its scale it forecasts nothing."""
     log.info("checkpoint %s is of an earlier format and is read as it is", folder)
-    listed = json.loads((folder / OLD_MANIFEST).read_bytes())["files"]
+    listed = read_object((folder / OLD_MANIFEST).read_bytes(), OLD_MANIFEST)["files"]
     files = {}
     for name in (WEIGHTS, _OLD_OPTIMIZER, _OLD_STATE):
         try:
@@ -294,7 +294,7 @@ def _read_first_format(folder: Path) -> Checkpoint:
         if digest(files[name]) != listed[name]["sha256"]:
             raise VerificationError(f"expected {name} as its manifest describes it, found other content")
     weights, moments = tensors_from_bytes(files[WEIGHTS]), tensors_from_bytes(files[_OLD_OPTIMIZER])
-    state = json.loads(files[_OLD_STATE])
+    state = read_object(files[_OLD_STATE], _OLD_STATE)
     metadata = Metadata(model=state.pop("model_config", None) or {}, train=state.pop("train_config", {}))
     named = {name if name.startswith("rng.") else f"optimizer.{name}": array for name, array in moments.items()}
     return Checkpoint({f"model.{k}": v for k, v in weights.items()}, metadata, TrainingState(named, state))

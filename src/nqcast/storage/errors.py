@@ -44,6 +44,8 @@ def storage_errors(path: Path, n_bytes: int) -> Iterator[None]:
             errno.EPERM: "no permission to write there",
             errno.ENOTDIR: "a file stands where a folder is needed: move it away",
             errno.EEXIST: "a file stands where a folder is needed: move it away",
+            errno.EISDIR: "a folder stands where a file is needed: move it away",
+            errno.ELOOP: "a link stands where a file is needed: remove it",
             errno.ENOTEMPTY: "it exists already and is not empty: save under another version",
         }
         cure = cures.get(error.errno or 0, error.strerror or str(error))

@@ -1,5 +1,6 @@
-"""What may stand in a JSON document."""
+"""What may stand in a JSON document, and how one is read."""
 
+import json
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -40,3 +41,20 @@ def finite(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {str(key): finite(item) for key, item in value.items()}
     return [finite(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def read_object(content: bytes | str, where: object) -> dict[str, Any]:
+    """The JSON object that is the content of `where`.
+
+    Raises:
+        ValueError: it is none: cut short, no JSON, of another kind, or nested without end.
+    """
+    try:
+        found = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        found, reason = None, f" ({error})"
+    else:
+        reason = ""
+    if not isinstance(found, dict):
+        raise ValueError(f"expected a JSON object in {where}, found {content[:40]!r}{reason}: write it anew")
+    return found

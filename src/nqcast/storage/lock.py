@@ -15,6 +15,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
+from nqcast.storage.errors import storage_errors
+
 LOCK_NAME = ".lock"
 _WRITING = ".writing"
 _TOKENS = "NQCAST_LOCK_TOKENS"
@@ -40,7 +42,7 @@ class DirectoryLock:
     def acquire(self) -> Self:
         """Take the lock; raises DirectoryBusyError, naming the living holder, where it is another run's."""
         self.directory.mkdir(parents=True, exist_ok=True)
-        file = (self.directory / LOCK_NAME).open("a+", encoding="utf-8")
+        file = _opened(self.directory / LOCK_NAME)
         if not _try(file):
             holder = _read_holder(file)
             file.close()
@@ -91,7 +93,7 @@ def one_writer(folder: Path) -> Iterator[None]:
     """
     path = folder / _WRITING
     while True:
-        with path.open("a") as file:
+        with _opened(path) as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             if not _is_at(file, path):  # the one before has just removed it
                 continue
@@ -100,6 +102,20 @@ def one_writer(folder: Path) -> Iterator[None]:
             finally:
                 path.unlink(missing_ok=True)
             return
+
+
+def _opened(path: Path) -> IO[str]:
+    """A lock's file, made where it is absent; no link is followed, for a holder writes into it.
+
+    Raises:
+        StorageError: a link or a folder stands there, or the folder cannot be written.
+    """
+    with storage_errors(path, 0):
+        return open(path, "a+", encoding="utf-8", opener=_without_links)
+
+
+def _without_links(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW, 0o666)
 
 
 def _is_at(file: IO[str], path: Path) -> bool:

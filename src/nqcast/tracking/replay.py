@@ -97,9 +97,12 @@ def end_dead_runs(folder: Path) -> None:
     A later run of the same content writes into the same metrics file: call this before it begins.
     """
     for spool in waiting_spools(folder / "spool"):
-        with _held(spool) as mine:
-            if mine:
-                _end(spool)
+        try:
+            with _held(spool) as mine:
+                if mine:
+                    _end(spool)
+        except Exception as error:  # one run's trouble must not keep the others from being ended
+            log.warning("%s: not ended: %s", spool.folder.name, redact(f"{type(error).__name__}: {error}"))
 
 
 def send_waiting(

@@ -18,8 +18,9 @@ import threading
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Required, TypedDict, Unpack
+from typing import Required, TypedDict, Unpack, cast
 
+from nqcast.storage.json_values import read_object
 from nqcast.storage.lock import DirectoryBusyError, DirectoryLock, is_held
 from nqcast.storage.verified import replace_file
 
@@ -121,8 +122,12 @@ class Spool:
                     return
                 offset += len(line)
                 try:
-                    yield json.loads(line), offset
+                    found = read_object(line, self.news)
                 except ValueError:
+                    found = {}
+                if "kind" in found:
+                    yield cast(Line, found), offset
+                else:
                     log.warning("%s: a garbled line before byte %d is skipped", self.news, offset)
 
     def keep(self, path: Path, *beside: Path) -> str:
@@ -170,8 +175,10 @@ class Spool:
 
 
 def waiting_spools(root: Path) -> list[Spool]:
-    """All spools below `root`, oldest first."""
-    return [Spool(news.parent) for _, news in sorted((_modified(news), news) for news in root.glob("*/news.jsonl"))]
+    """All spools below `root`, oldest first; a link is none, for it would be written to where it leads."""
+    news = root.glob("*/news.jsonl")
+    found = [one for one in news if one.is_file() and not (one.is_symlink() or one.parent.is_symlink())]
+    return [Spool(news.parent) for _, news in sorted((_modified(news), news) for news in found)]
 
 
 def _modified(path: Path) -> float:

@@ -176,8 +176,11 @@ class MlflowStore:
             RefusedError: the store answered that it will not take them.
             Exception: whatever an outage raises; ask again later.
         """
+        sender = getattr(self, f"_send_{lines[0]['kind']}", None)
+        if sender is None:
+            raise RefusedError(f"there is no kind of line {lines[0]['kind']!r}")
         try:
-            getattr(self, f"_send_{lines[0]['kind']}")(run_id, lines, files)
+            sender(run_id, lines, files)
         except self._exception as error:
             if error.error_code in _PERMANENT:
                 raise RefusedError(str(error)) from error

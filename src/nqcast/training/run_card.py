@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from nqcast.storage.checkpoint import Json
+from nqcast.storage.json_values import read_object
 from nqcast.storage.lock import is_held
 from nqcast.storage.verified import replace_file
 from nqcast.training.loggers import METRICS_NAME
@@ -39,7 +40,7 @@ def refuse_other_unfinished(root: Path, directory: Path, content: Json) -> None:
     latest = max(cards, key=_touched)
     saved = _read(latest)
     trained = [path for path in latest.parent.glob("checkpoint_epoch_*") if path.name != "checkpoint_epoch_0000"]
-    if saved.get("status", UNFINISHED) != UNFINISHED or not trained or is_held(latest.parent):
+    if saved.get("status") in (FINISHED, FAILED) or not trained or is_held(latest.parent):
         return
     differences = differing_keys(_flat(saved.get("content", {})), _flat(json.loads(_dump(content))), frozenset())
     raise OtherRunUnfinishedError(
@@ -78,11 +79,10 @@ def _dump(value: object) -> str:
 
 def _read(card: Path) -> Json:
     try:
-        content = json.loads(card.read_bytes())
+        return read_object(card.read_bytes(), card)
     except (OSError, ValueError) as error:
         logger.warning("%s cannot be read, so that its run counts as unfinished: %s", card, error)
         return {}
-    return content if isinstance(content, dict) else {}
 
 
 def status_of(directory: Path) -> str | None:

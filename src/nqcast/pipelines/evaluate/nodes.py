@@ -24,7 +24,8 @@ def predict_test(
     from nqcast.forecast.predictor import predict_stream
 
     anchors = positions(splits, "test")
-    Calibration.from_json(calibration).conformal(checkpoint.weights_sha256)  # refuse a mismatched pair at once
+    levels = checkpoint.metadata.quantiles
+    Calibration.from_json(calibration).conformal(checkpoint.weights_sha256, levels)  # refuse a mismatched pair at once
     stream = predict_stream(checkpoint, features, anchors, config)
     return stream, use_record(checkpoint, len(anchors), config)
 
