@@ -43,9 +43,8 @@ def redact(text: str) -> str:
     """
     text = _USER_IN_URI.sub(rf"\g<scheme>{REDACTED}@", _KNOWN_SHAPES.sub(REDACTED, text))
     text = _SECRET_IN_QUERY.sub(rf"\g<name>{REDACTED}", text)
-    for shape, is_secret in ((_ARGUMENT, _is_named), (_OPTION, _is_named), (_SPACED, _is_no_prose)):
-        text = shape.sub(lambda found, asks=is_secret: _hidden(found) if asks(found) else found[0], text)
-    return text
+    text = _OPTION.sub(_hidden_if_named, _ARGUMENT.sub(_hidden_if_named, text))
+    return _SPACED.sub(lambda found: _hidden(found) if _is_no_prose(found) else found[0], text)
 
 
 def without_secrets(text: str, arguments: list[str]) -> str:
@@ -56,8 +55,8 @@ def without_secrets(text: str, arguments: list[str]) -> str:
     return redact(text)
 
 
-def _is_named(found: re.Match[str]) -> bool:
-    return is_secret_name(found["name"])
+def _hidden_if_named(found: re.Match[str]) -> str:
+    return _hidden(found) if is_secret_name(found["name"]) else found[0]
 
 
 def _is_no_prose(found: re.Match[str]) -> bool:
