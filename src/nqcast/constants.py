@@ -5,10 +5,9 @@ SLOTS_PER_DAY = 288  # five-minute slots of a calendar day
 CONTEXT = 288
 WARMUP_BARS = 5520  # 20 sessions of 276 bars: the half-life of the slowest average
 EXCHANGE_TIMEZONE = "America/Chicago"
-HORIZONS: dict[str, int] = {"15m": 15, "30m": 30, "60m": 60, "2h": 120, "4h": 240}
-HORIZON_BARS: tuple[int, ...] = tuple(minutes // BAR_MINUTES for minutes in HORIZONS.values())
-LEVELS: tuple[float, ...] = (0.05, 0.10, 0.25, 0.50, 0.75, 0.90, 0.95)
+HORIZONS: dict[str, int] = {"15m": 15, "30m": 30, "60m": 60, "2h": 120, "4h": 240}  # the default ones, minutes
 TARGETS: tuple[str, ...] = tuple(f"target_{name}" for name in HORIZONS)
+LEVELS: tuple[float, ...] = (0.05, 0.10, 0.25, 0.50, 0.75, 0.90, 0.95)
 CLOCK: tuple[str, ...] = ("bar_in_day", "day_of_week", "day_of_month", "day_of_year")
 FEATURES: tuple[str, ...] = (
     *("open_return", "high_return", "low_return", "log_return", "log_volume", "gk_volatility"),

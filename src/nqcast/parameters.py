@@ -16,6 +16,7 @@ from nqcast.experiments.config import AblationConfig, TuneConfig, VerdictConfig,
 from nqcast.experiments.search_space import check_space
 from nqcast.fields import Config, changed, did_you_mean
 from nqcast.forecast.config import ForecastConfig
+from nqcast.horizons import DEFAULT, in_order
 from nqcast.market.config import IngestConfig
 from nqcast.market.instruments import instrument
 from nqcast.model.config import ModelConfig
@@ -27,9 +28,9 @@ from nqcast.training.config import TrainConfig
 SET_BY_THE_RUN = {
     "model.quantiles": "set `quantiles`, which the whole run shares",
     "model.n_features": "the run counts the features itself",
-    "model.n_horizons": "the horizons are those of the targets, 15m to 4h",
+    "model.n_horizons": "set `horizons`, which the whole run shares",
     "train.quantiles": "set `quantiles`, which the whole run shares",
-    "train.horizons": "the horizons are those of the targets, 15m to 4h",
+    "train.horizons": "set `horizons`, which the whole run shares",
     "train.start_name": "the run names its start by scale.kind",
 }
 """Fields that a checkpoint keeps and a run fills by itself; given as a parameter they would do nothing."""
@@ -59,6 +60,11 @@ class Parameters(BaseModel):
     quantiles: tuple[float, ...] = Field(
         default=LEVELS, description="Probabilities of the forecast quantiles, ascending."
     )
+    horizons: tuple[str, ...] = Field(
+        default=DEFAULT,
+        description="How far ahead: 45m or 2h by the clock inside the session, close to its end, 1d to the same hour "
+        "of the next. A list, or text such as 15m+2h+close.",
+    )
     ingest: IngestConfig = IngestConfig()
     features: FeaturesConfig = FeaturesConfig()
     partitions: PartitionsConfig = PartitionsConfig()
@@ -76,6 +82,17 @@ class Parameters(BaseModel):
     backtest: BacktestConfig = BacktestConfig()
     monitor: MonitorConfig = MonitorConfig()
     tracking: TrackingConfig = TrackingConfig()
+
+    @field_validator("horizons", mode="before")
+    @classmethod
+    def _named(cls, names: object) -> object:
+        """`5m+close`, since --params parts its items at commas."""
+        return tuple(names.split("+")) if isinstance(names, str) else names
+
+    @field_validator("horizons")
+    @classmethod
+    def _from_the_shortest(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        return in_order(names)
 
     @field_validator("quantiles", mode="before")
     @classmethod

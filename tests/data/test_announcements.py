@@ -8,13 +8,18 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from nqcast.constants import HORIZONS
+from nqcast.constants import HORIZONS, TARGETS
 from nqcast.data.announcements import announcements, announcements_ahead
 from nqcast.data.config import ScaleConfig
 from nqcast.data.seasonal_har import SeasonalHAR, scale_from_state
 from nqcast.data.splits import SplitConfig, make_splits, positions
 
 KINDS = ("fomc", "employment")
+
+
+def bars_at(ts: pd.Series | pd.DatetimeIndex) -> pd.DataFrame:
+    """As much of a feature table as announcements are told by."""
+    return pd.DataFrame({"ts": ts, **dict.fromkeys(TARGETS, 0.0)})
 
 
 def local_days(kind: str) -> pd.Series:
@@ -68,7 +73,7 @@ def test_a_horizon_holds_what_comes_from_its_first_instant_on_and_before_its_las
     """The decision comes at 13:00 exchange time, summer and winter: as the bar of that stamp begins."""
     decision = pd.Timestamp(utc, tz="UTC")
     starts = pd.Series(pd.date_range(decision - pd.Timedelta("5h"), decision + pd.Timedelta("10min"), freq="5min"))
-    ahead = announcements_ahead(starts, ["fomc"])
+    ahead = announcements_ahead(bars_at(starts), ["fomc"])
     issued = starts + pd.Timedelta("5min")
     expected = [(issued <= decision) & (decision < issued + pd.Timedelta(minutes=m)) for m in HORIZONS.values()]
     np.testing.assert_array_equal(ahead, np.stack(expected, axis=1))
@@ -77,7 +82,7 @@ def test_a_horizon_holds_what_comes_from_its_first_instant_on_and_before_its_las
 
 
 def test_kinds_stand_one_after_the_other_and_none_gives_no_column() -> None:
-    ts = pd.Series(pd.date_range("2016-11-02", "2016-11-05", freq="5min", tz="UTC"))  # a decision and a report
+    ts = bars_at(pd.date_range("2016-11-02", "2016-11-05", freq="5min", tz="UTC"))  # a decision and a report
     both = announcements_ahead(ts, KINDS)
     np.testing.assert_array_equal(both, np.hstack([announcements_ahead(ts, [kind]) for kind in KINDS]))
     assert both.sum(axis=0).tolist() == [3, 6, 12, 24, 48] * 2
@@ -85,7 +90,7 @@ def test_kinds_stand_one_after_the_other_and_none_gives_no_column() -> None:
 
 
 def test_bars_after_the_lists_end_are_named(caplog: pytest.LogCaptureFixture) -> None:
-    ts = pd.Series(pd.date_range("2030-01-01", periods=3, freq="5min", tz="UTC"))
+    ts = bars_at(pd.date_range("2030-01-01", periods=3, freq="5min", tz="UTC"))
     with caplog.at_level(logging.WARNING):
         assert not announcements_ahead(ts, ["fomc"]).any()
     assert "3 bars lie outside of the listed fomc announcements, 2008-01-30 to 2027-12-08" in caplog.text
@@ -100,7 +105,7 @@ def test_the_scale_stays_as_it_is_and_its_state_gains_the_announcements(features
     assert told.n_state == n + extra
     np.testing.assert_array_equal(before.state_NK, after.state_NK[:, :n])
     high = after.state_NK[:, n:] > after.state_NK[:, n:].min(axis=0)
-    np.testing.assert_array_equal(high, announcements_ahead(features["ts"], KINDS) > 0)
+    np.testing.assert_array_equal(high, announcements_ahead(features, KINDS) > 0)
     back = scale_from_state(*told.state())
     np.testing.assert_array_equal(back.describe(features).state_NK, after.state_NK)
 

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from nqcast.constants import FEATURES
 from nqcast.data.config import FeaturesConfig
 from nqcast.data.data_module import NQDataModule
-from nqcast.data.features import COLUMNS, build_features, check_features, feature_names
+from nqcast.data.features import build_features, check_features, feature_names
 from nqcast.data.own_features import load_own_features
 
 GOOD = """
@@ -37,8 +37,8 @@ def test_an_own_feature_stands_behind_the_24_which_stay_what_they_are(
 ) -> None:
     own = load_own_features([write(tmp_path, GOOD)])
     table = check_features(build_features(bars, own=own))
-    pd.testing.assert_frame_equal(table[list(COLUMNS)], features, check_exact=True)
-    (name,) = set(table.columns) - set(COLUMNS)
+    pd.testing.assert_frame_equal(table[list(features.columns)], features, check_exact=True)
+    (name,) = set(table.columns) - set(features.columns)
     assert name.startswith("relative_range:") and len(name) == len("relative_range:") + 8
     assert feature_names(table) == (*FEATURES, name) and feature_names(features) == FEATURES
     expected = ((bars["high"] - bars["low"]) / bars["close"]).rolling(3, min_periods=1).mean()
@@ -108,7 +108,7 @@ def test_a_file_that_is_not_there_and_a_name_twice_are_refused(tmp_path: Path) -
 def test_the_function_cannot_change_the_bars(bars: pd.DataFrame, features: pd.DataFrame, tmp_path: Path) -> None:
     text = "def sly(bars):\n    bars['close'] *= 2\n    return bars['close'] * 0\n"
     table = build_features(bars, own=load_own_features([write(tmp_path, text)]))
-    pd.testing.assert_frame_equal(table[list(COLUMNS)], features, check_exact=True)
+    pd.testing.assert_frame_equal(table[list(features.columns)], features, check_exact=True)
 
 
 def test_parameters_take_a_list_or_text_and_paths_inside_the_project_alone() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -50,7 +50,7 @@ class Law:
         self.sigma = features.set_index("ts")["sigma"]
         self.asked = 0
 
-    def quantiles_at(self, ts: pd.Series, levels: tuple[float, ...]) -> pd.DataFrame:
+    def quantiles_at(self, ts: pd.Series, levels: tuple[float, ...], *, horizons: Sequence[str]) -> pd.DataFrame:
         self.asked += len(ts)
         spread = self.sigma.loc[ts].to_numpy()[:, None] * np.sqrt(BARS)
         frame = pd.DataFrame({"ts": np.repeat(ts.array, 5), "horizon": list(HORIZONS) * len(ts)})

@@ -44,7 +44,7 @@ def test_a_seasonal_har_that_is_told_widens_where_an_announcement_lies_ahead(mar
     from nqcast.data.announcements import announcements_ahead
 
     features = market(120, seed=3)
-    ahead = announcements_ahead(features["ts"], ("fomc", "employment", "cpi")).reshape(len(features), 3, 5).any(axis=1)
+    ahead = announcements_ahead(features, ("fomc", "employment", "cpi")).reshape(len(features), 3, 5).any(axis=1)
     loud = features.assign(**{name: features[name] * np.where(ahead[:, h], 4.0, 1.0) for h, name in enumerate(TARGETS)})
     loud["realized_variance"] *= np.where(np.roll(ahead[:, 0], 3), 16.0, 1.0)
     told, untold = (

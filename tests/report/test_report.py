@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from html.parser import HTMLParser
 
 import numpy as np
@@ -74,7 +74,7 @@ class KnownMarket:
     def __init__(self, predictions: pd.DataFrame) -> None:
         self.rows = predictions.drop(columns=["session", "target", "scale"])
 
-    def quantiles_at(self, ts: pd.Series, levels: tuple[float, ...]) -> pd.DataFrame:
+    def quantiles_at(self, ts: pd.Series, levels: tuple[float, ...], *, horizons: Sequence[str]) -> pd.DataFrame:
         return self.rows[self.rows["ts"].isin(ts)]
 
 

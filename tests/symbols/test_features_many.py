@@ -11,6 +11,7 @@ import pytest
 from kedro.io import DatasetError
 from tests.kedro_command import kedro, output_of
 
+from nqcast.constants import HORIZONS
 from nqcast.data.config import FeaturesConfig
 from nqcast.data.features import build_features
 from nqcast.datasets import SymbolFilesDataset, VerifiedPartitionsDataset
@@ -45,7 +46,7 @@ def run(folder: Path, out: Path, config: PartitionsConfig) -> list[dict[str, obj
     """The node as Kedro runs it: partitions are saved as they are yielded; returns the lines of the log."""
     store = VerifiedPartitionsDataset(filepath=str(out))
     files, lines = SymbolFilesDataset(source=str(folder)).load(), []
-    for partition, line in build_symbol_features(files, store.load(), INGEST, FEATURES, {}, config):
+    for partition, line in build_symbol_features(files, store.load(), INGEST, FEATURES, {}, config, list(HORIZONS)):
         store.save(partition)
         lines.append(line)
     return lines

@@ -5,6 +5,7 @@ Shapes: K trades · S sessions · R resamples. Every profit is per session in sh
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -18,11 +19,13 @@ from nqcast.backtest.ledger import Book, held, netted, sessions_of, trade_profit
 from nqcast.backtest.text import render
 from nqcast.backtest.timeline import Ints, Timeline
 from nqcast.backtest.trades import Trades, all_trades, exposure, without_overlap
-from nqcast.constants import BAR_MINUTES, HORIZONS
 from nqcast.evaluation.config import EvaluateConfig
 from nqcast.evaluation.metrics import Floats
 from nqcast.evaluation.significance import stationary_bootstrap
+from nqcast.horizons import horizon
 from nqcast.storage.checkpoint import Json
+
+logger = logging.getLogger(__name__)
 
 ALL, HOLD = "all", "buy_and_hold"
 SESSIONS_PER_YEAR = 252
@@ -52,14 +55,14 @@ def backtest(
     Raises:
         ValueError: the frame lacks a level or the forecast that is asked for, or an anchor is not in the features.
     """
-    rows = _chosen(forecasts, config.forecast)
+    rows = _inside_sessions(_chosen(forecasts, config.forecast))
     features = _spanned(features, rows)
     timeline = Timeline.of(features, tick)
     anchors = {name: _anchor_rows(features, part) for name, part in rows.groupby("horizon", sort=False)}
     anchor_rows = np.unique(np.concatenate(list(anchors.values())))
     capital, sessions = float(timeline.close_N[anchor_rows[0]]), sessions_of(anchor_rows, timeline)
     trades = {
-        str(name): _trades(anchors[name], part, HORIZONS[str(name)] // BAR_MINUTES, timeline, capital, config)
+        str(name): _trades(anchors[name], part, horizon(str(name)).bars, timeline, capital, config)
         for name, part in rows.groupby("horizon", sort=False)
     }
 
@@ -99,6 +102,16 @@ def _chosen(forecasts: pd.DataFrame, name: str) -> pd.DataFrame:
             "correct backtest.forecast"
         )
     return rows.sort_values("ts", kind="stable", ignore_index=True)
+
+
+def _inside_sessions(rows: pd.DataFrame) -> pd.DataFrame:
+    """The forecasts whose position is closed with its session or before; ValueError where none is."""
+    over = [name for name in rows["horizon"].unique() if horizon(str(name)).sessions]
+    if len(over) == rows["horizon"].nunique():
+        raise ValueError(f"expected a horizon inside the session to trade, found {over} alone: add one, as 4h or close")
+    if over:
+        logger.warning("the horizons %s end over the break and are not traded", ", ".join(over))
+    return rows[~rows["horizon"].isin(over)].reset_index(drop=True) if over else rows
 
 
 def _spanned(features: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:

@@ -13,8 +13,9 @@ from importlib import resources
 import numpy as np
 import pandas as pd
 
-from nqcast.constants import BAR_MINUTES, HORIZONS
+from nqcast.constants import BAR_MINUTES
 from nqcast.data.clock import utc_nanoseconds
+from nqcast.horizons import Horizon, horizons, horizons_of
 
 logger = logging.getLogger(__name__)
 
@@ -31,21 +32,33 @@ def announcements() -> pd.DataFrame:
     return pd.DataFrame({"ts": ts, "kind": table["kind"]}).sort_values("ts", kind="stable", ignore_index=True)
 
 
-def announcements_ahead(ts: pd.Series, kinds: Sequence[str]) -> np.ndarray:
+def announcements_ahead(features: pd.DataFrame, kinds: Sequence[str]) -> np.ndarray:
     """1 where a horizon holds an announcement, else 0, (N, kinds · H): all horizons of the first kind, then the next.
 
-    A horizon begins with the end of the bar that starts at `ts` (UTC), that instant included, and ends before its last:
-    what is announced there moves the next bar. Bars outside of the list's years get 0 and a warning.
+    The horizons are those of the table's targets. One begins with the end of the bar that starts at ts (UTC), that
+    instant included, and ends before its last: what is announced there moves the next bar. Bars outside of the list's
+    years get 0 and a warning.
     """
-    issued_N = utc_nanoseconds(ts) + BAR_MINUTES * _MINUTE
+    issued_N = utc_nanoseconds(features["ts"]) + BAR_MINUTES * _MINUTE
+    lengths = [_minutes_ahead(features, one) for one in horizons(horizons_of(features.columns))] if kinds else []
     columns: list[np.ndarray] = []
     for kind in kinds:
         times_A = utc_nanoseconds(_of_kind(kind))
         _warn_outside(issued_N, times_A, kind)
         before_N = np.searchsorted(times_A, issued_N)
-        for minutes in HORIZONS.values():
+        for minutes in lengths:
             columns.append(np.searchsorted(times_A, issued_N + minutes * _MINUTE) > before_N)
-    return np.stack(columns, axis=1).astype(np.float64) if columns else np.empty((len(ts), 0))
+    return np.stack(columns, axis=1).astype(np.float64) if columns else np.empty((len(features), 0))
+
+
+def _minutes_ahead(features: pd.DataFrame, horizon: Horizon) -> np.ndarray:
+    """How long each row's horizon lasts (N,), as the calendar says before it begins; holidays are not looked at."""
+    if horizon.by_clock:
+        return np.full(len(features), horizon.minutes)
+    if horizon.to_close:
+        return features["bars_to_close"].to_numpy() * BAR_MINUTES
+    weekday = np.minimum(features["session"].dt.day_of_week.to_numpy(), 4)
+    return 1440 * (horizon.sessions + 2 * ((weekday + horizon.sessions) // 5)).astype(np.int64)
 
 
 def since_and_until(ts: pd.Series, kind: str) -> tuple[np.ndarray, np.ndarray]:

@@ -1,8 +1,10 @@
 """The diurnal profile: how much variance each five-minute slot of the exchange's day brings."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
-from nqcast.constants import HORIZON_BARS, SLOTS_PER_DAY
+from nqcast.constants import SLOTS_PER_DAY
 
 # Slots (exchange time) that stand alone: session opening 17:00, cash opening 08:30, futures settlement 15:00 (the
 # last quarter of an hour before the halt follows), reopening after the halt 15:30.
@@ -67,12 +69,12 @@ def diurnal_profile(slot: np.ndarray, variance: np.ndarray) -> np.ndarray:
     return profile_S * (variance.sum() / level)
 
 
-def horizon_variance(profile_S: np.ndarray) -> np.ndarray:
-    """Sum of the profile over the slots after each slot, (288, H): the seasonal variance of each horizon's return.
+def horizon_variance(profile_S: np.ndarray, bars_H: Sequence[int]) -> np.ndarray:
+    """Sum of the profile over the next `bars_H` slots after each slot, (288, H): the seasonal variance of a return.
 
     Slots without trading bring nothing. A slot that nothing follows gets the smallest positive slot.
     """
     twice = np.concatenate([[0.0], np.cumsum(np.tile(profile_S, 2))])
-    slot = np.arange(SLOTS_PER_DAY)
-    table_SH = np.stack([twice[slot + 1 + bars] - twice[slot + 1] for bars in HORIZON_BARS], axis=1)
+    begin = np.arange(SLOTS_PER_DAY)[:, None] + 1
+    table_SH = twice[begin + np.asarray(bars_H, dtype=int)] - twice[begin]
     return np.maximum(table_SH, profile_S[profile_S > 0].min())

@@ -12,23 +12,29 @@ import numpy as np
 import pandas as pd
 from scipy.signal import lfilter
 
-from nqcast.constants import CLOCK, FEATURES, TARGETS
+from nqcast.constants import CLOCK, FEATURES
 from nqcast.data.clock import clock_columns, utc_nanoseconds
 from nqcast.data.config import FeaturesConfig
 from nqcast.data.own_features import OwnFeature, feature_names, load_own_features, own_columns
 from nqcast.data.targets import target_columns
+from nqcast.horizons import DEFAULT, horizons, horizons_of, in_order
 
 _CARRIED = (
     *("ts", "session", "contract", "traded", "halt", "close", "raw_close", "gap_minutes", "unadjusted"),
     *("halts", "bars_to_close"),
 )
-COLUMNS = (*_CARRIED, "realized_variance", "log_range", "session_first", *CLOCK, *FEATURES, *TARGETS)
+COLUMNS = (*_CARRIED, "realized_variance", "log_range", "session_first", *CLOCK, *FEATURES)  # then the targets
+BREAKS = "long_break_in"
+"""Carried too where a horizon ends over the break."""
 _REQUIRED = ("ts", "open", "high", "low", "close", "traded", "halt", "session", "realized_variance")
 _OPTIONAL_DEFAULTS = {"contract": pd.NA, "gap_minutes": 0.0, "unadjusted": False, "bars_to_close": 0}
 
 
 def build_features(
-    bars: pd.DataFrame, config: FeaturesConfig | None = None, own: Sequence[OwnFeature] | None = None
+    bars: pd.DataFrame,
+    config: FeaturesConfig | None = None,
+    own: Sequence[OwnFeature] | None = None,
+    names: Sequence[str] = DEFAULT,
 ) -> pd.DataFrame:
     """Features, clock and targets of `bars`, row for row.
 
@@ -37,10 +43,11 @@ def build_features(
             realized_variance, raw_close, gap_minutes, contract, unadjusted).
         config: volume switch, tick size, files of own features.
         own: own features at hand; None loads those that `config.own` names.
+        names: the horizons, whose outcomes are the columns target_15m, …
 
     Returns:
         ts, session, contract, traded, halt, close, raw_close, gap_minutes, unadjusted, halts, bars_to_close,
-        realized_variance, log_range (ln H/L), session_first, the clock, the 24 features (float64), the 5 targets (NaN:
+        realized_variance, log_range (ln H/L), session_first, the clock, the 24 features (float64), the targets (NaN:
         undefined) and the user's own features.
 
     Raises:
@@ -49,7 +56,7 @@ def build_features(
     """
     config = config or FeaturesConfig()
     config = config.model_copy(update={"volume": config.has_volume(bars)})
-    bars = _checked(bars, config)
+    bars = _checked(bars, config, names)
     session = bars["session"].to_numpy()
     session_first = np.ones(len(bars), dtype=bool)
     session_first[1:] = session[1:] != session[:-1]
@@ -59,8 +66,10 @@ def build_features(
         "log_range": np.log(bars["high"].to_numpy(np.float64) / bars["low"].to_numpy(np.float64)),
         "session_first": session_first,
     }
-    columns |= clock_columns(bars["ts"]) | _feature_columns(bars, session_first, config) | target_columns(bars)
-    columns = {name: columns[name] for name in COLUMNS}
+    columns |= clock_columns(bars["ts"]) | _feature_columns(bars, session_first, config)
+    columns = {name: columns[name] for name in COLUMNS} | target_columns(bars, names)
+    if any(one.sessions for one in horizons(names)):
+        columns[BREAKS] = bars[BREAKS].to_numpy(copy=True)
     columns |= own_columns(bars, load_own_features(config.own) if own is None else own)
     frame = pd.DataFrame(columns, copy=False)  # each column is its own by now
     _check_finite(frame)
@@ -77,9 +86,21 @@ def check_features(frame: pd.DataFrame) -> pd.DataFrame:
     missing = [name for name in COLUMNS if name not in frame.columns]
     if missing:
         raise ValueError(f"a feature table needs the columns {list(COLUMNS)}; missing: {missing}: build it from bars")
+    if not horizons_of(frame.columns):
+        raise ValueError("a feature table needs outcomes, as target_60m; found no such column: build it from bars")
+    in_order(horizons_of(frame.columns))
     _check_stamps(frame["ts"], "features")
     _check_finite(frame)
     return frame
+
+
+def check_horizons(frame: pd.DataFrame, names: Sequence[str]) -> None:
+    """Raise ValueError where a feature table was made for other horizons than these."""
+    if (found := horizons_of(frame.columns)) != tuple(names):
+        raise ValueError(
+            f"expected features of the horizons {list(names)}, found those of {list(found)}: set "
+            f"horizons={'+'.join(found)}, or run the features pipeline again"
+        )
 
 
 def _check_stamps(ts: pd.Series, name: str) -> None:
@@ -91,7 +112,7 @@ def _check_stamps(ts: pd.Series, name: str) -> None:
         raise ValueError(f"{name}.ts must increase strictly; found repeated or earlier stamps: sort and deduplicate")
 
 
-def _checked(bars: pd.DataFrame, config: FeaturesConfig) -> pd.DataFrame:
+def _checked(bars: pd.DataFrame, config: FeaturesConfig, names: Sequence[str]) -> pd.DataFrame:
     required = (*_REQUIRED, "volume") if config.volume else _REQUIRED
     missing = [name for name in required if name not in bars.columns]
     if missing:
@@ -100,6 +121,11 @@ def _checked(bars: pd.DataFrame, config: FeaturesConfig) -> pd.DataFrame:
     _check_stamps(bars["ts"], "bars")
     if not (bars["low"].to_numpy() > 0).all():
         raise ValueError("bars must have positive prices; found a low at or below 0 or missing: clean the bars")
+    if (BREAKS not in bars or "bars_to_close" not in bars) and not all(one.by_clock for one in horizons(names)):
+        raise ValueError(
+            f"bars need the columns bars_to_close and {BREAKS} for the horizons {list(names)}; found none: run the "
+            "ingest pipeline again"
+        )
     absent: dict[str, Any] = {name: value for name, value in _OPTIONAL_DEFAULTS.items() if name not in bars.columns}
     if "halts" not in bars.columns:
         absent["halts"] = bool(bars["halt"].any())

@@ -15,6 +15,7 @@ from nqcast.constants import SLOTS_PER_DAY
 from nqcast.data.announcements import since_and_until
 from nqcast.data.har import frozen_ewma
 from nqcast.data.targets import realized_volatility
+from nqcast.horizons import horizon, horizons_of
 
 Columns = dict[str, np.ndarray]
 
@@ -180,11 +181,13 @@ def _parts(bars: _Bars) -> Columns:
 def _slots(bars: _Bars, scale_NH: np.ndarray) -> Columns:
     """Realized volatility over the scale in the shortest horizon from this time of day, in the sessions before.
 
-    Labels stay inside their session, so all of them had ended when this one began.
+    Where labels stay inside their session, all of them had ended when this one began; others are taken later.
     """
+    lag = horizon(horizons_of(bars.features.columns)[0]).sessions
     ratio = realized_volatility(bars.features)[:, 0] / scale_NH[:, 0]
     table = np.full((bars.session[-1] + 1, SLOTS_PER_DAY), np.nan)
     table[bars.session, bars.slot] = ratio
+    table = np.concatenate([np.full((lag, SLOTS_PER_DAY), np.nan), table])[: len(table)]
     return {
         f"time_of_day_{half_life}": np.log(np.maximum(_before_each(table, half_life), 0.05))[bars.session, bars.slot]
         for half_life in _SLOT_HALF_LIVES

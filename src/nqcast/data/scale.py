@@ -11,8 +11,9 @@ from typing import Any, NamedTuple, Self, TypedDict
 import numpy as np
 import pandas as pd
 
-from nqcast.constants import HORIZONS, LEVELS, TARGETS
+from nqcast.constants import LEVELS
 from nqcast.data.config import ScaleConfig
+from nqcast.horizons import DEFAULT, horizons, horizons_of, target_names
 
 
 class ScaleState(TypedDict):
@@ -37,6 +38,7 @@ class Scale(ABC):
     def __init__(self, config: ScaleConfig | None = None, levels: Sequence[float] = LEVELS) -> None:
         self.config = config or ScaleConfig()
         self.levels = tuple(levels)
+        self.horizons = DEFAULT  # those of the table it is fitted on
         self.unit_quantiles_HQ = np.empty((0, 0))
         self.state_moments_2K = np.empty((2, 0))
 
@@ -63,15 +65,21 @@ class Scale(ABC):
 
     def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """Arrays and JSON-able scalars from which `scale_from_state` builds the same scale."""
-        arrays = {name: getattr(self, name).copy() for name in self._arrays}
-        return arrays, {"config": self.config.model_dump(mode="json"), "levels": list(self.levels)}
+        arrays = {name: getattr(self, name).copy() for name in self._array_names}
+        scalars = {"config": self.config.model_dump(mode="json"), "levels": list(self.levels)}
+        return arrays, scalars if self.horizons == DEFAULT else scalars | {"horizons": list(self.horizons)}
+
+    @property
+    def _array_names(self) -> tuple[str, ...]:
+        return self._arrays
 
     def restore(self, arrays: dict[str, np.ndarray]) -> Self:
         """Take the arrays of another's `state()`; returns self."""
-        missing = [name for name in self._arrays if name not in arrays]
+        names = self._array_names
+        missing = [name for name in names if name not in arrays]
         if missing:
-            raise ValueError(f"a scale's state needs the arrays {list(self._arrays)}; missing {missing}: fit it again")
-        for name in self._arrays:
+            raise ValueError(f"a scale's state needs the arrays {list(names)}; missing {missing}: fit it again")
+        for name in names:
             setattr(self, name, np.asarray(arrays[name], dtype=np.float64))
         return self
 
@@ -85,29 +93,32 @@ class Scale(ABC):
     def rolling_quantiles(self, features: pd.DataFrame, scale_NH: np.ndarray, positions: np.ndarray) -> np.ndarray:
         """Unit quantiles (N, H, Q): train's mixed with those of the `rolling_sessions` sessions before each position.
 
-        Labels stay inside their session, so all of these had ended when the session began. The train quantiles stand
-        in where fewer sessions lie before.
+        Of the sessions before, those whose labels had all ended when the session began: all of them, where labels stay
+        inside their session. The train quantiles stand in where fewer sessions lie before.
         """
         self._require_fit()
         session = np.cumsum(features["session_first"].to_numpy(bool)) - 1
         first_row = np.searchsorted(session, np.arange(session[-1] + 2))
         anchor = features["traded"].to_numpy(bool) & ~features["halt"].to_numpy(bool)
-        unit_NH = np.where(anchor[:, None], features[list(TARGETS)].to_numpy() / scale_NH, np.nan)
+        unit_NH = np.where(anchor[:, None], features[target_names(features.columns)].to_numpy() / scale_NH, np.nan)
+        lags = [one.sessions for one in horizons(self.horizons)]
         wanted, index = np.unique(session[positions], return_inverse=True)
         table = np.repeat(self.unit_quantiles_HQ[None], len(wanted), axis=0)
         for row, current in enumerate(wanted):
-            if current >= self.config.rolling_sessions:
-                window = unit_NH[first_row[current - self.config.rolling_sessions] : first_row[current]]
-                rolling_HQ, weight = np.nanquantile(window, self.levels, axis=0).T, self.config.rolling_weight
+            if current >= self.config.rolling_sessions + max(lags):
+                stops = [first_row[[current - lag - self.config.rolling_sessions, current - lag]] for lag in lags]
+                windows = [unit_NH[start:stop, h] for h, (start, stop) in enumerate(stops)]
+                rolling_HQ = np.stack([np.nanquantile(window, self.levels) for window in windows])
+                weight = self.config.rolling_weight
                 table[row] = weight * rolling_HQ + (1.0 - weight) * self.unit_quantiles_HQ
         return table[index]
 
 
 def train_targets(features: pd.DataFrame, train_positions: np.ndarray) -> np.ndarray:
     """Targets (N, H) of the train anchors, checked to be enough for a fit."""
-    y_NH = features[list(TARGETS)].to_numpy(np.float64)[train_positions]
+    y_NH = features[target_names(features.columns)].to_numpy(np.float64)[train_positions]
     defined = np.isfinite(y_NH).sum(axis=0)
     if defined.min() < 100:
-        found = dict(zip(HORIZONS, defined.tolist(), strict=True))
+        found = dict(zip(horizons_of(features.columns), defined.tolist(), strict=True))
         raise ValueError(f"a scale needs 100 train anchors with a target per horizon; found {found}: give more bars")
     return y_NH

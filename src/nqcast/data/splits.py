@@ -10,9 +10,11 @@ import datetime as dt
 import numpy as np
 import pandas as pd
 
-from nqcast.constants import CONTEXT, HORIZON_BARS, SPLITS, TARGETS
+from nqcast.constants import CONTEXT, SPLITS
 from nqcast.data.clock import utc_nanoseconds
 from nqcast.data.config import SplitConfig
+from nqcast.data.targets import end_rows
+from nqcast.horizons import horizons, horizons_of
 
 
 def anchor_mask(features: pd.DataFrame, config: SplitConfig) -> np.ndarray:
@@ -32,8 +34,9 @@ def label_end(features: pd.DataFrame) -> np.ndarray:
     """Last row that a row's targets look at: the end of its longest defined horizon (itself where none is)."""
     row = np.arange(len(features))
     end = row.copy()
-    for name, bars in zip(TARGETS, HORIZON_BARS, strict=True):
-        np.maximum(end, row + bars, out=end, where=features[name].notna().to_numpy())
+    for one in horizons(horizons_of(features.columns)):
+        last = row + one.bars if one.by_clock else end_rows(features, one)
+        np.maximum(end, last, out=end, where=features[f"target_{one.name}"].notna().to_numpy())
     return end
 
 

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from nqcast.batches import Batch
-from nqcast.constants import CLOCK, CONTEXT, HORIZONS, TARGETS
+from nqcast.constants import CLOCK, CONTEXT
 from nqcast.data.own_features import feature_names
+from nqcast.horizons import target_names
 
 
 class WindowTable:
@@ -44,7 +45,7 @@ class WindowTable:
     ) -> None:
         self.context, self.n_rows, self.device = context, len(features), torch.device(device)
         self.features_NF = self._tensor(features[list(feature_names(features))].to_numpy(np.float32))
-        self.targets_NH = self._tensor(features[list(TARGETS)].to_numpy(np.float32))
+        self.targets_NH = self._tensor(features[target_names(features.columns)].to_numpy(np.float32))
         # one narrow table: the four clocks are one gather of a quarter of their size
         self.clock_N4 = self._tensor(features[list(CLOCK)].to_numpy(np.int16))
         self.scale_NH = None if scale_NH is None else self._tensor(self._checked_scale(scale_NH))
@@ -107,7 +108,7 @@ class WindowTable:
         return torch.tensor(values, device=self.device).contiguous()
 
     def _checked_scale(self, scale_NH: np.ndarray) -> np.ndarray:
-        expected = (self.n_rows, len(HORIZONS))
+        expected = (self.n_rows, self.targets_NH.shape[1])
         if scale_NH.shape != expected or not (np.isfinite(scale_NH) & (scale_NH > 0)).all():
             raise ValueError(
                 f"a scale must be finite, above 0 and of shape {expected}; found shape {scale_NH.shape} with smallest "

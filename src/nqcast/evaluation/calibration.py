@@ -16,15 +16,15 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from nqcast.constants import HORIZONS
 from nqcast.data.clock import utc_nanoseconds
 from nqcast.evaluation import metrics
 from nqcast.evaluation.config import EvaluateConfig
 from nqcast.evaluation.conformal import ConformalCalibration, OnlineCalibration
 from nqcast.evaluation.coverage import render_coverage
-from nqcast.evaluation.frames import Forecasts, FrameStream, as_arrays
+from nqcast.evaluation.frames import Forecasts, FrameStream, as_arrays, horizons_in
 from nqcast.evaluation.metrics import Floats, level_name
 from nqcast.evaluation.paths import FEWEST, PathCopula
+from nqcast.horizons import horizon
 from nqcast.storage.checkpoint import Checkpoint, Json
 
 RAW, CONFORMAL, ONLINE = "model", "model_conformal", "model_online"
@@ -102,20 +102,17 @@ class Calibration:
             "headline": list(self.headline),
         }
 
-    def conformal(self, weights: str, levels: Sequence[float]) -> ConformalCalibration:
-        """The offline calibration; ValueError when it was fitted for other weights, or is of other levels or horizons.
-
-        The horizons are those of this version.
-        """
+    def conformal(self, weights: str, levels: Sequence[float], horizons: Sequence[str]) -> ConformalCalibration:
+        """The offline calibration; ValueError when it was fitted for other weights, or is of other levels or horizons."""
         if self.weights != weights:
             raise ValueError(
                 f"expected a conformal calibration fitted for the weights {weights[:16]}…, found one for "
                 f"{(self.weights or 'weights that it does not name')[:28]}: take the one that was saved with the "
                 "checkpoint, or run the train pipeline again, which reads a finished run back and calibrates"
             )
-        if self.levels != tuple(levels) or self.horizons != tuple(HORIZONS):
+        if self.levels != tuple(levels) or self.horizons != tuple(horizons):
             raise ValueError(
-                f"expected a calibration of levels {list(levels)} at {list(HORIZONS)}, found {list(self.levels)} at "
+                f"expected a calibration of levels {list(levels)} at {list(horizons)}, found {list(self.levels)} at "
                 f"{list(self.horizons)}: run the train pipeline again"
             )
         calibration = ConformalCalibration(self.levels, self.horizons, weights)
@@ -129,7 +126,7 @@ class Calibration:
                 "expected a calibration with online offsets, found the offline ones alone: run the train pipeline "
                 "again, which reads a finished run back and calibrates"
             )
-        online = OnlineCalibration(self.levels, tuple(HORIZONS.values()), self.online_rate)
+        online = OnlineCalibration(self.levels, _minutes(self.horizons), self.online_rate)
         online.offset_HQ = self.online_offset_HQ.copy()  # a run moves them
         return online
 
@@ -159,11 +156,11 @@ def fit_calibration(
         checkpoint: the forecaster; the calibration names its weights, and whoever uses it with others is refused.
         config: `conformal`, which offsets are fitted, and `online_rate`, the step of the online calibration.
     """
-    horizons = tuple(HORIZONS)
+    horizons = anchors.horizons
     symmetric = config.conformal == "symmetric"
     conformal = ConformalCalibration(levels, horizons, checkpoint.weights_sha256, symmetric=symmetric)
     conformal.fit(anchors.quantiles, anchors.targets, anchors.scale)
-    online = OnlineCalibration(levels, tuple(HORIZONS.values()), config.online_rate)
+    online = OnlineCalibration(levels, _minutes(horizons), config.online_rate)
     online.run(_stamps(anchors), anchors.quantiles, anchors.targets, anchors.scale)
     rows = {RAW: anchors.quantiles, CONFORMAL: conformal.apply(anchors.quantiles, anchors.scale)}
     names = [level_name(tau) for tau in levels]
@@ -191,7 +188,7 @@ def _copula(anchors: Forecasts, quantiles_NHQ: Floats, levels: Sequence[float]) 
     """Joint ranks within the calibrated forecasts; None where too few anchors have an outcome at every horizon."""
     if np.isfinite(anchors.targets).all(axis=1).sum() < FEWEST:
         return None
-    return PathCopula(levels, tuple(HORIZONS)).fit(quantiles_NHQ, anchors.targets, anchors.scale)
+    return PathCopula(levels, anchors.horizons).fit(quantiles_NHQ, anchors.targets, anchors.scale)
 
 
 def calibrated_quantiles(
@@ -202,11 +199,16 @@ def calibrated_quantiles(
     Raises:
         ValueError: the calibration was fitted for other weights, or is of other levels.
     """
-    conformal = calibration.conformal(weights, levels)
+    conformal = calibration.conformal(weights, levels, anchors.horizons)
     return {
         CONFORMAL: conformal.apply(anchors.quantiles, anchors.scale),
         ONLINE: calibration.online().run(_stamps(anchors), anchors.quantiles, anchors.targets, anchors.scale),
     }
+
+
+def _minutes(horizons: Sequence[str]) -> list[int]:
+    """After so many each outcome is known; by the clock, the horizon itself."""
+    return [horizon(name).within for name in horizons]
 
 
 def _stamps(anchors: Forecasts) -> NDArray[np.datetime64]:
@@ -224,7 +226,7 @@ def calibrated_frames(
     predictions: pd.DataFrame, calibration: Calibration, weights: str, levels: Sequence[float], rows: int = 100_000
 ) -> FrameStream:
     """The rows of `calibrated_frame`, at most `rows` at a time; an unfitting calibration is refused at once."""
-    anchors = as_arrays(predictions, levels, tuple(HORIZONS))
+    anchors = as_arrays(predictions, levels, horizons_in(predictions))
     by_name = calibrated_quantiles(anchors, calibration, weights, levels)
     ordered, names = in_anchor_order(predictions), [level_name(tau) for tau in levels]
 
@@ -242,12 +244,13 @@ def calibrated_frames(
 def quantiles_by_row(frame: pd.DataFrame, levels: Sequence[float]) -> dict[str, Floats]:
     """Quantiles (N, H, Q) of each `forecast` in a frame that holds several, anchors in time order."""
     parts = frame.groupby("forecast", sort=False)
-    return {str(name): as_arrays(part, levels, tuple(HORIZONS)).quantiles for name, part in parts}
+    horizons = horizons_in(frame)
+    return {str(name): as_arrays(part, levels, horizons).quantiles for name, part in parts}
 
 
 def in_anchor_order(predictions: pd.DataFrame) -> pd.DataFrame:
     """Rows by time and then by horizon, as `forecasts.as_arrays` reads them."""
-    order = predictions["horizon"].map({name: h for h, name in enumerate(HORIZONS)}).astype(int)
+    order = predictions["horizon"].map({name: h for h, name in enumerate(horizons_in(predictions))}).astype(int)
     rows = np.lexsort([order.to_numpy(), utc_nanoseconds(predictions["ts"])])
     if (np.diff(rows) == 1).all():
         return predictions.reset_index(drop=True)

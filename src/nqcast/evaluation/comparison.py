@@ -12,7 +12,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from nqcast.constants import HORIZON_BARS, HORIZONS
 from nqcast.evaluation import metrics
 from nqcast.evaluation.calibration import CONFORMAL, ONLINE, RAW
 from nqcast.evaluation.config import EvaluateConfig
@@ -29,6 +28,7 @@ from nqcast.evaluation.significance import (
     skill_with_interval,
     stationary_bootstrap,
 )
+from nqcast.horizons import horizon
 
 logger = logging.getLogger(__name__)
 
@@ -70,7 +70,7 @@ REFERENCE = "seasonal_har"
 class Market(Protocol):
     """A market whose true quantiles are known, because it is simulated."""
 
-    def quantiles_at(self, ts: pd.Series, levels: Sequence[float]) -> pd.DataFrame:
+    def quantiles_at(self, ts: pd.Series, levels: Sequence[float], *, horizons: Sequence[str]) -> pd.DataFrame:
         """ts, horizon and the columns q05 …, in log-return units, NaN where undefined."""
         ...
 
@@ -101,7 +101,7 @@ def compare_forecasts(
         quantiles are known), judged (what session losses say: `judged.judge`), text (the table to read), details
         (gains and calibration to read), headline (what it comes to, in three lines).
     """
-    horizons = tuple(HORIZONS)
+    horizons = anchors.horizons
     table = score_table(forecasts, anchors.targets, levels, horizons)
     gains = gain_intervals(forecasts, anchors, levels, config)
     described = describe_anchors(anchors)
@@ -182,7 +182,7 @@ def _coverage_checks(
     return {
         name: coverage_check(
             dataclasses.replace(anchors, quantiles=forecasts[name]),
-            forecasts[MODEL], levels, tuple(HORIZONS), resamples, config.confidence,
+            forecasts[MODEL], levels, anchors.horizons, resamples, config.confidence,
         )
         for name in (MODEL, CONFORMAL, ONLINE)
         if name in forecasts
@@ -209,7 +209,7 @@ def gain_intervals(
     }
     sums = {name: session_sums(loss[:, :-1], anchors.session) for name, loss in losses.items()}
     resamples = _resamples(anchors, config)
-    names = [*HORIZONS, MEAN]
+    names = [*anchors.horizons, MEAN]
     gains: Gains = {}
     for name in losses:
         if name == MODEL:
@@ -237,7 +237,8 @@ def _with_mean_loss(
 def _p_values(loss_NH: Floats, other_NH: Floats, anchors: Forecasts, config: EvaluateConfig) -> list[float | None]:
     if anchors.session.nunique() < MINIMUM_DIFFERENCES:
         return [None] * loss_NH.shape[1]
-    bars = [*HORIZON_BARS, max(HORIZON_BARS)]
+    own = [horizon(name).bars for name in anchors.horizons]
+    bars = [*own, max(own)]
     return [larger_p(pair) for pair in compare_losses(loss_NH, other_NH, anchors.session, bars, config.newey_west_lag)]
 
 
@@ -252,8 +253,8 @@ def _truth(
         return None
     chosen = np.linspace(0, len(anchors.ts) - 1, min(config.truth_anchors, len(anchors.ts))).astype(int)
     logger.info("asking the simulated market for its true quantiles at %d test anchors", len(chosen))
-    true_quantiles = market.quantiles_at(anchors.ts.iloc[np.unique(chosen)], levels)
-    return add_truth(forecasts, anchors, true_quantiles, levels, tuple(HORIZONS))
+    true_quantiles = market.quantiles_at(anchors.ts.iloc[np.unique(chosen)], levels, horizons=anchors.horizons)
+    return add_truth(forecasts, anchors, true_quantiles, levels, anchors.horizons)
 
 
 def _nested(table: pd.DataFrame) -> Table:

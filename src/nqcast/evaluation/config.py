@@ -91,7 +91,9 @@ class EvaluateConfig(BaseModel):
         default=None,
         description="Trading date (YYYY-MM-DD) of the fan chart; none takes the one of median realised variance.",
     )
-    fan_horizon: str = Field(default="60m", description="Horizon whose fan is drawn through the day.")
+    fan_horizon: str | None = Field(
+        default=None, description="Horizon whose fan is drawn through the day; none takes the middle one."
+    )
 
     @field_validator("baselines", mode="before")
     @classmethod

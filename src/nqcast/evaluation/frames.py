@@ -13,6 +13,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from nqcast.evaluation.metrics import Floats, level_name
+from nqcast.horizons import DEFAULT, in_order
 
 Positions = NDArray[np.int64]
 
@@ -34,7 +35,8 @@ class FrameStream:
 class Forecasts:
     """A predictions frame as arrays, in log-return units.
 
-    ts and session of the N anchors; targets (N, H), NaN where undefined; quantiles (N, H, Q); scale (N, H).
+    ts and session of the N anchors; targets (N, H), NaN where undefined; quantiles (N, H, Q); scale (N, H); the names
+    of the horizons.
     """
 
     ts: pd.Series
@@ -42,6 +44,12 @@ class Forecasts:
     targets: Floats
     quantiles: Floats
     scale: Floats
+    horizons: tuple[str, ...] = DEFAULT
+
+
+def horizons_in(predictions: pd.DataFrame) -> tuple[str, ...]:
+    """The horizons of a predictions frame, from the shortest to the longest."""
+    return in_order(map(str, predictions["horizon"].unique()))
 
 
 def targets_at(features: pd.DataFrame, positions: Positions, horizons: Sequence[str]) -> Floats:
@@ -113,6 +121,7 @@ def as_arrays(predictions: pd.DataFrame, levels: Sequence[float], horizons: Sequ
         targets=frame["target"].to_numpy(dtype=float).reshape(n, h),
         quantiles=frame[names].to_numpy(dtype=float).reshape(n, h, len(levels)),
         scale=frame["scale"].to_numpy(dtype=float).reshape(n, h),
+        horizons=tuple(horizons),
     )
 
 

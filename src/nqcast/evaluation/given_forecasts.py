@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import datetime as dt
 import re
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 
-from nqcast.constants import BAR_MINUTES, HORIZONS
+from nqcast.constants import BAR_MINUTES
 from nqcast.data.fingerprint import fingerprint
 from nqcast.data.splits import positions
 from nqcast.evaluation.baselines.fitted import baseline_quantiles
@@ -23,6 +24,7 @@ from nqcast.evaluation.config import EvaluateConfig
 from nqcast.evaluation.frames import Positions, as_arrays, predictions_frame
 from nqcast.evaluation.metrics import Floats
 from nqcast.evaluation.oracle import perfect_volatility
+from nqcast.horizons import horizons_of
 from nqcast.storage.checkpoint import Json
 
 Values = Literal["log_return", "price"]
@@ -51,8 +53,8 @@ def as_predictions(rows: pd.DataFrame, features: pd.DataFrame, splits: pd.DataFr
         ValueError: a column is missing, an anchor is none of validation or test, has not each horizon once, or a
             quantile is not finite (or not a price above 0).
     """
-    levels, horizons = levels_of(rows), tuple(HORIZONS)
-    stamps, place = _stamps(rows), _places(rows)
+    levels, horizons = levels_of(rows), horizons_of(features.columns)
+    stamps, place = _stamps(rows), _places(rows, horizons)
     order = np.lexsort([place, stamps.to_numpy()])
     ts = stamps.iloc[order].iloc[:: len(horizons)]
     rows_N = _positions(ts, splits)
@@ -90,7 +92,7 @@ def score_given(
 ) -> Json:
     """Scores of a file's forecasts, called model in it, with the share of each split that the file holds."""
     levels = tuple(levels_of(predictions))
-    anchors = as_arrays(predictions, levels, tuple(HORIZONS))
+    anchors = as_arrays(predictions, levels, horizons_of(features.columns))
     train = positions(splits, "train")
     baselines = baseline_quantiles(features, train, anchors.ts, levels, config)
     oracle = perfect_volatility(features, train, anchors.ts, levels)
@@ -120,9 +122,8 @@ def _stamps(rows: pd.DataFrame) -> pd.Series:
     return (stamps - early).dt.as_unit("ns").reset_index(drop=True)
 
 
-def _places(rows: pd.DataFrame) -> np.ndarray:
+def _places(rows: pd.DataFrame, horizons: Sequence[str]) -> np.ndarray:
     """Index of each row's horizon; every anchor has each of them once."""
-    horizons = tuple(HORIZONS)
     place = rows["horizon"].map({name: i for i, name in enumerate(horizons)})
     counts = pd.crosstab(_stamps(rows), place.reset_index(drop=True)).reindex(
         columns=range(len(horizons)), fill_value=0
@@ -131,7 +132,7 @@ def _places(rows: pd.DataFrame) -> np.ndarray:
         raise ValueError(
             f"expected each anchor once with each of the horizons {list(horizons)}, found {len(rows)} rows for "
             f"{_stamps(rows).nunique()} anchors with the horizons {sorted(map(str, rows['horizon'].unique()))}: "
-            "forecast all five, or leave the anchor out"
+            "forecast all of them, or leave the anchor out"
         )
     return place.to_numpy(np.int64)
 

@@ -8,7 +8,6 @@ from typing import NotRequired, TypedDict
 
 import numpy as np
 
-from nqcast.constants import HORIZONS
 from nqcast.evaluation.calibration import CONFORMAL, ONLINE, RAW
 from nqcast.evaluation.config import EvaluateConfig
 from nqcast.evaluation.frames import Forecasts
@@ -76,7 +75,7 @@ def judge(
         of the other's loss.
     """
     losses = SessionLosses.of(forecasts, reference, anchors, levels)
-    columns, own_SK = [*HORIZONS, MEAN], losses.by_session(RAW)
+    columns, own_SK = [*anchors.horizons, MEAN], losses.by_session(RAW)
     count, rng = len(own_SK), np.random.default_rng(config.seed)
     resamples = stationary_bootstrap(count, config.mean_block, config.bootstrap_replications, rng)
     found = Judged(
@@ -84,27 +83,29 @@ def judge(
         confidence=config.confidence,
         n_sessions=count,
         sessions={name: session_gains(own_SK, losses.by_session(name), columns) for name in p_values},
-        corrected_p={name: _corrected(row) for name, row in p_values.items() if None not in row},
+        corrected_p={name: _corrected(anchors.horizons, row) for name, row in p_values.items() if None not in row},
         confidence_set=confidence_sets(losses, resamples) if count >= MINIMUM_DIFFERENCES else {},
         groups=group_gains(losses, RAW, reference, resamples, config.confidence),
         coverage_by_part=coverage_by_part({k: forecasts[k] for k in ROWS if k in forecasts}, anchors, levels),
     )
     if oracle is not None:
         known = SessionLosses.of({**forecasts, RAW: oracle}, reference, anchors, levels).by_session(RAW)
-        found["ceiling"] = _ceiling(own_SK, losses.by_session(reference), known)
+        found["ceiling"] = _ceiling(columns, own_SK, losses.by_session(reference), known)
     return found
 
 
-def _corrected(p_values: Sequence[float | None]) -> dict[str, float]:
-    return dict(zip(HORIZONS, holm([float(p) for p in p_values if p is not None]), strict=True))
+def _corrected(horizons: Sequence[str], p_values: Sequence[float | None]) -> dict[str, float]:
+    return dict(zip(horizons, holm([float(p) for p in p_values if p is not None]), strict=True))
 
 
-def _ceiling(own_SK: Floats, reference_SK: Floats, known_SK: Floats) -> dict[str, Ceiling]:
+def _ceiling(
+    columns: Sequence[str], own_SK: Floats, reference_SK: Floats, known_SK: Floats
+) -> dict[str, Ceiling]:
     """Per horizon and in the mean, over all sessions."""
     own, reference, known = (loss_SK.sum(axis=0) for loss_SK in (own_SK, reference_SK, known_SK))
     return {
         name: Ceiling(gain=float((r - k) / r), share=float((r - o) / (r - k)) if r > k else None)
-        for name, o, r, k in zip([*HORIZONS, MEAN], own, reference, known, strict=True)
+        for name, o, r, k in zip(columns, own, reference, known, strict=True)
     }
 
 

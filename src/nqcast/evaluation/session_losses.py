@@ -18,7 +18,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from nqcast.constants import HORIZONS
 from nqcast.evaluation import groups, metrics
 from nqcast.evaluation.frames import Forecasts
 from nqcast.evaluation.metrics import Floats, level_name
@@ -54,6 +53,7 @@ class SessionLosses:
     names: tuple[str, ...]
     sums: Floats
     parts: tuple[str, ...]
+    horizons: tuple[str, ...]
 
     @classmethod
     def of(
@@ -73,7 +73,7 @@ class SessionLosses:
         names = tuple(forecasts)
         base_H = sums[names.index("constants")].sum(axis=(1, 2, 3))
         mean = (sums / base_H[:, None, None, None]).mean(axis=1, keepdims=True)
-        return cls(names, np.concatenate([sums, mean], axis=1), parts)
+        return cls(names, np.concatenate([sums, mean], axis=1), parts, anchors.horizons)
 
     def by_session(self, name: str) -> Floats:
         """Losses (S, H + 1) of one forecast."""
@@ -171,7 +171,7 @@ def confidence_sets(losses: SessionLosses, resamples_RS: NDArray[np.int64]) -> d
     table_SMH = losses.sums.sum(axis=(3, 4)).transpose(2, 0, 1)
     return {
         horizon: dict(zip(losses.names, confidence_set(table_SMH[:, :, h], resamples_RS).tolist(), strict=True))
-        for h, horizon in enumerate([*HORIZONS, MEAN])
+        for h, horizon in enumerate([*losses.horizons, MEAN])
     }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,6 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from nqcast.constants import HORIZONS
 from nqcast.data.config import SplitConfig
 from nqcast.data.fingerprint import data_card
 from nqcast.data.splits import make_splits, positions
@@ -26,6 +25,7 @@ from nqcast.evaluation.significance import session_sums, skill_with_interval, st
 from nqcast.experiments.config import AblationConfig, ExperimentSettings, Variant
 from nqcast.fields import changed
 from nqcast.forecast.predictor import predict
+from nqcast.horizons import horizons_of
 from nqcast.runs.recipe import Recipe
 from nqcast.storage.checkpoint import Checkpoint, DataCard, Json
 
@@ -68,7 +68,7 @@ class Ablation:
             parameters[name] = _count(trained[0])
         references = self._reference_losses(features, splits)
         session = features["session"].iloc[positions(splits, "validation")]
-        table = self._table(losses, references, parameters, session)
+        table = self._table(losses, references, parameters, session, horizons_of(features.columns))
         anchors = (
             f"{len(session):,} validation anchors in {session.nunique()} sessions, {session.min():%Y-%m-%d} to "
             f"{session.max():%Y-%m-%d}; seeds {list(self.config.seeds)}"
@@ -88,7 +88,7 @@ class Ablation:
     def _loss(self, checkpoint: Checkpoint, features: pd.DataFrame, splits: pd.DataFrame) -> Floats:
         validation = positions(splits, "validation")
         quantiles, _ = predict(checkpoint, features, validation, self.evaluate)
-        targets = targets_at(features, validation, tuple(HORIZONS))
+        targets = targets_at(features, validation, horizons_of(features.columns))
         return metrics.anchor_loss(quantiles, targets, self.recipe.quantiles)
 
     def _reference_losses(self, features: pd.DataFrame, splits: pd.DataFrame) -> dict[str, Floats]:
@@ -96,7 +96,7 @@ class Ablation:
         config = changed(self.evaluate, {"baselines": REFERENCES})
         ts = features["ts"].iloc[validation]
         quantiles = baseline_quantiles(features, positions(splits, "train"), ts, levels, config)
-        targets = targets_at(features, validation, tuple(HORIZONS))
+        targets = targets_at(features, validation, horizons_of(features.columns))
         return {name: metrics.anchor_loss(q, targets, levels) for name, q in quantiles.items()}
 
     def _table(
@@ -105,6 +105,7 @@ class Ablation:
         references: Mapping[str, Floats],
         parameters: Mapping[str, int],
         session: pd.Series,
+        horizons: Sequence[str],
     ) -> Json:
         sums = {name: session_sums(loss, session) for name, loss in references.items()}
         by_seed = {name: [session_sums(loss, session) for loss in stack] for name, stack in losses.items()}
@@ -116,7 +117,7 @@ class Ablation:
         for name in (*losses, *(r for r in references if r != "constants")):
             gain = skill_with_interval(sums[name], sums[BASE], sums["constants"], resamples, e.confidence)
             skill = _skill(sums[name], sums["constants"])
-            rows = zip([*HORIZONS, MEAN], skill, gain.value, gain.low, gain.high, strict=True)
+            rows = zip([*horizons, MEAN], skill, gain.value, gain.low, gain.high, strict=True)
             table[name] = {
                 h: {"skill": float(s), "gain": float(g), "low": float(a), "high": float(b)} for h, s, g, a, b in rows
             }

@@ -22,11 +22,12 @@ import numpy as np
 import pandas as pd
 import torch
 
-from nqcast.constants import BAR_MINUTES, CONTEXT, FEATURES, HORIZONS, LEVELS, SPLITS, TARGETS
+from nqcast.constants import BAR_MINUTES, CONTEXT, FEATURES, LEVELS, SPLITS
 from nqcast.data.config import FeaturesConfig, ScaleConfig, SplitConfig
 from nqcast.data.features import build_features
 from nqcast.data.seasonal_har import make_scale
 from nqcast.data.splits import make_splits, positions
+from nqcast.data.targets import end_rows
 from nqcast.data.windows import WindowTable
 from nqcast.evaluation.baselines import make_baseline
 from nqcast.evaluation.config import EvaluateConfig
@@ -34,6 +35,7 @@ from nqcast.evaluation.frames import targets_at
 from nqcast.evaluation.metrics import Floats, anchor_loss
 from nqcast.evaluation.significance import session_sums, skill_with_interval, stationary_bootstrap
 from nqcast.forecast.predictor import load_scale, predict
+from nqcast.horizons import TARGET, horizons, horizons_of, target_names
 from nqcast.market.config import IngestConfig
 from nqcast.market.ingest import build_bars
 from nqcast.market.simulation.config import SimulationConfig
@@ -49,7 +51,6 @@ log = logging.getLogger("nqcast.leak_proof")
 
 ON_CPU = EvaluateConfig(device="cpu", batch_size=64)
 BASELINES = ("time_of_day", "time_of_day_ewma", "log_har", "seasonal_har")
-_HORIZON_NAMES = tuple(HORIZONS)
 
 
 class LeakError(ValueError):
@@ -117,7 +118,7 @@ def drawn_checkpoint(features: pd.DataFrame, train: np.ndarray, scale_config: Sc
         for parameter in model.parameters():
             parameter.normal_(0.0, 0.3, generator=generator)
     tensors = {f"model.{name}": tensor.numpy() for name, tensor in model.state_dict().items()}
-    axes = {"features": FEATURES, "quantiles": LEVELS, "horizons": tuple(HORIZONS)}
+    axes = {"features": FEATURES, "quantiles": LEVELS, "horizons": horizons_of(features.columns)}
     metadata = Metadata.of({"model": config.model_dump(mode="json"), "scale": scalars, **axes})
     return Checkpoint(tensors | {f"scale.{name}": array for name, array in arrays.items()}, metadata)
 
@@ -131,7 +132,7 @@ def prove_the_future_is_unused(world: World, checkpoint: Checkpoint, cut: pd.Tim
     changed = world.with_future_changed(cut + pd.Timedelta(minutes=BAR_MINUTES), rng)
     n = int((world.features["ts"] <= cut).sum())
     for name in world.features.columns:
-        if name not in TARGETS and not changed[name].iloc[:n].equals(world.features[name].iloc[:n]):
+        if not name.startswith(TARGET) and not changed[name].iloc[:n].equals(world.features[name].iloc[:n]):
             raise LeakError(f"expected column {name} up to {cut} to be unmoved by later bars, found other values")
     scale = load_scale(checkpoint)
     _equal("scale", cut, *(scale.transform(frame)[:n] for frame in (world.features, changed)))
@@ -160,8 +161,11 @@ def prove_the_labels_are_in_order(features: pd.DataFrame, splits: pd.DataFrame, 
 def label_times(features: pd.DataFrame, anchors: np.ndarray) -> pd.Series:
     """Time (UTC) at which the longest defined label of each anchor is known: the end of its last bar."""
     rows = features.iloc[anchors]
-    longest = np.max([np.where(rows[f"target_{name}"].notna(), m, 0) for name, m in HORIZONS.items()], axis=0)
-    return rows["ts"] + pd.to_timedelta(longest + BAR_MINUTES, unit="min")
+    ends = [
+        np.where(rows[f"target_{one.name}"].notna(), end_rows(features, one)[anchors], anchors)
+        for one in horizons(horizons_of(features.columns))
+    ]
+    return features["ts"].iloc[np.max(ends, axis=0)] + pd.Timedelta(minutes=BAR_MINUTES)
 
 
 def permuted_targets(features: pd.DataFrame, splits: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
@@ -169,11 +173,11 @@ def permuted_targets(features: pd.DataFrame, splits: pd.DataFrame, rng: np.rando
 
     No other target stays, so labels end where they ended and nothing true is left to learn from.
     """
-    anchors = np.sort(splits["position"].to_numpy())
-    anchors = anchors[features[list(TARGETS)].notna().all(axis=1).to_numpy()[anchors]]
-    targets = np.full((len(features), len(TARGETS)), np.nan)
-    targets[anchors] = features[list(TARGETS)].to_numpy()[rng.permutation(anchors)]
-    return features.assign(**dict(zip(TARGETS, targets.T, strict=True)))
+    names, anchors = target_names(features.columns), np.sort(splits["position"].to_numpy())
+    anchors = anchors[features[names].notna().all(axis=1).to_numpy()[anchors]]
+    targets = np.full((len(features), len(names)), np.nan)
+    targets[anchors] = features[names].to_numpy()[rng.permutation(anchors)]
+    return features.assign(**dict(zip(names, targets.T, strict=True)))
 
 
 def prove_permuted_targets_teach_nothing(world: World, seed: int, folder: Path) -> dict[str, Floats]:
@@ -185,9 +189,10 @@ def prove_permuted_targets_teach_nothing(world: World, seed: int, folder: Path) 
     rng = np.random.default_rng(seed)
     features = permuted_targets(world.features, world.splits, rng)
     train, test = (positions(world.splits, name) for name in ("train", "test"))
-    targets = targets_at(features, test, _HORIZON_NAMES)
+    names = horizons_of(features.columns)
+    targets = targets_at(features, test, names)
     forecasts = {
-        name: make_baseline(name, LEVELS, _HORIZON_NAMES).fit(features, train).predict(features, test)
+        name: make_baseline(name, LEVELS, names).fit(features, train).predict(features, test)
         for name in ("constants", *BASELINES)
     }
     forecasts["model"] = predict(_network(features, world.splits, seed, folder), features, test, ON_CPU)[0]
@@ -195,7 +200,7 @@ def prove_permuted_targets_teach_nothing(world: World, seed: int, folder: Path) 
     losses = {name: session_sums(anchor_loss(q, targets, LEVELS), session) for name, q in forecasts.items()}
     base = losses.pop("constants")
     resamples = stationary_bootstrap(len(base), 3.0, 2000, rng)
-    confidence = 1 - 0.05 / (len(losses) * (len(HORIZONS) + 1))
+    confidence = 1 - 0.05 / (len(losses) * (len(names) + 1))
     skills = {}
     for name, loss in losses.items():
         found = skill_with_interval(loss, base, base, resamples, confidence)

@@ -12,7 +12,6 @@ import pandas as pd
 from tqdm import tqdm
 
 from nqcast import __version__
-from nqcast.constants import HORIZONS
 from nqcast.data.config import SplitConfig
 from nqcast.data.fingerprint import data_card
 from nqcast.data.splits import check_no_overlap, make_splits, positions
@@ -127,7 +126,9 @@ class WalkForward:
     def _calibration(self, checkpoint: Checkpoint, seen: pd.DataFrame, splits: pd.DataFrame) -> Calibration:
         frame = predict_frame(checkpoint, seen, positions(splits, "validation"), self.evaluate)
         levels = self.recipe.quantiles
-        return fit_calibration(as_arrays(frame, levels, tuple(HORIZONS)), levels, checkpoint, self.evaluate)
+        return fit_calibration(
+            as_arrays(frame, levels, checkpoint.metadata.horizons), levels, checkpoint, self.evaluate
+        )
 
     def _forecasts(
         self, checkpoint: Checkpoint, calibration: Calibration, seen: pd.DataFrame, splits: pd.DataFrame
@@ -135,15 +136,16 @@ class WalkForward:
         """The predictions frame of every forecast, one after the other; `forecast` says whose."""
         levels, test = self.recipe.quantiles, positions(splits, "test")
         raw = in_anchor_order(predict_frame(checkpoint, seen, test, self.evaluate))
-        anchors = as_arrays(raw, levels, tuple(HORIZONS))
+        horizons = checkpoint.metadata.horizons
+        anchors = as_arrays(raw, levels, horizons)
         baselines = baseline_quantiles(seen, positions(splits, "train"), anchors.ts, levels, self.evaluate)
         frames = [
-            predictions_frame(seen, test, quantiles, anchors.scale, levels, tuple(HORIZONS)).assign(forecast=name)
+            predictions_frame(seen, test, quantiles, anchors.scale, levels, horizons).assign(forecast=name)
             for name, quantiles in baselines.items()
         ]
         oracle = perfect_volatility(seen, positions(splits, "train"), anchors.ts, levels)
         frames.append(
-            predictions_frame(seen, test, oracle, anchors.scale, levels, tuple(HORIZONS)).assign(forecast=ORACLE)
+            predictions_frame(seen, test, oracle, anchors.scale, levels, horizons).assign(forecast=ORACLE)
         )
         frames.append(raw.assign(forecast=RAW))
         frames.append(calibrated_frame(raw, calibration, checkpoint.weights_sha256, levels))

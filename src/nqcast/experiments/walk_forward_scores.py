@@ -7,11 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 
 import pandas as pd
 
-from nqcast.constants import HORIZONS
 from nqcast.evaluation.calibration import RAW, quantiles_by_row
 from nqcast.evaluation.comparison import compare_forecasts, untrained
 from nqcast.evaluation.config import EvaluateConfig
-from nqcast.evaluation.frames import as_arrays
+from nqcast.evaluation.frames import as_arrays, horizons_in
 from nqcast.evaluation.oracle import ORACLE
 from nqcast.stopping import FOLD_FAILED
 from nqcast.storage.checkpoint import Json
@@ -62,7 +61,7 @@ def _of_record(record: Json) -> Json:
 def score_folds(frame: pd.DataFrame, folds: Sequence[Json], levels: tuple[float, ...], config: EvaluateConfig) -> Json:
     """Scores of the joined forecasts, with a line per fold in front of their text; failures are named first."""
     forecasts = quantiles_by_row(frame, levels)
-    anchors = as_arrays(frame[frame["forecast"] == RAW], levels, tuple(HORIZONS))
+    anchors = as_arrays(frame[frame["forecast"] == RAW], levels, horizons_in(frame))
     oracle = forecasts.pop(ORACLE, None)
     scores = compare_forecasts(anchors, forecasts, None, levels, config, oracle)
     failed = any(fold["status"] == "failed" for fold in folds)

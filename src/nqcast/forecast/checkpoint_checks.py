@@ -10,8 +10,9 @@ import torch
 from pydantic import ValidationError
 
 from nqcast import __version__
-from nqcast.constants import FEATURES, HORIZONS
+from nqcast.constants import FEATURES
 from nqcast.data.own_features import is_own
+from nqcast.horizons import in_order
 from nqcast.model import MIGT_TVDT
 from nqcast.model.config import ModelConfig
 from nqcast.model.members import Members
@@ -49,14 +50,21 @@ def _contradictions(metadata: Metadata, config: ModelConfig) -> Iterator[str]:
         yield f"features {list(metadata.features)} instead of {list(FEATURES)} in this order, then the user's own"
     if config.n_features != len(metadata.features):
         yield f"{len(metadata.features)} features for a network of {config.n_features}"
-    if metadata.horizons != tuple(HORIZONS) or config.n_horizons != len(HORIZONS):
-        yield f"horizons {list(metadata.horizons)} for a network of {config.n_horizons}, instead of {list(HORIZONS)}"
+    if config.n_horizons != len(metadata.horizons) or not _are_horizons(metadata.horizons):
+        yield f"horizons {list(metadata.horizons)} for a network of {config.n_horizons}, expected so many, rising"
     tick = metadata.data.tick
     if tick is not None and not (isinstance(tick, int | float) and 0 < tick < np.inf):
         yield f"a tick of {tick!r}, expected points"
     levels = metadata.quantiles
     if levels != config.quantiles or list(levels) != sorted(set(levels)) or not all(0 < tau < 1 for tau in levels):
         yield f"levels {list(levels)} for a network of {list(config.quantiles)}, expected the same ones, rising"
+
+
+def _are_horizons(names: tuple[str, ...]) -> bool:
+    try:
+        return in_order(names) == names
+    except (ValueError, TypeError):
+        return False
 
 
 def _wrong_tensors(checkpoint: Checkpoint, config: ModelConfig) -> Iterator[str]:

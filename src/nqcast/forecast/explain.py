@@ -17,7 +17,6 @@ import torch
 from torch import Tensor, nn
 
 from nqcast.batches import Batch, outputs
-from nqcast.constants import HORIZONS
 from nqcast.data.own_features import feature_names
 from nqcast.data.windows import WindowTable
 from nqcast.evaluation import metrics
@@ -28,6 +27,7 @@ from nqcast.evaluation.metrics import Floats
 from nqcast.evaluation.significance import stationary_bootstrap
 from nqcast.forecast.permutation_importance import donors, importance, named, spread_evenly
 from nqcast.forecast.predictor import Predictor, predictor_of
+from nqcast.horizons import horizons_of
 from nqcast.model import MIGT_TVDT
 from nqcast.model.attention_weights import AttentionAndGates, attention_and_gates, windows_at_once
 from nqcast.model.members import first_of
@@ -70,14 +70,13 @@ def explain(
 
 def _importance(predictor: Predictor, chosen: Positions, levels: tuple[float, ...], config: EvaluateConfig) -> Json:
     features, rng = predictor.features, np.random.default_rng(config.seed)
+    horizons = horizons_of(features.columns)
     giver = donors(session_part(features["ts"].iloc[chosen]), rng)
-    targets = targets_at(features, chosen, tuple(HORIZONS))
+    targets = targets_at(features, chosen, horizons)
     loss, permuted = permuted_losses(windows_of(predictor, chosen, chosen[giver]), predictor.model, targets, levels)
     session = features["session"].to_numpy()[chosen]
     resamples = stationary_bootstrap(len(np.unique(session)), config.mean_block, config.bootstrap_replications, rng)
-    return named(
-        importance(loss, permuted, session, resamples, config.confidence), feature_names(features), tuple(HORIZONS)
-    )
+    return named(importance(loss, permuted, session, resamples, config.confidence), feature_names(features), horizons)
 
 
 def windows_of(predictor: Predictor, positions: Positions, donor_positions: Positions) -> Iterator[Windows]:

@@ -12,7 +12,6 @@ import pandas as pd
 import torch
 
 from nqcast.batches import Batch, outputs
-from nqcast.constants import HORIZONS
 from nqcast.data.config import FeaturesConfig
 from nqcast.data.features import build_features
 from nqcast.data.own_features import OwnFeature, is_own, load_own_features
@@ -25,6 +24,8 @@ from nqcast.evaluation.metrics import Floats
 from nqcast.forecast.config import ForecastConfig
 from nqcast.forecast.freshness import BAR, Anchor, ForecastRefusedError, check_window, choose_anchor, known_bars
 from nqcast.forecast.predictor import CHUNK_ANCHORS, Predictor, load_model, load_scale
+from nqcast.forecast.target_times import target_times
+from nqcast.horizons import horizon
 from nqcast.market.calendar import sessions_around
 from nqcast.market.config import IngestConfig
 from nqcast.market.ingest import build_bars
@@ -89,7 +90,7 @@ class Forecaster:
         row = Instrument(**data.instrument) if data.instrument else given.instrument
         changes = {"volume": given.volume and self._volume, "tick": tick, "instrument": row}
         self.ingest = given.model_copy(update=changes)
-        fitted_for = checkpoint.weights_sha256, self.levels
+        fitted_for = checkpoint.weights_sha256, self.levels, self.metadata.horizons
         self.calibration = None if calibration is None else calibration.conformal(*fitted_for)
         self.copula = None if calibration is None else calibration.copula
         if self.config.paths and self.copula is None:
@@ -113,7 +114,7 @@ class Forecaster:
         Returns:
             One row per horizon and level: issue_time (end of the newest bar, UTC), target_time, horizon, level,
             return_quantile (log return), price_quantile (index points, from the raw price), last_price, contract.
-            The quantiles are NaN where the session closes before target_time.
+            The quantiles are NaN where the session closes before target_time, unless the horizon is one over the break.
 
         Raises:
             ForecastRefusedError: stale, gappy or too few bars, or a session that is over.
@@ -126,7 +127,7 @@ class Forecaster:
         grid, context = self.grid(bars), self.model.config.context
         first, last = grid["ts"].iloc[max(len(grid) - context, 0)], grid["ts"].iloc[-1]
         sessions = sessions_around(first, last, self.ingest.session_closes, self.ingest.instrument)
-        anchor = choose_anchor(grid, self.config, sessions)
+        anchor = choose_anchor(grid, self.config, sessions, self.metadata.horizons)
         check_window(grid.iloc[: anchor.row + 1], context, self.config, sessions)
         table = self.features(grid)
         past = table.iloc[: anchor.row + 1]
@@ -217,7 +218,9 @@ class Forecaster:
 
     def features(self, grid: pd.DataFrame) -> pd.DataFrame:
         """The feature table of five-minute bars, made as it was for the training."""
-        return build_features(grid, FeaturesConfig(volume=self._volume, tick=self.ingest.tick), self._own)
+        return build_features(
+            grid, FeaturesConfig(volume=self._volume, tick=self.ingest.tick), self._own, self.metadata.horizons
+        )
 
     def grid(self, bars: Bars) -> pd.DataFrame:
         """Five-minute bars of all that is known when the forecast is made."""
@@ -243,8 +246,11 @@ class Forecaster:
                 "return_quantile": quantiles_HQ.ravel(),
             }
         )
-        target_time = issued + pd.to_timedelta(frame["horizon"].map(HORIZONS), unit="min")
-        frame["return_quantile"] = frame["return_quantile"].where(target_time <= anchor.session_close)
+        ends = target_times(pd.Series([bar["ts"]]), [anchor.session_close], horizons, self.ingest)[0]
+        frame["return_quantile"] = frame["return_quantile"].where(np.repeat(pd.notna(ends), len(levels)))
+        by_clock = [issued + pd.Timedelta(minutes=horizon(name).minutes) for name in horizons]
+        shown = [clock if pd.isna(end) else end for end, clock in zip(ends, by_clock, strict=True)]
+        target_time = pd.Series(pd.DatetimeIndex(shown).repeat(len(levels)))
         frame["price_quantile"] = price * np.exp(frame["return_quantile"])
         frame.insert(0, "issue_time", pd.Series(issued, index=frame.index).dt.as_unit("ns"))
         frame.insert(1, "target_time", target_time.dt.as_unit("ns"))

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
-from nqcast.constants import BAR_MINUTES, EXCHANGE_TIMEZONE, HORIZONS, SLOTS_PER_DAY
+from nqcast.constants import BAR_MINUTES, EXCHANGE_TIMEZONE, SLOTS_PER_DAY
 from nqcast.forecast.config import ForecastConfig
+from nqcast.horizons import DEFAULT, horizons
 from nqcast.market import calendar
 
 BAR = pd.Timedelta(minutes=BAR_MINUTES)
@@ -44,8 +46,16 @@ def known_bars(checked: pd.DataFrame, config: ForecastConfig, spacing: int) -> p
     return known
 
 
-def choose_anchor(bars: pd.DataFrame, config: ForecastConfig, sessions: pd.DataFrame) -> Anchor:
-    """The newest traded bar outside a halt from which a horizon ends inside the session.
+def least_minutes(names: Iterable[str]) -> tuple[int, int]:
+    """Minutes that a session must go on for, for one horizon to end as it should, and for all of them."""
+    least = [one.least for one in horizons(names)]
+    return min(least), max(least)
+
+
+def choose_anchor(
+    bars: pd.DataFrame, config: ForecastConfig, sessions: pd.DataFrame, names: Iterable[str] = DEFAULT
+) -> Anchor:
+    """The newest traded bar outside a halt from which a horizon ends inside the session, or over the break.
 
     Where the session is over and the bars are history (neither `as_of` nor `max_age_minutes` is set), the last one
     from which every horizon does.
@@ -65,13 +75,14 @@ def choose_anchor(bars: pd.DataFrame, config: ForecastConfig, sessions: pd.DataF
     close = session_close(bars["ts"].iloc[-1], sessions)
     left = (close - end) / pd.Timedelta(minutes=1)
     usable = bars["traded"] & ~bars["halt"] & (bars["session"] == bars["session"].iloc[-1])
-    some, every = (np.flatnonzero(usable & (left >= minutes)) for minutes in (min(HORIZONS.values()), 240))
+    least = least_minutes(names)
+    some, every = (np.flatnonzero(usable & (left >= minutes)) for minutes in least)
     if some.size and some[-1] == np.flatnonzero(usable)[-1]:
         return Anchor(int(some[-1]), close)
     history = config.as_of is None and config.max_age_minutes is None
     if not history or not some.size:
         raise ForecastRefusedError(
-            f"expected a session that goes on for {min(HORIZONS.values())} minutes or more, found the newest bar's end "
+            f"expected a session that goes on for {least[0]} minutes or more, found the newest bar's end "
             f"at {_at(end.iloc[-1])} and the close at {_at(close)}: forecast when the next session has begun, or set "
             "forecast.as_of to an earlier time"
         )

@@ -14,7 +14,7 @@ import torch
 from tqdm import tqdm
 
 from nqcast.batches import Batch, outputs
-from nqcast.constants import FEATURES, HORIZONS
+from nqcast.constants import FEATURES
 from nqcast.data.own_features import feature_names
 from nqcast.data.scale import Scale
 from nqcast.data.seasonal_har import scale_from_state
@@ -23,6 +23,7 @@ from nqcast.evaluation.config import EvaluateConfig
 from nqcast.evaluation.frames import FrameStream, Positions, predictions_frame
 from nqcast.evaluation.metrics import Floats
 from nqcast.forecast.checkpoint_checks import checked_config
+from nqcast.horizons import horizons_of
 from nqcast.model import MIGT_TVDT, fuse
 from nqcast.model.members import Members, Network
 from nqcast.storage.checkpoint import Checkpoint
@@ -50,15 +51,15 @@ def load_model(checkpoint: Checkpoint) -> Network:
 
 def load_scale(checkpoint: Checkpoint) -> Scale:
     """The fitted scale of a checkpoint; ValueError where it is none, or of other levels than the network's."""
-    levels = checkpoint.metadata.quantiles
+    levels, horizons = checkpoint.metadata.quantiles, checkpoint.metadata.horizons
     try:
         scale = scale_from_state(checkpoint.part("scale"), checkpoint.metadata.scale)
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"expected the checkpoint's scale, found what is none ({error}): train it again") from error
     unit_HQ = scale.unit_quantiles_HQ
-    if scale.levels != levels or unit_HQ.shape != (len(HORIZONS), len(levels)) or (np.diff(unit_HQ) < 0).any():
+    if scale.levels != levels or unit_HQ.shape != (len(horizons), len(levels)) or (np.diff(unit_HQ) < 0).any():
         raise ValueError(
-            f"expected a scale with rising quantiles of the levels {list(levels)} at {len(HORIZONS)} horizons, found "
+            f"expected a scale with rising quantiles of the levels {list(levels)} at {len(horizons)} horizons, found "
             f"{unit_HQ.shape[0]} rows of the levels {list(scale.levels)}: train the checkpoint again"
         )
     return scale
@@ -189,3 +190,8 @@ def _check_features(checkpoint: Checkpoint, features: pd.DataFrame) -> None:
         raise ValueError(f"expected a features frame, found no column {missing}: run the features pipeline")
     if trained != known:
         raise ValueError(f"expected a checkpoint trained on {known}, found one on {trained}: train it again")
+    if (found := horizons_of(features.columns)) != checkpoint.metadata.horizons:
+        raise ValueError(
+            f"expected features with the checkpoint's horizons {list(checkpoint.metadata.horizons)}, found "
+            f"{list(found)}: set horizons={'+'.join(checkpoint.metadata.horizons)}, or train a checkpoint of these"
+        )

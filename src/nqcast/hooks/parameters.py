@@ -27,13 +27,14 @@ class ParameterHook:
 
     @hook_impl(tryfirst=True)
     def after_context_created(self, context: KedroContext) -> None:
-        """Fill in what the instrument's row says, check all groups, and part levels that came as one word."""
+        """Fill in what the instrument's row says, check all groups, and part what came as one word."""
         show_bad_input_in_one_line()
         print_what_the_terminal_can()
         refuse_interpolation(context.config_loader.runtime_params or {})
         parameters = with_instrument(context.config_loader["parameters"])
-        levels = check_parameters(parameters).quantiles
-        context.config_loader["parameters"] = {**parameters, "quantiles": list(levels)}
+        checked = check_parameters(parameters)
+        words = {"quantiles": list(checked.quantiles), "horizons": list(checked.horizons)}
+        context.config_loader["parameters"] = {**parameters, **words}
 
     @hook_impl
     def after_catalog_created(self, conf_catalog: dict[str, Any]) -> None:

@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 from plotly.offline import get_plotlyjs
 
-from nqcast.constants import HORIZONS
 from nqcast.forecast.page import forecast_figure
+from nqcast.horizons import horizon
 from nqcast.live.watcher import Record, Watcher
 
 _HOSTS = ("127.0.0.1", "localhost")
@@ -84,8 +84,9 @@ def state(watcher: Watcher) -> Record:
 def as_frame(record: Record, levels: tuple[float, ...]) -> pd.DataFrame:
     """A forecast's line of the log as the frame that `Forecaster.forecast` gives."""
     issued = pd.Timestamp(record["issue_time"])
+    ends = record.get("target_times", {})  # earlier logs hold horizons by the clock alone
     rows = [
-        {"horizon": name, "target_time": issued + _minutes(name), "level": tau, "return_quantile": q}
+        {"horizon": name, "target_time": _end(name, issued, ends), "level": tau, "return_quantile": q}
         for name, quantiles in record["quantiles"].items()
         for tau, q in zip(levels, quantiles, strict=True)
     ]
@@ -93,8 +94,8 @@ def as_frame(record: Record, levels: tuple[float, ...]) -> pd.DataFrame:
     return frame.assign(price_quantile=frame["last_price"] * np.exp(frame["return_quantile"]))
 
 
-def _minutes(horizon: str) -> pd.Timedelta:
-    return pd.Timedelta(minutes=HORIZONS[horizon])
+def _end(name: str, issued: pd.Timestamp, ends: Record) -> pd.Timestamp:
+    return pd.Timestamp(ends[name]) if name in ends else issued + pd.Timedelta(minutes=horizon(name).minutes)
 
 
 def _health(watcher: Watcher, newest: str) -> str:

@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from nqcast.constants import HORIZONS
 from nqcast.data.clock import utc_nanoseconds
 from nqcast.datasets.append_only import append_record, read_records
 from nqcast.evaluation import metrics
 from nqcast.forecast.forecaster import Forecaster
-from nqcast.forecast.freshness import BAR, ForecastRefusedError, check_window
+from nqcast.forecast.freshness import BAR, ForecastRefusedError, check_window, least_minutes
 from nqcast.forecast.predictor import Predictor
+from nqcast.forecast.target_times import target_times
+from nqcast.horizons import horizon
 from nqcast.live.feed import Feed
 from nqcast.live.grid import GrowingGrid
 from nqcast.market.calendar import assign_sessions, nanoseconds, sessions_around
@@ -84,7 +85,9 @@ class Watcher:
         left = nanoseconds(sessions["close"])[np.maximum(place, 0)] - nanoseconds(end)
         usable = features["traded"].to_numpy(bool) & ~features["halt"].to_numpy(bool) & (place >= 0)
         row = np.arange(len(end))
-        usable &= (left >= min(HORIZONS.values()) * 60_000_000_000) & (row >= self.forecaster.config.min_bars - 1)
+        usable &= (left >= least_minutes(self.forecaster.metadata.horizons)[0] * 60_000_000_000) & (
+            row >= self.forecaster.config.min_bars - 1
+        )
         last = max(self.forecasts, default="")
         fresh = end > pd.Timestamp(last) if last else row == len(end) - 1
         found = np.flatnonzero(usable & np.asarray(fresh))[-MISSED:]
@@ -115,10 +118,14 @@ class Watcher:
             if maker.calibration is not None:
                 quantiles = maker.calibration.apply(quantiles, part.scale_NH)
             base = part.scale_NH[..., None] * maker.scale.unit_quantiles_HQ
-            for row, q_HQ, base_HQ in zip(part.positions, quantiles, base, strict=True):
-                bar = features.iloc[int(row)]
-                place = int(assign_sessions(pd.Series([bar["ts"]]), sessions)[0])
-                records.append(_record(bar, q_HQ, base_HQ, sessions["close"].iloc[place], int(row) < len(features) - 1))
+            bars = features.iloc[part.positions]
+            close = sessions["close"].iloc[assign_sessions(bars["ts"], sessions)]
+            ends = target_times(bars["ts"], close, maker.metadata.horizons, maker.ingest)
+            late = part.positions < len(features) - 1
+            for k, of_bar in enumerate(ends):
+                due = dict(zip(maker.metadata.horizons, of_bar, strict=True))
+                of_horizon = {"quantiles": quantiles[k], "scale_alone": base[k]}
+                records.append(_record(bars.iloc[k], due, of_horizon, close.iloc[k], bool(late[k])))
         records[-1]["seconds"] = round(time.perf_counter() - started, 4)
         return records
 
@@ -128,7 +135,9 @@ class Watcher:
         waiting = []
         for key, name in self._due:
             issued = pd.Timestamp(key)
-            if issued + pd.Timedelta(minutes=HORIZONS[name]) > newest:
+            ends = self.forecasts[key].get("target_times", {})  # earlier logs hold horizons by the clock alone
+            end = pd.Timestamp(ends[name]) if name in ends else issued + pd.Timedelta(minutes=horizon(name).minutes)
+            if end > newest:
                 waiting.append((key, name))
                 continue
             row = int(np.searchsorted(stamp, (issued - BAR).value))
@@ -142,7 +151,7 @@ class Watcher:
     def scores(self) -> Record:
         """Coverage of every level and skill over the scale alone, by horizon, of all outcomes so far (JSON values)."""
         levels, result = list(self.forecaster.levels), {}
-        for name in HORIZONS:
+        for name in self.forecaster.metadata.horizons:
             known = [r for (_, h), r in self.outcomes.items() if h == name and r["log_return"] is not None]
             if not known:
                 continue
@@ -159,17 +168,18 @@ class Watcher:
         return result
 
 
-def _record(bar: pd.Series, q_HQ: np.ndarray, base_HQ: np.ndarray, close: pd.Timestamp, late: bool) -> Record:
-    """A forecast as a line of the log; horizons that end after the session are not in it."""
-    issued, names = bar["ts"] + BAR, list(HORIZONS)
-    inside = [h for h, name in enumerate(names) if issued + pd.Timedelta(minutes=HORIZONS[name]) <= close]
+def _record(
+    bar: pd.Series, due: dict[str, pd.Timestamp], of_horizon: dict[str, np.ndarray], close: pd.Timestamp, late: bool
+) -> Record:
+    """A forecast as a line of the log; horizons by the clock that end after the session are not in it."""
+    there = [(h, name) for h, (name, end) in enumerate(due.items()) if pd.notna(end)]
     return {
-        "issue_time": issued.isoformat(),
+        "issue_time": (bar["ts"] + BAR).isoformat(),
         "made_at": dt.datetime.now(dt.UTC).isoformat(),
         "late": late,
         "last_price": float(bar["raw_close"]),
         "contract": str(bar["contract"]),
         "session_close": pd.Timestamp(close).isoformat(),
-        "quantiles": {names[h]: [float(q) for q in q_HQ[h]] for h in inside},
-        "scale_alone": {names[h]: [float(q) for q in base_HQ[h]] for h in inside},
+        "target_times": {name: due[name].isoformat() for _, name in there},
+        **{kind: {name: [float(q) for q in q_HQ[h]] for h, name in there} for kind, q_HQ in of_horizon.items()},
     }

@@ -12,6 +12,7 @@ from nqcast.market.calendar import LAST_HALT, nanoseconds
 from nqcast.market.schema import MINUTE_NS
 
 SLOT_NS = BAR_MINUTES * MINUTE_NS
+LONG_BREAK_HOURS = 12  # a weekend or a holiday, which brings more news than a night
 MOST_SILENT_SLOTS = 12  # a session that lacks more before its close was cut by the source
 
 
@@ -21,7 +22,8 @@ def aggregate(joined: pd.DataFrame, sessions: pd.DataFrame, names: Sequence[str]
     joined: source bars sorted by ts with session_position (row of sessions), code (index of names), raw_close and
     unadjusted. Where nothing traded: volume 0, every price at the last close, traded false, realized_variance 0. halts
     says whether the session belongs to the era of the 15:15-15:30 halt; bars_to_close counts the slots that follow up
-    to the close as the calendar has it, which is known before the session opens.
+    to the close as the calendar has it, which is known before the session opens; long_break_in counts the sessions that
+    begin before the market closes for a weekend or a holiday.
     """
     slot = nanoseconds(joined["ts"]) // SLOT_NS
     session = joined["session_position"].to_numpy()
@@ -62,8 +64,17 @@ def aggregate(joined: pd.DataFrame, sessions: pd.DataFrame, names: Sequence[str]
             "unadjusted": traded & np.logical_or.reduceat(joined["unadjusted"].to_numpy(), start)[last],
             "halts": (sessions["session"] <= pd.Timestamp(LAST_HALT)).to_numpy()[grid_session],
             "bars_to_close": -((grid_ts - nanoseconds(sessions["close"])[grid_session]) // SLOT_NS) - 1,
+            "long_break_in": _long_break_in(sessions)[grid_session],
         }
     )
+
+
+def _long_break_in(sessions: pd.DataFrame) -> np.ndarray:
+    """Sessions that begin between the end of each and the next long break: 0 before a weekend, 4 on most Mondays."""
+    pause = nanoseconds(sessions["open"])[1:] - nanoseconds(sessions["close"])[:-1]
+    long = np.flatnonzero(np.append(pause > LONG_BREAK_HOURS * 60 * MINUTE_NS, True))
+    row = np.arange(len(sessions))
+    return long[np.searchsorted(long, row)] - row
 
 
 def _last_slots(traded: np.ndarray, session: np.ndarray, sessions: pd.DataFrame) -> np.ndarray:

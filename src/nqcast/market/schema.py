@@ -34,6 +34,7 @@ BARS = pa.DataFrameSchema(
         "unadjusted": pa.Column(bool),
         "halts": pa.Column(bool),
         "bars_to_close": pa.Column("int64", pa.Check.ge(0)),
+        "long_break_in": pa.Column("int64", pa.Check.ge(0), required=False),
     },
     checks=[
         pa.Check(lambda bars: (bars["high"] >= np.maximum(bars["open"], bars["close"])).all(), name="high is highest"),

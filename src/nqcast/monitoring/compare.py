@@ -10,7 +10,6 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
-from nqcast.constants import HORIZONS
 from nqcast.data.config import SplitConfig
 from nqcast.data.fingerprint import fingerprint
 from nqcast.data.own_features import feature_names
@@ -59,7 +58,7 @@ class Trained:
     def references(self) -> dict[str, Baseline]:
         """What skill is measured against, fitted on the train anchors."""
         metadata, train = self.checkpoint.metadata, positions(self.splits, "train")
-        unfitted = make_baselines(REFERENCES, metadata.quantiles, tuple(HORIZONS))
+        unfitted = make_baselines(REFERENCES, metadata.quantiles, metadata.horizons)
         return {name: one.fit(self.features, train) for name, one in unfitted.items()}
 
     @property
@@ -108,9 +107,9 @@ def monitor(
         coverage_limits(validation, drawn, rate, blocks),
         skill_limits(validation, drawn, rate, blocks),
     )
-    levels = trained.checkpoint.metadata.quantiles
-    by_level = [(level_name(tau), horizon) for horizon in HORIZONS for tau in levels]
-    by_reference = [(name, horizon) for name in REFERENCES for horizon in HORIZONS]
+    levels, horizons = trained.checkpoint.metadata.quantiles, trained.checkpoint.metadata.horizons
+    by_level = [(level_name(tau), horizon) for horizon in horizons for tau in levels]
+    by_reference = [(name, horizon) for name in REFERENCES for horizon in horizons]
     checks = pd.concat(
         [
             _drift(newest, chosen, trained, count, config.bins, rate),
@@ -146,9 +145,9 @@ def newest_anchors(features: pd.DataFrame, after: pd.Timestamp, split: SplitConf
 
 def _outcomes(features: pd.DataFrame, anchors: Positions, trained: Trained, evaluate: EvaluateConfig) -> Outcomes:
     """Calibrated forecasts of the checkpoint, as `nqcast.load` issues them, and of the references."""
-    metadata, horizons = trained.checkpoint.metadata, tuple(HORIZONS)
+    metadata, horizons = trained.checkpoint.metadata, trained.checkpoint.metadata.horizons
     levels = metadata.quantiles
-    conformal = trained.calibration.conformal(trained.checkpoint.weights_sha256, trained.checkpoint.metadata.quantiles)
+    conformal = trained.calibration.conformal(trained.checkpoint.weights_sha256, levels, horizons)
     logger.info("forecasts at %d anchors", len(anchors))
     quantiles, scale = predict(trained.checkpoint, features, anchors, evaluate)
     references = {name: one.predict(features, anchors) for name, one in trained.references.items()}

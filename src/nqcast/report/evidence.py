@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from nqcast.constants import BAR_MINUTES, HORIZONS
 from nqcast.data.splits import positions
 from nqcast.evaluation import metrics
 from nqcast.evaluation.baselines.fitted import baseline_quantiles
@@ -20,6 +19,7 @@ from nqcast.evaluation.frames import Forecasts, Positions, as_arrays
 from nqcast.evaluation.metrics import Floats
 from nqcast.evaluation.oracle import perfect_volatility
 from nqcast.evaluation.significance import Estimate, session_sums, skill_with_interval, stationary_bootstrap
+from nqcast.horizons import horizon
 from nqcast.storage.checkpoint import Metadata
 
 
@@ -51,7 +51,7 @@ class Evidence:
     ) -> Evidence:
         """Fit the baselines on the train anchors and put them beside the model's rows, on the same anchors."""
         levels, train = tuple(metadata.quantiles), positions(splits, "train")
-        own = as_arrays(predictions, levels, tuple(HORIZONS))
+        own = as_arrays(predictions, levels, tuple(metadata.horizons))
         forecasts = baseline_quantiles(features, train, own.ts, levels, config)
         forecasts[MODEL] = own.quantiles
         if calibrated is not None:
@@ -69,7 +69,7 @@ class Evidence:
 
     @property
     def horizon_bars(self) -> tuple[int, ...]:
-        return tuple(HORIZONS[name] // BAR_MINUTES for name in self.horizons)
+        return tuple(horizon(name).bars for name in self.horizons)
 
     @property
     def source(self) -> str:

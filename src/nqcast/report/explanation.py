@@ -32,7 +32,7 @@ _MEANS = (
 )
 _MEANS_NOT = (
     "Gates and attention are amounts of mixing, not effects: a large weight on what does not matter changes no "
-    "forecast. They have no horizon, because one vector serves all five. Nothing here says what moves the market."
+    "forecast. They have no horizon, because one vector serves all of them. Nothing here says what moves the market."
 )
 
 _NO_TOKENS = "This network has no attention over the window (model.tokens=false), so there are no weights to show."

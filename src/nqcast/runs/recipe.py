@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pandas as pd
 
-from nqcast.constants import HORIZONS
 from nqcast.data.config import ScaleConfig
 from nqcast.data.own_features import feature_names
 from nqcast.data.scale import ScaleState
@@ -39,15 +38,16 @@ def agreed(
     Raises:
         ValueError: model.n_volatility asks for more or fewer predictors than the fitted scale has.
     """
-    known = scale_from_state(scale["arrays"], scale["scalars"]).n_state
+    fitted = scale_from_state(scale["arrays"], scale["scalars"])
+    known, horizons = fitted.n_state, fitted.horizons
     if model.n_volatility not in (None, 0, known):
         raise ValueError(
             f"expected model.n_volatility of 0 or {known}, which this scale has, found {model.n_volatility}; "
             "leave it out"
         )
     wanted = known if model.n_volatility is None else model.n_volatility
-    own = {"quantiles": levels, "n_horizons": len(HORIZONS), "n_features": n_features, "n_volatility": wanted}
-    loop = {"quantiles": levels, "horizons": tuple(HORIZONS), "start_name": scale["scalars"]["config"]["kind"]}
+    own = {"quantiles": levels, "n_horizons": len(horizons), "n_features": n_features, "n_volatility": wanted}
+    loop = {"quantiles": levels, "horizons": horizons, "start_name": scale["scalars"]["config"]["kind"]}
     return changed(model, own), changed(train, loop)
 
 

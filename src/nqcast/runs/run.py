@@ -9,7 +9,6 @@ from typing import Self
 import pandas as pd
 
 from nqcast import __version__
-from nqcast.constants import HORIZONS
 from nqcast.data.own_features import feature_names
 from nqcast.data.scale import ScaleState
 from nqcast.fields import changed
@@ -59,7 +58,7 @@ class Run(ABC):
             train=self.config.model_dump(mode="json"),
             scale=scale,
             features=features,
-            horizons=tuple(HORIZONS),
+            horizons=tuple(self.config.horizons),
             quantiles=tuple(self.config.quantiles),
             version=__version__,
         )

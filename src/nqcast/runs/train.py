@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from nqcast.constants import HORIZONS
 from nqcast.data.config import LoaderConfig
 from nqcast.data.data_module import NQDataModule
 from nqcast.data.seasonal_har import scale_from_state
@@ -180,7 +179,7 @@ def _(run: TrainingRun) -> NQDataModule:
 @reference_losses.register
 def _(run: TrainingRun) -> dict[str, dict[str, float]]:
     """Those of constant train quantiles."""
-    levels, horizons = run.config.quantiles, tuple(HORIZONS)
+    levels, horizons = run.config.quantiles, run.config.horizons
     train_anchors, validation = positions(run.splits, "train"), positions(run.splits, "validation")
     constants = make_baseline("constants", levels, horizons).fit(run.features, train_anchors)
     quantiles = constants.predict(run.features, validation)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from nqcast.constants import HORIZONS
 from nqcast.evaluation import metrics
 from nqcast.evaluation.baselines import make_baselines
 from nqcast.evaluation.config import EvaluateConfig
@@ -28,7 +27,7 @@ def validation_report(
     skill_<reference>_<horizon> = 1 − loss / loss of the reference fitted on the train anchors, in log-return units;
     skill_<reference> is the mean over horizons.
     """
-    levels, horizons = tuple(checkpoint.metadata.quantiles), tuple(HORIZONS)
+    levels, horizons = tuple(checkpoint.metadata.quantiles), checkpoint.metadata.horizons
     quantiles, scale = predict(checkpoint, features, validation, config)
     targets = targets_at(features, validation, horizons)
     report = metrics.named_metrics(quantiles, targets, levels, horizons, scale)

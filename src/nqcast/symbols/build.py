@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from nqcast import __version__
 from nqcast.data.config import FeaturesConfig
 from nqcast.data.features import build_features
 from nqcast.data.own_features import load_own_features
+from nqcast.horizons import DEFAULT
 from nqcast.market.config import IngestConfig
 from nqcast.market.ingest import build_bars
 from nqcast.market.instruments import Instrument, instrument, table
@@ -33,6 +34,7 @@ class SymbolTask:
     fingerprint: str
     ingest: IngestConfig
     features: FeaturesConfig
+    horizons: tuple[str, ...] = DEFAULT
 
     @property
     def partition(self) -> str:
@@ -53,6 +55,7 @@ def tasks_of(
     ingest: IngestConfig,
     features: FeaturesConfig,
     instruments: Mapping[str, dict[str, Any]] | None = None,
+    horizons: Sequence[str] = DEFAULT,
 ) -> list[SymbolTask]:
     """One task per symbol, in the order of their names; reads every file once to tell its content.
 
@@ -66,7 +69,8 @@ def tasks_of(
         if row is not None and row.symbol != ingest.instrument.symbol:
             of_row = {"instrument": row, "tick": row.tick}
             chosen = ingest.model_copy(update=of_row), features.model_copy(update={"tick": row.tick})
-        tasks.append(SymbolTask(symbol, str(path), fingerprint_of(path, *chosen), *chosen))
+        names = tuple(horizons)
+        tasks.append(SymbolTask(symbol, str(path), fingerprint_of(path, *chosen, names), *chosen, names))
     return tasks
 
 
@@ -78,16 +82,19 @@ def instrument_of(symbol: str, own: Mapping[str, dict[str, Any]]) -> Instrument 
     return None
 
 
-def fingerprint_of(path: Path, ingest: IngestConfig, features: FeaturesConfig) -> str:
+def fingerprint_of(
+    path: Path, ingest: IngestConfig, features: FeaturesConfig, horizons: tuple[str, ...] = DEFAULT
+) -> str:
     """First 16 hexadecimal digits of the SHA-256 of the file's content, the settings and this version."""
     settings = [__version__, ingest.model_dump(mode="json"), features.model_dump(mode="json", exclude={"own"})]
     settings += [feature.name for feature in load_own_features(features.own)]
+    settings += [] if horizons == DEFAULT else [horizons]
     return fingerprint([sha256_of(path), *settings])
 
 
 def features_of(raw: pd.DataFrame, task: SymbolTask) -> pd.DataFrame:
     """The feature table of bars at hand, by a task's settings."""
-    return build_features(build_bars(raw, task.ingest).bars, task.features)
+    return build_features(build_bars(raw, task.ingest).bars, task.features, names=task.horizons)
 
 
 def build_symbol(task: SymbolTask) -> SymbolFeatures:
@@ -96,7 +103,7 @@ def build_symbol(task: SymbolTask) -> SymbolFeatures:
     raw = read_bars(task.path)
     volume = task.ingest.volume and task.features.has_volume(raw)
     ingested = build_bars(raw, task.ingest.model_copy(update={"volume": volume}))
-    table, report = build_features(ingested.bars, task.features), ingested.report
+    table, report = build_features(ingested.bars, task.features, names=task.horizons), ingested.report
     buffer = io.BytesIO()
     table.to_parquet(buffer, engine="pyarrow", compression="zstd")
     record = {

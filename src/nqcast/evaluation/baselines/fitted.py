@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pandas as pd
 
-from nqcast.constants import HORIZONS
 from nqcast.evaluation.baselines import make_baselines
 from nqcast.evaluation.config import EvaluateConfig
 from nqcast.evaluation.frames import Positions
 from nqcast.evaluation.metrics import Floats
+from nqcast.horizons import horizons_of
 
 
 def baseline_quantiles(
@@ -21,5 +21,5 @@ def baseline_quantiles(
             f"expected every anchor among the features, found {(positions < 0).sum()} that are not: "
             "score with the features that the forecasts were made from"
         )
-    baselines = make_baselines(config.baseline_names, levels, tuple(HORIZONS), config.seed)
+    baselines = make_baselines(config.baseline_names, levels, horizons_of(features.columns), config.seed)
     return {name: one.fit(features, train).predict(features, positions) for name, one in baselines.items()}

@@ -8,10 +8,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from nqcast.constants import BAR_MINUTES, HORIZONS, SLOTS_PER_DAY
+from nqcast.constants import SLOTS_PER_DAY
 from nqcast.evaluation.baselines.base import Baseline, optional_library
 from nqcast.evaluation.frames import Positions
 from nqcast.evaluation.metrics import Floats
+from nqcast.horizons import horizon
 
 PATHS = 2000
 GRID = 60
@@ -29,6 +30,11 @@ class GarchFhs(Baseline):
 
     def fit(self, features: pd.DataFrame, positions: Positions) -> Self:
         """Fit profile and parameters on the bars up to the last train anchor."""
+        if other := [name for name in self.horizons if not horizon(name).by_clock]:
+            raise ValueError(
+                f"expected horizons by the clock for the baseline garch_fhs, found {other}: leave it out, by "
+                "evaluate.baselines=quick or by the names of the others"
+            )
         library = optional_library("arch", "garch_fhs")
         history = features.iloc[positions.min() : positions.max() + 1]
         active = _active(history)
@@ -57,7 +63,7 @@ class GarchFhs(Baseline):
         log_variance = np.clip(np.log(next_variance), self._log_grid[0], self._log_grid[-1])
         quantiles = np.empty((len(positions), len(self.horizons), len(self.levels)))
         for h, name in enumerate(self.horizons):
-            bars = HORIZONS[name] // BAR_MINUTES
+            bars = horizon(name).bars
             ahead = np.mean([self._profile[(slot[positions] + k) % SLOTS_PER_DAY] for k in range(1, bars + 1)], axis=0)
             for i in range(len(self.levels)):
                 unit = np.interp(log_variance, self._log_grid, self._unit_GHQ[:, h, i])
@@ -78,7 +84,7 @@ class GarchFhs(Baseline):
         """Quantiles (G, H, Q) of the sum of the coming bars' standardised returns from each variance of the grid."""
         omega, alpha, gamma, beta = self.parameters
         rng = np.random.default_rng(self.seed)
-        bars = {HORIZONS[name] // BAR_MINUTES: h for h, name in enumerate(self.horizons)}
+        bars = {horizon(name).bars: h for h, name in enumerate(self.horizons)}
         strata = np.quantile(residuals, (np.arange(PATHS) + 0.5) / PATHS)
         variance = np.repeat(np.exp(self._log_grid)[:, None], PATHS, axis=1)
         total, result = np.zeros_like(variance), np.empty((GRID, len(self.horizons), len(self.levels)))

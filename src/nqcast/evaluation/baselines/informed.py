@@ -123,7 +123,7 @@ class SeasonalHarTold(_Linear):
     """SeasonalHAR that knows the announcements: one multiplier per horizon and kind."""
 
     def _inputs(self, features: pd.DataFrame, volatility: Volatility, rows: Positions) -> Floats:
-        return announcements_ahead(features["ts"].iloc[rows], KINDS)
+        return announcements_ahead(features.iloc[rows], KINDS)
 
 
 class SeasonalHarRealized(_Linear):

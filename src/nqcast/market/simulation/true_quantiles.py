@@ -9,8 +9,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from nqcast.constants import BAR_MINUTES, HORIZONS, level_name
+from nqcast.constants import BAR_MINUTES, EXCHANGE_TIMEZONE, level_name
+from nqcast.horizons import DEFAULT, Horizon
+from nqcast.horizons import horizons as named
 from nqcast.market.simulation.config import SimulationConfig
+from nqcast.market.simulation.contracts import market_sessions
 from nqcast.market.simulation.path import MINUTE_NS, IntArray, front_path
 from nqcast.market.simulation.volatility import (
     BIAS_STEPS,
@@ -59,8 +62,10 @@ class TrueLaw:
         self._missing = np.rint(missing_probability(config)[minute] * INNOVATIONS).astype(np.uint16)
         self._bias = rounding_bias(config.degrees_of_freedom).astype(np.float32)
         self._table = innovation_table(config.degrees_of_freedom).astype(np.float32)
+        self._dates = pd.DatetimeIndex(market_sessions(config)["session"].iloc[: config.sessions])
+        self._opens = np.isin(np.arange(len(minute)), self.path.grid.start[1:])
 
-    def anchors(self, ts: pd.DatetimeIndex | pd.Series) -> Anchors:
+    def anchors(self, ts: pd.DatetimeIndex | pd.Series, horizons: Sequence[str] = DEFAULT) -> Anchors:
         """Rows and numbers of minutes for bars that start at `ts` (UTC); ValueError where a bar lies in no session."""
         stamps = pd.DatetimeIndex(ts).as_unit("ns")
         if stamps.tz is None:
@@ -78,14 +83,34 @@ class TrueLaw:
                 f"{self.config.start}), found {int(outside.sum())} outside, the first at {stamps[outside][0]}: "
                 "ask for bars of the simulated market itself"
             )
-        ends = made[:, None] + np.array(list(HORIZONS.values())) * MINUTE_NS
-        steps = np.searchsorted(grid.ts, ends) - first[:, None]
-        return Anchors(stamps, first, np.where(ends <= closed[:, None], steps, 0))
+        ends = [self._ends(one, made, session) for one in named(horizons)]
+        steps = [np.searchsorted(grid.ts, end) - first for end in ends]
+        return Anchors(stamps, first, np.stack(steps, axis=1).clip(min=0))
+
+    def _ends(self, horizon: Horizon, made: IntArray, session: IntArray) -> IntArray:
+        """When a horizon ends (A,), ns; where that is past what it may be, 0."""
+        grid = self.path.grid
+        closes = grid.ts[grid.start[1:] - 1] + MINUTE_NS
+        if not horizon.sessions:
+            ends = made + horizon.minutes * MINUTE_NS if horizon.by_clock else closes[session]
+            return np.where(ends <= closes[session], ends, 0)
+        wall = pd.DatetimeIndex(made, tz="UTC").tz_convert(EXCHANGE_TIMEZONE).tz_localize(None)
+        dates = self._dates
+        later = np.minimum(session + horizon.sessions, len(dates) - 1)
+        local = wall + (dates[later] - dates[session])
+        wanted = local.tz_localize(EXCHANGE_TIMEZONE, ambiguous=np.ones(len(local), bool), nonexistent="shift_forward")
+        found = np.minimum(wanted.tz_convert("UTC").as_unit("ns").asi8, closes[later])
+        close = (dates[later] - dates[session]).days <= horizon.most_days
+        return np.where((session + horizon.sessions < len(dates)) & close, found, 0)
 
     def quantiles_at(
-        self, ts: pd.DatetimeIndex | pd.Series, levels: Sequence[float], paths: int = DEFAULT_PATHS
+        self,
+        ts: pd.DatetimeIndex | pd.Series,
+        levels: Sequence[float],
+        paths: int = DEFAULT_PATHS,
+        horizons: Sequence[str] = DEFAULT,
     ) -> pd.DataFrame:
-        """Quantiles of the log return from the close of the bar at `ts` over every horizon inside the same session.
+        """Quantiles of the log return from the close of the bar at `ts` over every horizon.
 
         Returns one row per (ts, horizon), A·H rows: ts, horizon, q05 … q95 (return units, NaN where the session ends
         first or the whole horizon lies in the halt) and mc_error, the expected rise of the pinball loss, averaged over
@@ -94,16 +119,17 @@ class TrueLaw:
         """
         if paths < 64 or paths % 2:
             raise ValueError(f"expected an even number of at least 64 paths, found {paths}: use e.g. {DEFAULT_PATHS}")
-        anchors = self.anchors(ts)
+        anchors = self.anchors(ts, horizons)
         level = np.asarray(levels, float)
-        quantiles = np.full((len(anchors.ts), len(HORIZONS), len(level)), np.nan)
+        quantiles = np.full((len(anchors.ts), len(horizons), len(level)), np.nan)
         error = np.full(quantiles.shape[:2], np.nan)
-        block = max(BLOCK_PATHS // paths, 1)
+        longest = max(int(anchors.steps.max(initial=1)), 240)
+        block = max(240 * BLOCK_PATHS // (paths * longest), 1)  # what is drawn for it takes the memory of one of 4h
         for begin in range(0, len(anchors.ts), block):
             part = slice(begin, begin + block)
             returns = self.sample(Anchors(anchors.ts[part], anchors.first[part], anchors.steps[part]), paths)
             quantiles[part], error[part] = _summary(returns, level)
-        index = pd.MultiIndex.from_product([range(len(anchors.ts)), list(HORIZONS)])
+        index = pd.MultiIndex.from_product([range(len(anchors.ts)), list(horizons)])
         names = [level_name(q) for q in levels]
         frame = pd.DataFrame(quantiles.reshape(len(index), -1), columns=names)
         frame.insert(0, "ts", anchors.ts[index.get_level_values(0)])
@@ -125,8 +151,10 @@ class TrueLaw:
         draws = [np.random.default_rng([seed, PATHS_STREAM, minute]) for minute in minutes]
         symbols = np.stack([rng.integers(0, INNOVATIONS, (2, most, paths // 2), np.uint16) for rng in draws], axis=2)
         opening = state.price.copy()
+        leaps = [np.random.default_rng([seed, PATHS_STREAM, minute, 1]) for minute in minutes]
         for step in range(most):
             row = np.minimum(anchors.first + step, len(self._variance) - 1)
+            state.open(self, row, leaps)
             state.advance(self, row, symbols[0, step], symbols[1, step])
             for horizon in range(anchors.steps.shape[1]):
                 done = anchors.steps[:, horizon] == step + 1
@@ -148,8 +176,16 @@ class _State:
     def at(cls, truth: TrueLaw, anchors: Anchors, paths: int) -> _State:
         path, last = truth.path, len(truth.path.slow) - 1
         row = np.minimum(anchors.first, last)
-        columns = (path.previous[row], path.slow[row], path.fast[row], path.trend[row])
+        price = np.where(truth._opens[row], path.close[row - 1], path.previous[row])  # the gap is yet to come
+        columns = (price, path.slow[row], path.fast[row], path.trend[row])
         return cls(*(np.repeat(column.astype(np.float32)[:, None], paths, axis=1) for column in columns))
+
+    def open(self, truth: TrueLaw, row: IntArray, rngs: Sequence[np.random.Generator]) -> None:
+        """The gap with which a session opens where `row` is its first minute; the mirrored half leaps the other way."""
+        for a in np.flatnonzero(truth._opens[row]):
+            half = rngs[int(a)].standard_normal(self.price.shape[1] // 2)
+            leap = truth.config.gap_volatility * np.concatenate([half, -half])
+            self.price[a] = np.maximum(np.rint(self.price[a] * np.exp(leap)), 1).astype(np.float32)
 
     def advance(self, truth: TrueLaw, row: IntArray, symbol: NDArray[np.uint16], luck: NDArray[np.uint16]) -> None:
         """One minute of the law, as in front_path; `symbol` and `luck` (A, paths/2) serve the mirrored half too."""

@@ -24,8 +24,8 @@ def predict_test(
     from nqcast.forecast.predictor import predict_stream
 
     anchors = positions(splits, "test")
-    levels = checkpoint.metadata.quantiles
-    Calibration.from_json(calibration).conformal(checkpoint.weights_sha256, levels)  # refuse a mismatched pair at once
+    fitted_for = checkpoint.weights_sha256, checkpoint.metadata.quantiles, checkpoint.metadata.horizons
+    Calibration.from_json(calibration).conformal(*fitted_for)  # refuse a mismatched pair at once
     stream = predict_stream(checkpoint, features, anchors, config)
     return stream, use_record(checkpoint, len(anchors), config)
 

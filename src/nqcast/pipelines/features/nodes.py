@@ -7,8 +7,8 @@ import pandas as pd
 from nqcast.data.config import FeaturesConfig
 
 
-def make_features(bars: pd.DataFrame, config: FeaturesConfig) -> pd.DataFrame:
+def make_features(bars: pd.DataFrame, config: FeaturesConfig, horizons: list[str]) -> pd.DataFrame:
     """One row per bar: what a model may see at its end, and the returns that follow."""
     from nqcast.data.features import build_features
 
-    return build_features(bars, config)
+    return build_features(bars, config, names=horizons)

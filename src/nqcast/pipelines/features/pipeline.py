@@ -8,5 +8,12 @@ from nqcast.pipelines.features import nodes
 def create_pipeline() -> Pipeline:
     """Name the inputs and outputs of the feature table."""
     return Pipeline(
-        [Node(nodes.make_features, inputs=["bars", "params:features"], outputs="features", name="make_features")]
+        [
+            Node(
+                nodes.make_features,
+                inputs=["bars", "params:features", "params:horizons"],
+                outputs="features",
+                name="make_features",
+            )
+        ]
     )

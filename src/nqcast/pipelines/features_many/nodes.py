@@ -21,6 +21,7 @@ def build_symbol_features(
     features: FeaturesConfig,
     instruments: dict[str, Any],
     partitions: PartitionsConfig,
+    horizons: list[str],
 ) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
     """Yield each symbol as it ends: its partition, and its line in the log (finished, skipped or failed).
 
@@ -29,7 +30,7 @@ def build_symbol_features(
     """
     from nqcast.symbols.build import build_symbol, tasks_of
 
-    tasks = tasks_of(symbol_files, ingest, features, instruments)
+    tasks = tasks_of(symbol_files, ingest, features, instruments, horizons)
     finished = [task for task in tasks if task.partition in finished_symbols]
     for task in finished:
         yield {}, {"symbol": task.symbol, "partition": task.partition, "status": "skipped"}

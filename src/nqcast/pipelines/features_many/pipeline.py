@@ -14,6 +14,7 @@ def create_pipeline() -> Pipeline:
                 inputs=[
                     *("symbol_files", "finished_symbols"),
                     *("params:ingest", "params:features", "params:instruments", "params:partitions"),
+                    "params:horizons",
                 ],
                 outputs=["symbol_features", "symbol_log"],
                 name="build_symbol_features",

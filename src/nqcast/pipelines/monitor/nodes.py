@@ -12,12 +12,14 @@ from nqcast.monitoring.config import MonitorConfig
 from nqcast.storage.checkpoint import Checkpoint, Json
 
 
-def read_newest(raw_bars: pd.DataFrame, ingest: IngestConfig, of_features: FeaturesConfig) -> pd.DataFrame:
+def read_newest(
+    raw_bars: pd.DataFrame, checkpoint: Checkpoint, ingest: IngestConfig, of_features: FeaturesConfig
+) -> pd.DataFrame:
     """Features of the newest bars, made as `ingest` and `features` make them, and written nowhere."""
     from nqcast.data.features import build_features
 
     checked = ingest.model_copy(update={"volume": ingest.volume and of_features.volume})
-    return build_features(build_bars(raw_bars, checked).bars, of_features)
+    return build_features(build_bars(raw_bars, checked).bars, of_features, names=checkpoint.metadata.horizons)
 
 
 def compare_with_training(

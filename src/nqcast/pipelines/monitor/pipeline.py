@@ -11,7 +11,7 @@ def create_pipeline() -> Pipeline:
         [
             Node(
                 nodes.read_newest,
-                inputs=["raw_bars", "params:ingest", "params:features"],
+                inputs=["raw_bars", "checkpoint", "params:ingest", "params:features"],
                 outputs="monitored_features",
                 name="read_newest",
             ),

@@ -24,11 +24,11 @@ from nqcast.training.config import TrainConfig
 logger = logging.getLogger(__name__)
 
 
-def load_features(features: pd.DataFrame, ingest: IngestConfig) -> tuple[pd.DataFrame, DataCard]:
+def load_features(features: pd.DataFrame, ingest: IngestConfig, horizons: list[str]) -> tuple[pd.DataFrame, DataCard]:
     """The feature table, proved to hold what training needs, and the name of its content and its instrument."""
-    from nqcast.data.features import check_features
+    from nqcast.data.features import check_features, check_horizons
 
-    check_features(features)
+    check_horizons(check_features(features), horizons)
     card = data_card(features, ingest.instrument.model_dump(mode="json"))
     logger.info("%d feature rows from %s to %s UTC, content %s", card.rows, card.first, card.last, card.fingerprint)
     return features, card

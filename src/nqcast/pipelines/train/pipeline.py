@@ -11,7 +11,7 @@ def create_pipeline() -> Pipeline:
         [
             Node(
                 nodes.load_features,
-                inputs=["features", "params:ingest"],
+                inputs=["features", "params:ingest", "params:horizons"],
                 outputs=["feature_table", "data_card"],
                 name="load_features",
             ),

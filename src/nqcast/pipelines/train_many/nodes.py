@@ -31,11 +31,12 @@ def choose_symbols(
     ingest: IngestConfig,
     features: FeaturesConfig,
     instruments: dict[str, Any],
+    horizons: list[str],
 ) -> dict[str, Callable[[], dict[str, Any]]]:
     """The readers of these files' feature tables: of these settings and no others, whatever else the folder holds."""
     from nqcast.symbols.build import tasks_of
 
-    tasks = tasks_of(symbol_files, ingest, features, instruments)
+    tasks = tasks_of(symbol_files, ingest, features, instruments, horizons)
     return {task.symbol: symbol_features[task.partition] for task in tasks}
 
 
@@ -135,16 +136,16 @@ def forecast_symbols(
     from nqcast.symbols.build import features_of, tasks_of
 
     frames, texts, refused = [], [], {}
-    for task in tasks_of(symbol_files, ingest, features, instruments):
+    known = symbol_models[next(iter(pool["symbols"].values()))["partition"]]()["checkpoint"]
+    for task in tasks_of(symbol_files, ingest, features, instruments, known.metadata.horizons):
         try:
             raw = read_bars(task.path)
             if task.symbol in pool["symbols"]:
                 partition = symbol_models[pool["symbols"][task.symbol]["partition"]]()
                 checkpoint, calibration = partition["checkpoint"], partition["record"]["calibration"]
             else:
-                other = symbol_models[next(iter(pool["symbols"].values()))["partition"]]()["checkpoint"]
                 row = task.ingest.instrument.model_dump(mode="json")
-                checkpoint = adopted(other, features_of(raw, task), task.symbol, split.warmup_bars, row)
+                checkpoint = adopted(known, features_of(raw, task), task.symbol, split.warmup_bars, row)
                 calibration = None
             issued = load(checkpoint, calibration, config, ingest=task.ingest).issue(raw)
         except ForecastRefusedError as error:

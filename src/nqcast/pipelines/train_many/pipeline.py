@@ -14,7 +14,7 @@ def create_pipeline() -> Pipeline:
             [
                 Node(
                     nodes.choose_symbols,
-                    inputs=["symbol_features", "symbol_files", *_SETTINGS],
+                    inputs=["symbol_features", "symbol_files", *_SETTINGS, "params:horizons"],
                     outputs="pool_tables",
                     name="choose_symbols",
                 ),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -10,11 +10,12 @@ from matplotlib.axes import Axes
 from matplotlib.dates import DateFormatter, HourLocator, date2num
 from matplotlib.figure import Figure
 
-from nqcast.constants import BAR_MINUTES, EXCHANGE_TIMEZONE, HORIZONS
+from nqcast.constants import BAR_MINUTES, EXCHANGE_TIMEZONE
 from nqcast.evaluation.config import EvaluateConfig
-from nqcast.evaluation.frames import levels_of
+from nqcast.evaluation.frames import horizons_in, levels_of
 from nqcast.evaluation.metrics import Floats, level_name
 from nqcast.forecast.fan import bands_of
+from nqcast.horizons import horizons, in_order
 from nqcast.report.figures.style import BANDS, BLACK, BLUE, GREY, VERMILION, finish, new_figure, with_source
 
 HOURS_BETWEEN_FANS = 4
@@ -34,7 +35,8 @@ def fan_chart(predictions: pd.DataFrame, features: pd.DataFrame, config: Evaluat
     figure = new_figure(10.0, 6.6)
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[2.1, 1])
     _price_panel(upper, day, forecasts)
-    _return_panel(lower, forecasts, config.fan_horizon)
+    known = horizons_in(forecasts)
+    _return_panel(lower, forecasts, config.fan_horizon or known[len(known) // 2])
     contract = str(day["contract"].iloc[0]) if "contract" in day and day["contract"].notna().any() else "price"
     title = f"{contract}, session of {session:%A %d %B %Y}"
     upper.set_title(title, loc="left", fontsize=12.5, fontweight="bold", parse_math=False)
@@ -78,8 +80,10 @@ def _price_panel(axes: Axes, day: pd.DataFrame, forecasts: pd.DataFrame) -> None
     made = day["ts"] + pd.Timedelta(minutes=BAR_MINUTES)
     price = pd.Series(day["raw_close"].to_numpy(), index=day["ts"])
     for k, ts in enumerate(_issue_times(forecasts["ts"])):
-        fan = forecasts[forecasts["ts"] == ts].set_index("horizon").loc[list(HORIZONS)]
-        _draw_fan(axes, ts, float(price[ts]), fan, made.iloc[-1], labelled=k == 0)
+        fan = forecasts[forecasts["ts"] == ts].set_index("horizon")
+        minutes = _minutes_inside(fan.index, (made.iloc[-1] - ts) / pd.Timedelta(minutes=1) - BAR_MINUTES)
+        if minutes:
+            _draw_fan(axes, ts, float(price[ts]), fan.loc[list(minutes)], made.iloc[-1], list(minutes.values()), k == 0)
     axes.plot(_days(made), day["raw_close"].to_numpy(), color=BLACK, linewidth=1.1, label="price", zorder=4)
     finish(axes, y="Index points")
 
@@ -93,9 +97,20 @@ def _issue_times(ts: pd.Series) -> list[pd.Timestamp]:
     return chosen
 
 
-def _draw_fan(axes: Axes, ts: pd.Timestamp, price: float, fan: pd.DataFrame, end: pd.Timestamp, labelled: bool) -> None:
-    """Quantile lines from the issue to four hours later, cut at the session's end; linear in √time between horizons."""
-    minutes = np.array([0.0, *HORIZONS.values()])
+def _minutes_inside(names: Iterable[str], left: float) -> dict[str, float]:
+    """How long each horizon inside the session lasts, rising; the close, `left` minutes away, only as the longest."""
+    known = horizons(in_order(names))
+    found: dict[str, float] = {one.name: one.minutes for one in known if one.by_clock}
+    if any(one.to_close for one in known) and left > max(found.values(), default=0):
+        found["close"] = left
+    return found
+
+
+def _draw_fan(
+    axes: Axes, ts: pd.Timestamp, price: float, fan: pd.DataFrame, end: pd.Timestamp, lasts: list[float], labelled: bool
+) -> None:
+    """Quantile lines from the issue to the longest horizon, cut at the session's end; linear in √time between them."""
+    minutes = np.array([0.0, *lasts])
     issued = ts + pd.Timedelta(minutes=BAR_MINUTES)
     fine = np.linspace(0, min(minutes[-1], (end - issued) / pd.Timedelta(minutes=1)), 60)
     x = _days(issued + pd.to_timedelta(fine, unit="min"))
