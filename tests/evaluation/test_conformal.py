@@ -88,10 +88,10 @@ def test_a_calibration_survives_json_and_refuses_another_checkpoint() -> None:
     quantiles, targets, scale = rng.normal(size=(500, 5, 7)), rng.normal(size=(500, 5)), np.ones((500, 5))
     fitted = ConformalCalibration(LEVELS, tuple(constants.HORIZONS), "abc").fit(quantiles, targets, scale)
     state = json.loads(json.dumps(fitted.state()))
-    back = Calibration.from_json(state).conformal("abc", LEVELS, HORIZONS)
+    back = Calibration.from_json(state).conformal("abc", LEVELS, tuple(constants.HORIZONS))
     assert (back.apply(quantiles, scale) == fitted.apply(quantiles, scale)).all()
     with pytest.raises(ValueError, match=r"fitted for the weights other.*found one for abc"):
-        Calibration.from_json(state).conformal("other", LEVELS, HORIZONS)
+        Calibration.from_json(state).conformal("other", LEVELS, tuple(constants.HORIZONS))
     with pytest.raises(ValueError, match="expected a calibration with online offsets"):
         Calibration.from_json(state).online()
     with pytest.raises(ValueError, match="expected a conformal calibration, found 'isotonic'"):

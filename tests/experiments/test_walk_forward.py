@@ -169,7 +169,7 @@ def test_each_fold_is_calibrated_on_its_own_validation(walk: WalkForward, featur
             for name in ("model", "model_conformal")
         )
         calibration = Calibration.from_json(state).conformal(
-            partition["checkpoint"].weights_sha256, partition["checkpoint"].metadata.quantiles
+            partition["checkpoint"].weights_sha256, partition["checkpoint"].metadata.quantiles, HORIZONS
         )
         assert (calibration.apply(raw.quantiles, raw.scale) == moved.quantiles).all()
 

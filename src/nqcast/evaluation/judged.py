@@ -98,9 +98,7 @@ def _corrected(horizons: Sequence[str], p_values: Sequence[float | None]) -> dic
     return dict(zip(horizons, holm([float(p) for p in p_values if p is not None]), strict=True))
 
 
-def _ceiling(
-    columns: Sequence[str], own_SK: Floats, reference_SK: Floats, known_SK: Floats
-) -> dict[str, Ceiling]:
+def _ceiling(columns: Sequence[str], own_SK: Floats, reference_SK: Floats, known_SK: Floats) -> dict[str, Ceiling]:
     """Per horizon and in the mean, over all sessions."""
     own, reference, known = (loss_SK.sum(axis=0) for loss_SK in (own_SK, reference_SK, known_SK))
     return {

@@ -142,7 +142,8 @@ def _mean_excess(beyond_NH: Floats, gap_NH: Floats) -> Floats:
     """Mean of what lies beyond (H,), in scales; where under 10 outcomes do, that of a law that halves every gap."""
     count_H = (beyond_NH > 0).sum(axis=0)
     mean_H = np.where(beyond_NH > 0, beyond_NH, 0.0).sum(axis=0) / np.maximum(count_H, 1)
-    return np.where(count_H >= 10, mean_H, np.nanmean(gap_NH, axis=0) / np.log(2.0))
+    found_H = np.where(count_H >= 10, mean_H, np.nanmean(gap_NH, axis=0) / np.log(2.0))
+    return np.maximum(found_H, _STEP)  # levels that calibration has put in one place have no gap
 
 
 def _uniform(rank_NH: Floats, rng: np.random.Generator | None = None) -> Floats:

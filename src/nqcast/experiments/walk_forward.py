@@ -144,9 +144,7 @@ class WalkForward:
             for name, quantiles in baselines.items()
         ]
         oracle = perfect_volatility(seen, positions(splits, "train"), anchors.ts, levels)
-        frames.append(
-            predictions_frame(seen, test, oracle, anchors.scale, levels, horizons).assign(forecast=ORACLE)
-        )
+        frames.append(predictions_frame(seen, test, oracle, anchors.scale, levels, horizons).assign(forecast=ORACLE))
         frames.append(raw.assign(forecast=RAW))
         frames.append(calibrated_frame(raw, calibration, checkpoint.weights_sha256, levels))
         return pd.concat(frames, ignore_index=True).astype({"forecast": "string"})

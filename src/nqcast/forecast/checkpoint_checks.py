@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from nqcast import __version__
 from nqcast.constants import FEATURES
 from nqcast.data.own_features import is_own
-from nqcast.horizons import in_order
+from nqcast.horizons import DEFAULT, in_order
 from nqcast.model import MIGT_TVDT
 from nqcast.model.config import ModelConfig
 from nqcast.model.members import Members
@@ -52,6 +52,8 @@ def _contradictions(metadata: Metadata, config: ModelConfig) -> Iterator[str]:
         yield f"{len(metadata.features)} features for a network of {config.n_features}"
     if config.n_horizons != len(metadata.horizons) or not _are_horizons(metadata.horizons):
         yield f"horizons {list(metadata.horizons)} for a network of {config.n_horizons}, expected so many, rising"
+    elif (of_scale := tuple(metadata.scale.get("horizons", DEFAULT))) != metadata.horizons:
+        yield f"horizons {list(metadata.horizons)} beside a scale of {list(of_scale)}"
     tick = metadata.data.tick
     if tick is not None and not (isinstance(tick, int | float) and 0 < tick < np.inf):
         yield f"a tick of {tick!r}, expected points"
