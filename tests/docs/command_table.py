@@ -37,6 +37,7 @@ _TUNE = "tests/test_tuning_run.py::test_the_same_command_goes_on_and_a_cut_trial
 _PROOF = "tests/experiments/test_leak_proof.py::test_the_simulated_market_is_proved_in_every_half"
 _RESUME = "tests/faults/test_killing.py::test_twenty_killed_runs_go_on_to_twenty_bit_equal_ends"
 _CHAMPION = "tests/tracking/test_registry.py::test_a_served_model_answers_a_request_with_the_forecast_of_the_checkpoint"
+_HORIZONS = "tests/test_horizons.py::test_the_whole_road_takes_horizons_of_a_users_choice"
 _PATHS = (
     "tests/forecast/test_forecaster.py::"
     "test_joint_paths_have_the_forecasts_quantiles_as_margins_and_end_with_the_session"
@@ -61,6 +62,8 @@ RUN_ELSEWHERE: dict[str, str] = {
     "kedro run --env nq --params bars=FILE,scale.announcements=none": _KINDS,
     "kedro run --env nq --params bars=FILE,scale.announcements=fomc+employment+cpi": _KINDS,
     "kedro run --env es --params bars=es.csv": _TOY,
+    "kedro run --params horizons=5m+45m+close+1d": _HORIZONS,
+    "kedro run --params horizons=15m+2h,quantiles=.005+.05+.25+.5+.75+.95+.995": _HORIZONS,
     "nqcast watch bars.csv": _WATCH,
     "kedro run --pipelines forecast --params forecast.paths=1000": _PATHS,
     "kedro run --pipelines train_many --env nq --params bars=FOLDER": _POOL,

@@ -13,6 +13,7 @@ import argparse
 import logging
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -35,7 +36,7 @@ from nqcast.evaluation.frames import targets_at
 from nqcast.evaluation.metrics import Floats, anchor_loss
 from nqcast.evaluation.significance import session_sums, skill_with_interval, stationary_bootstrap
 from nqcast.forecast.predictor import load_scale, predict
-from nqcast.horizons import TARGET, horizons, horizons_of, target_names
+from nqcast.horizons import DEFAULT, TARGET, horizons, horizons_of, target_names
 from nqcast.market.config import IngestConfig
 from nqcast.market.ingest import build_bars
 from nqcast.market.simulation.config import SimulationConfig
@@ -68,16 +69,24 @@ class World:
     features_config: FeaturesConfig
 
     @classmethod
-    def make(cls, raw: pd.DataFrame, ingest: IngestConfig, features: FeaturesConfig, split: SplitConfig) -> World:
-        """Ingest, features and splits of raw bars."""
-        frame = build_features(build_bars(raw, ingest).bars, features)
+    def make(
+        cls,
+        raw: pd.DataFrame,
+        ingest: IngestConfig,
+        features: FeaturesConfig,
+        split: SplitConfig,
+        names: Sequence[str] = DEFAULT,
+    ) -> World:
+        """Ingest, features with these horizons, and splits of raw bars."""
+        frame = build_features(build_bars(raw, ingest).bars, features, names=names)
         return cls(raw, frame, make_splits(frame, split), ingest, features)
 
     def with_future_changed(self, end: pd.Timestamp, rng: np.random.Generator) -> pd.DataFrame:
         """Features of the same bars, those from `end` on changed (an odd future must not stop the ingest)."""
         lenient = self.ingest.model_copy(update={"doubtful": "warn", "max_quarantined_share": 1.0})
         raw = other_future(self.raw, end, rng, self.ingest.tick)
-        return build_features(build_bars(raw, lenient).bars, self.features_config)
+        names = horizons_of(self.features.columns)
+        return build_features(build_bars(raw, lenient).bars, self.features_config, names=names)
 
 
 def other_future(raw: pd.DataFrame, end: pd.Timestamp, rng: np.random.Generator, tick: float = 0.25) -> pd.DataFrame:
@@ -109,7 +118,7 @@ def drawn_checkpoint(features: pd.DataFrame, train: np.ndarray, scale_config: Sc
     """
     scale = make_scale(scale_config, LEVELS).fit(features, train)
     arrays, scalars = scale.state()
-    config = ModelConfig(size="test", n_volatility=scale.n_state)
+    config = ModelConfig(size="test", n_volatility=scale.n_state, n_horizons=len(scale.horizons))
     model = MIGT_TVDT(config)
     rows = features.loc[features["traded"], list(FEATURES)].to_numpy()
     model.set_base(scale.unit_quantiles_HQ, rows.mean(axis=0), rows.std(axis=0))

@@ -133,6 +133,11 @@ class Predictor:
     """
 
     def __init__(self, model: Network, scale: Scale, features: pd.DataFrame, batch_size: int) -> None:
+        if (found := horizons_of(features.columns)) != scale.horizons:
+            raise ValueError(
+                f"expected features with the checkpoint's horizons {list(scale.horizons)}, found {list(found)}: set "
+                f"horizons={'+'.join(scale.horizons)}, or train a checkpoint of these"
+            )
         self.model, self.scale, self.features, self.batch_size = model, scale, features, batch_size
         self.scale_NH, volatility_NK = scale.describe(features)
         device = next(model.parameters()).device
@@ -190,8 +195,3 @@ def _check_features(checkpoint: Checkpoint, features: pd.DataFrame) -> None:
         raise ValueError(f"expected a features frame, found no column {missing}: run the features pipeline")
     if trained != known:
         raise ValueError(f"expected a checkpoint trained on {known}, found one on {trained}: train it again")
-    if (found := horizons_of(features.columns)) != checkpoint.metadata.horizons:
-        raise ValueError(
-            f"expected features with the checkpoint's horizons {list(checkpoint.metadata.horizons)}, found "
-            f"{list(found)}: set horizons={'+'.join(checkpoint.metadata.horizons)}, or train a checkpoint of these"
-        )
