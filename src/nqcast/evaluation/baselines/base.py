@@ -12,6 +12,7 @@ import pandas as pd
 
 from nqcast.evaluation.frames import Positions
 from nqcast.evaluation.metrics import Floats
+from nqcast.horizons import horizon
 
 
 class Baseline(ABC):
@@ -21,7 +22,17 @@ class Baseline(ABC):
     use its bar and earlier ones only.
     """
 
+    reach: int | None = None
+    """Bars by the clock that it can look ahead, to no close and over no break; None: any horizon."""
+
     def __init__(self, levels: Sequence[float], horizons: Sequence[str], seed: int = 0) -> None:
+        known = [horizon(name) for name in horizons]
+        other = [one.name for one in known if not one.by_clock or one.bars > (self.reach or one.bars)]
+        if self.reach and other:
+            raise ValueError(
+                f"expected horizons by the clock of at most {self.reach} bars for the baseline {type(self).__name__}, "
+                f"found {other}: leave it out (evaluate.baselines=quick, or the names of the others)"
+            )
         self.levels = tuple(levels)
         self.horizons = tuple(horizons)
         self.seed = seed

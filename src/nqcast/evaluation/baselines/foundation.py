@@ -7,12 +7,13 @@ from typing import Any, Self
 import numpy as np
 import pandas as pd
 
-from nqcast.constants import BAR_MINUTES, HORIZONS, SLOTS_PER_DAY
+from nqcast.constants import SLOTS_PER_DAY
 from nqcast.data.config import ScaleConfig
 from nqcast.data.seasonal_har import SeasonalHAR
 from nqcast.evaluation.baselines.base import Baseline, empirical_quantiles, optional_library
 from nqcast.evaluation.frames import Positions, targets_at
 from nqcast.evaluation.metrics import Floats
+from nqcast.horizons import horizon
 
 _OFFSET = 0.05  # of the usual variance, so that a bar without a move has a log
 
@@ -25,6 +26,7 @@ class Fracast(Baseline):
     a quarter of an hour.
     """
 
+    reach = 48
     fitted_on = 1500
 
     def fit(self, features: pd.DataFrame, positions: Positions) -> Self:
@@ -50,7 +52,7 @@ class Fracast(Baseline):
         step_K = np.arange(1, ahead_NK.shape[1] + 1)
         seasonal_NK = self._profile_S[(slot[rows][:, None] + step_K) % SLOTS_PER_DAY]
         total_NK = np.cumsum(seasonal_NK * ahead_NK, axis=1)
-        return np.sqrt(total_NK[:, [HORIZONS[name] // BAR_MINUTES - 1 for name in self.horizons]])
+        return np.sqrt(total_NK[:, [horizon(name).bars - 1 for name in self.horizons]])
 
     def _ahead(self, known: np.ndarray) -> Floats:
         """Variance over its profile (K,) of the coming bars, the mean of what the model's quantiles say."""

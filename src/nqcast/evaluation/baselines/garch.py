@@ -28,13 +28,10 @@ class GarchFhs(Baseline):
     mean over the horizon.
     """
 
+    reach = 275  # bars inside a session
+
     def fit(self, features: pd.DataFrame, positions: Positions) -> Self:
         """Fit profile and parameters on the bars up to the last train anchor."""
-        if other := [name for name in self.horizons if not horizon(name).by_clock]:
-            raise ValueError(
-                f"expected horizons by the clock for the baseline garch_fhs, found {other}: leave it out, by "
-                "evaluate.baselines=quick or by the names of the others"
-            )
         library = optional_library("arch", "garch_fhs")
         history = features.iloc[positions.min() : positions.max() + 1]
         active = _active(history)
