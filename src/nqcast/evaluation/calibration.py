@@ -103,7 +103,7 @@ class Calibration:
         }
 
     def conformal(self, weights: str, levels: Sequence[float], horizons: Sequence[str]) -> ConformalCalibration:
-        """The offline calibration; ValueError when it was fitted for other weights, or is of other levels or horizons."""
+        """The offline calibration; ValueError when it was fitted for other weights, levels or horizons."""
         if self.weights != weights:
             raise ValueError(
                 f"expected a conformal calibration fitted for the weights {weights[:16]}…, found one for "
