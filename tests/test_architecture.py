@@ -49,6 +49,18 @@ def test_a_content_is_named_in_one_place() -> None:
     assert [m.name for m in MODULES if "hashlib" in m.read_text()] == ["fingerprint.py"]
 
 
+def test_every_package_has_a_folder_of_tests_and_a_row_in_the_maps(project_root: Path) -> None:
+    packages = {folder.parent.name for folder in SOURCE.glob("*/__init__.py")}
+    tested = {folder.parent.name for folder in (project_root / "tests").glob("*/test_*.py")}
+    assert packages - tested == set()
+    assert tested - packages == {"docs", "faults"}  # what is no package: the pages, and attacks on the whole
+    tree = (project_root / "README.md").read_text().split("\nsrc/nqcast/\n")[1].split("```")[0]
+    rows = (project_root / "docs" / "architecture.md").read_text()
+    loose = {module.stem for module in SOURCE.glob("*.py")} - {"__init__", "__main__"}
+    assert {name for name in packages if f"\n  {name}/ " not in f"\n{tree}"} == set()
+    assert {name for name in packages | loose if f"`{name}`" not in rows} == set()
+
+
 def test_every_module_has_a_name_that_says_something() -> None:
     vague = {"utils", "util", "common", "helpers", "helper", "misc"}
     assert [m for m in MODULES if m.stem in vague or vague & set(m.relative_to(SOURCE).parts)] == []

@@ -30,10 +30,10 @@ _SCORING = "tests/test_run.py::test_every_scoring_of_the_test_split_is_counted"
 _BACKTEST = "tests/test_run.py::test_a_backtest_trades_the_test_split_and_counts_as_a_use_of_it"
 _VIZ = "tests/test_tools.py::test_viz_shows_the_pipelines_before_anything_has_run"
 _BARS = "tests/test_real_bars.py::test_a_csv_export_gives_the_same_features"
-_FORECAST = "tests/test_forecast_run.py::test_the_pipeline_writes_table_picture_and_page_and_prints_the_forecast"
-_FOLDS = "tests/test_experiment_runs.py::test_all_folds_join_into_one_scored_record"
-_ABLATION = "tests/test_experiment_runs.py::test_ablations_end_in_a_table_with_an_interval_for_every_variant"
-_TUNE = "tests/test_tuning_run.py::test_the_same_command_goes_on_and_a_cut_trial_is_replaced"
+_FORECAST = "tests/pipelines/test_forecast_run.py::test_the_pipeline_writes_table_picture_and_page_and_prints_the_forecast"
+_FOLDS = "tests/pipelines/test_experiment_runs.py::test_all_folds_join_into_one_scored_record"
+_ABLATION = "tests/pipelines/test_experiment_runs.py::test_ablations_end_in_a_table_with_an_interval_for_every_variant"
+_TUNE = "tests/pipelines/test_tuning_run.py::test_the_same_command_goes_on_and_a_cut_trial_is_replaced"
 _PROOF = "tests/experiments/test_leak_proof.py::test_the_simulated_market_is_proved_in_every_half"
 _RESUME = "tests/faults/test_killing.py::test_twenty_killed_runs_go_on_to_twenty_bit_equal_ends"
 _CHAMPION = "tests/tracking/test_registry.py::test_a_served_model_answers_a_request_with_the_forecast_of_the_checkpoint"
@@ -43,7 +43,7 @@ _PATHS = (
     "test_joint_paths_have_the_forecasts_quantiles_as_margins_and_end_with_the_session"
 )
 _WATCH = "tests/live/test_watch.py::test_every_bar_gets_the_forecast_that_the_whole_history_gives"
-_POOL = "tests/test_many_symbols_run.py::test_a_folder_of_symbols_trains_as_one_and_forecasts_each_and_a_new_one"
+_POOL = "tests/pipelines/test_many_symbols_run.py::test_a_folder_of_symbols_trains_as_one_and_forecasts_each_and_a_new_one"
 _HERE = "tests/docs/test_walked_pages.py::test_the_tutorial_ends_in_a_report_a_forecast_and_a_tracked_run"
 _KINDS = "tests/test_run.py::test_announcements_of_the_command_line_reach_the_network_and_its_forecasts"
 _FILE = "tests/test_run.py::test_a_file_with_the_models_own_forecasts_is_scored_as_the_model_is"
@@ -103,13 +103,13 @@ RUN_ELSEWHERE: dict[str, str] = {
     "kedro run --pipelines forecast --env nq --params bars=my_bars.csv": _FORECAST,
     "kedro run --pipelines forecast --env es --params bars=es.csv": _FORECAST,
     "kedro run --pipelines forecast --env nq --params bars=FILE,forecast.max_age_minutes=10": (
-        "tests/test_forecast_run.py::test_a_refusal_ends_the_run_with_its_reason"
+        "tests/pipelines/test_forecast_run.py::test_a_refusal_ends_the_run_with_its_reason"
     ),
     "kedro run --pipelines forecast --params forecast.as_of=2020-01-15T15:00:00Z": (
-        "tests/test_forecast_run.py::test_a_refusal_ends_the_run_with_its_reason"
+        "tests/pipelines/test_forecast_run.py::test_a_refusal_ends_the_run_with_its_reason"
     ),
     "kedro run --pipelines sweep --env nq --params bars=FILE": (
-        "tests/test_forecast_run.py::test_a_sweep_writes_every_anchor_of_the_file"
+        "tests/pipelines/test_forecast_run.py::test_a_sweep_writes_every_anchor_of_the_file"
     ),
     "kedro run --pipelines features_many --params bars=FOLDER": (
         "tests/symbols/test_features_many.py::test_processes_give_the_bits_of_one_symbol_and_what_is_done_is_skipped"
@@ -122,10 +122,10 @@ RUN_ELSEWHERE: dict[str, str] = {
     "kedro run --pipelines backtest --env nq": _BACKTEST,
     "kedro run --pipelines backtest --params backtest.positions=netted,backtest.slippage_ticks=2": _BACKTEST,
     "kedro run --pipelines backtest_walk_forward": (
-        "tests/test_experiment_runs.py::test_the_record_of_all_folds_can_be_traded"
+        "tests/pipelines/test_experiment_runs.py::test_the_record_of_all_folds_can_be_traded"
     ),
     "kedro run --pipelines monitor --env nq --params bars=FILE": (
-        "tests/test_monitor_run.py::test_bars_of_the_same_law_pass_and_nothing_that_training_left_is_touched"
+        "tests/pipelines/test_monitor_run.py::test_bars_of_the_same_law_pass_and_nothing_that_training_left_is_touched"
     ),
     "kedro run --pipelines walk_forward": _FOLDS,
     "kedro run --pipelines walk_forward --env nq --params bars=FILE": _FOLDS,
@@ -135,7 +135,7 @@ RUN_ELSEWHERE: dict[str, str] = {
     "kedro run --pipelines tune --params tune.trials=5": _TUNE,
     "kedro run --pipelines tune --params tune.trials=20": _TUNE,
     "kedro run --pipelines train --config data/06_models/tuned_parameters.yml": (
-        "tests/test_tuning_run.py::test_train_takes_the_best_parameters_from_their_file"
+        "tests/pipelines/test_tuning_run.py::test_train_takes_the_best_parameters_from_their_file"
     ),
     "kedro run --pipelines score_file --env nq --params predictions=FILE": _FILE,
     "kedro run --pipelines score_file --env nq --params predictions=FILE,score_file.values=price": (
@@ -144,7 +144,7 @@ RUN_ELSEWHERE: dict[str, str] = {
     ),
     "kedro run --params model.tokens=false,train.epochs=3": _TOY,
     "kedro run --pipelines train --config my_run.yml": (
-        "tests/test_tuning_run.py::test_train_takes_the_best_parameters_from_their_file"
+        "tests/pipelines/test_tuning_run.py::test_train_takes_the_best_parameters_from_their_file"
     ),
     "kedro package": _WHEEL,
     "nqcast --conf-source dist/conf-nqcast.tar.gz --env test --pipelines ingest,features": _WHEEL,
