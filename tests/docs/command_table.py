@@ -30,7 +30,9 @@ _SCORING = "tests/test_run.py::test_every_scoring_of_the_test_split_is_counted"
 _BACKTEST = "tests/test_run.py::test_a_backtest_trades_the_test_split_and_counts_as_a_use_of_it"
 _VIZ = "tests/test_tools.py::test_viz_shows_the_pipelines_before_anything_has_run"
 _BARS = "tests/test_real_bars.py::test_a_csv_export_gives_the_same_features"
-_FORECAST = "tests/pipelines/test_forecast_run.py::test_the_pipeline_writes_table_picture_and_page_and_prints_the_forecast"
+_FORECAST = (
+    "tests/pipelines/test_forecast_run.py::test_the_pipeline_writes_table_picture_and_page_and_prints_the_forecast"
+)
 _FOLDS = "tests/pipelines/test_experiment_runs.py::test_all_folds_join_into_one_scored_record"
 _ABLATION = "tests/pipelines/test_experiment_runs.py::test_ablations_end_in_a_table_with_an_interval_for_every_variant"
 _TUNE = "tests/pipelines/test_tuning_run.py::test_the_same_command_goes_on_and_a_cut_trial_is_replaced"
@@ -43,7 +45,9 @@ _PATHS = (
     "test_joint_paths_have_the_forecasts_quantiles_as_margins_and_end_with_the_session"
 )
 _WATCH = "tests/live/test_watch.py::test_every_bar_gets_the_forecast_that_the_whole_history_gives"
-_POOL = "tests/pipelines/test_many_symbols_run.py::test_a_folder_of_symbols_trains_as_one_and_forecasts_each_and_a_new_one"
+_POOL = (
+    "tests/pipelines/test_many_symbols_run.py::test_a_folder_of_symbols_trains_as_one_and_forecasts_each_and_a_new_one"
+)
 _HERE = "tests/docs/test_walked_pages.py::test_the_tutorial_ends_in_a_report_a_forecast_and_a_tracked_run"
 _KINDS = "tests/test_run.py::test_announcements_of_the_command_line_reach_the_network_and_its_forecasts"
 _FILE = "tests/test_run.py::test_a_file_with_the_models_own_forecasts_is_scored_as_the_model_is"
