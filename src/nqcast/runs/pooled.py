@@ -29,7 +29,7 @@ from nqcast.model.config import ModelConfig
 from nqcast.runs.chosen import choose
 from nqcast.runs.recipe import agreed
 from nqcast.runs.run import Run
-from nqcast.runs.train import data_module, train
+from nqcast.runs.train import train
 from nqcast.storage.checkpoint import MEMBERS, Checkpoint, DataCard, Json, Metadata
 from nqcast.storage.fingerprint import fingerprint
 from nqcast.training.config import FREE_ON_RESUME, TrainConfig
@@ -51,6 +51,20 @@ class Member:
     own: Checkpoint  # tensors and metadata that its checkpoint has beside the shared ones
     splits: pd.DataFrame
     table: Path
+
+
+@dataclass
+class PooledData:
+    """What `create_trainer` takes of a data module; the tables are in training units, so moments are 0 and 1."""
+
+    train_loader: PooledLoader
+    val_loader: PooledLoader
+    unit_quantiles_HQ: np.ndarray
+    feature_mean_F: np.ndarray
+    feature_std_F: np.ndarray
+
+    def setup(self) -> None:
+        """All is made already."""
 
 
 @dataclass(frozen=True)
@@ -83,34 +97,22 @@ class PooledRun(Run):
         features = next(iter(self.members.values())).own.metadata.features
         return Checkpoint({}, self._metadata(DataCard(symbols=tuple(self.members)), {}, features))
 
-
-@dataclass(frozen=True)
-class PooledData:
-    """What `create_trainer` takes of a data module; the tables are in training units, so moments are 0 and 1."""
-
-    train_loader: PooledLoader
-    val_loader: PooledLoader
-    unit_quantiles_HQ: np.ndarray
-    feature_mean_F: np.ndarray
-    feature_std_F: np.ndarray
-
-
-@data_module.register
-def _(run: PooledRun) -> PooledData:
-    tables = [MappedTable(member.table, run.model.context) for member in run.members.values()]
-    train_N, validation_N = (
-        [positions(member.splits, name) for member in run.members.values()] for name in ("train", "validation")
-    )
-    size, drawn = run.config.batch_size, run.config.windows_per_epoch
-    assert drawn != "auto", "the number of anchors has decided"
-    bases = [member.own.tensors["model.head.base_HQ"] for member in run.members.values()]
-    return PooledData(
-        train_loader=PooledLoader(tables, train_N, size, run.config.seed, drawn),
-        val_loader=PooledLoader(tables, validation_N, size),
-        unit_quantiles_HQ=np.mean(bases, axis=0),
-        feature_mean_F=np.zeros(run.model.n_features),
-        feature_std_F=np.ones(run.model.n_features),
-    )
+    def data_module(self) -> PooledData:
+        """Tables of all symbols, whose base quantiles are the mean of the symbols' own."""
+        tables = [MappedTable(member.table, self.model.context) for member in self.members.values()]
+        train_N, validation_N = (
+            [positions(member.splits, name) for member in self.members.values()] for name in ("train", "validation")
+        )
+        size, drawn = self.config.batch_size, self.config.windows_per_epoch
+        assert drawn != "auto", "the number of anchors has decided"
+        bases = [member.own.tensors["model.head.base_HQ"] for member in self.members.values()]
+        return PooledData(
+            train_loader=PooledLoader(tables, train_N, size, self.config.seed, drawn),
+            val_loader=PooledLoader(tables, validation_N, size),
+            unit_quantiles_HQ=np.mean(bases, axis=0),
+            feature_mean_F=np.zeros(self.model.n_features),
+            feature_std_F=np.ones(self.model.n_features),
+        )
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What a training run is made of, and by which fingerprint it is known."""
+"""What a training run is made of, by which fingerprint it is known, and the data that it trains on."""
 
 from __future__ import annotations
 
@@ -9,13 +9,22 @@ from typing import Self
 import pandas as pd
 
 from nqcast import __version__
+from nqcast.data.config import LoaderConfig
+from nqcast.data.data_module import NQDataModule
 from nqcast.data.own_features import feature_names
 from nqcast.data.scale import ScaleState
+from nqcast.data.seasonal_har import scale_from_state
+from nqcast.data.splits import positions
+from nqcast.evaluation.baselines import make_baseline
+from nqcast.evaluation.frames import targets_at
+from nqcast.evaluation.metrics import mean_pinball
 from nqcast.fields import changed
 from nqcast.model.config import ModelConfig
 from nqcast.storage.checkpoint import Checkpoint, DataCard, Json, Metadata
 from nqcast.storage.fingerprint import fingerprint
 from nqcast.training.config import FREE_ON_RESUME, TrainConfig
+from nqcast.training.device import pick_device
+from nqcast.training.factory import DataModule
 
 
 class Run(ABC):
@@ -39,6 +48,14 @@ class Run(ABC):
     @abstractmethod
     def origin(self) -> Checkpoint:
         """What every checkpoint of the run holds beside the network's weights: the scale, and what all is made of."""
+
+    @abstractmethod
+    def data_module(self) -> DataModule:
+        """Loaders, base quantiles and feature moments, as `create_trainer` takes them."""
+
+    def reference_losses(self) -> dict[str, dict[str, float]]:
+        """Validation losses of other forecasts per horizon, against which the Trainer states skill; by default none."""
+        return {}
 
     def with_train(self, **fields: object) -> Self:
         """The same run with other fields of train.*, checked."""
@@ -97,3 +114,24 @@ class TrainingRun(Run):
         """The scale, and what all is made of."""
         metadata = self._metadata(self.data_card, self.scale["scalars"], tuple(feature_names(self.features)))
         return Checkpoint({f"scale.{name}": array for name, array in self.scale["arrays"].items()}, metadata)
+
+    def data_module(self) -> NQDataModule:
+        """The windows of the feature table on the run's device."""
+        loader = LoaderConfig(
+            context=self.model.context,
+            seed=self.config.seed,
+            windows_per_epoch=self.config.windows_per_epoch,
+            volatility=bool(self.model.n_volatility),
+            device=str(pick_device(self.config.device)),
+        )
+        scale = scale_from_state(self.scale["arrays"], self.scale["scalars"])
+        return NQDataModule.from_frames(self.features, self.splits, scale, self.config.batch_size, loader)
+
+    def reference_losses(self) -> dict[str, dict[str, float]]:
+        """Those of constant train quantiles."""
+        levels, horizons = self.config.quantiles, self.config.horizons
+        train_anchors, validation = positions(self.splits, "train"), positions(self.splits, "validation")
+        constants = make_baseline("constants", levels, horizons).fit(self.features, train_anchors)
+        quantiles = constants.predict(self.features, validation)
+        losses = mean_pinball(quantiles, targets_at(self.features, validation, horizons), levels)
+        return {"constants": dict(zip(horizons, map(float, losses), strict=True))}

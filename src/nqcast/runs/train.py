@@ -6,20 +6,12 @@ import logging
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
-from functools import singledispatch
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from nqcast.data.config import LoaderConfig
-from nqcast.data.data_module import NQDataModule
-from nqcast.data.seasonal_har import scale_from_state
-from nqcast.data.splits import positions
-from nqcast.evaluation.baselines import make_baseline
-from nqcast.evaluation.frames import targets_at
-from nqcast.evaluation.metrics import mean_pinball
 from nqcast.forecast.predictor import load_model
 from nqcast.model import MIGT_TVDT, fuse
 from nqcast.model.config import ModelConfig
@@ -32,7 +24,7 @@ from nqcast.storage.fingerprint import fingerprint
 from nqcast.tracking.logger import NestedRun, follow, nested
 from nqcast.training import create_trainer
 from nqcast.training.checkpoint import CheckpointStore
-from nqcast.training.device import deterministic_kernels, pick_device
+from nqcast.training.device import deterministic_kernels
 from nqcast.training.distributed.launch import processes_here
 from nqcast.training.distributed.ranks import Ranks
 from nqcast.training.loggers import Logger
@@ -124,9 +116,9 @@ def train_here(run: Run, directory: Path, ranks: Ranks | None = None, logger: Lo
 
     Raises RunStopped or TrainingInterruptedError like `train`.
     """
-    trainer = create_trainer(_start(run), run.config, data_module(run), directory, logger=logger, ranks=ranks)
+    trainer = create_trainer(_start(run), run.config, run.data_module(), directory, logger=logger, ranks=ranks)
     trainer.origin = run.origin
-    trainer.reference_losses |= reference_losses(run)
+    trainer.reference_losses |= run.reference_losses()
     log.info("run directory %s", directory)
     log.debug(trainer.model.summary())
     card = recorded(directory, run.content) if trainer.writes else nullcontext()
@@ -149,42 +141,6 @@ def _start(run: Run) -> MIGT_TVDT:
             "start from one with the same model.* parameters, or cold"
         )
     return first_of(load_model(run.warm_start))
-
-
-@singledispatch
-def data_module(run: Run) -> Any:
-    """Loaders, base quantiles and feature moments of a run, as `create_trainer` takes them; each kind registers its."""
-    raise NotImplementedError(type(run).__name__)
-
-
-@singledispatch
-def reference_losses(run: Run) -> dict[str, dict[str, float]]:
-    """Validation losses of other forecasts per horizon, against which the Trainer states skill; by default none."""
-    return {}
-
-
-@data_module.register
-def _(run: TrainingRun) -> NQDataModule:
-    loader = LoaderConfig(
-        context=run.model.context,
-        seed=run.config.seed,
-        windows_per_epoch=run.config.windows_per_epoch,
-        volatility=bool(run.model.n_volatility),
-        device=str(pick_device(run.config.device)),
-    )
-    scale = scale_from_state(run.scale["arrays"], run.scale["scalars"])
-    return NQDataModule.from_frames(run.features, run.splits, scale, run.config.batch_size, loader)
-
-
-@reference_losses.register
-def _(run: TrainingRun) -> dict[str, dict[str, float]]:
-    """Those of constant train quantiles."""
-    levels, horizons = run.config.quantiles, run.config.horizons
-    train_anchors, validation = positions(run.splits, "train"), positions(run.splits, "validation")
-    constants = make_baseline("constants", levels, horizons).fit(run.features, train_anchors)
-    quantiles = constants.predict(run.features, validation)
-    losses = mean_pinball(quantiles, targets_at(run.features, validation, horizons), levels)
-    return {"constants": dict(zip(horizons, map(float, losses), strict=True))}
 
 
 def _artifact(run: Run, folder: Path) -> Checkpoint:

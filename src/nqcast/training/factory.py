@@ -17,11 +17,17 @@ from nqcast.training.trainer import Trainer
 class DataModule(Protocol):
     """What a Trainer is made from beside the model, as NQDataModule has it."""
 
-    train_loader: Batches
-    val_loader: Batches
     unit_quantiles_HQ: np.ndarray
     feature_mean_F: np.ndarray
     feature_std_F: np.ndarray
+
+    @property
+    def train_loader(self) -> Batches:
+        """The batches of an epoch."""
+
+    @property
+    def val_loader(self) -> Batches:
+        """The batches of validation, in time order."""
 
     def setup(self) -> object:
         """Make the above, where it is not yet."""
