@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -44,8 +45,8 @@ def test_a_column_that_looks_one_bar_ahead_is_named(
 ) -> None:
     build = leak_proof.build_features
 
-    def leaking(bars: pd.DataFrame, config: FeaturesConfig) -> pd.DataFrame:
-        frame = build(bars, config)
+    def leaking(bars: pd.DataFrame, config: FeaturesConfig, names: Sequence[str]) -> pd.DataFrame:
+        frame = build(bars, config, names=names)
         return frame.assign(**{column: frame[column].shift(-1, fill_value=0.0)})
 
     monkeypatch.setattr(leak_proof, "build_features", leaking)
