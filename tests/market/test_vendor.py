@@ -147,6 +147,15 @@ def test_the_vendors_own_test_file_is_read_to_the_tick(real_data: Path) -> None:
         build_bars(found, CONFIG)
 
 
+@pytest.mark.parametrize(
+    "content", [b"DBN", b"DBN\x01", b"DBN\x01" + bytes(range(256)), b"DBN\xff" + bytes(400), b"\0" * 99]
+)
+def test_a_damaged_dbn_file_is_named_in_one_line(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "x.dbn").write_bytes(content)
+    with pytest.raises(ValueError, match=r"expected a DBN file, found .*x\.dbn that is none or is damaged"):
+        read_bars(tmp_path / "x.dbn")
+
+
 def test_a_missing_file_a_folder_and_an_empty_file_are_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"found nothing at .*none\.parquet: check the path"):
         read_bars(tmp_path / "none.parquet")

@@ -41,6 +41,7 @@ def found_anew() -> Iterator[None]:
     """What a test finds out about compilers is not for the next one."""
     yield
     encoder._fused_encoder.cache_clear()
+    encoder._tell_once.cache_clear()
     window_norm.fused_window_norm.cache_clear()
 
 
@@ -260,12 +261,15 @@ def test_without_a_compiler_auto_goes_on_and_fused_says_what_to_do(
 ) -> None:
     monkeypatch.setenv("CXX", "no-such-compiler")
     encoder._fused_encoder.cache_clear()
+    encoder._tell_once.cache_clear()
     window_norm.fused_window_norm.cache_clear()
     auto, plain = awake("auto").eval(), awake("plain").eval()
     inputs = windows(auto, 2)
     with caplog.at_level(logging.INFO, "nqcast"):
         assert torch.equal(auto(*inputs)["quantiles"], plain(*inputs)["quantiles"])
-    assert "no C++ compiler: install g++" in caplog.text
+        with torch.autocast("cpu", torch.bfloat16):
+            auto(*inputs)  # another precision, the same reason
+    assert caplog.text.count("attention runs as torch's own operations: no C++ compiler: install g++") == 1
     with pytest.raises(ValueError, match=r"kernels=fused to be possible.*no C\+\+ compiler.*set it to auto"):
         awake("fused")
 

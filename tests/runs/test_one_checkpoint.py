@@ -87,6 +87,20 @@ def test_the_catalogs_checkpoint_and_a_working_one_start_a_run_alike(
     assert ends[0].weights_sha256 == ends[1].weights_sha256
 
 
+def test_data_splits_scale_model_and_training_name_a_run_and_what_computes_nothing_does_not(run: TrainingRun) -> None:
+    scalars = {**run.scale["scalars"], "levels": [0.5]}
+    others = [
+        dataclasses.replace(run, data_card=dataclasses.replace(run.data_card, fingerprint="other")),
+        dataclasses.replace(run, splits=run.splits.iloc[1:]),
+        dataclasses.replace(run, scale={**run.scale, "scalars": scalars}),
+        dataclasses.replace(run, model=run.model.model_copy(update={"dropout": 0.42})),
+        run.with_train(learning_rate=0.042),
+        run.with_train(seed=42),
+    ]
+    assert len({run.fingerprint, *(other.fingerprint for other in others)}) == len(others) + 1
+    assert run.with_train(every_minutes=3.0, epochs=9).fingerprint == run.fingerprint
+
+
 def test_more_epochs_of_the_same_run_refuse_the_calibration_of_fewer(
     run: TrainingRun, root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -20,7 +20,14 @@ from kedro.io import DatasetError
 
 from nqcast.storage import verified
 from nqcast.storage.errors import StorageError
-from nqcast.storage.verified import VerificationError, read_verified, replace_verified_file, verify, write_folder
+from nqcast.storage.verified import (
+    VerificationError,
+    manifest_of,
+    read_verified,
+    replace_verified_file,
+    verify,
+    write_folder,
+)
 
 VERSIONED = ("versioned_frame", "versioned_document", "page", "checkpoint")
 REPLACED = ("frame", "document", "text")
@@ -338,3 +345,22 @@ def test_a_file_that_its_manifest_does_not_name_is_refused(tmp_path: Path) -> No
     (tmp_path / "v1" / "b").write_bytes(b"1")
     with pytest.raises(VerificationError, match="no line for b"):
         read_verified(tmp_path / "v1" / "b", tmp_path / "v1" / "a.sha256")
+
+
+def test_a_reader_asks_again_where_a_writer_put_the_next_file_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has read the manifest of the old file, and finds the new one: that is no damage."""
+    path, real, writers = tmp_path / "x.json", verified.sha256_of, [b"new"]
+    replace_verified_file(path, b"old")
+
+    def sha256_of(file: Path) -> str:
+        while writers:
+            replace_verified_file(path, writers.pop())
+        return real(file)
+
+    monkeypatch.setattr(verified, "sha256_of", sha256_of)
+    verify(manifest_of(path))
+    path.write_bytes(b"damaged")
+    with pytest.raises(VerificationError, match="expected SHA-256"):
+        verify(manifest_of(path))

@@ -305,6 +305,7 @@ def _read_dbn(file: Path) -> pd.DataFrame:
     import databento
     import zstandard
     from databento.common.error import BentoWarning
+    from databento_dbn import DBNError
 
     try:
         if file.suffix.lower() == ".zst":
@@ -316,7 +317,7 @@ def _read_dbn(file: Path) -> pd.DataFrame:
         with warnings.catch_warnings():
             warnings.simplefilter("error", BentoWarning)  # a truncated file is otherwise read as far as it goes
             records = store.to_ndarray()
-    except (databento.BentoError, BentoWarning, zstandard.ZstdError) as error:
+    except (databento.BentoError, BentoWarning, DBNError, zstandard.ZstdError) as error:
         raise ValueError(f"expected a DBN file, found {file} that is none or is damaged ({error})") from error
     stamp = records["ts_event"].astype("int64")
     return pd.DataFrame(

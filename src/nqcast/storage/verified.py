@@ -11,10 +11,13 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 from nqcast.storage.errors import require_free_space, storage_errors
 from nqcast.storage.fingerprint import digest
 from nqcast.storage.lock import one_writer
+
+T = TypeVar("T")
 
 _LINE = re.compile(r"^(?P<digest>[0-9a-f]{64})  (?P<name>[^\0]+)$")
 _TEMPORARY = re.compile(r"^\.(?P<name>.+)\.[0-9a-f]{12}\.(tmp|old)$")
@@ -116,25 +119,52 @@ def read_verified(path: Path, manifest: Path) -> bytes:
     Raises:
         VerificationError: file or manifest is missing, or the hash is another; says which were expected and found.
     """
-    accepted = _accepted(path, manifest)
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise VerificationError(f"{path} cannot be read ({error.strerror}), though {manifest} names it") from error
-    _require(path, accepted, digest(content))
-    return content
+    return _unless_replaced(manifest, lambda: _read_accepted(path, manifest))
 
 
 def verify(manifest: Path) -> None:
     """Raise VerificationError unless every file that `manifest` names is what was written."""
-    for name in sorted({name for _, name in _read_manifest(manifest)}):
-        file = manifest.parent / name
-        accepted = _accepted(file, manifest)
+
+    def check() -> None:
+        for name in sorted({name for _, name in _read_manifest(manifest)}):
+            file = manifest.parent / name
+            accepted = _accepted(file, manifest)
+            with _readable(file, manifest):
+                found = sha256_of(file)
+            _require(file, accepted, found)
+
+    _unless_replaced(manifest, check)
+
+
+def _unless_replaced(manifest: Path, check: Callable[[], T]) -> T:
+    """What `check` gives; asked again where a writer has put the next file there while it was at work."""
+    while True:
+        before = _content(manifest)
         try:
-            found = sha256_of(file)
-        except OSError as error:
-            raise VerificationError(f"{file} cannot be read ({error.strerror}), though {manifest} names it") from error
-        _require(file, accepted, found)
+            return check()
+        except VerificationError:
+            if _content(manifest) == before:
+                raise
+
+
+def _content(manifest: Path) -> bytes | None:
+    return manifest.read_bytes() if manifest.is_file() else None
+
+
+def _read_accepted(path: Path, manifest: Path) -> bytes:
+    accepted = _accepted(path, manifest)
+    with _readable(path, manifest):
+        content = path.read_bytes()
+    _require(path, accepted, digest(content))
+    return content
+
+
+@contextmanager
+def _readable(path: Path, manifest: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise VerificationError(f"{path} cannot be read ({error.strerror}), though {manifest} names it") from error
 
 
 def content_hash(manifest: Path) -> str:

@@ -195,8 +195,14 @@ def _fused_encoder(sizes: Sizes, bf16: bool) -> Encoder | CannotBuildError:
     try:
         return Encoder(sizes, bf16)
     except CannotBuildError as error:
-        log.info("attention runs as torch's own operations: %s", error)
+        _tell_once(str(error))
         return error
+
+
+@functools.cache
+def _tell_once(reason: str) -> None:
+    """Two stages of other sizes, or two precisions, lack the same compiler."""
+    log.info("attention runs as torch's own operations: %s", reason)
 
 
 def _learnt(run: Run, parts: EncoderParts, rows_BFT: Tensor | None, place_BPD: Tensor) -> list[Tensor]:
