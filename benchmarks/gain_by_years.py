@@ -29,7 +29,7 @@ from nqcast.constants import HORIZONS
 from nqcast.data.fingerprint import data_card
 from nqcast.data.splits import make_splits, positions
 from nqcast.evaluation import metrics
-from nqcast.evaluation.baselines.fitted import baseline_quantiles
+from nqcast.evaluation.baselines import baseline_quantiles
 from nqcast.evaluation.calibration import RAW, quantiles_by_row
 from nqcast.evaluation.comparison import Scores, compare_forecasts
 from nqcast.evaluation.config import EvaluateConfig

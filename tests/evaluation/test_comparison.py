@@ -11,8 +11,7 @@ import pytest
 from scipy import stats
 
 from nqcast.evaluation import metrics
-from nqcast.evaluation.baselines import make_baseline
-from nqcast.evaluation.baselines.fitted import baseline_quantiles
+from nqcast.evaluation.baselines import baseline_quantiles, make_baseline
 from nqcast.evaluation.comparison import compare_forecasts, untrained
 from nqcast.evaluation.config import EvaluateConfig
 from nqcast.evaluation.frames import as_arrays, predictions_frame

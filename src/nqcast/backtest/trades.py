@@ -28,7 +28,7 @@ class Trades:
     size_K: Floats
 
     def chosen(self, which: Ints) -> Trades:
-        """Some of the trades."""
+        """The trades at these places."""
         return Trades(self.row_K[which], self.entry_K[which], self.exit_K[which], self.size_K[which])
 
     def signed(self, sign_K: Floats) -> Trades:

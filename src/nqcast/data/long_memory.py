@@ -82,7 +82,7 @@ class _Bars:
 
     @cached_property
     def hour(self) -> float:
-        """Variance of a usual hour."""
+        """The variance that an hour of usual trading brings."""
         return 12 * float(self.realized_S.sum() / (self.realized_S > 0).sum())
 
     def half_log(self, values: np.ndarray) -> np.ndarray:

@@ -258,7 +258,7 @@ def _truth(
 
 
 def _nested(table: pd.DataFrame) -> Table:
-    """{forecast: {horizon: {figure: value}}}."""
+    """A table as JSON values: {forecast: {horizon: {figure: value}}}."""
     return {
         str(name): {str(row.pop("horizon")): _named(row) for row in part.drop(columns="forecast").to_dict("records")}
         for name, part in table.groupby("forecast", sort=False)

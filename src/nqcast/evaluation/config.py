@@ -17,7 +17,7 @@ FAIR_BASELINES = (
 PROFILES = {"quick": QUICK_BASELINES, "full": FULL_BASELINES, "fair": FAIR_BASELINES}
 
 BASELINES = {
-    "constants": "constants.Constants",
+    "constants": "base.Constants",
     "time_of_day": "volatility.TimeOfDay",
     "time_of_day_ewma": "volatility.TimeOfDayEwma",
     "log_har": "volatility.LogHar",

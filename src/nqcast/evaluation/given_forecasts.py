@@ -18,7 +18,7 @@ import pandas as pd
 from nqcast.constants import BAR_MINUTES
 from nqcast.data.fingerprint import fingerprint
 from nqcast.data.splits import positions
-from nqcast.evaluation.baselines.fitted import baseline_quantiles
+from nqcast.evaluation.baselines import baseline_quantiles
 from nqcast.evaluation.comparison import MODEL, compare_forecasts
 from nqcast.evaluation.config import EvaluateConfig
 from nqcast.evaluation.frames import Positions, as_arrays, predictions_frame

@@ -17,7 +17,7 @@ from nqcast.data.config import SplitConfig
 from nqcast.data.fingerprint import data_card
 from nqcast.data.splits import make_splits, positions
 from nqcast.evaluation import metrics
-from nqcast.evaluation.baselines.fitted import baseline_quantiles
+from nqcast.evaluation.baselines import baseline_quantiles
 from nqcast.evaluation.config import EvaluateConfig
 from nqcast.evaluation.frames import targets_at
 from nqcast.evaluation.metrics import Floats

@@ -52,7 +52,7 @@ class SearchParameter(BaseModel):
         return self
 
     def holds(self, value: Value) -> bool:
-        """Whether it can be drawn."""
+        """Whether a value can be drawn."""
         if self.choices is not None:
             return as_choice(value) in [as_choice(choice) for choice in self.choices]
         if self.low is None or self.high is None or not isinstance(value, int | float):

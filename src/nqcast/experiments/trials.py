@@ -47,7 +47,8 @@ def load_optuna() -> None:
 
 
 class Trials:
-    """Args:
+    """Draws, trains and judges the trials of one study.
+
     config: how many, and how they are drawn and pruned.
     configured: the configured values by name, the first trial where the space holds them.
     distributions: the space in Optuna's words.
@@ -87,7 +88,7 @@ class Trials:
                 bar.update(min(self._ended(), wanted) - bar.n)
 
     def rows(self) -> list[Row]:
-        """Every trial, in order."""
+        """All trials in the order in which they were drawn."""
         return [self._row(trial) for trial in self._all()]
 
     def _all(self, *states: optuna.trial.TrialState) -> list[optuna.trial.FrozenTrial]:
@@ -131,7 +132,7 @@ class Trials:
         self._refuse_too_many_errors()
 
     def _outcome(self, trial: optuna.Trial, train: Callable[[EpochFollower], History]) -> optuna.trial.FrozenTrial:
-        """Train, and tell the study how it ended."""
+        """Train one trial and tell the study how it ended: complete, pruned or failed."""
         from optuna import TrialPruned
 
         follower = EpochFollower(trial, self._all()[trial.number].intermediate_values, self._config)

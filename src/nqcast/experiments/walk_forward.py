@@ -15,7 +15,7 @@ from nqcast import __version__
 from nqcast.data.config import SplitConfig
 from nqcast.data.fingerprint import data_card
 from nqcast.data.splits import check_no_overlap, make_splits, positions
-from nqcast.evaluation.baselines.fitted import baseline_quantiles
+from nqcast.evaluation.baselines import baseline_quantiles
 from nqcast.evaluation.calibration import RAW, Calibration, calibrated_frame, fit_calibration, in_anchor_order
 from nqcast.evaluation.config import EvaluateConfig
 from nqcast.evaluation.frames import as_arrays, predictions_frame

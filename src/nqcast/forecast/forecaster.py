@@ -144,7 +144,7 @@ class Forecaster:
         return self._newest(features)[0]
 
     def _newest(self, features: pd.DataFrame) -> tuple[Floats, Floats]:
-        """Quantiles (H, Q) and scale (H,) at the last row."""
+        """The quantiles (H, Q) and the scale (H,) at the last row of a feature table."""
         context = self.model.config.context
         scale_NH, volatility_NK = self.scale.describe(features)
         unit = None

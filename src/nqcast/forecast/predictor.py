@@ -156,7 +156,7 @@ class Predictor:
     def frames(
         self, positions: Positions, levels: Sequence[float], horizons: Sequence[str], chunk: int = CHUNK_ANCHORS
     ) -> Iterator[pd.DataFrame]:
-        """The same as predictions frames."""
+        """The forecasts of `stream` as predictions frames, a chunk at a time."""
         for part in self.stream(positions, chunk):
             yield predictions_frame(self.features, *part, levels, horizons)
 

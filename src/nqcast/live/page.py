@@ -59,7 +59,7 @@ def serve(watcher: Watcher, port: int) -> ThreadingHTTPServer:
             self.wfile.write(body)
 
         def log_message(self, format: str, *args: object) -> None:
-            """Requests of the page are no news."""
+            """Keeps the server's requests out of the terminal."""
 
     server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()

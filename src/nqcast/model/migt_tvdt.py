@@ -143,7 +143,7 @@ class MIGT_TVDT(nn.Module):
 
     @property
     def _last(self) -> slice:
-        """Last bar of each patch."""
+        """The last bar of each patch."""
         return slice(self.config.patch_length - 1, None, self.config.patch_length)
 
     def _through(self, block: nn.Module, *inputs: Tensor | None) -> Tensor:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from nqcast.data.splits import positions
 from nqcast.evaluation import metrics
-from nqcast.evaluation.baselines.fitted import baseline_quantiles
+from nqcast.evaluation.baselines import baseline_quantiles
 from nqcast.evaluation.calibration import CONFORMAL, ONLINE, quantiles_by_row
 from nqcast.evaluation.comparison import MODEL, reference_of
 from nqcast.evaluation.config import EvaluateConfig

@@ -28,7 +28,7 @@ def weakest(by_group: Mapping[str, pd.DataFrame]) -> str:
 
 
 def failure_section(evidence: Evidence, by_group: dict[str, pd.DataFrame]) -> list[str]:
-    """Fragments of the section."""
+    """The section on where the model fails, as fragments of HTML."""
     forecasts = {name: evidence.forecasts[name] for name in dict.fromkeys(("constants", evidence.reference, MODEL))}
     parts = [html.table(frame, f"By {name}, mean over horizons") for name, frame in by_group.items()]
     first = evidence.horizons[0]

@@ -118,7 +118,7 @@ def p_value(value: float | None) -> str:
 
 
 def facts(rows: Mapping[str, object]) -> str:
-    """Names and what they are, a row each."""
+    """A table of names and what they are, a row for each."""
     body = "".join(f"<tr><td>{html.escape(k)}</td><td>{_cell(v, 2)}</td></tr>" for k, v in rows.items())
     return f'<div class="wide"><table class="text"><tbody>{body}</tbody></table></div>'
 

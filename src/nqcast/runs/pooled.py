@@ -64,7 +64,7 @@ class PooledData:
     feature_std_F: np.ndarray
 
     def setup(self) -> None:
-        """All is made already."""
+        """Does nothing: loaders and moments are there from the start."""
 
 
 @dataclass(frozen=True)

@@ -59,7 +59,7 @@ def cosine_rate(base: float, position: int, t_0: int, t_mult: int, eta_min: floa
 
 
 class Counters(TypedDict):
-    """What a schedule goes on from."""
+    """The counts from which a saved schedule goes on."""
 
     batches: int
     position: int
@@ -156,7 +156,7 @@ class WarmupCosineScheduler(_CountedScheduler):
 
 
 class Patience(TypedDict):
-    """What early stopping goes on from."""
+    """The best loss so far and the epochs since, from which early stopping goes on."""
 
     best: float | None  # None before the first finite loss
     bad_epochs: int

@@ -215,7 +215,7 @@ class _SeededDropout:
 
 @dataclass(frozen=True)
 class Counts:
-    """What a tally says when it is read."""
+    """The sums of a tally when it is read."""
 
     loss_sum: float
     loss_count: float

@@ -98,7 +98,7 @@ class Trainer:
 
     @property
     def progress(self) -> Progress:
-        """Where the run stands."""
+        """How far the run has come: epoch, batch, step and the best loss."""
         return self.state.progress
 
     @property
@@ -160,7 +160,7 @@ class Trainer:
         return Stepper(*self._of_stepper(halve=self.config.on_out_of_memory == "halve"))
 
     def _of_stepper(self, halve: bool) -> StepperParts:
-        """What any stepper is made of."""
+        """The parts that every kind of stepper is made of."""
         c = self.config
         loss = CombinedQuantileLoss(c.quantiles, c.crossing_weight, c.sharpness_weight).to(self.device)
         rates = (lambda: self.scheduler.rates_at(self.tally.batches)) if self.deferred else None

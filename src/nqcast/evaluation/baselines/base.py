@@ -10,7 +10,7 @@ from typing import Any, Self
 import numpy as np
 import pandas as pd
 
-from nqcast.evaluation.frames import Positions
+from nqcast.evaluation.frames import Positions, targets_at
 from nqcast.evaluation.metrics import Floats
 from nqcast.horizons import horizon
 
@@ -68,3 +68,16 @@ def optional_library(name: str, baseline: str, extra: str = "baselines") -> Any:
             f"expected the library {name.split('.')[0]} for the baseline {baseline!r}, found it not installed: "
             f"pip install 'nqcast[{extra}]', or leave the baseline out (evaluate.baselines=quick)"
         ) from error
+
+
+class Constants(Baseline):
+    """Unconditional quantiles; skill is measured against them."""
+
+    def fit(self, features: pd.DataFrame, positions: Positions) -> Self:
+        """Take the empirical quantiles of the train targets, which minimise the mean pinball loss there."""
+        self.quantiles_HQ = empirical_quantiles(targets_at(features, positions, self.horizons), self.levels)
+        return self
+
+    def predict(self, features: pd.DataFrame, positions: Positions) -> Floats:
+        """The same (H, Q) quantiles at every anchor."""
+        return np.broadcast_to(self.quantiles_HQ, (len(positions), *self.quantiles_HQ.shape)).copy()

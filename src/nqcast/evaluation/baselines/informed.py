@@ -83,7 +83,7 @@ class Informed(Baseline):
 
     @abstractmethod
     def _correction(self, x_NK: Floats) -> Floats:
-        """g(x) (N, H), nats."""
+        """The correction g(x) (N, H) of the log scale, in nats."""
 
 
 class _Linear(Informed):

@@ -191,7 +191,7 @@ def fused_encoder(parts: EncoderParts) -> Encoder | CannotBuildError:
 
 @functools.cache
 def _fused_encoder(sizes: Sizes, bf16: bool) -> Encoder | CannotBuildError:
-    """Found out once per process."""
+    """The fused encoder, or why there is none; this is found out once per process."""
     try:
         return Encoder(sizes, bf16)
     except CannotBuildError as error:
@@ -224,7 +224,7 @@ class _Stage:
 
 
 class TimeStage(_Stage):
-    """`MIGT_TVDT.through_time`."""
+    """Takes the place of `MIGT_TVDT.through_time` in a fused model."""
 
     def __init__(self, m: MIGT_TVDT) -> None:
         super().__init__(m, EncoderParts(m.patches, list(m.time_blocks), m.time_norm, m.time_pool))
@@ -238,7 +238,7 @@ class TimeStage(_Stage):
 
 
 class VariablesStage(_Stage):
-    """`MIGT_TVDT.through_variables`."""
+    """Takes the place of `MIGT_TVDT.through_variables` in a fused model."""
 
     def __init__(self, m: MIGT_TVDT) -> None:
         super().__init__(m, EncoderParts(None, list(m.variable_blocks), m.variable_norm, m.variable_pool))

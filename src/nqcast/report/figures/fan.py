@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.dates import DateFormatter, HourLocator, date2num
+from matplotlib.dates import DateFormatter, HourLocator
 from matplotlib.figure import Figure
 
 from nqcast.constants import BAR_MINUTES, EXCHANGE_TIMEZONE
@@ -16,7 +16,7 @@ from nqcast.evaluation.frames import horizons_in, levels_of
 from nqcast.evaluation.metrics import Floats, level_name
 from nqcast.forecast.fan import bands_of
 from nqcast.horizons import horizons, in_order
-from nqcast.report.figures.style import BANDS, BLACK, BLUE, GREY, VERMILION, finish, new_figure, with_source
+from nqcast.report.figures.style import BANDS, BLACK, BLUE, GREY, VERMILION, days, finish, new_figure, with_source
 
 HOURS_BETWEEN_FANS = 4
 
@@ -43,7 +43,7 @@ def fan_chart(predictions: pd.DataFrame, features: pd.DataFrame, config: Evaluat
     lower.xaxis.set_major_locator(HourLocator(byhour=range(0, 24, 2), tz=EXCHANGE_TIMEZONE))
     lower.xaxis.set_major_formatter(DateFormatter("%H:%M", tz=EXCHANGE_TIMEZONE))
     edge = pd.Timedelta(minutes=20)
-    lower.set_xlim(*_days([day["ts"].iloc[0] - edge, day["ts"].iloc[-1] + edge]))
+    lower.set_xlim(*days([day["ts"].iloc[0] - edge, day["ts"].iloc[-1] + edge]))
     handles, labels = (a + b for a, b in zip(*(p.get_legend_handles_labels() for p in (upper, lower)), strict=True))
     order = [labels.index("price"), *(i for i, label in enumerate(labels) if label != "price")]
     figure.legend(
@@ -84,7 +84,7 @@ def _price_panel(axes: Axes, day: pd.DataFrame, forecasts: pd.DataFrame) -> None
         minutes = _minutes_inside(fan.index, (made.iloc[-1] - ts) / pd.Timedelta(minutes=1) - BAR_MINUTES)
         if minutes:
             _draw_fan(axes, ts, float(price[ts]), fan.loc[list(minutes)], made.iloc[-1], list(minutes.values()), k == 0)
-    axes.plot(_days(made), day["raw_close"].to_numpy(), color=BLACK, linewidth=1.1, label="price", zorder=4)
+    axes.plot(days(made), day["raw_close"].to_numpy(), color=BLACK, linewidth=1.1, label="price", zorder=4)
     finish(axes, y="Index points")
 
 
@@ -113,7 +113,7 @@ def _draw_fan(
     minutes = np.array([0.0, *lasts])
     issued = ts + pd.Timedelta(minutes=BAR_MINUTES)
     fine = np.linspace(0, min(minutes[-1], (end - issued) / pd.Timedelta(minutes=1)), 60)
-    x = _days(issued + pd.to_timedelta(fine, unit="min"))
+    x = days(issued + pd.to_timedelta(fine, unit="min"))
 
     def line(level: float) -> Floats:
         returns = np.concatenate([[0.0], fan[level_name(level)].to_numpy(dtype=float)])
@@ -138,7 +138,7 @@ def _return_panel(axes: Axes, forecasts: pd.DataFrame, horizon: str) -> None:
         _stepped(axes, made, [100 * rows[level_name(tau)].to_numpy(dtype=float) for tau in (low, high)], colour)
     axes.axhline(0, color=GREY, linewidth=0.6)
     outcome = 100 * rows["target"].to_numpy(dtype=float)
-    axes.plot(_days(made), outcome, ".", color=VERMILION, markersize=3.2, label=f"outcome after {horizon}")
+    axes.plot(days(made), outcome, ".", color=VERMILION, markersize=3.2, label=f"outcome after {horizon}")
     finish(axes, x=f"Time the forecast is made ({EXCHANGE_TIMEZONE.split('/')[-1]})", y=f"{horizon} return, %")
 
 
@@ -147,9 +147,4 @@ def _stepped(axes: Axes, times: pd.Series, ends: Sequence[Floats], colour: str) 
     gap = times.diff() > pd.Timedelta(minutes=30)
     for _, part in pd.Series(np.arange(len(times))).groupby(gap.cumsum().to_numpy()):
         index = part.to_numpy()
-        axes.fill_between(_days(times.iloc[index]), ends[0][index], ends[1][index], color=colour, linewidth=0)
-
-
-def _days(times: pd.DatetimeIndex | pd.Series | list[pd.Timestamp]) -> Floats:
-    """Matplotlib's dates: days since the epoch, UTC."""
-    return np.asarray(date2num(pd.DatetimeIndex(times).to_pydatetime()), dtype=float)
+        axes.fill_between(days(times.iloc[index]), ends[0][index], ends[1][index], color=colour, linewidth=0)

@@ -93,6 +93,6 @@ def _series(rolling: pd.DataFrame, row: dict) -> pd.DataFrame:
 
 
 def _end(axes: Axes, series: pd.DataFrame, limit: float, colour: str, crossed: bool) -> None:
-    """The limit beside the newest value."""
+    """Write the limit beside a curve's newest value."""
     last = series["session"].iloc[-1]
     axes.plot([last], [limit], marker="_", markersize=14, markeredgewidth=2, color=VERMILION if crossed else colour)

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from typing import Literal
 
+import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.dates import date2num
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from nqcast.constants import SIMULATED
+from nqcast.evaluation.metrics import Floats
 
 BLACK, GREY, LIGHT = "#1a1a1a", "#6b6b6b", "#d9d9d9"
 BLUE, ORANGE, GREEN, VERMILION, SKY, PURPLE = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7"
@@ -46,3 +50,8 @@ def finish(axes: Axes, title: str = "", x: str = "", y: str = "", grid: Literal[
     axes.grid(axis=grid, color=LIGHT, linewidth=0.6)
     axes.set_axisbelow(True)
     return axes
+
+
+def days(times: pd.Index | pd.Series | list[pd.Timestamp]) -> Floats:
+    """Stamps as matplotlib takes them: days since the epoch, UTC."""
+    return np.asarray(date2num(pd.DatetimeIndex(times).to_pydatetime()), dtype=float)

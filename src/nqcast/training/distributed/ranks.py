@@ -35,7 +35,7 @@ class Ranks:
         return count
 
     def any(self, flag: bool) -> bool:
-        """Whether any rank says so."""
+        """Whether at least one rank passes a true value."""
         asked = torch.tensor(int(flag))  # on the CPU: gloo carries it, and no GPU is waited for
         dist.all_reduce(asked, dist.ReduceOp.MAX)
         return bool(asked)
