@@ -127,8 +127,8 @@ def render_judged(judged: Judged) -> str:
 def _set_line(judged: Judged) -> str:
     if not judged["confidence_set"]:
         return (
-            f"No model confidence set and no p-values: {judged['n_sessions']} sessions, {MINIMUM_DIFFERENCES} are "
-            "needed."
+            f"No model confidence set and no p-values: {judged['n_sessions']} session"
+            f"{'s' if judged['n_sessions'] > 1 else ''}, {MINIMUM_DIFFERENCES} are needed."
         )
     held = ", ".join(name.replace("_", " ") for name in in_confidence_set(judged, MEAN))
     return f"Model confidence set ({judged['confidence']:.0%}, mean): {held}."
