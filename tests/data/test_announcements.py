@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,8 @@ from nqcast.data.announcements import announcements, announcements_ahead
 from nqcast.data.config import ScaleConfig
 from nqcast.data.seasonal_har import SeasonalHAR, scale_from_state
 from nqcast.data.splits import SplitConfig, make_splits, positions
+from nqcast.hooks.parameters import _check_events
+from nqcast.parameters import ParameterError
 
 KINDS = ("fomc", "employment")
 
@@ -120,3 +123,52 @@ def test_text_stands_for_a_list_which_the_command_line_cannot_give() -> None:
     assert ScaleConfig(announcements="none").announcements == ()
     with pytest.raises(ValueError, match="announcements"):
         ScaleConfig(announcements="fomc+opec")
+
+
+@pytest.fixture
+def events(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A file of events as a user writes it, inside the project."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "opec.csv").write_text("date,time,kind\n2016-03-15,10:00,opec\n2016-02-17,15:30,opec\n")
+    return "mine/opec.csv"
+
+
+def test_a_file_of_ones_own_is_one_more_kind_for_the_scale_and_its_forecasts(
+    features: pd.DataFrame, events: str
+) -> None:
+    train = positions(make_splits(features, SplitConfig(warmup_bars=600)), "train")
+    plain = SeasonalHAR(ScaleConfig()).fit(features, train)
+    told = SeasonalHAR(ScaleConfig(announcements=f"fomc+{events}")).fit(features, train)
+    ahead = told.describe(features).state_NK[:, plain.n_state + 5 :]
+    issued = features["ts"] + pd.Timedelta("5min")
+    times = pd.to_datetime(["2016-02-17 20:30", "2016-03-15 14:00"], utc=True)  # New York in winter and in summer
+    for h, minutes in enumerate(HORIZONS.values()):
+        ends = issued + pd.Timedelta(minutes=minutes)
+        expected = np.any([(issued <= time) & (time < ends) for time in times], axis=0)
+        assert expected.any()
+        np.testing.assert_array_equal(ahead[:, h] > ahead[:, h].min(), expected)
+    arrays, scalars = told.state()
+    np.testing.assert_array_equal(scale_from_state(arrays, scalars).describe(features).state_NK[:, -5:], ahead)
+    Path(events).write_text("date,time,kind\n2016-02-17,15:30,opec\n")
+    again = SeasonalHAR(ScaleConfig(announcements=f"fomc+{events}")).fit(features, train).state()[1]
+    assert again["events"] != scalars["events"]  # another file is another run
+    Path(events).unlink()
+    with pytest.raises(ValueError, match=r"found none at mine/opec\.csv"):
+        scale_from_state(arrays, scalars).describe(features)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("date,kind\n2016-03-15,opec\n", r"no \['time'\]"), ("date,time,kind\n", "no row"),
+     ("date,time,kind\n2016-03-15,10:00,a\n15.3.2016,10:00,a\n", r"'15\.3\.2016 10:00' in its row 3"),
+     ("date,time,kind\n2016-03-13,02:30,a\n", "in its row 2")],
+)  # fmt: skip
+def test_a_file_that_holds_no_dates_is_refused_before_anything_runs(text: str, said: str, events: str) -> None:
+    Path(events).write_text(text)
+    with pytest.raises(ParameterError, match=said):
+        _check_events(events)
+    with pytest.raises(ValueError, match="inside the project"):
+        ScaleConfig(announcements="../opec.csv")
+    with pytest.raises(ValueError, match="CSV files of your own"):
+        ScaleConfig(announcements="opec")

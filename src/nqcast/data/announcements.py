@@ -3,6 +3,7 @@
 `announcements.csv` lists the scheduled decisions of the Federal Open Market Committee (fomc), the Employment Situation
 (employment) and the Consumer Price Index (cpi) of the Bureau of Labor Statistics, with the time in New York. Dates are
 those of the agencies' schedules and archives (docs/announcements.md); a release that was moved stands on its new day.
+A file of the user's own with the same columns is one more kind, named by its path.
 """
 
 import logging
@@ -19,17 +20,55 @@ from nqcast.horizons import Horizon, horizons, horizons_of
 
 logger = logging.getLogger(__name__)
 
+_LIST = "announcements.csv"
+_NEW_YORK = "America/New_York"
 _MINUTE = 60_000_000_000  # nanoseconds
 
 
 @cache
 def announcements() -> pd.DataFrame:
     """All listed announcements in time order: ts (UTC), kind."""
-    with resources.files("nqcast.data").joinpath("announcements.csv").open(encoding="utf-8") as file:
-        table = pd.read_csv(file, dtype=str)
-    local = pd.to_datetime(table["date"] + " " + table["time"], format="%Y-%m-%d %H:%M")
-    ts = local.dt.tz_localize("America/New_York").dt.tz_convert("UTC")
+    with resources.files("nqcast.data").joinpath(_LIST).open(encoding="utf-8") as file:
+        return _dated(pd.read_csv(file, dtype=str), _LIST)
+
+
+def own_announcements(file: str) -> pd.DataFrame:
+    """The events of a user's file (date, time in New York, and kind, which is not read), in time order: ts (UTC), kind.
+
+    Raises:
+        ValueError: no such file, a column is missing, a row has no date or time, or there is none.
+    """
+    try:
+        table = pd.read_csv(file, dtype=str, encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        raise ValueError(
+            f"expected a CSV file of dated events, found none at {file} ({error}): correct scale.announcements"
+        ) from error
+    missing = [name for name in ("date", "time") if name not in table.columns]
+    if missing or table.empty:
+        raise ValueError(
+            f"expected the columns date, time and kind and a row for each event in {file}, found "
+            f"{f'no {missing}' if missing else 'no row'}: write it as nqcast/data/announcements.csv is"
+        )
+    return _dated(table.assign(kind=file), file)
+
+
+def _dated(table: pd.DataFrame, file: str) -> pd.DataFrame:
+    text = table["date"].str.strip() + " " + table["time"].str.strip()
+    local = pd.to_datetime(text, format="%Y-%m-%d %H:%M", errors="coerce")
+    ts = local.dt.tz_localize(_NEW_YORK, ambiguous="NaT", nonexistent="NaT").dt.tz_convert("UTC")
+    if ts.hasnans:
+        row = int(ts.isna().argmax())
+        raise ValueError(
+            f"expected dates such as 2026-03-18 and times such as 14:00 in {file}, found {text.iloc[row]!r} in its row "
+            f"{row + 2}: correct it; the clock is that of New York"
+        )
     return pd.DataFrame({"ts": ts, "kind": table["kind"]}).sort_values("ts", kind="stable", ignore_index=True)
+
+
+def is_file(kind: str) -> bool:
+    """Whether a kind is a file of the user's own."""
+    return kind.endswith(".csv")
 
 
 def announcements_ahead(features: pd.DataFrame, kinds: Sequence[str]) -> np.ndarray:
@@ -71,7 +110,7 @@ def since_and_until(ts: pd.Series, kind: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _of_kind(kind: str) -> pd.Series:
-    table = announcements()
+    table = own_announcements(kind) if is_file(kind) else announcements()
     return table.loc[table["kind"] == kind, "ts"]
 
 
@@ -81,6 +120,6 @@ def _warn_outside(issued_N: np.ndarray, times_A: np.ndarray, kind: str) -> None:
         first, last = (pd.Timestamp(int(time)).date() for time in (times_A[0], times_A[-1]))
         logger.warning(
             "%d bars lie outside of the listed %s announcements, %s to %s, and count as having none ahead; add rows to "
-            "nqcast/data/announcements.csv or leave scale.announcements out",
-            *(outside, kind, first, last),
+            "%s or leave scale.announcements out",
+            *(outside, kind, first, last, kind if is_file(kind) else f"nqcast/data/{_LIST}"),
         )

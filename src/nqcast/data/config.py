@@ -1,6 +1,7 @@
 """What the data layer is asked for: the configuration models."""
 
 import datetime as dt
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -11,6 +12,19 @@ from nqcast.constants import CONTEXT, WARMUP_BARS
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+KINDS = ("fomc", "employment", "cpi")
+"""Announcements of the shipped list."""
+
+
+def inside_the_project(files: Sequence[str]) -> None:
+    """Raise ValueError for paths that lead out of the project's folder."""
+    outside = [file for file in files if Path(file).is_absolute() or ".." in Path(file).parts]
+    if outside:
+        raise ValueError(
+            f"expected files inside the project, as paths from its folder, found {outside}: move them there"
+        )
 
 
 class FeaturesConfig(BaseModel):
@@ -45,11 +59,7 @@ class FeaturesConfig(BaseModel):
     @field_validator("own")
     @classmethod
     def _inside(cls, files: tuple[str, ...]) -> tuple[str, ...]:
-        outside = [file for file in files if Path(file).is_absolute() or ".." in Path(file).parts]
-        if outside:
-            raise ValueError(
-                f"expected files inside the project, as paths from its folder, found {outside}: move them there"
-            )
+        inside_the_project(files)
         return files
 
 
@@ -130,10 +140,11 @@ class ScaleConfig(BaseModel):
     )
     ridge: float = Field(default=0.02, ge=0, description="Penalty on the squared coefficients, per observation.")
     floor: float = Field(default=1e-5, gt=0, description="Smallest scale, as a return.")
-    announcements: tuple[Literal["fomc", "employment", "cpi"], ...] = Field(
+    announcements: tuple[str, ...] = Field(
         default=(),
         description="Scheduled announcements that the network is told of: whether each horizon holds one. A list, or "
-        "text such as fomc+employment, or none. The scale itself does not look at them.",
+        "text such as fomc+employment, or none; a CSV file of your own (date, time in New York, kind) inside the "
+        "project is one more kind. The scale itself does not look at them.",
     )
     long_memory: bool | Literal["auto"] = Field(
         default=False,
@@ -152,6 +163,17 @@ class ScaleConfig(BaseModel):
     def _from_text(cls, value: Any) -> Any:
         """`--params` takes no lists, since Kedro splits at commas."""
         return [kind for kind in value.split("+") if kind != "none"] if isinstance(value, str) else value
+
+    @field_validator("announcements")
+    @classmethod
+    def _listed(cls, kinds: tuple[str, ...]) -> tuple[str, ...]:
+        """Kinds of the shipped list, or files inside the project that hold events."""
+        files = [kind for kind in kinds if kind.endswith(".csv")]
+        unknown = sorted(set(kinds) - set(files) - set(KINDS))
+        if unknown:
+            raise ValueError(f"expected {', '.join(KINDS)} or CSV files of your own, found {unknown}: name these")
+        inside_the_project(files)
+        return kinds
 
     @model_validator(mode="after")
     def _consistent(self) -> "ScaleConfig":

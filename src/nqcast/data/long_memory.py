@@ -13,6 +13,7 @@ from scipy.signal import lfilter
 
 from nqcast.constants import SLOTS_PER_DAY
 from nqcast.data.announcements import since_and_until
+from nqcast.data.config import KINDS
 from nqcast.data.har import frozen_ewma
 from nqcast.data.targets import realized_volatility
 from nqcast.horizons import horizon, horizons_of
@@ -25,7 +26,6 @@ _PLACES = (1, 5, 20, 120)  # sessions
 _PARTS = {"asia": (204, 312), "europe": (24, 102), "us": (102, 180), "late": (180, 204)}  # slots, from and to
 _MARKS = {"cash_open": 101, "cash_close": 179}  # slots whose bar ends at 08:30 and at 15:00
 _HARMONICS = 6
-_KINDS = ("fomc", "employment", "cpi")
 _OFFSET = 0.03  # of a bar's usual variance, added before a logarithm or a division
 _SLOT_HALF_LIVES = (20, 80)  # sessions
 
@@ -220,7 +220,7 @@ def _clock(bars: _Bars) -> Columns:
     columns["half_day"] = (np.arange(len(left)) - bars.start + left < 250).astype(float)
     pause = np.log1p(features["gap_minutes"].to_numpy(np.float64))[bars.start]
     columns["pause"] = np.minimum(pause, np.log1p(60.0) + 5.0)
-    for kind in _KINDS:
+    for kind in KINDS:
         since, until = since_and_until(features["ts"], kind)
         columns[f"{kind}_until"] = np.clip(1.0 - until / 16.0, 0.0, 1.0)
         columns[f"{kind}_since"] = np.where(since < 8.0, np.exp(-since / 2.0), 0.0)

@@ -38,6 +38,7 @@ class Scale(ABC):
     def __init__(self, config: ScaleConfig | None = None, levels: Sequence[float] = LEVELS) -> None:
         self.config = config or ScaleConfig()
         self.levels = tuple(levels)
+        self.events: dict[str, str] = {}  # the user's own files of dated events: what they held at the fit
         self.horizons = DEFAULT  # those of the table it is fitted on
         self.unit_quantiles_HQ = np.empty((0, 0))
         self.state_moments_2K = np.empty((2, 0))
@@ -67,6 +68,7 @@ class Scale(ABC):
         """Arrays and JSON-able scalars from which `scale_from_state` builds the same scale."""
         arrays = {name: getattr(self, name).copy() for name in self._array_names}
         scalars = {"config": self.config.model_dump(mode="json"), "levels": list(self.levels)}
+        scalars |= {"events": self.events} if self.events else {}
         return arrays, scalars if self.horizons == DEFAULT else scalars | {"horizons": list(self.horizons)}
 
     @property

@@ -6,13 +6,15 @@ variance: s = √(seasonal variance of the coming slots) · exp(β·x), one β p
 """
 
 from collections.abc import Sequence
+from hashlib import sha256
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 import pandas as pd
 
 from nqcast.constants import LEVELS, SLOTS_PER_DAY
-from nqcast.data.announcements import announcements_ahead
+from nqcast.data.announcements import announcements_ahead, is_file
 from nqcast.data.config import ScaleConfig
 from nqcast.data.diurnal_profile import diurnal_profile, horizon_variance, unseen_halt_slots, with_filled, without_halt
 from nqcast.data.har import fit_laplace, frozen_ewma
@@ -37,6 +39,7 @@ def scale_from_state(arrays: dict[str, np.ndarray], scalars: dict[str, Any]) -> 
     """The fitted scale whose `state()` this is."""
     scale = make_scale(ScaleConfig(**scalars["config"]), scalars["levels"])
     scale.horizons = tuple(scalars.get("horizons", DEFAULT))
+    scale.events = dict(scalars.get("events", {}))
     return scale.restore(arrays)
 
 
@@ -86,6 +89,8 @@ class SeasonalHAR(Scale):
         """
         y_NH = train_targets(features, train_positions)
         self.horizons = horizons_of(features.columns)
+        files = [kind for kind in self.config.announcements if is_file(kind)]
+        self.events = {file: sha256(Path(file).read_bytes()).hexdigest()[:16] for file in files}
         train = np.asarray(train_positions)
         history = features.iloc[: int(train.max()) + 1]
         if self.config.long_memory == "auto":

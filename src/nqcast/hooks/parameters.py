@@ -33,6 +33,8 @@ class ParameterHook:
         refuse_interpolation(context.config_loader.runtime_params or {})
         parameters = with_instrument(context.config_loader["parameters"])
         checked = check_parameters(parameters)
+        for kind in checked.scale.announcements:
+            _check_events(kind)
         words = {"quantiles": list(checked.quantiles), "horizons": list(checked.horizons)}
         context.config_loader["parameters"] = {**parameters, **words}
 
@@ -63,6 +65,17 @@ class ParameterHook:
         if str(self._entries.get("raw_bars", {}).get("type", "")).endswith("SimulatedMarketDataset"):
             return "this environment draws its bars from a seed; add --env nq to read the file"
         return "bars are read by ingest, forecast, sweep and monitor; run `--pipelines ingest,features` on them first"
+
+
+def _check_events(kind: str) -> None:
+    """Raise ParameterError for a file of the user's own events that is none."""
+    if kind.endswith(".csv"):
+        from nqcast.data.announcements import own_announcements
+
+        try:
+            own_announcements(kind)
+        except ValueError as error:
+            raise ParameterError(f"the parameters do not fit:\n  - scale.announcements: {error}") from None
 
 
 def refuse_interpolation(parameters: Any, name: str = "") -> None:

@@ -16,7 +16,7 @@ from scipy.linalg import cho_factor, cho_solve
 
 from nqcast.constants import FEATURES
 from nqcast.data.announcements import announcements_ahead
-from nqcast.data.config import ScaleConfig
+from nqcast.data.config import KINDS, ScaleConfig
 from nqcast.data.scale import Volatility
 from nqcast.data.seasonal_har import make_scale
 from nqcast.data.targets import realized_volatility
@@ -24,7 +24,6 @@ from nqcast.evaluation.baselines.base import Baseline, optional_library
 from nqcast.evaluation.frames import Positions, targets_at
 from nqcast.evaluation.metrics import Floats
 
-KINDS = ("fomc", "employment", "cpi")
 _SPANS = (1, 3, 12)  # bars before the anchor whose means the network's direct path sees
 _LIMIT = 1.5  # of a correction, nats
 _STEPS = 60
