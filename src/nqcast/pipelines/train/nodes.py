@@ -35,7 +35,6 @@ def load_features(features: pd.DataFrame, ingest: IngestConfig, horizons: list[s
 
 def split_dataset(feature_table: pd.DataFrame, config: SplitConfig) -> pd.DataFrame:
     """Anchors of train, validation and test in time order, proved not to overlap."""
-
     splits = make_splits(feature_table, config)
     check_no_overlap(feature_table, splits, config.context)
     for name, part in splits.groupby("split", sort=False):

@@ -34,7 +34,6 @@ def run_trials(
 
 def write_best(tuning_scores: Found) -> str:
     """The best parameters as a file for `kedro run --config`."""
-
     return run_config(tuning_scores)
 
 

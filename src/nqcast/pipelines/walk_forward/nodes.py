@@ -45,7 +45,6 @@ def join_folds(
 
 def register(features: pd.DataFrame, settings: ExperimentSettings, config: VerdictConfig) -> Json:
     """Settings, code, bars and the question, under one name; nothing is trained or scored."""
-
     written = registration(features, settings, config)
     logger.info("registered %s: sessions %s to %s, %s", written["id"], *written["sessions"], written["question"])
     return written
@@ -59,7 +58,6 @@ def open_verdict(
     config: VerdictConfig,
 ) -> tuple[ExperimentSettings, WalkForwardConfig]:
     """The registered settings for the folds, refused where they are others or were scored before."""
-
     refuse_another(registered, registration(features, settings, config), uses)
     evaluate = changed(settings.evaluate, {"baselines": config.baselines})
     return settings.model_copy(update={"evaluate": evaluate}), config.folds
