@@ -184,6 +184,12 @@ def fit_calibration(
     )
 
 
+def calibration_of(predictions: pd.DataFrame, checkpoint: Checkpoint, config: EvaluateConfig) -> Calibration:
+    """`fit_calibration` by a checkpoint's predictions frame of the validation anchors."""
+    levels = checkpoint.metadata.quantiles
+    return fit_calibration(as_arrays(predictions, levels, checkpoint.metadata.horizons), levels, checkpoint, config)
+
+
 def _copula(anchors: Forecasts, quantiles_NHQ: Floats, levels: Sequence[float]) -> PathCopula | None:
     """Joint ranks within the calibrated forecasts; None where too few anchors have an outcome at every horizon."""
     if np.isfinite(anchors.targets).all(axis=1).sum() < FEWEST:

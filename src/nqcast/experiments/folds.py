@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Required, TypedDict
 
 import numpy as np
 import pandas as pd
@@ -12,6 +14,49 @@ from nqcast.data.config import SplitConfig
 from nqcast.data.splits import anchor_mask
 from nqcast.experiments.config import WalkForwardConfig
 from nqcast.fields import changed
+from nqcast.storage.checkpoint import Checkpoint, Json
+
+
+class FoldDates(TypedDict):
+    """First trading date of each part and the last of the out-of-sample stretch, as text."""
+
+    train_start: str
+    validation_start: str
+    test_start: str
+    test_end: str
+
+
+class FoldLine(FoldDates, total=False):
+    """A fold's line in the log: its dates, its partition, and how it ended; joined, also what its record adds."""
+
+    fold: Required[str]
+    partition: Required[str]
+    status: str  # finished, skipped or failed
+    error: str
+    seconds: float
+    anchors: dict[str, int]  # by split
+    epoch: int  # the best one
+
+
+class FoldRecord(FoldLine, total=False):
+    """What was done in a fold: its line, and what was trained."""
+
+    checkpoint: str
+    warm_start: str | None
+    calibration: Json
+    history: list[Json]
+
+
+class Partition(TypedDict):
+    """A fold on disk: forecasts of every kind, the checkpoint, and what was done."""
+
+    frame: pd.DataFrame
+    checkpoint: Checkpoint
+    record: FoldRecord
+
+
+Partitions = Mapping[str, Callable[[], Partition]]
+"""Each finished fold by its name, read when it is called."""
 
 
 @dataclass(frozen=True)
@@ -22,10 +67,15 @@ class Fold:
     split: SplitConfig
 
     @property
-    def dates(self) -> dict[str, str]:
-        """First trading date of each part and the last of the out-of-sample stretch."""
-        names = ("train_start", "validation_start", "test_start", "test_end")
-        return {name: str(getattr(self.split, name)) for name in names}
+    def dates(self) -> FoldDates:
+        """The dates of its split."""
+        part = self.split
+        return FoldDates(
+            train_start=str(part.train_start),
+            validation_start=str(part.validation_start),
+            test_start=str(part.test_start),
+            test_end=str(part.test_end),
+        )
 
 
 def plan_folds(features: pd.DataFrame, split: SplitConfig, config: WalkForwardConfig) -> list[Fold]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,16 +16,16 @@ from nqcast.data.config import SplitConfig
 from nqcast.data.fingerprint import data_card
 from nqcast.data.splits import check_no_overlap, make_splits, positions
 from nqcast.evaluation.baselines import baseline_quantiles
-from nqcast.evaluation.calibration import RAW, Calibration, calibrated_frame, fit_calibration, in_anchor_order
+from nqcast.evaluation.calibration import RAW, Calibration, calibrated_frame, calibration_of, in_anchor_order
 from nqcast.evaluation.config import EvaluateConfig
 from nqcast.evaluation.frames import as_arrays, predictions_frame
 from nqcast.evaluation.oracle import ORACLE, perfect_volatility
 from nqcast.experiments.config import ExperimentSettings, WalkForwardConfig
-from nqcast.experiments.folds import Fold, plan_folds
+from nqcast.experiments.folds import Fold, FoldLine, FoldRecord, Partition, Partitions, plan_folds
 from nqcast.fields import changed
 from nqcast.forecast.predictor import predict_frame
 from nqcast.runs.recipe import Recipe
-from nqcast.storage.checkpoint import Checkpoint, DataCard, Json
+from nqcast.storage.checkpoint import Checkpoint, DataCard
 from nqcast.storage.fingerprint import fingerprint
 from nqcast.training.config import FREE_ON_RESUME
 from nqcast.training.run_card import TrainingInterruptedError
@@ -34,8 +34,6 @@ logger = logging.getLogger(__name__)
 
 # Fields of train.* that change neither what is learnt nor when it ends.
 _WITHOUT_EFFECT = FREE_ON_RESUME - {"epochs", "patience", "members"}
-
-Partition = Json  # {"frame": forecasts, "checkpoint": artifact, "record": what was done}
 
 
 @dataclass(frozen=True)
@@ -55,8 +53,8 @@ class WalkForward:
         return cls(settings.split, recipe, settings.evaluate, config)
 
     def run(
-        self, features: pd.DataFrame, finished: Mapping[str, Callable[[], Partition]], root: Path
-    ) -> Iterator[tuple[dict[str, Partition], Json]]:
+        self, features: pd.DataFrame, finished: Partitions, root: Path
+    ) -> Iterator[tuple[dict[str, Partition], FoldLine]]:
         """Work through the folds in time order; each yields {name: partition} and a line for the log.
 
         A fold whose name (fold_01_<fingerprint>) is among `finished` is skipped, one that fails is reported; both
@@ -67,27 +65,28 @@ class WalkForward:
             TrainingInterruptedError: the training was asked to stop.
         """
         card, earlier = data_card(features), None
+        fold: Fold
         for fold in tqdm(plan_folds(features, self.split, self.config), desc="folds", unit="fold", disable=None):
             name = f"{fold.name}_{self._fingerprint(fold, card, earlier)}"
-            entry: Json = {"fold": fold.name, "partition": name, **fold.dates}
+            line: FoldLine = {"fold": fold.name, "partition": name, **fold.dates}
             if name in finished:
                 logger.info("%s is finished already", name)
                 earlier = finished[name]()["checkpoint"] if self.config.warm_start else None
-                yield {}, {**entry, "status": "skipped"}
+                yield {}, {**line, "status": "skipped"}
                 continue
             started = time.perf_counter()
             try:
-                partition = self._run_fold(fold, features, card, root / name, earlier)
+                partition = self._run_fold(fold, line, features, card, root / name, earlier)
             except TrainingInterruptedError:
                 raise
             except Exception as error:
                 logger.exception("%s failed, the others go on", fold.name)
-                yield {}, {**entry, "status": "failed", "error": f"{type(error).__name__}: {error}"}
+                yield {}, {**line, "status": "failed", "error": f"{type(error).__name__}: {error}"}
                 continue
             seconds = round(time.perf_counter() - started, 1)
-            partition["record"] |= {**entry, "seconds": seconds}
+            partition["record"]["seconds"] = seconds
             earlier = partition["checkpoint"] if self.config.warm_start else None
-            yield {name: partition}, {**entry, "status": "finished", "seconds": seconds}
+            yield {name: partition}, {**line, "status": "finished", "seconds": seconds}
 
     def _fingerprint(self, fold: Fold, card: DataCard, earlier: Checkpoint | None) -> str:
         recipe = self.recipe.dump()
@@ -104,7 +103,7 @@ class WalkForward:
         return fingerprint(content)
 
     def _run_fold(
-        self, fold: Fold, features: pd.DataFrame, card: DataCard, root: Path, earlier: Checkpoint | None
+        self, fold: Fold, line: FoldLine, features: pd.DataFrame, card: DataCard, root: Path, earlier: Checkpoint | None
     ) -> Partition:
         # Rows after the fold do not exist for it: whatever is fitted or carried cannot reach them.
         seen = features.loc[features["session"] <= pd.Timestamp(fold.dates["test_end"])].reset_index(drop=True)
@@ -112,23 +111,18 @@ class WalkForward:
         check_no_overlap(seen, splits, fold.split.context)
         logger.info("%s: %s", fold.name, splits["split"].value_counts(sort=False).to_dict())
         checkpoint, history = self.recipe.make(seen, splits, card, root, earlier)
-        calibration = self._calibration(checkpoint, seen, splits)
+        validation = predict_frame(checkpoint, seen, positions(splits, "validation"), self.evaluate)
+        calibration = calibration_of(validation, checkpoint, self.evaluate)
         frame = self._forecasts(checkpoint, calibration, seen, splits)
-        record = {
-            "anchors": splits["split"].value_counts().to_dict(),
+        record: FoldRecord = {
+            **line,
+            "anchors": {str(name): int(n) for name, n in splits["split"].value_counts().items()},
             "checkpoint": checkpoint.metadata.fingerprint,
-            "warm_start": earlier and earlier.metadata.fingerprint,
+            "warm_start": None if earlier is None else earlier.metadata.fingerprint,
             "calibration": calibration.to_json(),
             "history": history,
         }
         return {"frame": frame, "checkpoint": checkpoint, "record": record}
-
-    def _calibration(self, checkpoint: Checkpoint, seen: pd.DataFrame, splits: pd.DataFrame) -> Calibration:
-        frame = predict_frame(checkpoint, seen, positions(splits, "validation"), self.evaluate)
-        levels = self.recipe.quantiles
-        return fit_calibration(
-            as_arrays(frame, levels, checkpoint.metadata.horizons), levels, checkpoint, self.evaluate
-        )
 
     def _forecasts(
         self, checkpoint: Checkpoint, calibration: Calibration, seen: pd.DataFrame, splits: pd.DataFrame

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 
 import pandas as pd
 
@@ -12,13 +12,12 @@ from nqcast.evaluation.comparison import compare_forecasts, untrained
 from nqcast.evaluation.config import EvaluateConfig
 from nqcast.evaluation.frames import as_arrays, horizons_in
 from nqcast.evaluation.oracle import ORACLE
+from nqcast.experiments.folds import FoldLine, FoldRecord, Partitions
 from nqcast.stopping import FOLD_FAILED
 from nqcast.storage.checkpoint import Json
 
-Partition = Json
 
-
-def latest_entries(log: Sequence[Json]) -> list[Json]:
+def latest_entries(log: Sequence[FoldLine]) -> list[FoldLine]:
     """The newest line of every fold of the newest run, in time order.
 
     A run writes one line per fold from fold_01 on, so the newest run begins at the last line of fold_01.
@@ -29,9 +28,7 @@ def latest_entries(log: Sequence[Json]) -> list[Json]:
     return list(log[starts[-1] :])
 
 
-def join_folds(
-    partitions: Mapping[str, Callable[[], Partition]], log: Sequence[Json]
-) -> tuple[pd.DataFrame, list[Json]]:
+def join_folds(partitions: Partitions, log: Sequence[FoldLine]) -> tuple[pd.DataFrame, list[FoldLine]]:
     """Forecasts of all finished folds of the newest run as one frame, and one line per fold.
 
     Raises:
@@ -47,18 +44,20 @@ def join_folds(
     if frame.duplicated(["forecast", "ts", "horizon"]).any():
         raise ValueError("expected every anchor in one fold, found some in two: run the folds again")
     records = {part["record"]["fold"]: part["record"] for part in loaded}
-    folds = [{**entry, **_of_record(records.get(entry["fold"], {}))} for entry in entries]
+    folds = [_with_record(entry, records.get(entry["fold"])) for entry in entries]
     return frame.reset_index(drop=True).astype({"fold": "string"}), folds
 
 
-def _of_record(record: Json) -> Json:
-    if not record:
-        return {}
+def _with_record(line: FoldLine, record: FoldRecord | None) -> FoldLine:
+    if record is None:
+        return line
     best = min(record["history"], key=lambda epoch: epoch["val_loss"])
-    return {"seconds": record["seconds"], "anchors": record["anchors"], "epoch": best["epoch"]}
+    return {**line, "seconds": record["seconds"], "anchors": record["anchors"], "epoch": best["epoch"]}
 
 
-def score_folds(frame: pd.DataFrame, folds: Sequence[Json], levels: tuple[float, ...], config: EvaluateConfig) -> Json:
+def score_folds(
+    frame: pd.DataFrame, folds: Sequence[FoldLine], levels: tuple[float, ...], config: EvaluateConfig
+) -> Json:
     """Scores of the joined forecasts, with a line per fold in front of their text; failures are named first."""
     forecasts = quantiles_by_row(frame, levels)
     anchors = as_arrays(frame[frame["forecast"] == RAW], levels, horizons_in(frame))
@@ -74,7 +73,7 @@ def score_folds(frame: pd.DataFrame, folds: Sequence[Json], levels: tuple[float,
     }
 
 
-def render_folds(folds: Sequence[Json]) -> str:
+def render_folds(folds: Sequence[FoldLine]) -> str:
     """One line per fold: dates, anchors, best epoch, seconds; a failed one with its reason."""
     failed = [fold for fold in folds if fold["status"] == "failed"]
     lines = [f"Walk-forward: {len(folds) - len(failed)} of {len(folds)} folds scored, out of sample"]

@@ -7,6 +7,7 @@ import pandas as pd
 from nqcast.backtest.config import BacktestConfig
 from nqcast.data.config import FeaturesConfig
 from nqcast.evaluation.config import EvaluateConfig
+from nqcast.evaluation.split_uses import use_record
 from nqcast.storage.checkpoint import Checkpoint, Json
 
 
@@ -20,7 +21,6 @@ def trade_test(
 ) -> tuple[pd.DataFrame, pd.DataFrame, Json, Json]:
     """Trades, profits by session, results whose text ends the run, and the record that the test split was used."""
     from nqcast.backtest.run import backtest
-    from nqcast.evaluation.split_uses import use_record
 
     done = backtest(predictions, features, config, evaluate, of_features.tick)
     record = use_record(checkpoint, int(predictions["ts"].nunique()), evaluate)

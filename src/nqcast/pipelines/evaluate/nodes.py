@@ -8,6 +8,7 @@ import pandas as pd
 
 from nqcast.data.splits import positions
 from nqcast.evaluation.config import EvaluateConfig
+from nqcast.evaluation.split_uses import count_uses, use_record
 from nqcast.storage.checkpoint import Checkpoint, Json
 
 
@@ -20,7 +21,6 @@ def predict_test(
 ) -> tuple[Any, Json]:
     """Forecasts at every test anchor, made while they are written, and the record that the test split was used."""
     from nqcast.evaluation.calibration import Calibration
-    from nqcast.evaluation.split_uses import use_record
     from nqcast.forecast.predictor import predict_stream
 
     anchors = positions(splits, "test")
@@ -50,7 +50,6 @@ def score(
 ) -> tuple[Json, Any]:
     """Scores of the model and of every baseline on the same anchors, and the evidence that the report shows."""
     from nqcast.evaluation.comparison import compare_forecasts, untrained
-    from nqcast.evaluation.split_uses import count_uses
     from nqcast.report.evidence import Evidence
 
     metadata = checkpoint.metadata

@@ -6,6 +6,7 @@ import pandas as pd
 
 from nqcast.data.config import FeaturesConfig, SplitConfig
 from nqcast.evaluation.config import EvaluateConfig
+from nqcast.evaluation.split_uses import use_record
 from nqcast.market.config import IngestConfig
 from nqcast.market.ingest import build_bars
 from nqcast.monitoring.config import MonitorConfig
@@ -34,7 +35,6 @@ def compare_with_training(
 ) -> tuple[pd.DataFrame, pd.DataFrame, Json, Json]:
     """Checks, rolling figures, the report (exit_status ends the run), and a record where test anchors were scored."""
     from nqcast.evaluation.calibration import Calibration
-    from nqcast.evaluation.split_uses import use_record
     from nqcast.monitoring.compare import Trained, monitor
 
     trained = Trained(features, splits, checkpoint, Calibration.from_json(calibration))

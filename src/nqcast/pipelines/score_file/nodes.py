@@ -10,6 +10,7 @@ from nqcast.data.config import SplitConfig
 from nqcast.data.fingerprint import fingerprint
 from nqcast.data.splits import make_splits
 from nqcast.evaluation.config import EvaluateConfig, ScoreFileConfig
+from nqcast.evaluation.split_uses import count_uses
 from nqcast.storage.checkpoint import Json
 
 
@@ -35,7 +36,6 @@ def score_forecasts(
 ) -> Json:
     """Scores of the file and of every baseline on the same anchors; the text of the table ends the run."""
     from nqcast.evaluation.given_forecasts import score_given
-    from nqcast.evaluation.split_uses import count_uses
 
     uses = count_uses(test_uses, fingerprint(features))
     return score_given(predictions, splits, features, true_quantiles, uses, config)

@@ -17,6 +17,7 @@ from nqcast.evaluation.config import EvaluateConfig
 from nqcast.market.config import IngestConfig
 from nqcast.model.config import ModelConfig
 from nqcast.runs.chosen import choose
+from nqcast.runs.run import TrainingRun
 from nqcast.storage.checkpoint import Checkpoint, DataCard, Json
 from nqcast.training.config import TrainConfig
 
@@ -69,7 +70,6 @@ def train_model(
 ) -> tuple[Checkpoint, list[Json]]:
     """Train on the best device there is; the best checkpoint by validation loss comes back, with the history."""
     from nqcast.runs.recipe import agreed
-    from nqcast.runs.run import TrainingRun
     from nqcast.runs.train import train as train_run
 
     model, train = choose(model, train, int((splits["split"] == "train").sum()))
@@ -96,14 +96,11 @@ def fit_calibration(
     config: EvaluateConfig,
 ) -> Json:
     """Calibration of the returned checkpoint on the validation split; names its fingerprint and its loss there."""
-    from nqcast.evaluation import calibration
-    from nqcast.evaluation.frames import as_arrays
+    from nqcast.evaluation.calibration import calibration_of
     from nqcast.forecast.predictor import predict_frame
 
-    metadata = checkpoint.metadata
     frame = predict_frame(checkpoint, feature_table, positions(splits, "validation"), config)
-    anchors = as_arrays(frame, metadata.quantiles, metadata.horizons)
-    fitted = calibration.fit_calibration(anchors, metadata.quantiles, checkpoint, config)
+    fitted = calibration_of(frame, checkpoint, config)
     skills = {name: 100 * validation_metrics[f"skill_{name}"] for name in ("constants", "seasonal_har")}
     found = (
         f"On validation, which chose the epoch: skill over constants {skills['constants']:.2f} %, over seasonal har "

@@ -67,8 +67,7 @@ def validate_symbols(
     config: EvaluateConfig,
 ) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
     """Each symbol's checkpoint with its validation metrics and calibration, and its line in the log."""
-    from nqcast.evaluation.calibration import fit_calibration
-    from nqcast.evaluation.frames import as_arrays
+    from nqcast.evaluation.calibration import calibration_of
     from nqcast.forecast.predictor import predict_frame
     from nqcast.runs.validation_metrics import validation_report
 
@@ -82,8 +81,7 @@ def validate_symbols(
         train, validation = (positions(splits, name) for name in ("train", "validation"))
         metrics = validation_report(checkpoint, features, train, validation, config)
         frame = predict_frame(checkpoint, features, validation, config)
-        anchors = as_arrays(frame, metadata.quantiles, metadata.horizons)
-        calibration = fit_calibration(anchors, metadata.quantiles, checkpoint, config).to_json()
+        calibration = calibration_of(frame, checkpoint, config).to_json()
         record = {"symbol": symbol, "pool": metadata.data.pool, "validation": metrics, "calibration": calibration}
         yield (
             {partition: {"frame": frame, "record": record, "checkpoint": checkpoint}},

@@ -10,6 +10,7 @@ import pandas as pd
 
 from nqcast.evaluation.config import EvaluateConfig
 from nqcast.experiments.config import ExperimentSettings, VerdictConfig, WalkForwardConfig
+from nqcast.experiments.folds import FoldLine, Partition, Partitions
 from nqcast.experiments.registration import VERDICT, WALK_FORWARD, refuse_another, registration, use_line
 from nqcast.fields import changed
 from nqcast.storage.checkpoint import Json
@@ -21,9 +22,9 @@ def run_folds(
     features: pd.DataFrame,
     settings: ExperimentSettings,
     config: WalkForwardConfig,
-    finished_folds: Json,
+    finished_folds: Partitions,
     fold_directory: Path,
-) -> Iterator[tuple[Json, Json]]:
+) -> Iterator[tuple[dict[str, Partition], FoldLine]]:
     """Yield each fold as it ends: its partition, and its line in the log (finished, skipped or failed)."""
     from nqcast.data.features import check_features
     from nqcast.experiments.walk_forward import WalkForward
@@ -33,7 +34,7 @@ def run_folds(
 
 
 def join_folds(
-    folds: Json, log: list[Json], quantiles: list[float], evaluate: EvaluateConfig
+    folds: Partitions, log: list[FoldLine], quantiles: list[float], evaluate: EvaluateConfig
 ) -> tuple[pd.DataFrame, Json, Json]:
     """All out-of-sample forecasts as one frame, their scores, and a line that says which sessions were scored."""
     from nqcast.experiments import walk_forward_scores
@@ -64,7 +65,7 @@ def open_verdict(
 
 
 def close_verdict(
-    folds: Json, log: list[Json], settings: ExperimentSettings, registered: Json
+    folds: Partitions, log: list[FoldLine], settings: ExperimentSettings, registered: Json
 ) -> tuple[pd.DataFrame, Json, Json]:
     """All forecasts as one frame, their scores under the registered question, and the line of this use."""
     from nqcast.experiments import walk_forward_scores
