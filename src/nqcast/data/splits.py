@@ -168,3 +168,12 @@ def _split_frame(features: pd.DataFrame, kept: np.ndarray, name: str) -> pd.Data
     return pd.DataFrame(
         {"position": kept.astype(np.int64), "ts": rows["ts"].array, "session": rows["session"].array, "split": name}
     )
+
+
+def validation_span(features: pd.DataFrame, splits: pd.DataFrame) -> str:
+    """How many validation anchors there are, in how many sessions, from when to when, in words."""
+    session = features["session"].iloc[positions(splits, "validation")]
+    return (
+        f"{len(session):,} validation anchors in {session.nunique()} sessions, {session.min():%Y-%m-%d} to "
+        f"{session.max():%Y-%m-%d}"
+    )

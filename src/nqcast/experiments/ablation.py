@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from nqcast.data.config import SplitConfig
 from nqcast.data.fingerprint import data_card
-from nqcast.data.splits import make_splits, positions
+from nqcast.data.splits import make_splits, positions, validation_span
 from nqcast.evaluation import metrics
 from nqcast.evaluation.baselines import baseline_quantiles
 from nqcast.evaluation.config import EvaluateConfig
@@ -69,10 +69,7 @@ class Ablation:
         references = self._reference_losses(features, splits)
         session = features["session"].iloc[positions(splits, "validation")]
         table = self._table(losses, references, parameters, session, horizons_of(features.columns))
-        anchors = (
-            f"{len(session):,} validation anchors in {session.nunique()} sessions, {session.min():%Y-%m-%d} to "
-            f"{session.max():%Y-%m-%d}; seeds {list(self.config.seeds)}"
-        )
+        anchors = f"{validation_span(features, splits)}; seeds {list(self.config.seeds)}"
         return {"anchors": anchors, "table": table, "text": render_ablation(table, anchors, self.evaluate.confidence)}
 
     def _train(

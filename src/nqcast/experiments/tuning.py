@@ -15,7 +15,7 @@ import pandas as pd
 
 from nqcast.data.config import SplitConfig
 from nqcast.data.fingerprint import data_card
-from nqcast.data.splits import make_splits, positions
+from nqcast.data.splits import make_splits, validation_span
 from nqcast.experiments.config import TuneConfig
 from nqcast.experiments.search_space import is_whole, nested
 from nqcast.experiments.trials import Trials, load_optuna
@@ -77,7 +77,7 @@ class Tuning:
             finally:
                 storage.remove_session()
                 storage.engine.dispose()
-        return self._found(name, rows, _anchors(features, splits))
+        return self._found(name, rows, validation_span(features, splits))
 
     def name(self, card: DataCard) -> str:
         """Name of the study: a fingerprint of the bars and of everything that shapes a trial, their number left out."""
@@ -141,11 +141,3 @@ def _parts(space: Iterable[str]) -> Iterator[tuple[str, str, str]]:
     for name in space:
         group, field = name.split(".")
         yield name, group, field
-
-
-def _anchors(features: pd.DataFrame, splits: pd.DataFrame) -> str:
-    session = features["session"].iloc[positions(splits, "validation")]
-    return (
-        f"{len(session):,} validation anchors in {session.nunique()} sessions, {session.min():%Y-%m-%d} to "
-        f"{session.max():%Y-%m-%d}"
-    )
