@@ -214,7 +214,22 @@ CASES: dict[str, Case] = {
         _text(lambda raw: _two_products(raw, ("7001", "7002"), "instrument_id", _another())),
         error="two products: .* move apart by",
     ),
+    "B opens that are closes": Case(_text(lambda raw: raw.assign(open=raw["close"])), error="bars without an open"),
+    "B five-minute bars once for each minute": Case(
+        _text(
+            lambda raw: pd.concat([raw.assign(ts=raw["ts"] + pd.Timedelta(minutes=k)) for k in range(5)]).sort_values(
+                "ts"
+            )
+        ),
+        error="repeated bars",
+        raw=lambda: five_minute(market()),
+    ),
     # 3. clock
+    "C stamps of the end from some day on": Case(
+        _stamped(lambda raw: raw["ts"] + pd.to_timedelta((raw["ts"] >= "2016-10-27").astype(int), unit="min")),
+        error="16 of 25 sessions have a bar stamped at their close.*first on 2016-10-28.*export the file anew",
+        raw=AUTUMN,
+    ),
     "C1 day session of New York declared Chicago": Case(
         _stamped(lambda raw: local(raw, "America/New_York")),
         CHICAGO,
@@ -406,6 +421,7 @@ def _parquet(frame: pd.DataFrame, folder: Path) -> Path:
 
 
 CONTRACTS: dict[str, Write] = {
+    "A2 months as floats": _text(lambda raw: raw.assign(contract=raw["contract"].astype(float))),
     "A2 the next contract first": _text(
         lambda raw: _renamed(raw, {"201603": "CME_MINI:NQH2016", "201606": "CME_MINI:NQM2016"})
     ),

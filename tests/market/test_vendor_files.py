@@ -213,7 +213,7 @@ def quoted_year_round() -> tuple[pd.DataFrame, list[dict]]:
         is_next = np.repeat(((before - days).dt.days < 8).to_numpy(), 20)
         volume = np.where(left < 8, 900, np.where(is_next, 4000, np.where(left < 98 + 8, 500, 3)))
         close = np.round(4 * path * ratio[k]) / 4
-        frame = pd.DataFrame({"ts": ts, "open": close, "high": close + 0.5, "low": close - 0.5, "close": close})
+        frame = pd.DataFrame({"ts": ts, "open": close - 0.25, "high": close + 0.5, "low": close - 0.5, "close": close})
         frame["volume"] = (volume * rng.uniform(1, 2, len(ts))).astype(int)
         seen = (left >= 0) & (left <= 365) & (rng.random(len(ts)) < np.where(volume > 100, 1.0, 0.4))
         parts.append(frame[seen].assign(contract=f"NQ{CODES[QUARTERS[k][1]]}{QUARTERS[k][0] % 10}"))

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import date, time, timedelta
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -56,10 +58,7 @@ def trading_sessions(
         raise ValueError(f"expected end on or after start, found start {start} and end {end}: swap them")
     if instrument is not None and instrument.calendar != INDEX_FUTURES:
         return _product_sessions(start, end, closes or {}, instrument)
-    margin = timedelta(days=10)  # the library's empty schedule has no types
-    library = pandas_market_calendars.get_calendar("CME_Equity").schedule(
-        start - margin, end + margin, market_times="all", tz=EXCHANGE_TIMEZONE
-    )
+    library = _schedule(INDEX_FUTURES, start, end, EXCHANGE_TIMEZONE)
     local = pd.DataFrame(
         {
             "session": library.index.as_unit("ns"),
@@ -82,6 +81,13 @@ def trading_sessions(
     for column in ("open", "close", "halt_start", "halt_end"):
         local[column] = local[column].dt.tz_localize(EXCHANGE_TIMEZONE).dt.tz_convert("UTC").dt.as_unit("ns")
     return local.reset_index(drop=True)
+
+
+@lru_cache(maxsize=64)
+def _schedule(calendar: str, start: date, end: date, zone: str) -> Any:
+    """The library's schedule of a span and ten days around it, since an empty one has no types; not to be changed."""
+    margin, library = timedelta(days=10), pandas_market_calendars.get_calendar(calendar)
+    return library.schedule(start - margin, end + margin, market_times="all", tz=zone)
 
 
 def sessions_around(
@@ -222,10 +228,8 @@ def _with_special_closes(local: pd.DataFrame, closes: Mapping[date, time]) -> pd
 
 def _product_sessions(start: date, end: date, closes: Mapping[date, time], instrument: Instrument) -> pd.DataFrame:
     """Sessions of an instrument whose calendar the library knows well enough; 24/5 changes the date at `opens`."""
-    margin, zone = timedelta(days=10), instrument.zone
-    library = pandas_market_calendars.get_calendar(instrument.calendar).schedule(
-        start - margin, end + margin, market_times="all", tz=zone
-    )
+    zone = instrument.zone
+    library = _schedule(instrument.calendar, start, end, zone)
     session = pd.Series(library.index.as_unit("ns"))
     if instrument.opens is None:
         local = pd.DataFrame({"open": _naive(library["market_open"]), "close": _naive(library["market_close"])})

@@ -292,6 +292,8 @@ def _row_text(frame: pd.DataFrame, row: int) -> str:
 def _contract(found: dict[str, pd.Series], frame: pd.DataFrame, lower: Mapping[str, str]) -> dict[str, pd.Series]:
     """Contract text, where there is one; a continuous symbol, or none, is told apart by the instrument id."""
     text = found["contract"].astype("str").str.strip() if "contract" in found else None
+    if text is not None:
+        text = text.str.replace(r"^(\d+)\.0$", r"\1", regex=True)  # 201603, where a gap made the column one of floats
     if "instrument_id" not in lower:
         return {} if text is None else {"contract": text.mask(found["contract"].isna(), "")}
     identity = frame[lower["instrument_id"]].astype("str")

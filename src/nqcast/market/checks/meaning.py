@@ -58,6 +58,11 @@ def _price_tests(bars: pd.DataFrame, follows: np.ndarray) -> Iterator[tuple[str,
     bare = (high == np.maximum(open_, close)) & (low == np.minimum(open_, close))
     text = "no high or low is beyond open and close; highs and lows may have been made from them"
     yield "bars without a range", _parts(bare, every) > 0.98, text
+    text = "opens equal closes; the file may have no opens"
+    yield "bars without an open", _parts(open_ == close, every) > 0.9, text
+    again = np.logical_and.reduce([np.diff(bars[name].to_numpy()) == 0 for name in PRICES])
+    text = "bars repeat the bar before; longer bars may have been written once for each minute"
+    yield "repeated bars", _parts(again, follows) > 0.5, text
     to_open, to_close = np.abs(open_[1:] - close[:-1]), np.abs(close[1:] - open_[:-1])
     text = "opens are farther from the close before than closes from the open before; the two may be exchanged"
     yield "opens do not follow closes", _parts(to_open > to_close, follows) > 0.5, text

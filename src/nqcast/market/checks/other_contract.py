@@ -49,13 +49,13 @@ class Activity:
         """For each row (N,) whether the calendar closes its session early."""
         is_open = (start >= open_) & (start < close) & ~((start >= halt_start) & (start < halt_end))
         volume = np.bincount(flat, weights=bars["volume"].to_numpy(), minlength=start.size).reshape(start.shape)
-        table = pd.DataFrame(np.where(is_open, volume, np.nan))
-        around = table.rolling(_SESSIONS_AROUND, center=True, min_periods=1).median().to_numpy()
+        table = np.where(is_open, volume, np.nan)
+        around = _rolling_median(table, _SESSIONS_AROUND, center=True, min_periods=1)
         before, after = (
-            side.rolling(_SESSIONS_BESIDE, min_periods=_REGULAR_AROUND).median().shift(1)
+            pd.DataFrame(_rolling_median(side, _SESSIONS_BESIDE, min_periods=_REGULAR_AROUND)).shift(1).to_numpy()
             for side in (table, table[::-1])
         )
-        beside = np.minimum(before.to_numpy(), after[::-1].to_numpy())  # NaN where either side is too short
+        beside = np.minimum(before, after[::-1])  # NaN where either side is too short
         usual = np.fmin(around, beside)
         counted = (is_open & (around > 0)).ravel()
         self.at: np.ndarray = (np.cumsum(counted) - counted)[flat]
@@ -92,6 +92,13 @@ class Activity:
         before = np.cumsum(~thin)
         thin &= np.minimum(before, before[-1] - before) >= _ORDINARY_BESIDE
         return position[thin], share[thin]
+
+
+def _rolling_median(table: np.ndarray, window: int, **options: Any) -> np.ndarray:
+    """Rolling median down each column of a table (S, C), as one long column with a gap between two."""
+    apart = np.vstack([table, np.full((window, table.shape[1]), np.nan)])
+    rolled = pd.Series(apart.T.ravel()).rolling(window, **options).median().to_numpy()
+    return rolled.reshape(apart.T.shape).T[: len(table)]
 
 
 def other_contract(bars: pd.DataFrame, activity: Activity, config: IngestConfig) -> np.ndarray:

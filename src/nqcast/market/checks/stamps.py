@@ -12,6 +12,7 @@ from nqcast.market.config import zone_and_hours
 from nqcast.market.schema import DAY_NS, MINUTE_NS
 
 _CASH_OPEN = 8 * 60 + 30  # minute of the day in exchange time
+_FEWEST = 4  # sessions that make a part of a file
 
 
 def exchanged_days(ts: pd.Series, zone: str | None) -> list[Doubt]:
@@ -44,7 +45,7 @@ def exchanged_days(ts: pd.Series, zone: str | None) -> list[Doubt]:
 
 
 def end_stamps(ts: pd.Series, sessions: pd.DataFrame, spacing: int) -> list[Doubt]:
-    """Stamps that mark the END of a bar: sessions have a bar at their close and none at their open.
+    """Stamps that mark the END of a bar, in all or in a part of the sessions: a bar at their close, none at their open.
 
     Where a file holds the day's trade alone, from 08:30 exchange time on, its first stamps tell instead.
     """
@@ -55,18 +56,22 @@ def end_stamps(ts: pd.Series, sessions: pd.DataFrame, spacing: int) -> list[Doub
     if not inside.any():
         return []
     edges = (opens, closes, closes + spacing * MINUTE_NS)
-    at_open, at_close, later = (int(_among(edge[inside], stamp).sum()) for edge in edges)
+    at_open, at_close, later = (_among(edge[inside], stamp) for edge in edges)
+    ended = np.flatnonzero(at_close & ~at_open & ~later)  # later: another zone's stamps
     half, cure = 0.5 * inside.sum(), f"set ingest.stamps=end (a stamp is then moved {spacing} min back)"
+    if _FEWEST <= len(ended) < 0.8 * inside.sum():
+        cure = "other sessions have stamps of beginnings; export the file anew with one of the two"
     first = pd.DatetimeIndex(stamp[begin[inside]], tz="UTC").tz_convert(EXCHANGE_TIMEZONE)
     after_cash_open = int((first.hour * 60 + first.minute == _CASH_OPEN + spacing).sum())
-    if at_close > half and max(at_open, later) < half:  # later: another zone's stamps
-        found = f"have a bar stamped at their close, {at_open} one at their open"
+    if len(ended) > half or (len(ended) >= _FEWEST and len(ended) > 0.9 * (np.ptp(ended) + 1)):
+        count, when = len(ended), sessions["session"][inside].iloc[ended[0]].date()
+        found = f"have a bar stamped at their close and none at their open, the first on {when}"
     elif after_cash_open > half:
-        at_close, found = after_cash_open, f"have their first bar stamped {first[0]:%H:%M} exchange time"
+        count, found = after_cash_open, f"have their first bar stamped {first[0]:%H:%M} exchange time"
     else:
         return []
-    text = f"{at_close} of {int(inside.sum())} sessions {found}: the stamps mark the END of a bar; {cure}"
-    return [as_doubt("time stamps of bar ends", at_close, text)]
+    text = f"{count} of {int(inside.sum())} sessions {found}: the stamps mark the END of a bar; {cure}"
+    return [as_doubt("time stamps of bar ends", count, text)]
 
 
 def mixed_spacing(stamp: np.ndarray, spacing: int) -> tuple[list[Doubt], int]:
