@@ -12,6 +12,7 @@ import pandas as pd
 
 from nqcast.market.calendar import nanoseconds
 from nqcast.market.checks import Doubt, as_doubt
+from nqcast.market.instruments import table
 from nqcast.market.schema import MINUTE_NS, PRICES
 from nqcast.market.spellings import LEVELS
 
@@ -40,6 +41,7 @@ def _levels(bars: pd.DataFrame, product: str, tick: float) -> list[Doubt]:
         cause = "in units of 1e-9, as Databento writes them (divide them by 1e9)" if level > 1e9 else "in another unit"
         text = f"the median close is {level:,.6g}, while {product} trades between {low:g} and {high:g}"
         return [as_doubt("price level", len(bars), f"{text}; prices may be {cause}, or of another instrument=…")]
+    tick = table()[product].tick if product in table() else tick
     moves = np.abs(np.diff(bars["close"].to_numpy()[-50_000:])) / tick
     moves = np.round(moves[moves > 0.5])
     for steps in (100, 10, 4):
