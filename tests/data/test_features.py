@@ -152,6 +152,14 @@ def test_a_feature_table_without_a_column_is_refused(features):
     assert check_features(features) is features
 
 
+@pytest.mark.parametrize("column", ["macd", "raw_close", "realized_variance", "log_range"])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_feature_table_with_a_number_that_is_none_is_refused(features, column, value):
+    """Scale and prices are made of columns that the network does not see."""
+    with pytest.raises(ValueError, match=rf"finite on every row; found others in \['{column}'\]"):
+        check_features(features.assign(**{column: features[column].where(features.index != 9, value)}))
+
+
 def test_by_itself_a_file_without_volume_is_taken_without(bars):
     silent = bars.assign(volume=0)
     auto, without = (build_features(silent, FeaturesConfig(volume=volume)) for volume in ("auto", False))

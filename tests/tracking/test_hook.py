@@ -147,5 +147,7 @@ def test_tensorboard_that_is_missing_ends_the_run_before_it_begins(
 def test_an_unknown_or_bad_setting_is_refused() -> None:
     with pytest.raises(ValidationError, match="experimnt"):
         TrackingConfig(**{"experimnt": "x"})
+    with pytest.raises(ValidationError, match="experiment"):
+        TrackingConfig(experiment="x" * 501)  # the store would refuse the run, and its news would wait for ever
     with pytest.raises(ValidationError, match="final_wait"):
         TrackingConfig(final_wait=-1)

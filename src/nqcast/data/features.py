@@ -135,7 +135,8 @@ def _checked(bars: pd.DataFrame, config: FeaturesConfig, names: Sequence[str]) -
 
 
 def _check_finite(frame: pd.DataFrame) -> None:
-    names = [name for name in feature_names(frame) if not np.isfinite(frame[name].to_numpy()).all()]
+    asked = (*feature_names(frame), "close", "raw_close", "realized_variance", "log_range")
+    names = [name for name in asked if not np.isfinite(frame[name].to_numpy()).all()]
     if names:
         raise ValueError(f"features must be finite on every row; found others in {names}: check the bars for NaN")
 

@@ -6,11 +6,11 @@ import os
 from pathlib import Path
 from typing import Any
 
-from kedro.io import AbstractDataset, DatasetError
+from kedro.io import DatasetError
 from kedro_datasets._typing import JSONPreview
 
+from nqcast.datasets.local import LocalDataset
 from nqcast.datasets.previews import json_preview
-from nqcast.datasets.verified import local_path
 from nqcast.storage.json_values import plain, read_object
 from nqcast.storage.lock import one_writer
 from nqcast.storage.verified import sync_folder
@@ -20,34 +20,19 @@ log = logging.getLogger(__name__)
 Record = dict[str, Any]
 
 
-class AppendOnlyLogDataset(AbstractDataset):
+class AppendOnlyLogDataset(LocalDataset):
     """save(record) appends one durable line, an empty record none; load() gives all, oldest first, [] before any."""
 
-    def __init__(self, *, filepath: str, metadata: dict[str, Any] | None = None) -> None:
-        """
-        Args:
-            filepath: local path of the .jsonl file.
-            metadata: anything for plugins; ignored here.
-        """
-        self._filepath = local_path(filepath)
-        self.metadata = metadata
-
     def load(self) -> list[Record]:
-        return read_records(Path(self._filepath))
+        return read_records(self.path)
 
     def save(self, data: Record) -> None:
         if data != {}:
-            append_record(Path(self._filepath), data)
+            append_record(self.path, data)
 
     def preview(self) -> JSONPreview:
         """The last twenty records for kedro-viz."""
-        return json_preview(read_records(Path(self._filepath))[-20:])
-
-    def _exists(self) -> bool:
-        return Path(self._filepath).exists()
-
-    def _describe(self) -> dict[str, Any]:
-        return {"filepath": self._filepath}
+        return json_preview(read_records(self.path)[-20:])
 
 
 def append_record(path: Path, record: Record) -> None:

@@ -5,12 +5,12 @@ from collections.abc import Iterable
 from typing import Any
 
 import pandas as pd
-from kedro.io import AbstractDataset, DatasetError
+from kedro.io import DatasetError
 
-from nqcast.datasets.verified import local_path
+from nqcast.datasets.local import LocalDataset
 
 
-class StreamedParquetDataset(AbstractDataset):
+class StreamedParquetDataset(LocalDataset):
     """save() takes a DataFrame or an iterable of frames with equal columns, of which one at a time is held.
 
     Each frame becomes a row group; indices are not kept. load() gives one DataFrame. For use inside a VerifiedDataset.
@@ -23,7 +23,8 @@ class StreamedParquetDataset(AbstractDataset):
             compression: a parquet codec: zstd, snappy, gzip or none.
             metadata: anything for plugins; ignored here.
         """
-        self._filepath, self._compression, self.metadata = local_path(filepath), compression, metadata
+        super().__init__(filepath=filepath, metadata=metadata)
+        self._compression = compression
 
     def load(self) -> pd.DataFrame:
         return pd.read_parquet(str(self._filepath), engine="pyarrow")
@@ -61,8 +62,5 @@ class StreamedParquetDataset(AbstractDataset):
             if writer is not None:
                 writer.close()
 
-    def _exists(self) -> bool:
-        return False  # asked of the VerifiedDataset around it
-
     def _describe(self) -> dict[str, Any]:
-        return {"filepath": self._filepath, "compression": self._compression}
+        return {**super()._describe(), "compression": self._compression}

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from kedro.io import AbstractDataset, DatasetError
+from kedro.io import DatasetError
 from kedro_datasets._typing import JSONPreview
 
+from nqcast.datasets.local import LocalDataset
 from nqcast.datasets.previews import json_preview
-from nqcast.datasets.verified import local_path
 from nqcast.storage.checkpoint import DOCUMENT, MANIFEST, checkpoint_files, read_checkpoint
 from nqcast.storage.json_values import plain, read_object
 from nqcast.storage.verified import VerificationError, read_verified, verify, write_folder
@@ -25,7 +25,7 @@ FRAME, RECORD = "frame.parquet", "record.json"
 Partition = dict[str, Any]
 
 
-class VerifiedPartitionsDataset(AbstractDataset):
+class VerifiedPartitionsDataset(LocalDataset):
     """`{name: {"frame": DataFrame, "record": dict, "checkpoint": Checkpoint}}` as `<filepath>/<name>/`.
 
     The checkpoint may be left out, and the frame may come as the bytes of a parquet file. save() adds partitions, each
@@ -33,26 +33,18 @@ class VerifiedPartitionsDataset(AbstractDataset):
     reads it; broken ones are named in a warning and left out.
     """
 
-    def __init__(self, *, filepath: str, metadata: dict[str, Any] | None = None) -> None:
-        """
-        Args:
-            filepath: local folder that holds the partitions.
-            metadata: anything for plugins; ignored here.
-        """
-        self._filepath, self.metadata = local_path(filepath), metadata
-
     def load(self) -> dict[str, Callable[[], Partition]]:
-        root = Path(self._filepath)
-        folders = [p for p in root.iterdir() if p.is_dir() and not p.name.startswith(".")] if self._exists() else []
-        found = {}
+        found = self.path.iterdir() if self.path.is_dir() else ()
+        folders = [folder for folder in found if folder.is_dir() and not folder.name.startswith(".")]
+        whole = {}
         for folder in sorted(folders):
             try:
                 verify(folder / MANIFEST)
             except VerificationError as error:
                 log.warning("partition %s is left out: %s", folder.name, error)
                 continue
-            found[folder.name] = _reader(folder)
-        return found
+            whole[folder.name] = _reader(folder)
+        return whole
 
     def save(self, data: dict[str, Partition]) -> None:
         if not isinstance(data, dict):
@@ -60,7 +52,7 @@ class VerifiedPartitionsDataset(AbstractDataset):
         for name, partition in data.items():
             if Path(name).name != name or name.startswith("."):
                 raise DatasetError(f"expected the name of a partition, found {name!r}: it would leave the folder")
-            folder = Path(self._filepath) / name
+            folder = self.path / name
             if folder.exists():
                 self._move_aside(folder)
             try:
@@ -80,12 +72,6 @@ class VerifiedPartitionsDataset(AbstractDataset):
             folder.rename(folder.with_name(f".broken_{folder.name}_{secrets.token_hex(4)}"))
             return
         raise DatasetError(f"expected a new partition, found {folder} already: its name should tell contents apart")
-
-    def _exists(self) -> bool:
-        return Path(self._filepath).is_dir()
-
-    def _describe(self) -> dict[str, Any]:
-        return {"filepath": self._filepath}
 
 
 def _encode(partition: Partition, name: str) -> dict[str, bytes]:

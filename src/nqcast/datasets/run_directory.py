@@ -6,12 +6,12 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from kedro.io import AbstractDataset, DatasetError
+from kedro.io import DatasetError
 
-from nqcast.datasets.verified import local_path
+from nqcast.datasets.local import LocalDataset
 
 
-class RunDirectoryDataset(AbstractDataset):
+class RunDirectoryDataset(LocalDataset):
     """load() makes the folder where needed, proves that it can be written and has room, and gives its Path."""
 
     def __init__(self, *, filepath: str, min_free_gb: float = 1.0, metadata: dict[str, Any] | None = None) -> None:
@@ -21,23 +21,19 @@ class RunDirectoryDataset(AbstractDataset):
             min_free_gb: free space below which a run is refused, in GB (1e9 bytes).
             metadata: anything for plugins; ignored here.
         """
-        self._filepath = local_path(filepath)
+        super().__init__(filepath=filepath, metadata=metadata)
         self._min_free_gb = min_free_gb
-        self.metadata = metadata
 
     def load(self) -> Path:
-        return usable_folder(Path(self._filepath), self._min_free_gb)
+        return usable_folder(self.path, self._min_free_gb)
 
     def save(self, data: Any) -> None:
         raise DatasetError(
             "RunDirectoryDataset is the place of working checkpoints: write files below what load() gives"
         )
 
-    def _exists(self) -> bool:
-        return Path(self._filepath).is_dir()
-
     def _describe(self) -> dict[str, Any]:
-        return {"filepath": self._filepath, "min_free_gb": self._min_free_gb}
+        return {**super()._describe(), "min_free_gb": self._min_free_gb}
 
 
 def usable_folder(folder: Path, min_free_gb: float) -> Path:

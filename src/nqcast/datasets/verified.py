@@ -2,12 +2,13 @@
 
 import logging
 from collections.abc import Callable
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from kedro.io import AbstractDataset, AbstractVersionedDataset, DatasetError, Version
 from kedro.io.core import VersionNotFoundError, generate_timestamp
 
+from nqcast.datasets.local import local_path
 from nqcast.datasets.previews import preview_of
 from nqcast.storage.json_values import plain
 from nqcast.storage.verified import (
@@ -21,18 +22,6 @@ from nqcast.storage.verified import (
 from nqcast.storage.versions import newest_verified, version_after_all, version_paths
 
 log = logging.getLogger(__name__)
-
-
-def local_path(filepath: str) -> PurePosixPath:
-    """The path of a catalog entry; only local ones can be renamed atomically.
-
-    Raises:
-        DatasetError: the path names another protocol, such as s3:// or http://.
-    """
-    text = str(filepath).removeprefix("file://")
-    if "://" in text:
-        raise DatasetError(f"expected a local path, found {filepath!r}: copy the file here and give its local path")
-    return PurePosixPath(text)
 
 
 class VerifiedDataset(AbstractVersionedDataset):

@@ -13,8 +13,7 @@ from kedro.framework.hooks import hook_impl
 from kedro.io import CatalogProtocol, DatasetError
 from kedro.pipeline import Pipeline
 
-from nqcast.datasets.append_only import AppendOnlyLogDataset
-from nqcast.datasets.partitions import VerifiedPartitionsDataset
+from nqcast.datasets.local import LocalDataset
 from nqcast.datasets.run_directory import RunDirectoryDataset
 from nqcast.datasets.verified import VerifiedDataset
 from nqcast.storage.errors import require_free_space, storage_errors
@@ -93,8 +92,8 @@ class StorageHook:
 
 def is_written(dataset: Any, is_output: bool) -> bool:
     """Whether a run writes to this entry: a durable output, or the place of working checkpoints."""
-    durable = VerifiedDataset | AppendOnlyLogDataset | VerifiedPartitionsDataset
-    return isinstance(dataset, RunDirectoryDataset) or (is_output and isinstance(dataset, durable))
+    durable = is_output and isinstance(dataset, VerifiedDataset | LocalDataset)
+    return durable or isinstance(dataset, RunDirectoryDataset)
 
 
 def require_inside(name: str, path: Path, roots: Sequence[Path]) -> None:

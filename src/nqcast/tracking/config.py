@@ -16,6 +16,7 @@ class TrackingConfig(BaseModel):
     experiment: str | None = Field(
         default=None,
         min_length=1,
+        max_length=500,  # MLflow's own bound: it would refuse the run for good
         description="MLflow experiment of the runs; null is nqcast, with another environment nqcast_ENV.",
     )
     uri: str | None = Field(
@@ -33,6 +34,7 @@ class TrackingConfig(BaseModel):
     registered_model: str | None = Field(
         default=None,
         min_length=1,
+        max_length=256,
         description="Name in MLflow's model registry; null is nqcast, with another environment nqcast_ENV.",
     )
     promote: Promote = Field(
