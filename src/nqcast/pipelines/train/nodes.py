@@ -17,7 +17,6 @@ from nqcast.evaluation.config import EvaluateConfig
 from nqcast.market.config import IngestConfig
 from nqcast.model.config import ModelConfig
 from nqcast.runs.chosen import choose
-from nqcast.runs.run import TrainingRun
 from nqcast.storage.checkpoint import Checkpoint, DataCard, Json
 from nqcast.training.config import TrainConfig
 
@@ -70,6 +69,7 @@ def train_model(
 ) -> tuple[Checkpoint, list[Json]]:
     """Train on the best device there is; the best checkpoint by validation loss comes back, with the history."""
     from nqcast.runs.recipe import agreed
+    from nqcast.runs.run import TrainingRun
     from nqcast.runs.train import train as train_run
 
     model, train = choose(model, train, int((splits["split"] == "train").sum()))
