@@ -6,7 +6,6 @@ variance: s = √(seasonal variance of the coming slots) · exp(β·x), one β p
 """
 
 from collections.abc import Sequence
-from hashlib import sha256
 from pathlib import Path
 from typing import Any, Self
 
@@ -21,6 +20,7 @@ from nqcast.data.har import fit_laplace, frozen_ewma
 from nqcast.data.long_memory import long_memory
 from nqcast.data.scale import Scale, Volatility, train_targets
 from nqcast.horizons import DEFAULT, Horizon, horizons, horizons_of
+from nqcast.storage.fingerprint import digest
 
 _SOURCES = {"realized": "realized_variance", "range": "log_range", "return": "log_return"}
 MEMORY_SESSIONS = 500  # up to the last train anchor, from which on columns that reach back half a year can be learnt
@@ -90,7 +90,7 @@ class SeasonalHAR(Scale):
         y_NH = train_targets(features, train_positions)
         self.horizons = horizons_of(features.columns)
         files = [kind for kind in self.config.announcements if is_file(kind)]
-        self.events = {file: sha256(Path(file).read_bytes()).hexdigest()[:16] for file in files}
+        self.events = {file: digest(Path(file).read_bytes(), 16) for file in files}
         train = np.asarray(train_positions)
         history = features.iloc[: int(train.max()) + 1]
         if self.config.long_memory == "auto":
