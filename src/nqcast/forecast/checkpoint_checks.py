@@ -12,11 +12,12 @@ from pydantic import ValidationError
 from nqcast import __version__
 from nqcast.constants import FEATURES
 from nqcast.data.own_features import is_own
+from nqcast.data.trailing import check_trailing
 from nqcast.horizons import DEFAULT, in_order
 from nqcast.model import MIGT_TVDT
 from nqcast.model.config import ModelConfig
 from nqcast.model.members import Members
-from nqcast.storage.checkpoint import Checkpoint, Metadata
+from nqcast.storage.checkpoint import KEPT, Checkpoint, Metadata
 from nqcast.training.training_state import weight_differences
 
 
@@ -79,8 +80,10 @@ def _wrong_tensors(checkpoint: Checkpoint, config: ModelConfig) -> Iterator[str]
         differences = weight_differences(Members(networks) if checkpoint.members else networks[0], shapes)
     if differences:
         yield "; ".join(differences[:4]) + (f"; and {len(differences) - 4} more" if len(differences) > 4 else "")
+    if checkpoint.trailing:
+        check_trailing(checkpoint.trailing)
     for name, array in checkpoint.tensors.items():
-        if array.dtype.kind == "f" and not np.isfinite(array).all():
+        if not name.startswith(KEPT) and array.dtype.kind == "f" and not np.isfinite(array).all():
             yield f"{np.count_nonzero(~np.isfinite(array))} values in {name} that are not finite"
 
 

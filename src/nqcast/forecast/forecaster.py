@@ -12,10 +12,12 @@ import pandas as pd
 import torch
 
 from nqcast.batches import Batch, outputs
+from nqcast.data.clock import utc_nanoseconds
 from nqcast.data.config import FeaturesConfig
 from nqcast.data.features import build_features
 from nqcast.data.own_features import OwnFeature, is_own, load_own_features
 from nqcast.data.splits import anchor_rows
+from nqcast.data.trailing import behind, reach
 from nqcast.data.windows import WindowTable
 from nqcast.evaluation.calibration import Calibration
 from nqcast.evaluation.config import EvaluateConfig
@@ -45,6 +47,7 @@ class Issued:
 
     forecast: one row per horizon and level (see `Forecaster.forecast`); recent: ts, raw_close and traded of the bars
     before it; session_close and newest (end of the newest bar), both UTC; calibrated: whether offsets were applied;
+    short_of: how many sessions were known where the scale looks back further, 0 where it knew all;
     paths: `config.paths` joint paths, a row per path and horizon (path, horizon, target_time, log_return, price).
     """
 
@@ -54,6 +57,7 @@ class Issued:
     newest: pd.Timestamp
     calibrated: bool
     paths: pd.DataFrame
+    short_of: int = 0
 
 
 class Forecaster:
@@ -92,6 +96,7 @@ class Forecaster:
         self.ingest = given.model_copy(update=changes)
         fitted_for = checkpoint.weights_sha256, self.levels, self.metadata.horizons
         self.calibration = None if calibration is None else calibration.conformal(*fitted_for)
+        self._fitted, self._kept = calibration, checkpoint.trailing
         self.copula = None if calibration is None else calibration.copula
         if self.config.paths and self.copula is None:
             raise ValueError(
@@ -113,8 +118,9 @@ class Forecaster:
 
         Returns:
             One row per horizon and level: issue_time (end of the newest bar, UTC), target_time, horizon, level,
-            return_quantile (log return), price_quantile (index points, from the raw price), last_price, contract.
-            The quantiles are NaN where the session closes before target_time, unless the horizon is one over the break.
+            return_quantile (log return), price_quantile (index points, from the raw price), the same two by the online
+            calibration (…_online; NaN without one), last_price, contract. The quantiles are NaN where the session
+            closes before target_time, unless the horizon is one over the break.
 
         Raises:
             ForecastRefusedError: stale, gappy or too few bars, or a session that is over.
@@ -132,12 +138,12 @@ class Forecaster:
         table = self.features(grid)
         past = table.iloc[: anchor.row + 1]
         quantiles_HQ, scale_H = self._newest(past)
-        frame = self._frame(quantiles_HQ, past.iloc[-1], anchor)
+        frame = self._frame(quantiles_HQ, past.iloc[-1], anchor, self._online(past))
         recent = past[["ts", "raw_close", "traded"]].tail(self.config.history_bars).reset_index(drop=True)
         frame.attrs["source"] = recent.attrs["source"] = grid.attrs.get("source", "")
-        return Issued(
-            frame, recent, anchor.session_close, last + BAR, self.calibration is not None, self._paths(frame, scale_H)
-        )
+        sessions_known, paths = int(self.behind(past)[0]["session_first"].sum()), self._paths(frame, scale_H)
+        short = sessions_known if sessions_known < reach(self.scale.config) else 0
+        return Issued(frame, recent, anchor.session_close, last + BAR, self.calibration is not None, paths, short)
 
     def quantiles(self, features: pd.DataFrame) -> Floats:
         """Quantiles (H, Q) in log-return units at the last row of a feature table."""
@@ -145,7 +151,7 @@ class Forecaster:
 
     def _newest(self, features: pd.DataFrame) -> tuple[Floats, Floats]:
         """The quantiles (H, Q) and the scale (H,) at the last row of a feature table."""
-        context = self.model.config.context
+        context, (features, _) = self.model.config.context, self.behind(features)
         scale_NH, volatility_NK = self.scale.describe(features)
         unit = None
         if self.scale.config.rolling_quantiles:
@@ -160,6 +166,31 @@ class Forecaster:
         if self.calibration is not None:
             quantiles_1HQ = self.calibration.apply(quantiles_1HQ, scale_NH[-1:])
         return quantiles_1HQ[0], scale_NH[-1]
+
+    def behind(self, features: pd.DataFrame) -> tuple[pd.DataFrame, int]:
+        """A feature table with the sessions before it that the checkpoint keeps, and by how many rows it has moved."""
+        return behind(features, self._kept, self.model.config.context)
+
+    def _online(self, features: pd.DataFrame) -> Floats | None:
+        """Quantiles (H, Q) at the last row by the online calibration, moved by every outcome since validation.
+
+        None without a calibration, and for a forecast from before its end.
+        """
+        until = None if self._fitted is None else self._fitted.anchors.get("last")
+        if self._fitted is None or self._fitted.online_offset_HQ is None or until is None:
+            return None
+        ts, newest = features["ts"], len(features) - 1
+        anchors = np.flatnonzero(anchor_rows(features, self.model.config.context, 0) & (ts > pd.Timestamp(until)))
+        if ts.iloc[-1] <= pd.Timestamp(until):
+            return None
+        rows = np.append(anchors[anchors < newest], newest)
+        table, moved = self.behind(features)
+        predictor = Predictor(self.model, self.scale, table, EvaluateConfig().batch_size)
+        parts = list(predictor.stream(rows + moved))
+        quantiles_NHQ, scale_NH = (np.concatenate([part[k] for part in parts]) for k in (1, 2))
+        stamps = np.asarray(utc_nanoseconds(ts.iloc[rows])).astype("datetime64[ns]")
+        targets_NH = features[target_names(features.columns)].to_numpy()[rows]
+        return self._fitted.online().run(stamps, quantiles_NHQ, targets_NH, scale_NH)[-1]
 
     def _paths(self, forecast: pd.DataFrame, scale_H: Floats) -> pd.DataFrame:
         """Joint paths whose margins are the forecast's quantiles; the same for the same forecast."""
@@ -205,14 +236,15 @@ class Forecaster:
                 f"expected bars with {max(context, warmup)} five-minute bars before them and a horizon that ends in "
                 f"their session, found none among {len(features)}: bring a longer history, or lower forecast.min_bars"
             )
-        predictor = Predictor(self.model, self.scale, features, EvaluateConfig().batch_size)
+        table, moved = self.behind(features)
+        predictor = Predictor(self.model, self.scale, table, EvaluateConfig().batch_size)
         horizons = list(self.metadata.horizons)
 
         def frames() -> Iterator[pd.DataFrame]:
-            for rows, quantiles_NHQ, scale_NH in predictor.stream(positions, chunk):
+            for rows, quantiles_NHQ, scale_NH in predictor.stream(positions + moved, chunk):
                 if self.calibration is not None:
                     quantiles_NHQ = self.calibration.apply(quantiles_NHQ, scale_NH)
-                yield predictions_frame(features, rows, quantiles_NHQ, scale_NH, self.levels, horizons)
+                yield predictions_frame(table, rows, quantiles_NHQ, scale_NH, self.levels, horizons)
 
         return FrameStream(frames)
 
@@ -236,7 +268,7 @@ class Forecaster:
         known.attrs["source"] = raw.attrs.get("source", Path(bars).name if isinstance(bars, str | Path) else "")
         return build_bars(known, self.ingest.model_copy(update={"stamps": "start"})).bars
 
-    def _frame(self, quantiles_HQ: Floats, bar: pd.Series, anchor: Anchor) -> pd.DataFrame:
+    def _frame(self, quantiles_HQ: Floats, bar: pd.Series, anchor: Anchor, online_HQ: Floats | None) -> pd.DataFrame:
         issued, price = bar["ts"] + BAR, float(bar["raw_close"])
         horizons, levels = list(self.metadata.horizons), list(self.levels)
         frame = pd.DataFrame(
@@ -252,6 +284,9 @@ class Forecaster:
         shown = [clock if pd.isna(end) else end for end, clock in zip(ends, by_clock, strict=True)]
         target_time = pd.Series(pd.DatetimeIndex(shown).repeat(len(levels)))
         frame["price_quantile"] = price * np.exp(frame["return_quantile"])
+        online = np.full(quantiles_HQ.size, np.nan) if online_HQ is None else online_HQ.ravel()
+        frame["return_quantile_online"] = pd.Series(online).where(frame["return_quantile"].notna())
+        frame["price_quantile_online"] = price * np.exp(frame["return_quantile_online"])
         frame.insert(0, "issue_time", pd.Series(issued, index=frame.index).dt.as_unit("ns"))
         frame.insert(1, "target_time", target_time.dt.as_unit("ns"))
         return frame.assign(last_price=price, contract=pd.array([bar["contract"]] * len(frame), dtype="str"))

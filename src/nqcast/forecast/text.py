@@ -66,12 +66,28 @@ def _notes(issued: Issued) -> list[str]:
         notes.append(f"Issued {old} ago: history, not the market (forecast.max_age_minutes refuses old bars).")
     if len(issued.paths):
         notes.append(_paths_note(issued.paths))
+    if issued.short_of:
+        notes.append(
+            f"These bars and the checkpoint hold {issued.short_of} sessions, fewer than the scale looks back: the "
+            "forecast may be some percent wider or narrower than those that were scored. Bring half a year of bars."
+        )
     notes.append(
         "Calibrated on the validation split."
         if issued.calibrated
         else "The model's own quantiles, without calibration."
     )
-    return notes
+    return notes + _online_note(issued.forecast)
+
+
+def _online_note(forecast: pd.DataFrame) -> list[str]:
+    """The outermost quantiles by the online calibration, in prices; nothing where there are none."""
+    known = forecast[np.isfinite(forecast["price_quantile_online"])]
+    if known.empty:
+        return []
+    ends = known.groupby("horizon", sort=False)["price_quantile_online"].agg(["min", "max"])
+    shown = ", ".join(f"{name} {low:,.2f} to {high:,.2f}" for name, low, high in ends.itertuples())
+    outer = " to ".join(level_name(float(level)) for level in (known["level"].min(), known["level"].max()))
+    return [f"Calibrated online, by the outcomes since validation, {outer}: {shown}."]
 
 
 def _paths_note(paths: pd.DataFrame) -> str:

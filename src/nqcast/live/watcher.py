@@ -111,17 +111,18 @@ class Watcher:
             return []
         maker = self.forecaster
         sessions = sessions_around(features["ts"].iloc[rows[0]], features["ts"].iloc[rows[-1]], *self._calendar)
-        predictor = Predictor(maker.model, maker.scale, features, 256)
+        table, moved = maker.behind(features)
+        predictor = Predictor(maker.model, maker.scale, table, 256)
         records = []
-        for part in predictor.stream(rows):
+        for part in predictor.stream(rows + moved):
             quantiles = part.quantiles_NHQ
             if maker.calibration is not None:
                 quantiles = maker.calibration.apply(quantiles, part.scale_NH)
             base = part.scale_NH[..., None] * maker.scale.unit_quantiles_HQ
-            bars = features.iloc[part.positions]
+            bars = table.iloc[part.positions]
             close = sessions["close"].iloc[assign_sessions(bars["ts"], sessions)]
             ends = target_times(bars["ts"], close, maker.metadata.horizons, maker.ingest)
-            late = part.positions < len(features) - 1
+            late = part.positions < len(table) - 1
             for k, of_bar in enumerate(ends):
                 due = dict(zip(maker.metadata.horizons, of_bar, strict=True))
                 of_horizon = {"quantiles": quantiles[k], "scale_alone": base[k]}

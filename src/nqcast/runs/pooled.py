@@ -221,7 +221,7 @@ def adopted(
     scale_card = checkpoint.metadata.scale
     scale = make_scale(ScaleConfig(**scale_card["config"]), scale_card["levels"]).fit(features, anchors)
     module = _module(features, splits.assign(split="train"), scale, context)
-    shared = {name: array for name, array in checkpoint.tensors.items() if not name.startswith("scale.")}
+    shared = {name: array for name, array in checkpoint.tensors.items() if name.startswith("model.")}
     return joined(replace(checkpoint, tensors=shared), own_parts(module, data_card(features, instrument)), symbol)
 
 

@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 WEIGHTS, TRAINING = "model.safetensors", "training.safetensors"
 DOCUMENT, MANIFEST = "checkpoint.json", "manifest.sha256"
 FORMAT = 2
+KEPT = "trailing."  # how the names of kept rows begin: bars, not weights
 MEMBERS = "model.members."  # how the names of several networks' weights begin, before the network's number
 _OLD_STATE, _OLD_OPTIMIZER, OLD_MANIFEST = "state.json", "optimizer.safetensors", "manifest.json"
 _PICKLED = {".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".bin", ".joblib"}
@@ -127,7 +128,7 @@ class TrainingState:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Tensors named "model.…" and "scale.…", what they are, and in a working checkpoint what training goes on from."""
+    """Tensors "model.…", "scale.…" and perhaps "trailing.…", what they are, and what training can go on from."""
 
     tensors: Tensors
     metadata: Metadata = field(default_factory=Metadata)
@@ -187,10 +188,21 @@ class Checkpoint:
         """What forecasts, without what training goes on from."""
         return replace(self, training=None)
 
+    @property
+    def trailing(self) -> Tensors:
+        """The rows of the latest sessions that it keeps for its scale (`nqcast.data.trailing`), by column."""
+        return {k.removeprefix(KEPT): v for k, v in self.tensors.items() if k.startswith(KEPT)}
+
+    def with_trailing(self, rows: Tensors) -> Checkpoint:
+        """The same forecaster with these rows instead of those that it keeps."""
+        own = {name: array for name, array in self.tensors.items() if not name.startswith(KEPT)}
+        return replace(self, tensors=own | {f"{KEPT}{name}": array for name, array in rows.items()})
+
     @cached_property
     def weights_sha256(self) -> str:
-        """The SHA-256 of all tensors by name, type and shape: what a calibration is fitted for."""
-        arrays = ((name, _storable(array)) for name, array in sorted(self.tensors.items()))
+        """The SHA-256 of weights and scale by name, type and shape: what a calibration is fitted for."""
+        own = sorted((name, array) for name, array in self.tensors.items() if not name.startswith(KEPT))
+        arrays = ((name, _storable(array)) for name, array in own)
         return digest(repr((name, one.dtype.str, one.shape)).encode() + one.tobytes() for name, one in arrays)
 
 

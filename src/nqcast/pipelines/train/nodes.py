@@ -67,14 +67,20 @@ def train_model(
     train: TrainConfig,
     quantiles: list[float],
 ) -> tuple[Checkpoint, list[Json]]:
-    """Train on the best device there is; the best checkpoint by validation loss comes back, with the history."""
+    """Train on the best device there is; the best checkpoint by validation loss comes back, with the history.
+
+    With it go the latest sessions of the table, in which a forecast from a few weeks of bars finds what it lacks.
+    """
+    from nqcast.data.trailing import trailing_rows
+    from nqcast.forecast.predictor import load_scale
     from nqcast.runs.recipe import agreed
     from nqcast.runs.run import TrainingRun
     from nqcast.runs.train import train as train_run
 
     model, train = choose(model, train, int((splits["split"] == "train").sum()))
     configs = agreed(model, train, tuple(quantiles), scale, len(feature_names(feature_table)))
-    return train_run(TrainingRun(feature_table, splits, scale, data_card, *configs), run_directory)
+    checkpoint, history = train_run(TrainingRun(feature_table, splits, scale, data_card, *configs), run_directory)
+    return checkpoint.with_trailing(trailing_rows(feature_table, load_scale(checkpoint).config)), history
 
 
 def validation_metrics(
