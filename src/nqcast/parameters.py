@@ -12,7 +12,7 @@ from nqcast.backtest.config import BacktestConfig
 from nqcast.constants import LEVELS
 from nqcast.data.config import FeaturesConfig, ScaleConfig, SplitConfig
 from nqcast.evaluation.config import EvaluateConfig, ScoreFileConfig
-from nqcast.experiments.config import AblationConfig, TuneConfig, VerdictConfig, WalkForwardConfig
+from nqcast.experiments.config import AblationConfig, TuneConfig, UpdateConfig, VerdictConfig, WalkForwardConfig
 from nqcast.experiments.search_space import check_space
 from nqcast.fields import Config, changed, did_you_mean
 from nqcast.forecast.config import ForecastConfig
@@ -77,6 +77,7 @@ class Parameters(BaseModel):
     forecast: ForecastConfig = ForecastConfig()
     walk_forward: WalkForwardConfig = WalkForwardConfig()
     verdict: VerdictConfig = VerdictConfig()
+    update: UpdateConfig = UpdateConfig()
     ablation: AblationConfig = AblationConfig()
     tune: TuneConfig = TuneConfig()
     backtest: BacktestConfig = BacktestConfig()
@@ -163,7 +164,7 @@ class Parameters(BaseModel):
     @model_validator(mode="after")
     def _changes_fit(self) -> Parameters:
         """Fields that folds, variants and trials change are fields of the groups that they change, and fit them."""
-        for group in ("walk_forward", "ablation", "tune"):
+        for group in ("walk_forward", "ablation", "tune", "update"):
             _changed(f"{group}.train", self.train, getattr(self, group).train)
         configs = {"scale": self.scale, "model": self.model, "train": self.train}
         check_space(self.tune.space, configs, self.split.context)

@@ -15,6 +15,7 @@ from nqcast.pipelines import (
     train,
     train_many,
     tune,
+    update,
     walk_forward,
 )
 
@@ -40,6 +41,7 @@ def register_pipelines() -> dict[str, Pipeline]:
         "verdict": walk_forward.create_verdict_pipeline(),
         "ablation": ablation.create_pipeline(),
         "tune": tune.create_pipeline(),
+        "update": update.create_pipeline(),
         "backtest": backtest.create_pipeline(),
         "backtest_walk_forward": backtest.create_walk_forward_pipeline(),
         "monitor": monitor.create_pipeline(),

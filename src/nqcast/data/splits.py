@@ -75,6 +75,25 @@ def make_splits(features: pd.DataFrame, config: SplitConfig | None = None) -> pd
     return splits
 
 
+def newest_splits(features: pd.DataFrame, config: SplitConfig, validation_sessions: int) -> pd.DataFrame:
+    """Train and validation alone, for a forecaster of tomorrow: the latest sessions validate, all before them train.
+
+    Raises:
+        ValueError: train or validation would have no anchor.
+    """
+    anchors, ends = np.flatnonzero(anchor_mask(features, config)), label_end(features)
+    session = np.cumsum(features["session_first"].to_numpy(bool))
+    newest = anchors[session[anchors] > session[-1] - validation_sessions]
+    limit = int(newest[0]) - config.embargo_bars + 1 if len(newest) else 0
+    train = anchors[ends[anchors] < limit]
+    if not len(train):
+        raise ValueError(
+            f"expected anchors before the {validation_sessions} sessions that validate, found none: bring more bars, "
+            "or lower update.validation_sessions"
+        )
+    return pd.concat([_split_frame(features, train, SPLITS[0]), _split_frame(features, newest, SPLITS[1])])
+
+
 def positions(splits: pd.DataFrame, split: str) -> np.ndarray:
     """Sorted anchor positions of one split, int64 (N,)."""
     if split not in SPLITS:

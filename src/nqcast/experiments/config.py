@@ -53,6 +53,19 @@ class WalkForwardConfig(BaseModel):
     )
 
 
+class UpdateConfig(BaseModel):
+    """How a forecaster goes on with new bars."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    validation_sessions: int = Field(
+        default=60, ge=5, description="Latest sessions, which judge the new version, and calibrate."
+    )
+    train: dict[str, Any] = Field(
+        default_factory=dict, description="Fields of train.* that differ from those of the version before."
+    )
+
+
 class VerdictConfig(BaseModel):
     """The question that is registered, and the refits by which it is answered."""
 

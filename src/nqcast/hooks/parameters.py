@@ -64,7 +64,10 @@ class ParameterHook:
             return f"leave it out, or run a pipeline that does: {', '.join(sorted(set(readers) - {'__default__'}))}"
         if str(self._entries.get("raw_bars", {}).get("type", "")).endswith("SimulatedMarketDataset"):
             return "this environment draws its bars from a seed; add --env nq to read the file"
-        return "bars are read by ingest, forecast, sweep and monitor; run `--pipelines ingest,features` on them first"
+        return (
+            "bars are read by ingest, forecast, sweep, update and monitor; run `--pipelines ingest,features` on them "
+            "first"
+        )
 
 
 def _check_events(kind: str) -> None:

@@ -1,0 +1,46 @@
+"""New bars behind the old ones, a short training from the last weights, and whichever version validates better."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from nqcast.data.config import FeaturesConfig, SplitConfig
+from nqcast.evaluation.config import EvaluateConfig
+from nqcast.experiments.config import UpdateConfig
+from nqcast.market.config import IngestConfig
+from nqcast.storage.checkpoint import Checkpoint, Json
+
+
+def extend_bars(
+    last_bars: pd.DataFrame, raw_bars: pd.DataFrame, ingest: IngestConfig, features: FeaturesConfig
+) -> pd.DataFrame:
+    """The bars that are there, and what the new file adds to them."""
+    from nqcast.market.extend import extended
+    from nqcast.market.ingest import build_bars
+
+    volume = ingest.volume and features.has_volume(raw_bars) and "volume" in last_bars
+    return extended(last_bars, build_bars(raw_bars, ingest.model_copy(update={"volume": volume})).bars)
+
+
+def update_forecaster(
+    bars: pd.DataFrame,
+    last_checkpoint: Checkpoint,
+    last_calibration: Json,
+    run_directory: Path,
+    features: FeaturesConfig,
+    split: SplitConfig,
+    ingest: IngestConfig,
+    config: UpdateConfig,
+    evaluate: EvaluateConfig,
+) -> tuple[Checkpoint, Json, Json]:
+    """The forecaster for tomorrow, its calibration, and what has become of the one before."""
+    from nqcast.data.features import build_features
+    from nqcast.data.fingerprint import data_card
+    from nqcast.runs.update import Update
+
+    table = build_features(bars, features)
+    card = data_card(table, ingest.instrument.model_dump(mode="json"))
+    update = Update(table, card, last_checkpoint, split, config.validation_sessions, config.train, evaluate)
+    return update.make(last_calibration, run_directory)
