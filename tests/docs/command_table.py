@@ -117,6 +117,9 @@ RUN_ELSEWHERE: dict[str, str] = {
     "kedro run --pipelines sweep --env nq --params bars=FILE": (
         "tests/pipelines/test_forecast_run.py::test_a_sweep_writes_every_anchor_of_the_file"
     ),
+    "kedro run --pipelines update --env nq --params bars=FILE": (
+        "tests/pipelines/test_update_run.py::test_new_bars_are_taken_once_and_the_better_version_stays"
+    ),
     "kedro run --pipelines features_many --params bars=FOLDER": (
         "tests/symbols/test_features_many.py::test_processes_give_the_bits_of_one_symbol_and_what_is_done_is_skipped"
     ),

@@ -27,7 +27,7 @@ from nqcast.forecast.config import ForecastConfig
 from nqcast.forecast.freshness import BAR, Anchor, ForecastRefusedError, check_window, choose_anchor, known_bars
 from nqcast.forecast.predictor import CHUNK_ANCHORS, Predictor, load_model, load_scale
 from nqcast.forecast.target_times import target_times
-from nqcast.horizons import horizon
+from nqcast.horizons import horizon, target_names
 from nqcast.market.calendar import sessions_around
 from nqcast.market.config import IngestConfig
 from nqcast.market.ingest import build_bars

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from nqcast.constants import HORIZONS
 from nqcast.data.clock import utc_nanoseconds
 from nqcast.data.config import ScaleConfig, SplitConfig
 from nqcast.data.own_features import feature_names
@@ -81,7 +80,7 @@ class Update:
 
     def _anchors(self, checkpoint: Checkpoint, splits: pd.DataFrame) -> Any:
         frame = predict_frame(checkpoint, self.features, positions(splits, "validation"), self.evaluate)
-        return as_arrays(frame, checkpoint.metadata.quantiles, tuple(HORIZONS))
+        return as_arrays(frame, checkpoint.metadata.quantiles, checkpoint.metadata.horizons)
 
     def _loss(self, checkpoint: Checkpoint, splits: pd.DataFrame) -> Floats:
         """Mean pinball loss (H,) on the validation anchors, in returns: the scales of old and new are others."""
@@ -89,14 +88,15 @@ class Update:
         return np.asarray(metrics.mean_pinball(anchors.quantiles, anchors.targets, checkpoint.metadata.quantiles))
 
     def _report(self, splits: pd.DataFrame, losses: Mapping[str, Floats], better: bool) -> Json:
+        names = self.last.metadata.horizons
         gain_H = 100 * (1 - losses["new"] / losses["before"])
         sessions = splits.loc[splits["split"] == "validation", "session"]
-        shown = " ".join(f"{name} {gain:+.2f}" for name, gain in zip(HORIZONS, gain_H, strict=True))
+        shown = " ".join(f"{name} {gain:+.2f}" for name, gain in zip(names, gain_H, strict=True))
         text = (
             f"On {sessions.nunique()} sessions from {sessions.min():%Y-%m-%d} to {sessions.max():%Y-%m-%d} the new "
             f"version gains {shown} % of the loss of the one before."
         )
         found = "The new version takes its place." if better else "The one before stays, calibrated anew."
-        by_name = {name: dict(zip(HORIZONS, map(float, loss_H), strict=True)) for name, loss_H in losses.items()}
+        by_name = {name: dict(zip(names, map(float, loss_H), strict=True)) for name, loss_H in losses.items()}
         status = "replaced" if better else "kept"
         return {"status": status, "losses": by_name, "text": text, "headline": [text, found]}

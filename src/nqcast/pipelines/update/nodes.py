@@ -40,7 +40,7 @@ def update_forecaster(
     from nqcast.data.fingerprint import data_card
     from nqcast.runs.update import Update
 
-    table = build_features(bars, features)
+    table = build_features(bars, features, names=last_checkpoint.metadata.horizons)
     card = data_card(table, ingest.instrument.model_dump(mode="json"))
     update = Update(table, card, last_checkpoint, split, config.validation_sessions, config.train, evaluate)
     return update.make(last_calibration, run_directory)
