@@ -70,14 +70,11 @@ def _read_folder(folder: Path) -> pd.DataFrame:
     if not files:
         raise ValueError(f"expected files of bars in the folder {folder}, found none: check the path")
     frames = {file: _named_by_file(read_bars(file), file) for file in files}
-    for frame in frames.values():  # one type of stamps for all
-        frame["ts"] = (frame["ts"].dt.tz_convert("UTC") if frame["ts"].dt.tz else frame["ts"]).dt.as_unit("ns")
-    zoned = {file: frame["ts"].dt.tz is not None for file, frame in frames.items()}
-    if len(set(zoned.values())) > 1:
-        with_, without = (next(file.name for file, has in zoned.items() if has is want) for want in (True, False))
+    zoned = {frame["ts"].dt.tz is not None: file.name for file, frame in frames.items()}
+    if len(zoned) > 1:
         raise ValueError(
-            f"expected time stamps with a zone in all files of {folder}, or in none, found them in {with_} and not in "
-            f"{without}: export one of them anew"
+            f"expected time stamps with a zone in all files of {folder}, or in none, found them in {zoned[True]} and "
+            f"not in {zoned[False]}: export one of them anew"
         )
     ordered = sorted(frames.items(), key=lambda item: item[1]["ts"].min())
     joined = pd.concat([frame for _, frame in ordered], ignore_index=True)
@@ -137,15 +134,13 @@ def as_raw_bars(bars: Any) -> pd.DataFrame:
         if name not in found:
             raise missing_column_error(name, frame.columns, "rename the column of the file")
     volume, note = _volume(frame, lower)
-    if volume is not None:
-        found["volume"] = volume
+    found |= {} if volume is None else {"volume": volume}
     stamps = _in_named_zone(parsed_stamps(found["ts"]), found["ts"].name)
     numbers = _numbers({name: found[name] for name in (*PRICES, "volume") if name in found}, "rtype" in lower)
     notes = [*frame.attrs.get("notes", []), *note, *_unreadable(frame, found, stamps, numbers)]
     found |= {"ts": stamps, **numbers, **_contract(found, frame, lower)}
     raw = pd.DataFrame({name: found[name].reset_index(drop=True) for name in COLUMNS if name in found})
-    raw.attrs = {"columns": [str(column) for column in frame.columns], "notes": notes}
-    raw.attrs |= {"source": frame.attrs["source"]} if "source" in frame.attrs else {}
+    raw.attrs = {**frame.attrs, "columns": [str(column) for column in frame.columns], "notes": notes}
     return raw
 
 

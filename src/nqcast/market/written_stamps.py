@@ -54,7 +54,8 @@ def parsed_stamps(ts: pd.Series) -> pd.Series:
 
 
 def _in_nanoseconds(stamps: pd.Series) -> pd.Series:
-    """The stamps in ns; a year that these do not hold, such as 9999, is the first or the last that they do."""
+    """The stamps in ns, UTC or naive; a year that ns do not hold, such as 9999, is the first or last that they do."""
+    stamps = stamps if stamps.dt.tz is None else stamps.dt.tz_convert("UTC")
     if stamps.dt.unit == "ns":
         return stamps
     first, last = (pd.Timestamp(year, tz=stamps.dt.tz) for year in ("1678", "2262"))
