@@ -51,6 +51,7 @@ _POOL = (
 _HERE = "tests/docs/test_walked_pages.py::test_the_tutorial_ends_in_a_report_a_forecast_and_a_tracked_run"
 _KINDS = "tests/test_run.py::test_announcements_of_the_command_line_reach_the_network_and_its_forecasts"
 _EVENTS = "tests/data/test_announcements.py::test_a_file_of_ones_own_is_one_more_kind_for_the_scale_and_its_forecasts"
+_FOREIGN = "tests/symbols/test_foreign.py::test_a_network_is_told_of_another_market_and_a_forecast_says_if_absent"
 _FILE = "tests/test_run.py::test_a_file_with_the_models_own_forecasts_is_scored_as_the_model_is"
 _WHEEL = "tests/test_tools.py::test_the_packaged_wheel_runs_outside_the_checkout"
 _SERVER = "tests/test_tools.py::test_a_server_on_loopback_runs_a_pipeline_and_answers_when_it_has_ended"
@@ -64,6 +65,8 @@ RUN_ELSEWHERE: dict[str, str] = {
     "kedro run": _TOY,
     "kedro run --env nq --params bars=FILE": _TOY,
     "kedro run --env nq --params bars=my_bars.csv": _TOY,
+    "kedro run --env nq --params bars=FILE,features.own=es=es.parquet": _FOREIGN,
+    "kedro run --pipelines forecast --env nq --params bars=FILE,features.own=es=es.parquet": _FOREIGN,
     "kedro run --env nq --params bars=FILE,scale.announcements=none": _KINDS,
     "kedro run --env nq --params bars=FILE,scale.announcements=fomc+employment+cpi": _KINDS,
     "kedro run --env nq --params bars=FILE,scale.announcements=fomc+mine/opec.csv": _EVENTS,

@@ -47,7 +47,7 @@ class FeaturesConfig(BaseModel):
     own: tuple[str, ...] = Field(
         default=(),
         description="Python files of features of your own, one function each, inside the project. A list, or text such "
-        "as mine/one.py+mine/two.py. They are code, and are run.",
+        "as mine/one.py+mine/two.py. They are code, and are run. es=FILE gives two of another market's bars.",
     )
 
     @field_validator("own", mode="before")
@@ -59,7 +59,7 @@ class FeaturesConfig(BaseModel):
     @field_validator("own")
     @classmethod
     def _inside(cls, files: tuple[str, ...]) -> tuple[str, ...]:
-        inside_the_project(files)
+        inside_the_project([file for file in files if "=" not in file])
         return files
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -19,15 +20,18 @@ import pandas as pd
 from nqcast.constants import FEATURES
 from nqcast.storage.fingerprint import digest
 
+log = logging.getLogger(__name__)
+
 PRICES = ("open", "high", "low", "close", "raw_close")
 _CLOSE_ENOUGH = 1e-6
 
 
 class OwnFeature(NamedTuple):
-    """A function of the user's own, and the name of its column."""
+    """A function of the user's own, the name of its column, and from when to when what it is told of another market."""
 
     name: str
     compute: Callable[[pd.DataFrame], object]
+    span: tuple[pd.Timestamp, pd.Timestamp] | None = None
 
 
 def load_own_features(files: Sequence[str | Path]) -> tuple[OwnFeature, ...]:
@@ -50,7 +54,23 @@ def own_columns(bars: pd.DataFrame, features: Sequence[OwnFeature]) -> dict[str,
         ValueError: a column that is not one finite number per bar, that changes when later bars are taken away, or
             when all prices are four times as high.
     """
+    for feature in features:
+        _say_what_is_absent(feature, bars["ts"])
     return {feature.name: _checked(feature, bars) for feature in features}
+
+
+def _say_what_is_absent(feature: OwnFeature, ts: pd.Series) -> None:
+    """Warn where another market's bars end before these do; ValueError where they have no hour in common."""
+    if feature.span is None:
+        return
+    first, last = feature.span
+    if last < ts.iloc[0] or first > ts.iloc[-1]:
+        raise ValueError(
+            f"expected bars of another market for {feature.name} between {ts.iloc[0]} and {ts.iloc[-1]}, found them "
+            f"from {first} to {last}: give a file that covers the same time"
+        )
+    if last < ts.iloc[-1]:
+        log.warning("%s: its bars end at %s, these at %s; it stands still since", feature.name, last, ts.iloc[-1])
 
 
 def is_own(name: str) -> bool:

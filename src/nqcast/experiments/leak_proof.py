@@ -23,9 +23,10 @@ import numpy as np
 import pandas as pd
 import torch
 
-from nqcast.constants import BAR_MINUTES, CONTEXT, FEATURES, LEVELS, SPLITS
+from nqcast.constants import BAR_MINUTES, CONTEXT, LEVELS, SPLITS
 from nqcast.data.config import FeaturesConfig, ScaleConfig, SplitConfig
 from nqcast.data.features import build_features
+from nqcast.data.own_features import feature_names
 from nqcast.data.seasonal_har import make_scale
 from nqcast.data.splits import make_splits, positions
 from nqcast.data.targets import end_rows
@@ -118,16 +119,18 @@ def drawn_checkpoint(features: pd.DataFrame, train: np.ndarray, scale_config: Sc
     """
     scale = make_scale(scale_config, LEVELS).fit(features, train)
     arrays, scalars = scale.state()
-    config = ModelConfig(size="test", n_volatility=scale.n_state, n_horizons=len(scale.horizons))
+    names = feature_names(features)
+    sizes = {"n_volatility": scale.n_state, "n_horizons": len(scale.horizons), "n_features": len(names)}
+    config = ModelConfig(size="test", **sizes)
     model = MIGT_TVDT(config)
-    rows = features.loc[features["traded"], list(FEATURES)].to_numpy()
+    rows = features.loc[features["traded"], list(names)].to_numpy()
     model.set_base(scale.unit_quantiles_HQ, rows.mean(axis=0), rows.std(axis=0))
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.normal_(0.0, 0.3, generator=generator)
     tensors = {f"model.{name}": tensor.numpy() for name, tensor in model.state_dict().items()}
-    axes = {"features": FEATURES, "quantiles": LEVELS, "horizons": horizons_of(features.columns)}
+    axes = {"features": names, "quantiles": LEVELS, "horizons": horizons_of(features.columns)}
     metadata = Metadata.of({"model": config.model_dump(mode="json"), "scale": scalars, **axes})
     return Checkpoint(tensors | {f"scale.{name}": array for name, array in arrays.items()}, metadata)
 

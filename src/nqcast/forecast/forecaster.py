@@ -15,7 +15,7 @@ from nqcast.batches import Batch, outputs
 from nqcast.data.clock import utc_nanoseconds
 from nqcast.data.config import FeaturesConfig
 from nqcast.data.features import build_features
-from nqcast.data.own_features import OwnFeature, is_own, load_own_features
+from nqcast.data.own_features import OwnFeature, is_own
 from nqcast.data.splits import anchor_rows
 from nqcast.data.trailing import behind, reach
 from nqcast.data.windows import WindowTable
@@ -35,6 +35,7 @@ from nqcast.market.instruments import Instrument
 from nqcast.market.schema import bar_starts, check_raw_bars
 from nqcast.market.vendor import as_raw_bars, read_bars
 from nqcast.storage.checkpoint import Checkpoint
+from nqcast.symbols.foreign import own_features as read_own_features
 from nqcast.training.device import pick_device
 
 Bars = Any
@@ -83,7 +84,7 @@ class Forecaster:
         own_features: Sequence[str | Path] = (),
     ) -> None:
         self.metadata = checkpoint.metadata
-        self._own = _as_trained(load_own_features(own_features), self.metadata.features)
+        self._own = _as_trained(read_own_features(own_features, ingest or IngestConfig()), self.metadata.features)
         self.config = config or ForecastConfig()
         self._device = pick_device(self.config.device)
         self.model, self.scale = load_model(checkpoint).to(self._device), load_scale(checkpoint)

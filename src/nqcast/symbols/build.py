@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,14 +14,13 @@ import pandas as pd
 from nqcast import __version__
 from nqcast.data.config import FeaturesConfig
 from nqcast.data.features import build_features
-from nqcast.data.own_features import load_own_features
 from nqcast.horizons import DEFAULT
 from nqcast.market.config import IngestConfig
 from nqcast.market.ingest import build_bars
-from nqcast.market.instruments import Instrument, instrument, table
 from nqcast.market.vendor import read_bars
 from nqcast.storage.fingerprint import fingerprint
 from nqcast.storage.verified import sha256_of
+from nqcast.symbols.foreign import instrument_of, own_features
 
 
 @dataclass(frozen=True)
@@ -74,27 +72,20 @@ def tasks_of(
     return tasks
 
 
-def instrument_of(symbol: str, own: Mapping[str, dict[str, Any]]) -> Instrument | None:
-    """The row that a file's name begins with, or the whole name; None where no row does."""
-    for name in (symbol, re.split(r"[_ -]", symbol)[0].upper()):
-        if name in own or name in table():
-            return instrument(name, own)
-    return None
-
-
 def fingerprint_of(
     path: Path, ingest: IngestConfig, features: FeaturesConfig, horizons: tuple[str, ...] = DEFAULT
 ) -> str:
     """First 16 hexadecimal digits of the SHA-256 of the file's content, the settings and this version."""
     settings = [__version__, ingest.model_dump(mode="json"), features.model_dump(mode="json", exclude={"own"})]
-    settings += [feature.name for feature in load_own_features(features.own)]
+    settings += [feature.name for feature in own_features(features.own, ingest)]
     settings += [] if horizons == DEFAULT else [horizons]
     return fingerprint([sha256_of(path), *settings])
 
 
 def features_of(raw: pd.DataFrame, task: SymbolTask) -> pd.DataFrame:
     """The feature table of bars at hand, by a task's settings."""
-    return build_features(build_bars(raw, task.ingest).bars, task.features, names=task.horizons)
+    own = own_features(task.features.own, task.ingest)
+    return build_features(build_bars(raw, task.ingest).bars, task.features, own, task.horizons)
 
 
 def build_symbol(task: SymbolTask) -> SymbolFeatures:
@@ -102,8 +93,9 @@ def build_symbol(task: SymbolTask) -> SymbolFeatures:
     started = time.perf_counter()
     raw = read_bars(task.path)
     volume = task.ingest.volume and task.features.has_volume(raw)
+    own = own_features(task.features.own, task.ingest)
     ingested = build_bars(raw, task.ingest.model_copy(update={"volume": volume}))
-    table, report = build_features(ingested.bars, task.features, names=task.horizons), ingested.report
+    table, report = build_features(ingested.bars, task.features, own, task.horizons), ingested.report
     buffer = io.BytesIO()
     table.to_parquet(buffer, engine="pyarrow", compression="zstd")
     record = {

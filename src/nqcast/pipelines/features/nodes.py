@@ -5,10 +5,14 @@ from __future__ import annotations
 import pandas as pd
 
 from nqcast.data.config import FeaturesConfig
+from nqcast.market.config import IngestConfig
 
 
-def make_features(bars: pd.DataFrame, config: FeaturesConfig, horizons: list[str]) -> pd.DataFrame:
+def make_features(
+    bars: pd.DataFrame, config: FeaturesConfig, horizons: list[str], ingest: IngestConfig
+) -> pd.DataFrame:
     """One row per bar: what a model may see at its end, and the returns that follow."""
     from nqcast.data.features import build_features
+    from nqcast.symbols.foreign import own_features
 
-    return build_features(bars, config, names=horizons)
+    return build_features(bars, config, own_features(config.own, ingest), horizons)

@@ -11,7 +11,7 @@ def create_pipeline() -> Pipeline:
         [
             Node(
                 nodes.make_features,
-                inputs=["bars", "params:features", "params:horizons"],
+                inputs=["bars", "params:features", "params:horizons", "params:ingest"],
                 outputs="features",
                 name="make_features",
             )

@@ -18,9 +18,11 @@ def read_newest(
 ) -> pd.DataFrame:
     """Features of the newest bars, made as `ingest` and `features` make them, and written nowhere."""
     from nqcast.data.features import build_features
+    from nqcast.symbols.foreign import own_features
 
     checked = ingest.model_copy(update={"volume": ingest.volume and of_features.volume})
-    return build_features(build_bars(raw_bars, checked).bars, of_features, names=checkpoint.metadata.horizons)
+    own = own_features(of_features.own, ingest)
+    return build_features(build_bars(raw_bars, checked).bars, of_features, own, checkpoint.metadata.horizons)
 
 
 def compare_with_training(

@@ -1,0 +1,78 @@
+"""Other bars beside one's own: es=es.parquet gives two features, joined by the clock, as a feature of one's own is."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from nqcast.data.clock import utc_nanoseconds
+from nqcast.data.har import frozen_ewma
+from nqcast.data.own_features import OwnFeature, load_own_features
+from nqcast.market.config import IngestConfig
+from nqcast.market.ingest import build_bars
+from nqcast.market.instruments import Instrument, instrument, table
+from nqcast.market.vendor import read_bars
+
+_FLOOR = 1e-5  # of a bar's return, below which volatility is none
+_HALF_LIFE = 12  # bars
+_RECIPE = "foreign bars: return, volatility; 1"
+"""Names what the columns are; a change of the arithmetic is another feature."""
+
+
+def own_features(files: Sequence[str | Path], ingest: IngestConfig) -> tuple[OwnFeature, ...]:
+    """What `features.own` lists: Python files as they are, NAME=FILE as the bars of another market.
+
+    Raises:
+        ValueError: a file is neither, or a name is twice.
+    """
+    foreign = [str(file) for file in files if "=" in str(file)]
+    code = load_own_features([file for file in files if "=" not in str(file)])
+    return (*code, *(feature for entry in foreign for feature in _foreign(entry, ingest)))
+
+
+def _foreign(entry: str, ingest: IngestConfig) -> tuple[OwnFeature, ...]:
+    name, _, file = entry.partition("=")
+    if not name.isidentifier():
+        raise ValueError(f"expected a name such as es before the file, found {entry!r}: write es=FILE")
+    series = _closes(name, Path(file), ingest)
+    digest = hashlib.sha256(f"{_RECIPE} {name}".encode()).hexdigest()[:8]
+    span, stamp = (series["ts"].iloc[0], series["ts"].iloc[-1]), utc_nanoseconds(series["ts"])
+
+    def returns(bars: pd.DataFrame) -> np.ndarray:
+        """Log return of the other market since this table's bar before; 0 where it has no newer one."""
+        known = np.searchsorted(stamp, utc_nanoseconds(bars["ts"]), side="right") - 1
+        log_close = np.log(series["close"].to_numpy())[np.maximum(known, 0)]
+        return np.diff(log_close, prepend=log_close[:1])
+
+    def volatility(bars: pd.DataFrame) -> np.ndarray:
+        """Half the log of its squared returns, averaged over the latest hours."""
+        square = returns(bars) ** 2
+        return 0.5 * np.log(1e-8 * frozen_ewma(1e8 * square, np.ones(len(square), bool), _HALF_LIFE) + _FLOOR**2)
+
+    return (
+        OwnFeature(f"{name}_return:{digest}", returns, span),
+        OwnFeature(f"{name}_volatility:{digest}", volatility, span),
+    )
+
+
+def _closes(name: str, file: Path, ingest: IngestConfig) -> pd.DataFrame:
+    """ts (UTC) and close of every five-minute bar that has traded, checked and rolled as the run's own bars are."""
+    raw = read_bars(file)
+    row = instrument_of(file.stem, {}) or instrument_of(name.upper(), {}) or ingest.instrument
+    changes = {"instrument": row, "tick": row.tick, "volume": "volume" in raw.columns}
+    bars = build_bars(raw, ingest.model_copy(update=changes)).bars
+    return bars.loc[bars["traded"], ["ts", "close"]]
+
+
+def instrument_of(symbol: str, own: Mapping[str, dict[str, Any]]) -> Instrument | None:
+    """The row that a file's name begins with, or the whole name; None where no row does."""
+    for name in (symbol, re.split(r"[_ -]", symbol)[0].upper()):
+        if name in own or name in table():
+            return instrument(name, own)
+    return None
