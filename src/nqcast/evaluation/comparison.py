@@ -146,7 +146,14 @@ def headline(table: Table, gains: Gains, levels: Sequence[float], confidence: fl
         f"Gain in skill {value:+.2f} points [{low:+.2f}, {high:+.2f}] at {confidence:.0%}; skill over constants "
         f"{100 * table[MODEL][MEAN]['skill_constants']:.2f} %.",
         *_covered(table, levels),
+        *(_without_gain(gains[name], shown) if gain["low"] > 0 else []),
     ]
+
+
+def _without_gain(gains: Mapping[str, Gain], reference: str) -> list[str]:
+    """A line for the horizons at which a gain in the mean is none; nothing where there is one at each."""
+    none = [name for name, one in gains.items() if name != MEAN and one["low"] <= 0]
+    return [f"No gain over {reference} at {', '.join(none)}: its interval reaches zero."] if none else []
 
 
 def untrained(best_epochs: Sequence[int]) -> list[str]:
