@@ -362,6 +362,7 @@ CASES: dict[str, Case] = {
         ),
         notes="Up",
     ),
+    "E days since 1899": Case(_stamped(lambda raw: (nanoseconds(raw["ts"]) / 86_400e9 + 25_569).round(10)), UTC),
     "E the months by name": Case(_stamped(lambda raw: raw["ts"].dt.strftime("%d-%b-%Y %I:%M %p")), UTC),
     "E an abbreviation of a zone": Case(_stamped(lambda raw: local(raw).dt.strftime("%m/%d/%Y %H:%M:%S CST"))),
     "E a zone that begins with A": Case(

@@ -169,6 +169,9 @@ def test_check_says_in_twenty_lines_what_a_file_is_taken_for_and_ends_with_1_whe
     assert main([str(naive)]) == 1 and "naive_timezone" in capsys.readouterr().out
     assert main([str(naive), "--params", "ingest.naive_timezone=America/Chicago,features.volume=false"]) == 0
     assert main([str(naive), "--params", "ingest.naive_timezone"]) == 1
+    capsys.readouterr()
+    assert main([str(naive), "--params", "ingest.naive_timezone=America/New_York"]) == 1
+    assert "they fit America/Chicago" in capsys.readouterr().out
 
 
 def test_check_is_a_word_of_the_command_and_needs_neither_kedro_nor_torch(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+import pandas as pd
 import yaml
 
 from nqcast.market.config import IngestConfig
@@ -26,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     logging.disable(logging.WARNING)  # the report says it all
     try:
-        report = build_bars(read_bars(given.file), ingest_config(given.params)).report
+        report = _report(read_bars(given.file), ingest_config(given.params))
     except ValueError as error:
         sys.stdout.write(f"{error}\n")
         return 1
@@ -34,6 +35,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         logging.disable(logging.NOTSET)
     sys.stdout.write(f"{report['text']}\n")
     return int(any(doubt["check"] not in _HARMLESS for doubt in report["doubts"]))
+
+
+def _report(raw: pd.DataFrame, config: IngestConfig) -> dict[str, Any]:
+    """The report of ingest; where that ends in an error, the doubt that comes first says more than what it led to."""
+    try:
+        return build_bars(raw, config).report
+    except ValueError:
+        return build_bars(raw, config.model_copy(update={"doubtful": "stop"})).report
 
 
 _HARMLESS = ("unadjusted roll", "off tick")

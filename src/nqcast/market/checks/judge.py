@@ -168,15 +168,15 @@ def _with_sessions(
 def _ask(runs: pd.DataFrame, asked: int, total: int, config: IngestConfig) -> None:
     first = runs.iloc[0]
     message = (
-        f"{asked} of {total} bars lie in {len(runs)} runs of {config.question_minutes} minutes or more outside the "
-        f"session calendar, the first from {first['start']} to {first['end']}"
+        f"{asked} of {total} bars in {len(runs)} runs of {config.question_minutes} minutes or more, the first from "
+        f"{first['start']} to {first['end']}"
     )
     if asked > config.max_question_share * total:
         raise ValueError(
             f"expected at most {config.max_question_share:.1%} of the bars outside the session calendar, found "
             f"{message}: check the time zone of the stamps, or raise max_question_share"
         )
-    logger.warning("a question to the calendar: %s; kept. Set session_closes if the calendar is wrong", message)
+    logger.warning("a question to the calendar: outside it are %s; kept. Set session_closes where it is wrong", message)
 
 
 def _without_suspects(
