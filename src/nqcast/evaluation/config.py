@@ -42,7 +42,7 @@ class EvaluateConfig(BaseModel):
     baselines: Literal["quick", "full", "fair"] | tuple[str, ...] = Field(
         default="quick",
         description="Which baselines to fit: quick (five, seconds), full (also GARCH and LightGBM), fair (with "
-        "the network's own inputs), or their names.",
+        "the network's own inputs), or their names; fracast, a foundation model, is fitted by its name alone.",
     )
     batch_size: int = Field(default=256, ge=1, le=65536, description="Anchors per forward pass of the model.")
     device: Literal["auto", "cpu", "cuda", "mps"] = Field(
