@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ from nqcast.market.config import IngestConfig
 from nqcast.market.ingest import build_bars
 from nqcast.market.instruments import Instrument, instrument, table
 from nqcast.market.vendor import read_bars
+from nqcast.storage.fingerprint import digest
 
 _FLOOR = 1e-5  # of a bar's return, below which volatility is none
 _HALF_LIFE = 12  # bars
@@ -41,7 +41,7 @@ def _foreign(entry: str, ingest: IngestConfig) -> tuple[OwnFeature, ...]:
     if not name.isidentifier():
         raise ValueError(f"expected a name such as es before the file, found {entry!r}: write es=FILE")
     series = _closes(name, Path(file), ingest)
-    digest = hashlib.sha256(f"{_RECIPE} {name}".encode()).hexdigest()[:8]
+    number = digest(f"{_RECIPE} {name}".encode(), 8)
     span, stamp = (series["ts"].iloc[0], series["ts"].iloc[-1]), utc_nanoseconds(series["ts"])
 
     def returns(bars: pd.DataFrame) -> np.ndarray:
@@ -56,8 +56,8 @@ def _foreign(entry: str, ingest: IngestConfig) -> tuple[OwnFeature, ...]:
         return 0.5 * np.log(1e-8 * frozen_ewma(1e8 * square, np.ones(len(square), bool), _HALF_LIFE) + _FLOOR**2)
 
     return (
-        OwnFeature(f"{name}_return:{digest}", returns, span),
-        OwnFeature(f"{name}_volatility:{digest}", volatility, span),
+        OwnFeature(f"{name}_return:{number}", returns, span),
+        OwnFeature(f"{name}_volatility:{number}", volatility, span),
     )
 
 
