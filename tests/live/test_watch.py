@@ -21,7 +21,7 @@ from nqcast.forecast.config import ForecastConfig
 from nqcast.forecast.forecaster import Forecaster
 from nqcast.live.command import main
 from nqcast.live.feed import Feed
-from nqcast.live.page import serve
+from nqcast.live.page import serve, state
 from nqcast.live.watcher import FORECASTS, OUTCOMES, Watcher
 from nqcast.market.config import IngestConfig
 from nqcast.market.ingest import build_bars
@@ -83,6 +83,27 @@ def test_every_bar_gets_the_forecast_that_the_whole_history_gives(
             wanted = expected.loc[expected["horizon"] == name, "return_quantile"]
             np.testing.assert_allclose(quantiles, wanted, rtol=1e-6, atol=1e-9)
     assert max(record.get("seconds", 0.0) for record in made) > 0
+
+
+def test_outcomes_at_the_close_and_a_session_later_come_when_they_are_due(raw: pd.DataFrame, tmp_path: Path) -> None:
+    history = simulate(SimulationConfig(sessions=30, seed=3))  # labels of a day part the splits by a day more
+    features = build_features(build_bars(history, IngestConfig()).bars, names=("5m", "close", "1d"))
+    maker = Forecaster(random_checkpoint(features, ScaleConfig()), config=ForecastConfig(min_bars=600))
+    file, issued = tmp_path / "bars.csv", pd.Timestamp("2016-01-19T21:40Z")
+    write(raw, file, issued.isoformat())
+    watcher, closes = Watcher(maker, Feed(file), tmp_path / "out"), raw.set_index("ts")["close"]
+    known = {}
+    for until in (issued, pd.Timestamp("2016-01-19T23:30Z"), pd.Timestamp("2016-01-20T21:45Z")):
+        write(raw, file, until.isoformat())
+        watcher.step()
+        known[until] = {name for key, name in watcher.outcomes if key == issued.isoformat()}
+    assert list(known.values()) == [set(), {"5m", "close"}, {"5m", "close", "1d"}]
+    ends = {"close": pd.Timestamp("2016-01-19T22:00Z"), "1d": issued + pd.Timedelta("1D")}
+    for name, end in ends.items():
+        assert watcher.forecasts[issued.isoformat()]["target_times"][name] == end.isoformat()
+        came = np.log(closes[: end - pd.Timedelta("1min")].iloc[-1] / closes[: issued - pd.Timedelta("1min")].iloc[-1])
+        assert watcher.outcomes[issued.isoformat(), name]["log_return"] == pytest.approx(came)
+    assert set(watcher.scores()) == {"5m", "close", "1d"} and state(watcher)["figure"] is not None
 
 
 def test_outcomes_are_the_returns_that_came_and_are_written_once(
