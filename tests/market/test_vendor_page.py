@@ -174,6 +174,12 @@ def test_check_says_in_twenty_lines_what_a_file_is_taken_for_and_ends_with_1_whe
     assert "they fit America/Chicago" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("name", ["a" * 5000, "a\0b", "missing.csv"])
+def test_check_refuses_a_path_that_cannot_be_one_in_one_line(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([name]) == 1
+    assert len(capsys.readouterr().out.splitlines()) == 1
+
+
 def test_check_is_a_word_of_the_command_and_needs_neither_kedro_nor_torch(tmp_path: Path) -> None:
     path = as_csv(market().head(2000), tmp_path)
     done = subprocess.run(

@@ -28,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.disable(logging.WARNING)  # the report says it all
     try:
         report = _report(read_bars(given.file), ingest_config(given.params))
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         sys.stdout.write(f"{error}\n")
         return 1
     finally:
