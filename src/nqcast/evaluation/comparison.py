@@ -109,18 +109,12 @@ def compare_forecasts(
     truth = _truth(market, forecasts, anchors, levels, config)
     p_values = {name: [row[h]["p_value"] for h in horizons] for name, row in gains.items()}
     judged = judge(forecasts, reference_of(gains), p_values, oracle, anchors, levels, config)
-    details = [_render_gains(gains, config)]
-    if len(checks) > 1:
-        rows = {name: forecasts[name] for name in checks}
-        heading = "Outcomes at or below each quantile less its level, points, mean over horizons"
-        details.append(render_coverage(rows, anchors.targets, levels, horizons, heading))
-        details.append(render_checks(checks, config.confidence))
     scores = Scores(
         anchors=described,
         table=nested,
         gains=gains,
         text=f"{render_scores(table, described)}\n\n{render_judged(judged)}",
-        details="\n\n".join(details),
+        details=_details(anchors, {name: forecasts[name] for name in checks}, gains, checks, levels, config),
         headline=headline(nested, gains, levels, config.confidence),
         judged=judged,
         calibration=checks,
@@ -128,6 +122,23 @@ def compare_forecasts(
     if truth is not None:
         scores["truth"] = _nested(truth)
     return scores
+
+
+def _details(
+    anchors: Forecasts,
+    rows: Mapping[str, Floats],
+    gains: Gains,
+    checks: dict[str, Checks],
+    levels: tuple[float, ...],
+    config: EvaluateConfig,
+) -> str:
+    """Gains to read, and how the raw and the calibrated rows keep their levels where there are both."""
+    details = [_render_gains(gains, config)]
+    if len(checks) > 1:
+        heading = "Outcomes at or below each quantile less its level, points, mean over horizons"
+        details.append(render_coverage(rows, anchors.targets, levels, anchors.horizons, heading))
+        details.append(render_checks(checks, config.confidence))
+    return "\n\n".join(details)
 
 
 def headline(table: Table, gains: Gains, levels: Sequence[float], confidence: float) -> list[str]:

@@ -76,10 +76,15 @@ def trading_sessions(
         local["session"].between(pd.Timestamp(start), pd.Timestamp(end))
         & ~local["session"].isin(_closed_good_fridays(start, end))
     ]
+    return _in_utc(local, EXCHANGE_TIMEZONE)
+
+
+def _in_utc(local: pd.DataFrame, zone: str) -> pd.DataFrame:
+    """Sessions in UTC from their naive times in a zone; a halt that does not end before the close is none."""
     no_halt = ~((local["halt_start"] < local["halt_end"]) & (local["halt_end"] < local["close"]))
     local.loc[no_halt, ["halt_start", "halt_end"]] = pd.NaT
     for column in ("open", "close", "halt_start", "halt_end"):
-        local[column] = local[column].dt.tz_localize(EXCHANGE_TIMEZONE).dt.tz_convert("UTC").dt.as_unit("ns")
+        local[column] = local[column].dt.tz_localize(zone).dt.tz_convert("UTC").dt.as_unit("ns")
     return local.reset_index(drop=True)
 
 
@@ -242,11 +247,7 @@ def _product_sessions(start: date, end: date, closes: Mapping[date, time], instr
         local.loc[(session == pd.Timestamp(day)).to_numpy(), "close"] = pd.Timestamp.combine(day, at)
     inside = session.between(pd.Timestamp(start), pd.Timestamp(end))
     local = local[inside & ~session.dt.strftime("%m-%d").isin(instrument.closed)]
-    no_halt = ~((local["halt_start"] < local["halt_end"]) & (local["halt_end"] < local["close"]))
-    local.loc[no_halt, ["halt_start", "halt_end"]] = pd.NaT
-    for column in ("open", "close", "halt_start", "halt_end"):
-        local[column] = local[column].dt.tz_localize(zone).dt.tz_convert("UTC").dt.as_unit("ns")
-    return local.reset_index(drop=True)
+    return _in_utc(local, zone)
 
 
 def _halts(library: pd.DataFrame, session: pd.Series, halt: Halt | None) -> pd.DataFrame:

@@ -20,10 +20,7 @@ def aggregate(joined: pd.DataFrame, sessions: pd.DataFrame, names: Sequence[str]
     """Bars on the complete grid: a row for every 5-minute slot from a session's first bar to its close.
 
     joined: source bars sorted by ts with session_position (row of sessions), code (index of names), raw_close and
-    unadjusted. Where nothing traded: volume 0, every price at the last close, traded false, realized_variance 0. halts
-    says whether the session belongs to the era of the 15:15-15:30 halt; bars_to_close counts the slots that follow up
-    to the close as the calendar has it, which is known before the session opens; long_break_in counts the sessions that
-    begin before the market closes for a weekend or a holiday.
+    unadjusted. Where nothing traded: volume 0, every price at the last close, traded false, realized_variance 0.
     """
     slot = nanoseconds(joined["ts"]) // SLOT_NS
     session = joined["session_position"].to_numpy()
@@ -62,11 +59,22 @@ def aggregate(joined: pd.DataFrame, sessions: pd.DataFrame, names: Sequence[str]
             "raw_close": raw_close,
             "realized_variance": np.where(traded, np.add.reduceat(squares, start)[last], 0.0),
             "unadjusted": traded & np.logical_or.reduceat(joined["unadjusted"].to_numpy(), start)[last],
-            "halts": (sessions["session"] <= pd.Timestamp(LAST_HALT)).to_numpy()[grid_session],
-            "bars_to_close": -((grid_ts - nanoseconds(sessions["close"])[grid_session]) // SLOT_NS) - 1,
-            "long_break_in": _long_break_in(sessions)[grid_session],
+            **_known_beforehand(grid_ts, grid_session, sessions),
         }
     )
+
+
+def _known_beforehand(grid_ts: np.ndarray, grid_session: np.ndarray, sessions: pd.DataFrame) -> dict[str, np.ndarray]:
+    """What the calendar says of each grid row before its session opens.
+
+    halts: whether the session belongs to the era of the 15:15-15:30 halt; bars_to_close: the slots that follow up to
+    the close; long_break_in: the sessions that begin before the market closes for a weekend or a holiday.
+    """
+    return {
+        "halts": (sessions["session"] <= pd.Timestamp(LAST_HALT)).to_numpy()[grid_session],
+        "bars_to_close": -((grid_ts - nanoseconds(sessions["close"])[grid_session]) // SLOT_NS) - 1,
+        "long_break_in": _long_break_in(sessions)[grid_session],
+    }
 
 
 def _long_break_in(sessions: pd.DataFrame) -> np.ndarray:
