@@ -24,9 +24,48 @@ for step in steps.nodes:
     hook.before_dataset_loaded(step)
     hook.before_node_run(step)
     time.sleep(1.1)
-    hook._bar.refresh()
 hook.after_pipeline_run()
 """
+
+LOGGED = """
+import logging, sys
+from kedro.logging import RichHandler
+from kedro.pipeline import node, pipeline
+from rich.console import Console
+from tqdm import tqdm
+from nqcast.hooks.progress import ProgressHook
+handler = RichHandler(console=Console(file=sys.stderr), show_path=False, show_time=False)
+logging.basicConfig(level="INFO", format="%(message)s", handlers=[handler])
+hook = ProgressHook()
+steps = pipeline([node(lambda: 1, None, "a", name="train_model")])
+hook.before_pipeline_run(steps)
+hook.before_node_run(steps.nodes[0])
+logging.info("begun")
+with tqdm(range(3), desc="epoch 1", mininterval=0, leave=False) as epoch:
+    for _ in epoch:
+        pass
+logging.info("epoch 1")
+hook.after_pipeline_run()
+assert logging.root.handlers == [handler]
+logging.info("done")
+"""
+
+
+def screen(written: str) -> list[str]:
+    """The lines that stand on a terminal of 80 columns after `written`."""
+    lines, row, column = [[" "] * 80 for _ in range(24)], 0, 0
+    for part in re.findall(r"\x1b\[[0-9;]*[A-Za-z]|.", written, re.DOTALL):
+        if part == "\x1b[A":
+            row -= 1
+        elif part == "\r":
+            column = 0
+        elif part == "\n":
+            row += 1
+        elif not part.startswith("\x1b"):
+            row, column = (row + 1, 0) if column == 80 else (row, column)
+            lines[row][column] = part
+            column += 1
+    return ["".join(line).rstrip() for line in lines]
 
 
 def on_a_terminal(program: str) -> str:
@@ -44,9 +83,15 @@ def on_a_terminal(program: str) -> str:
 
 def test_the_line_over_a_run_names_what_is_done_and_since_when_and_counts_no_nodes() -> None:
     shown = on_a_terminal(SHOWN)
-    assert "train model (00:00)" in shown and "train model (00:01)" in shown
-    assert "score (00:00)" in shown  # every node's time begins anew
+    train, score = (re.search(rf"{name}, since (\d\d:\d\d:\d\d)", shown) for name in ("train model", "score"))
+    assert train and score and train[1] != score[1], shown
     assert not re.search(r"node|it/s|%|\d/\d", shown), shown
+
+
+def test_a_line_of_the_log_stands_above_the_bars_from_its_first_column_on() -> None:
+    shown = screen(on_a_terminal(LOGGED))
+    assert shown[:3] == ["INFO     begun", "INFO     epoch 1", "INFO     done"], shown
+    assert not any(shown[3:]), "a bar is left behind"
 
 
 def test_a_character_that_the_terminal_does_not_know_is_a_question_mark() -> None:
