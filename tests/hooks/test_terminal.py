@@ -50,6 +50,29 @@ assert logging.root.handlers == [handler]
 logging.info("done")
 """
 
+ENDED = """
+import sys
+from kedro.framework.hooks import hook_impl
+from kedro.framework.hooks.manager import _create_hook_manager
+from kedro.pipeline import node, pipeline
+from nqcast import settings
+from nqcast.hooks.progress import ProgressHook
+from nqcast.hooks.summary import SummaryHook
+class Summary(SummaryHook):
+    @hook_impl
+    def after_pipeline_run(self):
+        print("summary", file=sys.stderr)
+steps = pipeline([node(lambda: 1, None, "a", name="train_model")])
+manager = _create_hook_manager()
+progress = ProgressHook()
+for hook in settings.HOOKS:  # in their order
+    if isinstance(hook, ProgressHook | SummaryHook):
+        manager.register(progress if isinstance(hook, ProgressHook) else Summary())
+progress.before_pipeline_run(steps)
+progress.before_node_run(steps.nodes[0])
+manager.hook.after_pipeline_run(run_params={}, run_result={}, pipeline=steps, catalog=None)
+"""
+
 
 def screen(written: str) -> list[str]:
     """The lines that stand on a terminal of 80 columns after `written`."""
@@ -92,6 +115,10 @@ def test_a_line_of_the_log_stands_above_the_bars_from_its_first_column_on() -> N
     shown = screen(on_a_terminal(LOGGED))
     assert shown[:3] == ["INFO     begun", "INFO     epoch 1", "INFO     done"], shown
     assert not any(shown[3:]), "a bar is left behind"
+
+
+def test_the_line_over_a_run_is_gone_when_its_summary_is_printed() -> None:
+    assert screen(on_a_terminal(ENDED))[:2] == ["summary", ""]
 
 
 def test_a_character_that_the_terminal_does_not_know_is_a_question_mark() -> None:

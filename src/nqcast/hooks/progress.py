@@ -54,12 +54,12 @@ class ProgressHook:
         """Name the node."""
         self._show(node)
 
-    @hook_impl
+    @hook_impl(tryfirst=True)
     def after_pipeline_run(self) -> None:
         """Make room for the summary."""
         self._close()
 
-    @hook_impl
+    @hook_impl(tryfirst=True)
     def on_pipeline_error(self) -> None:
         """Make room for the message."""
         self._close()
