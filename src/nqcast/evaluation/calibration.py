@@ -173,7 +173,7 @@ def fit_calibration(
         for row, q in rows.items()
     }
     first, last = anchors.ts.iloc[[0, -1]]
-    heading = "Outcomes at or below each quantile less its level, points, on the validation anchors"
+    heading = "Outcomes at or below each quantile less its level, points, on validation"
     return Calibration(
         *(checkpoint.weights_sha256, conformal.levels, horizons, conformal.offset_HQ, online.rate, online.offset_HQ),
         checkpoint=checkpoint.metadata.fingerprint,

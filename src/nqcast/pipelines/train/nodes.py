@@ -109,7 +109,7 @@ def fit_calibration(
     fitted = calibration_of(frame, checkpoint, config)
     skills = {name: 100 * validation_metrics[f"skill_{name}"] for name in ("constants", "seasonal_har")}
     found = (
-        f"On validation, which chose the epoch: skill over constants {skills['constants']:.2f} %, over seasonal har "
-        f"{skills['seasonal_har']:+.2f} %."
+        "On validation, which chose the epoch:",
+        f"skill over constants {skills['constants']:.2f} %, over seasonal har {skills['seasonal_har']:+.2f} %.",
     )
-    return replace(fitted, val_loss=validation_metrics["val_loss"], headline=(found,)).to_json()
+    return replace(fitted, val_loss=validation_metrics["val_loss"], headline=found).to_json()
