@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import urllib.error
 import urllib.request
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ import pandas as pd
 import pytest
 from tests.forecast.conftest import random_checkpoint
 
+import nqcast
 from nqcast.constants import HORIZONS
 from nqcast.data.config import ScaleConfig
 from nqcast.data.features import build_features
@@ -27,6 +29,7 @@ from nqcast.market.config import IngestConfig
 from nqcast.market.ingest import build_bars
 from nqcast.market.simulation.config import SimulationConfig
 from nqcast.market.simulation.simulator import simulate
+from nqcast.storage.checkpoint import DataCard
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
@@ -230,3 +233,16 @@ def test_the_page_shows_fan_outcomes_and_health_in_a_browser(
 def test_a_wrong_path_ends_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(tmp_path / "nothing"), "--checkpoint", str(tmp_path), "--out", str(tmp_path), "--port", "-1"]) == 1
     assert capsys.readouterr().err.startswith("error: expected")
+
+
+def test_a_network_of_the_simulated_market_says_so(
+    raw: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    checkpoint = random_checkpoint(build_features(build_bars(raw, IngestConfig()).bars), ScaleConfig())
+    metadata = replace(checkpoint.metadata, data=DataCard(source="SIMULATED MARKET (seed 3)"))
+    simulated = Forecaster(replace(checkpoint, metadata=metadata), config=ForecastConfig(min_bars=600))
+    monkeypatch.setattr(nqcast, "load", lambda _: simulated)
+    write(raw, tmp_path / "bars.csv", START)
+    options = ["--checkpoint", "c", "--out", str(tmp_path / "out"), "--port", "-1", "--once"]
+    assert main([str(tmp_path / "bars.csv"), *options]) == 0
+    assert "c was trained on the SIMULATED MARKET (seed 3): of real bars it knows nothing" in caplog.messages
