@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from nqcast.constants import CONTEXT, TARGETS
+from nqcast.constants import CONTEXT, HORIZONS, TARGETS
 from nqcast.data.config import FeaturesConfig, SplitConfig
 from nqcast.evaluation.frames import targets_at
 from nqcast.experiments import leak_proof
@@ -85,7 +85,7 @@ def test_skill_on_permuted_targets_is_seen(world: World, tmp_path: Path, monkeyp
             return self
 
         def predict(self, features: pd.DataFrame, anchors: np.ndarray) -> np.ndarray:
-            answers = np.nan_to_num(targets_at(features, anchors, leak_proof._HORIZON_NAMES))
+            answers = np.nan_to_num(targets_at(features, anchors, tuple(HORIZONS)))
             return np.repeat(answers[:, :, None], 7, axis=2) + 1e-5 * np.arange(-3, 4)
 
     monkeypatch.setattr(

@@ -32,7 +32,7 @@ LOSS_TAG, ANCHORS_TAG, CONTENT_TAG = "nqcast.validation_loss", "nqcast.validatio
 WALK_FORWARD_TAG = "nqcast.walk_forward."  # + recipe, on the registered model: {"loss", "anchors"}
 _REQUIRED = (
     *("mlflow", "torch", "numpy", "pandas", "pyarrow", "scipy", "pydantic", "pandera", "pandas-market-calendars"),
-    *("safetensors", "tqdm", "kedro", "kedro-datasets"),
+    *("safetensors", "tqdm", "kedro", "kedro-datasets", "zstandard"),
 )
 
 
