@@ -11,7 +11,11 @@ from tests.kedro_command import kedro, output_of
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("asked", "missing", "road"),
-    [("train", "features", "ingest,features"), ("forecast", "calibration", "ingest,features,train")],
+    [
+        ("train", "features", "ingest,features"),
+        ("forecast", "calibration", "ingest,features,train"),
+        ("update", "calibration", "ingest,features,train"),
+    ],
 )
 def test_the_road_to_what_is_missing_is_named(asked: str, missing: str, road: str, tmp_path: Path) -> None:
     said = output_of(kedro("run", "--env", "test", "--pipelines", asked, data=tmp_path), fails=True)

@@ -34,11 +34,14 @@ class MistakesHook:
         Raises:
             NotReadyError: an input that another pipeline makes has not been made.
         """
-        for name in sorted(pipeline.inputs()):
-            if is_missing(name, catalog) and (road := road_to(name, catalog)):
-                env = run_params.get("env")
-                command = " ".join(["kedro run", *([f"--env {env}"] if env else []), f"--pipelines {','.join(road)}"])
-                raise NotReadyError(f"expected {name}, found none so far: `{command}` makes it")
+        missing = [name for name in sorted(pipeline.inputs()) if is_missing(name, catalog)]
+        roads = {name: road for name in missing if (road := road_to(name, catalog))}
+        if not roads:
+            return
+        name = max(roads, key=lambda name: len(roads[name]))  # the longest road makes the others on its way
+        env = run_params.get("env")
+        command = " ".join(["kedro run", *([f"--env {env}"] if env else []), f"--pipelines {','.join(roads[name])}"])
+        raise NotReadyError(f"expected {name.removeprefix('last_')}, found none so far: `{command}` makes it")
 
 
 def is_missing(entry: str, catalog: CatalogProtocol) -> bool:
@@ -48,7 +51,8 @@ def is_missing(entry: str, catalog: CatalogProtocol) -> bool:
 
 def road_to(entry: str, catalog: CatalogProtocol) -> list[str]:
     """The pipelines that make an entry, those first that make what they read and is not there; none where none does."""
-    maker = next((name for name, one in pipelines.items() if name != "__default__" and entry in one.outputs()), None)
+    made = entry.removeprefix("last_")  # an entry under the name by which a refit reads what it will replace
+    maker = next((name for name, one in pipelines.items() if name != "__default__" and made in one.all_outputs()), None)
     if maker is None:
         return []
     before = [name for name in sorted(pipelines[maker].inputs()) if name in catalog and is_missing(name, catalog)]
