@@ -85,12 +85,7 @@ class Calibration:
     def to_json(self) -> Json:
         """The content of calibration.json."""
         online = None if self.online_offset_HQ is None else self.online_offset_HQ.tolist()
-        return {
-            "kind": "conformal",
-            "weights": self.weights,
-            "levels": list(self.levels),
-            "horizons": list(self.horizons),
-            "offsets": self.offset_HQ.tolist(),
+        return self._offline().state() | {
             "online_rate": self.online_rate,
             "online_offsets": online,
             "checkpoint": self.checkpoint,
@@ -115,7 +110,10 @@ class Calibration:
                 f"expected a calibration of levels {list(levels)} at {list(horizons)}, found {list(self.levels)} at "
                 f"{list(self.horizons)}: run the train pipeline again"
             )
-        calibration = ConformalCalibration(self.levels, self.horizons, weights)
+        return self._offline()
+
+    def _offline(self) -> ConformalCalibration:
+        calibration = ConformalCalibration(self.levels, self.horizons, self.weights)
         calibration.offset_HQ = self.offset_HQ
         return calibration
 
