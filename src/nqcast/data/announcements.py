@@ -16,6 +16,7 @@ import pandas as pd
 
 from nqcast.constants import BAR_MINUTES
 from nqcast.data.clock import utc_nanoseconds
+from nqcast.data.config import is_file
 from nqcast.horizons import Horizon, horizons, horizons_of
 
 logger = logging.getLogger(__name__)
@@ -64,11 +65,6 @@ def _dated(table: pd.DataFrame, file: str) -> pd.DataFrame:
             f"{row + 2}: correct it; the clock is that of New York"
         )
     return pd.DataFrame({"ts": ts, "kind": table["kind"]}).sort_values("ts", kind="stable", ignore_index=True)
-
-
-def is_file(kind: str) -> bool:
-    """Whether a kind is a file of the user's own."""
-    return kind.endswith(".csv")
 
 
 def announcements_ahead(features: pd.DataFrame, kinds: Sequence[str]) -> np.ndarray:

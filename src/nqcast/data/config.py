@@ -18,6 +18,11 @@ KINDS = ("fomc", "employment", "cpi")
 """Announcements of the shipped list."""
 
 
+def is_file(kind: str) -> bool:
+    """Whether a kind of announcement is a file of the user's own."""
+    return kind.endswith(".csv")
+
+
 def inside_the_project(files: Sequence[str]) -> None:
     """Raise ValueError for paths that lead out of the project's folder."""
     outside = [file for file in files if Path(file).is_absolute() or ".." in Path(file).parts]
@@ -168,12 +173,17 @@ class ScaleConfig(BaseModel):
     @classmethod
     def _listed(cls, kinds: tuple[str, ...]) -> tuple[str, ...]:
         """Kinds of the shipped list, or files inside the project that hold events."""
-        files = [kind for kind in kinds if kind.endswith(".csv")]
+        files = [kind for kind in kinds if is_file(kind)]
         unknown = sorted(set(kinds) - set(files) - set(KINDS))
         if unknown:
             raise ValueError(f"expected {', '.join(KINDS)} or CSV files of your own, found {unknown}: name these")
         inside_the_project(files)
         return kinds
+
+    @property
+    def event_files(self) -> list[str]:
+        """The user's own files among the announcements."""
+        return [kind for kind in self.announcements if is_file(kind)]
 
     @model_validator(mode="after")
     def _consistent(self) -> "ScaleConfig":

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from nqcast.constants import LEVELS, SLOTS_PER_DAY
-from nqcast.data.announcements import announcements_ahead, is_file
+from nqcast.data.announcements import announcements_ahead
 from nqcast.data.config import ScaleConfig
 from nqcast.data.diurnal_profile import diurnal_profile, horizon_variance, unseen_halt_slots, with_filled, without_halt
 from nqcast.data.har import fit_laplace, frozen_ewma
@@ -89,8 +89,7 @@ class SeasonalHAR(Scale):
         """
         y_NH = train_targets(features, train_positions)
         self.horizons = horizons_of(features.columns)
-        files = [kind for kind in self.config.announcements if is_file(kind)]
-        self.events = {file: digest(Path(file).read_bytes(), 16) for file in files}
+        self.events = {file: digest(Path(file).read_bytes(), 16) for file in self.config.event_files}
         train = np.asarray(train_positions)
         history = features.iloc[: int(train.max()) + 1]
         if self.config.long_memory == "auto":

@@ -33,8 +33,8 @@ class ParameterHook:
         refuse_interpolation(context.config_loader.runtime_params or {})
         parameters = with_instrument(context.config_loader["parameters"])
         checked = check_parameters(parameters)
-        for kind in checked.scale.announcements:
-            _check_events(kind)
+        for file in checked.scale.event_files:
+            _check_events(file)
         words = {"quantiles": list(checked.quantiles), "horizons": list(checked.horizons)}
         context.config_loader["parameters"] = {**parameters, **words}
 
@@ -70,15 +70,14 @@ class ParameterHook:
         )
 
 
-def _check_events(kind: str) -> None:
+def _check_events(file: str) -> None:
     """Raise ParameterError for a file of the user's own events that is none."""
-    if kind.endswith(".csv"):
-        from nqcast.data.announcements import own_announcements
+    from nqcast.data.announcements import own_announcements
 
-        try:
-            own_announcements(kind)
-        except ValueError as error:
-            raise ParameterError(f"the parameters do not fit:\n  - scale.announcements: {error}") from None
+    try:
+        own_announcements(file)
+    except ValueError as error:
+        raise ParameterError(f"the parameters do not fit:\n  - scale.announcements: {error}") from None
 
 
 def refuse_interpolation(parameters: Any, name: str = "") -> None:
