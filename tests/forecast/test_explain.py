@@ -127,7 +127,7 @@ def test_looking_can_be_switched_off(features: pd.DataFrame, monkeypatch: pytest
 
 
 def test_the_explanation_is_of_validation_and_never_of_test(project_root: Path) -> None:
-    from nqcast.pipelines.evaluate.nodes import explain_network
+    from nqcast.pipelines.evaluate import explain_network
 
     splits = pd.DataFrame({"position": [5, 6, 7], "split": ["train", "validation", "test"]})
     seen: list[Any] = []

@@ -17,7 +17,7 @@ from nqcast.market.config import IngestConfig
 from nqcast.market.ingest import build_bars
 from nqcast.market.simulation.config import SimulationConfig
 from nqcast.market.simulation.simulator import simulate
-from nqcast.pipelines.features.nodes import make_features
+from nqcast.pipelines.features import make_features
 from nqcast.symbols.foreign import own_features
 
 DEFAULT = ["15m", "30m", "60m", "2h", "4h"]

@@ -1,10 +1,14 @@
-"""Forecasts of anyone's making against the baselines, on the same anchors and by the same tests as the model."""
+"""Forecasts of anyone's making against the baselines, on the same anchors and by the same tests as the model.
+
+forecast_file, features → file_predictions, file_scores, test_uses.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
 import pandas as pd
+from kedro.pipeline import Node, Pipeline
 
 from nqcast.data.config import SplitConfig
 from nqcast.data.fingerprint import fingerprint
@@ -39,3 +43,26 @@ def score_forecasts(
 
     uses = count_uses(test_uses, fingerprint(features))
     return score_given(predictions, splits, features, true_quantiles, uses, config)
+
+
+def create_pipeline() -> Pipeline:
+    """Name the inputs and outputs of scoring a file of forecasts."""
+    return Pipeline(
+        [
+            Node(
+                place_forecasts,
+                inputs=["forecast_file", "features", "params:split", "params:score_file"],
+                outputs=["file_predictions", "file_splits", "test_uses"],
+                name="place_forecasts",
+            ),
+            Node(
+                score_forecasts,
+                inputs=[
+                    *("file_predictions", "file_splits", "features"),
+                    *("true_quantiles", "test_uses", "params:evaluate"),
+                ],
+                outputs="file_scores",
+                name="score_forecasts",
+            ),
+        ]
+    )

@@ -1,4 +1,7 @@
-"""One network over the symbols of a folder, its validation by symbol, and forecasts of each, known or new."""
+"""One network over the symbols of a folder, its validation by symbol, and forecasts of each, known or new.
+
+symbol_features → pool_checkpoints → symbol_models, pool → symbol_forecasts.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from kedro.pipeline import Node, Pipeline
 
 from nqcast.data.config import FeaturesConfig, ScaleConfig, SplitConfig
 from nqcast.data.splits import positions
@@ -163,3 +167,53 @@ def forecast_symbols(
 def partition_of(symbol: str, fingerprint: str) -> str:
     """Name of a symbol's model: other weights, data or settings give another."""
     return f"{symbol}-{fingerprint}"
+
+
+_SETTINGS = ["params:ingest", "params:features", "params:instruments"]
+
+
+def create_pipeline() -> Pipeline:
+    """Name the road from feature tables by symbol to one network, its validation and its forecasts."""
+    return (
+        Pipeline(
+            [
+                Node(
+                    choose_symbols,
+                    inputs=["symbol_features", "symbol_files", *_SETTINGS, "params:horizons"],
+                    outputs="pool_tables",
+                    name="choose_symbols",
+                ),
+                Node(
+                    train_pool,
+                    inputs=[
+                        *("pool_tables", "run_directory", "params:split", "params:scale"),
+                        *("params:model", "params:train", "params:quantiles"),
+                    ],
+                    outputs=["pool_checkpoints", "pool_splits", "pool_history"],
+                    name="train_pool",
+                ),
+                Node(
+                    validate_symbols,
+                    inputs=["pool_checkpoints", "pool_splits", "pool_tables", "finished_models", "params:evaluate"],
+                    outputs=["symbol_models", "model_log"],
+                    name="validate_symbols",
+                ),
+                Node(describe_pool, inputs=["pool_checkpoints", "symbol_models"], outputs="pool", name="describe_pool"),
+            ]
+        )
+        + create_forecast_pipeline()
+    )
+
+
+def create_forecast_pipeline() -> Pipeline:
+    """Name the inputs and outputs of forecasts by a trained pool."""
+    return Pipeline(
+        [
+            Node(
+                forecast_symbols,
+                inputs=["symbol_files", "pool", "symbol_models", "params:forecast", *_SETTINGS, "params:split"],
+                outputs=["symbol_forecasts", "symbol_forecasts_summary"],
+                name="forecast_symbols",
+            )
+        ]
+    )

@@ -1,10 +1,14 @@
-"""One node works through the trials, the others tell what they found; Optuna and torch are imported where used."""
+"""One node works through the trials, the others tell what they found; Optuna and torch are imported where used.
+
+features → trials → tuning_scores, tuned_parameters and charts, from validation alone.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import pandas as pd
+from kedro.pipeline import Node, Pipeline
 
 from nqcast.data.config import ScaleConfig, SplitConfig
 from nqcast.experiments.config import TuneConfig
@@ -42,3 +46,22 @@ def draw_tuning(tuning_scores: Found, config: TuneConfig) -> tuple[object, objec
     from nqcast.report.figures.tuning import tuning_figures
 
     return tuning_figures(tuning_scores, config.space)
+
+
+def create_pipeline() -> Pipeline:
+    """Name the search and what comes out of it."""
+    settings = [f"params:{name}" for name in ("split", "scale", "model", "train", "quantiles", "tune")]
+    return Pipeline(
+        [
+            Node(
+                run_trials, inputs=["features", *settings, "tune_directory"], outputs="tuning_scores", name="run_trials"
+            ),
+            Node(write_best, inputs="tuning_scores", outputs="tuned_parameters", name="write_best"),
+            Node(
+                draw_tuning,
+                inputs=["tuning_scores", "params:tune"],
+                outputs=["tuning_history_chart", "tuning_chart"],
+                name="draw_tuning",
+            ),
+        ]
+    )

@@ -1,8 +1,12 @@
-"""From bars and a checkpoint to quantiles from now, a picture and a page, or to forecasts at every bar of a history."""
+"""From bars and a checkpoint to quantiles from now, a picture and a page, or to forecasts at every bar of a history.
+
+raw_bars, checkpoint, calibration → forecast, its summary, chart and page; or sweep.
+"""
 
 from __future__ import annotations
 
 import pandas as pd
+from kedro.pipeline import Node, Pipeline
 
 from nqcast.data.config import FeaturesConfig
 from nqcast.forecast.config import ForecastConfig
@@ -55,3 +59,32 @@ def write_forecast_page(forecast: pd.DataFrame, recent: pd.DataFrame) -> str:
     from nqcast.forecast.page import forecast_page
 
     return forecast_page(forecast, recent)
+
+
+_INPUTS = ["raw_bars", "checkpoint", "calibration", "params:forecast", "params:ingest", "params:features"]
+
+
+def create_pipeline() -> Pipeline:
+    """Name the inputs and outputs of a forecast from the newest bars."""
+    return Pipeline(
+        [
+            Node(
+                make_forecast,
+                inputs=_INPUTS,
+                outputs=["forecast", "recent_bars", "forecast_paths", "forecast_summary"],
+                name="make_forecast",
+            ),
+            Node(draw_forecast, inputs=["forecast", "recent_bars"], outputs="forecast_chart", name="draw_forecast"),
+            Node(
+                write_forecast_page,
+                inputs=["forecast", "recent_bars"],
+                outputs="forecast_page",
+                name="write_forecast_page",
+            ),
+        ]
+    )
+
+
+def create_sweep_pipeline() -> Pipeline:
+    """Name the inputs and the output of forecasts at every bar of a history."""
+    return Pipeline([Node(sweep_forecasts, inputs=_INPUTS, outputs="sweep", name="sweep_forecasts")])

@@ -1,4 +1,7 @@
-"""Folds one after the other, then one scored record; questions written down first. torch is imported where used."""
+"""Folds one after the other, then one scored record; questions written down first. torch is imported where used.
+
+features → one partition per fold → walk_forward_predictions, walk_forward_scores.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
+from kedro.pipeline import Node, Pipeline
 
 from nqcast.evaluation.config import EvaluateConfig
 from nqcast.experiments.config import ExperimentSettings, VerdictConfig, WalkForwardConfig
@@ -52,11 +56,7 @@ def register(features: pd.DataFrame, settings: ExperimentSettings, config: Verdi
 
 
 def open_verdict(
-    registered: Json,
-    uses: list[Json],
-    features: pd.DataFrame,
-    settings: ExperimentSettings,
-    config: VerdictConfig,
+    registered: Json, uses: list[Json], features: pd.DataFrame, settings: ExperimentSettings, config: VerdictConfig
 ) -> tuple[ExperimentSettings, WalkForwardConfig]:
     """The registered settings for the folds, refused where they are others or were scored before."""
     refuse_another(registered, registration(features, settings, config), uses)
@@ -74,3 +74,76 @@ def close_verdict(
     scores = walk_forward_scores.score_folds(frame, entries, settings.quantiles, settings.evaluate)
     text = f"{registered['question']}\nregistered {registered['registered']} as {registered['id']}\n\n{scores['text']}"
     return frame, {**scores, "registration": registered, "text": text}, use_line(VERDICT, frame, registered["id"])
+
+
+_SETTINGS = ("split", "scale", "model", "train", "quantiles", "evaluate")
+
+
+def create_pipeline() -> Pipeline:
+    """Name the loop over the folds and what joins them."""
+    return Pipeline(
+        [
+            _settle("settle_walk_forward", "walk_forward_settings"),
+            Node(
+                run_folds,
+                inputs=[
+                    *("features", "walk_forward_settings", "params:walk_forward"),
+                    *("finished_folds", "fold_directory"),
+                ],
+                outputs=["folds", "walk_forward_log"],
+                name="run_folds",
+            ),
+            Node(
+                join_folds,
+                inputs=["folds", "walk_forward_log", "params:quantiles", "params:evaluate"],
+                outputs=["walk_forward_predictions", "walk_forward_scores", "walk_forward_uses"],
+                name="join_folds",
+            ),
+        ]
+    )
+
+
+def _settle(name: str, output: str) -> Node:
+    return Node(ExperimentSettings, inputs={key: f"params:{key}" for key in _SETTINGS}, outputs=output, name=name)
+
+
+def create_register_pipeline() -> Pipeline:
+    """Name the writing of a registration."""
+    return Pipeline(
+        [
+            _settle("settle_registration", "register_settings"),
+            Node(
+                register,
+                inputs=["features", "register_settings", "params:verdict"],
+                outputs="registration",
+                name="register_question",
+            ),
+        ]
+    )
+
+
+def create_verdict_pipeline() -> Pipeline:
+    """Name the refusal, the folds and what joins them."""
+    return Pipeline(
+        [
+            _settle("settle_verdict", "asked_settings"),
+            Node(
+                open_verdict,
+                inputs=["registration", "verdict_uses_so_far", "features", "asked_settings", "params:verdict"],
+                outputs=["verdict_settings", "verdict_folds"],
+                name="open_verdict",
+            ),
+            Node(
+                run_folds,
+                inputs=["features", "verdict_settings", "verdict_folds", "finished_folds", "fold_directory"],
+                outputs=["folds", "walk_forward_log"],
+                name="run_verdict_folds",
+            ),
+            Node(
+                close_verdict,
+                inputs=["folds", "walk_forward_log", "verdict_settings", "registration"],
+                outputs=["verdict_predictions", "verdict_scores", "verdict_uses"],
+                name="close_verdict",
+            ),
+        ]
+    )

@@ -1,4 +1,7 @@
-"""Feature loading, splitting, scale, training, validation metrics, calibration; torch is imported where it is used."""
+"""Feature loading, splitting, scale, training, validation metrics, calibration; torch is imported where it is used.
+
+features → splits → scale → checkpoint, history → validation_metrics → calibration.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
+from kedro.pipeline import Node, Pipeline
 
 from nqcast.data.config import ScaleConfig, SplitConfig
 from nqcast.data.fingerprint import data_card
@@ -113,3 +117,45 @@ def fit_calibration(
         f"skill over constants {skills['constants']:.2f} %, over seasonal har {skills['seasonal_har']:+.2f} %.",
     )
     return replace(fitted, val_loss=validation_metrics["val_loss"], headline=found).to_json()
+
+
+def create_pipeline() -> Pipeline:
+    """Name the chain: feature loading, dataset splitting, scale, training, validation metrics, calibration."""
+    return Pipeline(
+        [
+            Node(
+                load_features,
+                inputs=["features", "params:ingest", "params:horizons"],
+                outputs=["feature_table", "data_card"],
+                name="load_features",
+            ),
+            Node(split_dataset, inputs=["feature_table", "params:split"], outputs="splits", name="split_dataset"),
+            Node(
+                fit_scale,
+                inputs=["feature_table", "splits", "params:scale", "params:quantiles"],
+                outputs="scale",
+                name="fit_scale",
+            ),
+            Node(
+                train_model,
+                inputs=[
+                    *("feature_table", "splits", "scale", "data_card", "run_directory"),
+                    *("params:model", "params:train", "params:quantiles"),
+                ],
+                outputs=["checkpoint", "history"],
+                name="train_model",
+            ),
+            Node(
+                validation_metrics,
+                inputs=["checkpoint", "feature_table", "splits", "params:evaluate"],
+                outputs="validation_metrics",
+                name="validation_metrics",
+            ),
+            Node(
+                fit_calibration,
+                inputs=["checkpoint", "feature_table", "splits", "validation_metrics", "params:evaluate"],
+                outputs="calibration",
+                name="fit_calibration",
+            ),
+        ]
+    )

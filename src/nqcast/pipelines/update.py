@@ -1,10 +1,14 @@
-"""New bars behind the old ones, a short training from the last weights, and whichever version validates better."""
+"""New bars behind the old ones, a short training from the last weights, and whichever version validates better.
+
+raw_bars, and what the last run left → bars, checkpoint, calibration, update_report.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import pandas as pd
+from kedro.pipeline import Node, Pipeline
 
 from nqcast.data.config import FeaturesConfig, SplitConfig
 from nqcast.evaluation.config import EvaluateConfig
@@ -44,3 +48,26 @@ def update_forecaster(
     card = data_card(table, ingest.instrument.model_dump(mode="json"))
     update = Update(table, card, last_checkpoint, split, config.validation_sessions, config.train, evaluate)
     return update.make(last_calibration, run_directory)
+
+
+def create_pipeline() -> Pipeline:
+    """Name the inputs and outputs of a refit on new bars."""
+    return Pipeline(
+        [
+            Node(
+                extend_bars,
+                inputs=["last_bars", "raw_bars", "params:ingest", "params:features"],
+                outputs="bars",
+                name="extend_bars",
+            ),
+            Node(
+                update_forecaster,
+                inputs=[
+                    *("bars", "last_checkpoint", "last_calibration", "run_directory", "params:features"),
+                    *("params:split", "params:ingest", "params:update", "params:evaluate"),
+                ],
+                outputs=["checkpoint", "calibration", "update_report"],
+                name="update_forecaster",
+            ),
+        ]
+    )

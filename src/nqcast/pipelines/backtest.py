@@ -1,8 +1,12 @@
-"""What trading on the forecasts would have earned, after costs, and how sure that is."""
+"""What trading on the forecasts would have earned, after costs, and how sure that is.
+
+predictions (or walk_forward_predictions), features → trades, sessions, results, chart.
+"""
 
 from __future__ import annotations
 
 import pandas as pd
+from kedro.pipeline import Node, Pipeline
 
 from nqcast.backtest.config import BacktestConfig
 from nqcast.data.config import FeaturesConfig
@@ -46,3 +50,43 @@ def draw_equity(sessions: pd.DataFrame, results: Json) -> object:
     from nqcast.report.figures.backtest import draw_equity
 
     return draw_equity(sessions, results)
+
+
+_SETTINGS = ("params:backtest", "params:evaluate", "params:features")
+
+
+def create_pipeline() -> Pipeline:
+    """Name the backtest of the forecasts of the test split."""
+    return Pipeline(
+        [
+            Node(
+                trade_test,
+                inputs=["predictions", "features", "checkpoint", *_SETTINGS],
+                outputs=["backtest_trades", "backtest_sessions", "backtest_results", "test_uses"],
+                name="trade_test",
+            ),
+            _chart("backtest"),
+        ]
+    )
+
+
+def create_walk_forward_pipeline() -> Pipeline:
+    """Name the backtest of the out-of-sample forecasts of a walk-forward."""
+    name = "walk_forward_backtest"
+    return Pipeline(
+        [
+            Node(
+                trade_walk_forward,
+                inputs=["walk_forward_predictions", "features", *_SETTINGS],
+                outputs=[f"{name}_trades", f"{name}_sessions", f"{name}_results"],
+                name="trade_walk_forward",
+            ),
+            _chart(name),
+        ]
+    )
+
+
+def _chart(name: str) -> Node:
+    return Node(
+        draw_equity, inputs=[f"{name}_sessions", f"{name}_results"], outputs=f"{name}_chart", name=f"draw_{name}"
+    )

@@ -1,8 +1,12 @@
-"""From bars to the feature table: features, clock and targets."""
+"""From bars to the feature table: features, clock and targets.
+
+bars → features.
+"""
 
 from __future__ import annotations
 
 import pandas as pd
+from kedro.pipeline import Node, Pipeline
 
 from nqcast.data.config import FeaturesConfig
 from nqcast.market.config import IngestConfig
@@ -16,3 +20,17 @@ def make_features(
     from nqcast.symbols.foreign import own_features
 
     return build_features(bars, config, own_features(config.own, ingest), horizons)
+
+
+def create_pipeline() -> Pipeline:
+    """Name the inputs and outputs of the feature table."""
+    return Pipeline(
+        [
+            Node(
+                make_features,
+                inputs=["bars", "params:features", "params:horizons", "params:ingest"],
+                outputs="features",
+                name="make_features",
+            )
+        ]
+    )

@@ -1,10 +1,14 @@
-"""The test split: forecasts, their scores beside the baselines, one fan chart, what the network uses, the report."""
+"""The test split: forecasts, their scores beside the baselines, one fan chart, what the network uses, the report.
+
+checkpoint, calibration, features → predictions (raw and calibrated), scores, fan_chart, explanation, report.
+"""
 
 from __future__ import annotations
 
 from typing import Any, cast
 
 import pandas as pd
+from kedro.pipeline import Node, Pipeline
 
 from nqcast.data.splits import positions
 from nqcast.evaluation.config import EvaluateConfig
@@ -13,11 +17,7 @@ from nqcast.storage.checkpoint import Checkpoint, Json
 
 
 def predict_test(
-    checkpoint: Checkpoint,
-    calibration: Json,
-    features: pd.DataFrame,
-    splits: pd.DataFrame,
-    config: EvaluateConfig,
+    checkpoint: Checkpoint, calibration: Json, features: pd.DataFrame, splits: pd.DataFrame, config: EvaluateConfig
 ) -> tuple[Any, Json]:
     """Forecasts at every test anchor, made while they are written, and the record that the test split was used."""
     from nqcast.evaluation.calibration import Calibration
@@ -82,14 +82,57 @@ def explain_network(
 
 
 def write_report(
-    evidence: Any,
-    scores: Json,
-    history: list[Json],
-    explanation: Json,
-    run_details: dict[str, str],
+    evidence: Any, scores: Json, history: list[Json], explanation: Json, run_details: dict[str, str]
 ) -> str:
     """One self-contained page: better than the baselines, by how much, how sure, calibrated, and when it fails."""
     from nqcast.evaluation.comparison import Scores
     from nqcast.report.report import render_report
 
     return render_report(evidence, cast(Scores, scores), history, explanation, run_details)
+
+
+def create_pipeline() -> Pipeline:
+    """Name the inputs and outputs of the scores of the test split."""
+    return Pipeline(
+        [
+            Node(
+                predict_test,
+                inputs=["checkpoint", "calibration", "features", "splits", "params:evaluate"],
+                outputs=["predictions", "test_uses"],
+                name="predict_test",
+            ),
+            Node(
+                calibrate_test,
+                inputs=["predictions", "calibration", "checkpoint"],
+                outputs="calibrated_predictions",
+                name="calibrate_test",
+            ),
+            Node(
+                score,
+                inputs=[
+                    *("predictions", "calibrated_predictions", "checkpoint", "features", "splits"),
+                    *("true_quantiles", "test_uses", "params:evaluate"),
+                ],
+                outputs=["scores", "evidence"],
+                name="score",
+            ),
+            Node(
+                draw_fan_chart,
+                inputs=["predictions", "features", "params:evaluate"],
+                outputs="fan_chart",
+                name="draw_fan_chart",
+            ),
+            Node(
+                explain_network,
+                inputs=["checkpoint", "features", "splits", "params:evaluate"],
+                outputs="explanation",
+                name="explain_network",
+            ),
+            Node(
+                write_report,
+                inputs=["evidence", "scores", "history", "explanation", "run_details"],
+                outputs="report",
+                name="write_report",
+            ),
+        ]
+    )

@@ -1,10 +1,15 @@
-"""From a folder of files by symbol to a feature table per symbol."""
+"""From a folder of files by symbol to a feature table per symbol.
+
+symbol_files → one partition of features per symbol.
+"""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
 from typing import Any
+
+from kedro.pipeline import Node, Pipeline
 
 from nqcast.data.config import FeaturesConfig
 from nqcast.market.config import IngestConfig
@@ -51,3 +56,21 @@ def build_symbol_features(
 
 
 _TOLD = ("symbol", "rows_in", "bars", "seconds")
+
+
+def create_pipeline() -> Pipeline:
+    """Name the inputs and outputs of features by symbol."""
+    return Pipeline(
+        [
+            Node(
+                build_symbol_features,
+                inputs=[
+                    *("symbol_files", "finished_symbols"),
+                    *("params:ingest", "params:features", "params:instruments", "params:partitions"),
+                    "params:horizons",
+                ],
+                outputs=["symbol_features", "symbol_log"],
+                name="build_symbol_features",
+            )
+        ]
+    )

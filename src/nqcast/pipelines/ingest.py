@@ -1,4 +1,7 @@
-"""From a vendor's rows to clean five-minute bars."""
+"""From a vendor's rows to clean five-minute bars.
+
+raw_bars → bars, roll_ledger, quarantine, data_report.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import logging
 from typing import Any
 
 import pandas as pd
+from kedro.pipeline import Node, Pipeline
 
 from nqcast.data.config import FeaturesConfig
 from nqcast.market.config import IngestConfig
@@ -28,3 +32,17 @@ def ingest_bars(
         logger.info("the file has no volume: log_volume, amihud and volume_ma_ratio are 0 (features.volume=auto)")
     ingested = build_bars(raw_bars, config.model_copy(update={"volume": config.volume and volume}))
     return ingested.bars, ingested.roll_ledger, ingested.quarantine, ingested.report
+
+
+def create_pipeline() -> Pipeline:
+    """Name the inputs and outputs of ingest."""
+    return Pipeline(
+        [
+            Node(
+                ingest_bars,
+                inputs=["raw_bars", "params:ingest", "params:features"],
+                outputs=["bars", "roll_ledger", "quarantine", "data_report"],
+                name="ingest_bars",
+            )
+        ]
+    )

@@ -1,8 +1,12 @@
-"""The newest bars and outcomes against training. Bars and features of the newest file stay in memory."""
+"""The newest bars and outcomes against training. Bars and features of the newest file stay in memory.
+
+raw_bars, and what training left → checks, rolling figures, report, chart.
+"""
 
 from __future__ import annotations
 
 import pandas as pd
+from kedro.pipeline import Node, Pipeline
 
 from nqcast.data.config import FeaturesConfig, SplitConfig
 from nqcast.evaluation.config import EvaluateConfig
@@ -52,3 +56,29 @@ def draw_monitor(checks: pd.DataFrame, rolling: pd.DataFrame) -> object:
     from nqcast.report.figures.monitoring import draw_monitor
 
     return draw_monitor(checks, rolling)
+
+
+def create_pipeline() -> Pipeline:
+    """Name the comparison; nothing that training reads or wrote is an output."""
+    return Pipeline(
+        [
+            Node(
+                read_newest,
+                inputs=["raw_bars", "checkpoint", "params:ingest", "params:features"],
+                outputs="monitored_features",
+                name="read_newest",
+            ),
+            Node(
+                compare_with_training,
+                inputs=[
+                    *("monitored_features", "features", "splits", "checkpoint", "calibration"),
+                    *("params:split", "params:monitor", "params:evaluate"),
+                ],
+                outputs=["monitor_checks", "monitor_rolling", "monitor_report", "test_uses"],
+                name="compare_with_training",
+            ),
+            Node(
+                draw_monitor, inputs=["monitor_checks", "monitor_rolling"], outputs="monitor_chart", name="draw_monitor"
+            ),
+        ]
+    )

@@ -1,0 +1,46 @@
+"""One node trains every variant on the same split and compares them on validation.
+
+features → ablation_scores, from validation alone.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+from kedro.pipeline import Node, Pipeline
+
+from nqcast.experiments.config import AblationConfig, ExperimentSettings
+from nqcast.storage.checkpoint import Json
+
+
+def run_ablation(
+    features: pd.DataFrame, settings: ExperimentSettings, config: AblationConfig, ablation_directory: Path
+) -> Json:
+    """The table of all variants; its text ends the run."""
+    from nqcast.data.features import check_features
+    from nqcast.experiments.ablation import Ablation
+
+    check_features(features)
+    return Ablation.of(settings, config).run(features, ablation_directory)
+
+
+def create_pipeline() -> Pipeline:
+    """Name the comparison of the variants."""
+    settings = ("split", "scale", "model", "train", "quantiles", "evaluate")
+    return Pipeline(
+        [
+            Node(
+                ExperimentSettings,
+                inputs={name: f"params:{name}" for name in settings},
+                outputs="ablation_settings",
+                name="settle_ablation",
+            ),
+            Node(
+                run_ablation,
+                inputs=["features", "ablation_settings", "params:ablation", "ablation_directory"],
+                outputs="ablation_scores",
+                name="run_ablation",
+            ),
+        ]
+    )
