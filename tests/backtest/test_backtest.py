@@ -13,8 +13,7 @@ from nqcast.backtest import ledger
 from nqcast.backtest.config import BacktestConfig
 from nqcast.backtest.ledger import Book, held, netted, trade_profit
 from nqcast.backtest.run import backtest
-from nqcast.backtest.timeline import Timeline
-from nqcast.backtest.trades import Trades, all_trades, exposure, without_overlap
+from nqcast.backtest.trades import Timeline, Trades, all_trades, exposure, without_overlap
 from nqcast.evaluation.config import EvaluateConfig
 from nqcast.report.figures.backtest import draw_equity
 

@@ -15,7 +15,7 @@ from nqcast.data.seasonal_har import make_scale
 from nqcast.model import MIGT_TVDT
 from nqcast.model.config import ModelConfig
 from nqcast.parameters import Parameters, check_parameters
-from nqcast.runs.chosen import choose
+from nqcast.runs.recipe import choose
 from nqcast.settings import CONFIG_LOADER_ARGS
 
 

@@ -15,8 +15,8 @@ from nqcast.evaluation.baselines import baseline_quantiles, make_baseline
 from nqcast.evaluation.comparison import compare_forecasts, untrained
 from nqcast.evaluation.config import EvaluateConfig
 from nqcast.evaluation.frames import as_arrays, predictions_frame
+from nqcast.evaluation.judged import perfect_volatility
 from nqcast.evaluation.metrics import level_name
-from nqcast.evaluation.oracle import perfect_volatility
 from nqcast.evaluation.session_losses import holm
 from nqcast.evaluation.significance import diebold_mariano, session_sums
 from nqcast.evaluation.split_uses import use_record

@@ -10,10 +10,10 @@ import pandas as pd
 import pytest
 
 from nqcast.constants import HORIZONS, LEVELS
-from nqcast.evaluation import groups, metrics
+from nqcast.evaluation import metrics, session_losses
 from nqcast.evaluation.baselines import make_baseline
 from nqcast.evaluation.frames import Forecasts, as_arrays, predictions_frame
-from nqcast.evaluation.oracle import perfect_volatility
+from nqcast.evaluation.judged import perfect_volatility
 from nqcast.evaluation.session_losses import (
     SessionLosses,
     confidence_set,
@@ -64,16 +64,16 @@ def test_the_table_adds_up_to_the_losses_of_sessions_parts_and_thirds(anchors: F
     np.testing.assert_allclose(losses.by_session("har")[:, :5], session_sums(loss_NH, anchors.session))
     base_H = losses.by_session("constants")[:, :5].sum(axis=0)
     relative_N = np.nan_to_num(loss_NH / base_H).mean(axis=1)
-    part_N = groups.session_part(anchors.ts)
+    part_N = session_losses.session_part(anchors.ts)
     by_group = losses.by_group("har")
-    assert set(by_group) == {*part_N, *groups.TERCILES}
+    assert set(by_group) == {*part_N, *session_losses.TERCILES}
     for part in set(part_N):
         assert by_group[part].sum() == pytest.approx(relative_N[part_N == part].sum())
-    assert sum(by_group[third].sum() for third in groups.TERCILES) == pytest.approx(relative_N.sum())
+    assert sum(by_group[third].sum() for third in session_losses.TERCILES) == pytest.approx(relative_N.sum())
 
 
 def test_a_gain_that_one_part_alone_has_is_found_there_and_nowhere_else(anchors: Forecasts) -> None:
-    part_N, names = groups.session_part(anchors.ts), ("US morning (08:30–12:00)", "Europe (02:00–08:30)")
+    part_N, names = session_losses.session_part(anchors.ts), ("US morning (08:30–12:00)", "Europe (02:00–08:30)")
     worse = anchors.quantiles * np.where(part_N == names[0], 2.0, 1.0)[:, None, None]
     losses = losses_of(anchors, worse=worse)
     resamples = stationary_bootstrap(14, 5.0, 200, np.random.default_rng(0))
@@ -140,9 +140,11 @@ def test_a_scale_that_knows_what_came_beats_every_forecast_and_reads_no_other_an
 
 
 def test_coverage_of_a_part_counts_its_own_outcomes_alone(anchors: Forecasts) -> None:
-    morning = groups.session_part(anchors.ts) == groups.PARTS[2]
+    morning = session_losses.session_part(anchors.ts) == session_losses.PARTS[2]
     high = np.where(morning[:, None, None], 1.0, anchors.quantiles)
     found = coverage_by_part({"model": high}, anchors, LEVELS)["model"]
-    assert list(found) == [part for part in groups.PARTS if (groups.session_part(anchors.ts) == part).any()]
-    assert found[groups.PARTS[2]]["q05"] == pytest.approx(0.95)
-    assert abs(found[groups.PARTS[1]]["q05"]) < 0.1
+    assert list(found) == [
+        part for part in session_losses.PARTS if (session_losses.session_part(anchors.ts) == part).any()
+    ]
+    assert found[session_losses.PARTS[2]]["q05"] == pytest.approx(0.95)
+    assert abs(found[session_losses.PARTS[1]]["q05"]) < 0.1

@@ -16,8 +16,7 @@ from nqcast.evaluation import metrics
 from nqcast.evaluation.calibration import Calibration
 from nqcast.evaluation.frames import as_arrays
 from nqcast.experiments.folds import plan_folds
-from nqcast.experiments.walk_forward import WalkForward
-from nqcast.experiments.walk_forward_scores import join_folds, render_folds, score_folds
+from nqcast.experiments.walk_forward import WalkForward, join_folds, render_folds, score_folds
 from nqcast.fields import changed
 from nqcast.runs.recipe import Recipe
 from nqcast.storage.checkpoint import DataCard

@@ -13,7 +13,7 @@ from nqcast.forecast.fan import fan_paths
 from nqcast.forecast.forecaster import Forecaster, Issued
 from nqcast.forecast.page import forecast_figure, forecast_page
 from nqcast.forecast.text import forecast_text
-from nqcast.report.figures.forecast import draw_forecast
+from nqcast.report.figures.fan import draw_forecast
 from nqcast.storage.checkpoint import Checkpoint
 
 

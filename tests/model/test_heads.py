@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from nqcast.model.heads import QuantileHead
+from nqcast.model.blocks import QuantileHead
 
 LEVELS = (0.05, 0.10, 0.25, 0.50, 0.75, 0.90, 0.95)
 

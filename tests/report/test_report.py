@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from nqcast.evaluation import groups
+from nqcast.evaluation import session_losses
 from nqcast.evaluation.comparison import compare_forecasts
 from nqcast.evaluation.config import EvaluateConfig
 from nqcast.evaluation.frames import predictions_frame
@@ -138,15 +138,15 @@ def test_session_parts_follow_exchange_time_through_the_change_of_the_clocks() -
     ts = pd.Series(
         pd.to_datetime(["2016-03-11 14:30", "2016-03-14 13:30", "2016-03-14 22:00", "2016-03-14 18:00"], utc=True)
     )
-    parts = [name.split(" (")[0] for name in groups.session_part(ts)]
+    parts = [name.split(" (")[0] for name in session_losses.session_part(ts)]
     assert parts == ["US morning", "US morning", "Asia", "US afternoon"]
-    assert list(groups.weekday(pd.Series(pd.to_datetime(["2016-03-14", "2016-03-18"])))) == ["Monday", "Friday"]
+    assert list(session_losses.weekday(pd.Series(pd.to_datetime(["2016-03-14", "2016-03-18"])))) == ["Monday", "Friday"]
 
 
 def test_volatility_terciles_are_equal_thirds_in_order() -> None:
     volatility = np.random.default_rng(0).permutation(np.arange(300.0))
-    third = groups.volatility_tercile(volatility)
-    assert (third == np.array(groups.TERCILES, dtype=object)[(volatility // 100).astype(int)]).all()
+    third = session_losses.volatility_tercile(volatility)
+    assert (third == np.array(session_losses.TERCILES, dtype=object)[(volatility // 100).astype(int)]).all()
 
 
 def test_the_first_mention_of_a_term_leads_to_its_definition_and_tags_stay_whole() -> None:

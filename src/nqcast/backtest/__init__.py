@@ -7,7 +7,7 @@ from nqcast.lazy import lazily
 
 _HOME = {
     "BacktestConfig": "config",
-    "Timeline": "timeline",
+    "Timeline": "trades",
     "Trades": "trades",
     "backtest": "run",
 }

@@ -11,8 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from nqcast.backtest.timeline import Ints, Timeline
-from nqcast.backtest.trades import Trades
+from nqcast.backtest.trades import Ints, Timeline, Trades
 from nqcast.evaluation.metrics import Floats
 
 DUST = 1e-12  # contracts; what sums and differences of sizes leave behind

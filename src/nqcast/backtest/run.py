@@ -17,8 +17,7 @@ from numpy.typing import NDArray
 from nqcast.backtest.config import BacktestConfig
 from nqcast.backtest.ledger import Book, held, netted, sessions_of, trade_profit
 from nqcast.backtest.text import render
-from nqcast.backtest.timeline import Ints, Timeline
-from nqcast.backtest.trades import Trades, all_trades, exposure, without_overlap
+from nqcast.backtest.trades import Ints, Timeline, Trades, all_trades, exposure, without_overlap
 from nqcast.evaluation.config import EvaluateConfig
 from nqcast.evaluation.metrics import Floats
 from nqcast.evaluation.significance import stationary_bootstrap

@@ -1,7 +1,9 @@
-"""From quantiles to trades: direction by the median, size by the interval's width, both known at the anchor's close.
+"""From quantiles to trades: direction by the median, size by the interval's width, filled at the next open.
 
-Shapes: N anchors · K trades. Nothing here reads a target, or a row of the features after the anchor, except to know
-when the session ends.
+Shapes: N rows of the features, or anchors among them · P points · K trades. A point is an instant at which orders are
+filled: the open of each row, and one more at the end of each segment, the close. A segment is a session, or the part of
+one on either side of a roll that could not be adjusted: no position is held across its ends. Nothing here reads a
+target, or a row after the anchor, except to know when the session ends.
 """
 
 from __future__ import annotations
@@ -10,10 +12,82 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from nqcast.backtest.config import BacktestConfig
-from nqcast.backtest.timeline import Ints, Timeline
 from nqcast.evaluation.metrics import Floats
+
+Ints = NDArray[np.int64]
+
+_NEEDED = ("ts", "session", "close", "raw_close", "open_return", "log_return", "traded", "unadjusted")
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """Points of a feature table.
+
+    An order that is sent after bar r is filled at point ``point_N[r] + 1``: the open of the first bar traded after it.
+    Where the segment trades no more, that is its last traded close.
+    """
+
+    point_N: Ints  # the point of each row's open
+    end_N: Ints  # the end point of each row's segment
+    close_N: Floats  # roll-adjusted closes
+    price_P: Floats  # roll-adjusted price at which an order is filled, before slippage
+    tick_P: Floats  # one tick in roll-adjusted points
+    row_P: Ints  # the row of each point; an end point has its segment's last row
+    carried_P: NDArray[np.bool_]  # whether a holder may keep a position to the next point: not over an unadjusted roll
+    session_N: NDArray[np.datetime64]
+
+    @classmethod
+    def of(cls, features: pd.DataFrame, tick: float) -> Timeline:
+        """Points of a feature table; ``tick`` is the smallest price step, in index points.
+
+        Opens come back from the returns that the table holds. ValueError when it lacks a column.
+        """
+        missing = [name for name in _NEEDED if name not in features.columns]
+        if missing:
+            raise ValueError(f"expected a features frame, found no column {missing}: run the features pipeline")
+        session = features["session"].to_numpy().astype("datetime64[D]")
+        fresh = np.ones(len(features), dtype=bool)
+        fresh[1:] = (session[1:] != session[:-1]) | features["unadjusted"].to_numpy(bool)[1:]
+        segment = np.cumsum(fresh) - 1
+        row = np.arange(len(features))
+        last_row = np.append(np.flatnonzero(fresh)[1:], len(features)) - 1
+        point_N = row + segment
+        row_P = np.empty(len(features) + segment[-1] + 1, dtype=np.int64)
+        row_P[point_N] = row
+        row_P[point_N[last_row] + 1] = last_row
+        carried_P = np.ones(len(row_P), dtype=bool)
+        carried_P[point_N[last_row] + 1] = ~np.append(features["unadjusted"].to_numpy(bool)[fresh][1:], True)
+        close, raw = (features[name].to_numpy(np.float64) for name in ("close", "raw_close"))
+        return cls(
+            point_N=point_N,
+            end_N=(point_N[last_row] + 1)[segment],
+            close_N=close,
+            price_P=_fill_prices(features, fresh, point_N, last_row, row_P),
+            tick_P=tick * (close / raw)[row_P],
+            row_P=row_P,
+            carried_P=carried_P,
+            session_N=session,
+        )
+
+
+def _fill_prices(
+    features: pd.DataFrame, fresh: NDArray[np.bool_], point_N: Ints, last_row: Ints, row_P: Ints
+) -> Floats:
+    close, traded = features["close"].to_numpy(np.float64), features["traded"].to_numpy(bool)
+    previous = np.concatenate([close[:1], close[:-1]])
+    opened = np.where(
+        fresh,
+        close * np.exp(-features["log_return"].to_numpy(np.float64)),
+        previous * np.exp(features["open_return"].to_numpy(np.float64)),
+    )
+    price_P = np.full(len(row_P), np.nan)
+    price_P[point_N[traded]] = opened[traded]
+    price_P[point_N[last_row] + 1] = close[last_row]  # untraded rows carry the last traded close
+    return pd.Series(price_P).bfill().to_numpy()  # an order waits for the next trade; every segment ends in a price
+
 
 LOW, MIDDLE, HIGH = "q10", "q50", "q90"
 

@@ -22,8 +22,8 @@ from nqcast.evaluation.baselines import baseline_quantiles
 from nqcast.evaluation.comparison import MODEL, compare_forecasts
 from nqcast.evaluation.config import EvaluateConfig
 from nqcast.evaluation.frames import Positions, as_arrays, predictions_frame
+from nqcast.evaluation.judged import perfect_volatility
 from nqcast.evaluation.metrics import Floats
-from nqcast.evaluation.oracle import perfect_volatility
 from nqcast.horizons import horizons_of
 from nqcast.storage.checkpoint import Json
 

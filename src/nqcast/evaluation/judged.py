@@ -7,10 +7,13 @@ from collections.abc import Mapping, Sequence
 from typing import NotRequired, TypedDict
 
 import numpy as np
+import pandas as pd
 
+from nqcast.data.targets import realized_volatility
+from nqcast.evaluation.baselines.base import empirical_quantiles
 from nqcast.evaluation.calibration import CONFORMAL, ONLINE, RAW
 from nqcast.evaluation.config import EvaluateConfig
-from nqcast.evaluation.frames import Forecasts
+from nqcast.evaluation.frames import Forecasts, Positions, targets_at
 from nqcast.evaluation.metrics import Floats
 from nqcast.evaluation.session_losses import (
     MEAN,
@@ -24,6 +27,7 @@ from nqcast.evaluation.session_losses import (
     session_gains,
 )
 from nqcast.evaluation.significance import MINIMUM_DIFFERENCES, stationary_bootstrap
+from nqcast.horizons import horizons_of
 
 ROWS = (RAW, CONFORMAL, ONLINE)
 
@@ -142,3 +146,15 @@ def _sessions_line(judged: Judged) -> str:
         f"Over {name.replace('_', ' ')}: better in {one['won']} of {one['sessions']} sessions (p {one['sign_p']:.2g}), "
         f"trimmed gain {100 * one['trimmed']:+.2f} % of its loss{below if p_values else ''}."
     )
+
+
+ORACLE = "oracle_volatility"
+"""Its row in a frame of forecasts."""
+_FLOOR = 1e-6  # return units; bars without a move have no volatility
+
+
+def perfect_volatility(features: pd.DataFrame, train: Positions, ts: pd.Series, levels: Sequence[float]) -> Floats:
+    """Quantiles (N, H, Q) at the anchors `ts`: the horizon's realized volatility times train quantiles of y / that."""
+    scale_NH = np.maximum(np.nan_to_num(realized_volatility(features)), _FLOOR)
+    unit_HQ = empirical_quantiles(targets_at(features, train, horizons_of(features.columns)) / scale_NH[train], levels)
+    return scale_NH[pd.Index(features["ts"]).get_indexer(pd.Index(ts))][:, :, None] * unit_HQ

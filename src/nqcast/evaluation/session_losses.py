@@ -1,4 +1,4 @@
-"""Losses of every forecast by horizon, session, part of the session and third of volatility, and what follows.
+"""Losses of every forecast by horizon, session, part of the session and third of volatility, and what they show.
 
 One table is summed once; gains by part and by third, sessions won, trimmed gains, the share of the perfect-volatility
 ceiling and the model confidence set are read off it.
@@ -15,13 +15,48 @@ from dataclasses import dataclass
 from typing import TypedDict
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
-from nqcast.evaluation import groups, metrics
+from nqcast.constants import EXCHANGE_TIMEZONE
+from nqcast.evaluation import metrics
 from nqcast.evaluation.frames import Forecasts
 from nqcast.evaluation.metrics import Floats, level_name
 from nqcast.evaluation.significance import skill_with_interval
+
+SESSION_PARTS = (
+    ("Asia (17:00–02:00)", 0, 120),
+    ("Europe (02:00–08:30)", 120, 510),
+    ("US morning (08:30–12:00)", 510, 720),
+    ("US afternoon (12:00–17:00)", 720, 1020),
+    ("Asia (17:00–02:00)", 1020, 1440),
+)
+PARTS = tuple(dict.fromkeys(name for name, _, _ in SESSION_PARTS))
+WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+TERCILES = ("calm third", "middle third", "wild third")
+
+
+def session_part(ts: pd.Series) -> NDArray[np.object_]:
+    """Part of the session (N,) in which each bar starts, by exchange time."""
+    local = pd.DatetimeIndex(ts).tz_convert(EXCHANGE_TIMEZONE)
+    minute = (local.hour * 60 + local.minute).to_numpy()
+    names = np.empty(len(minute), dtype=object)
+    for name, first, end in SESSION_PARTS:
+        names[(minute >= first) & (minute < end)] = name
+    return names
+
+
+def weekday(session: pd.Series) -> NDArray[np.object_]:
+    """Weekday (N,) of each anchor's trading date."""
+    return np.array(WEEKDAYS, dtype=object)[pd.DatetimeIndex(session).day_of_week.to_numpy()]
+
+
+def volatility_tercile(volatility_N: Floats) -> NDArray[np.object_]:
+    """Third (N,) of the anchors by a volatility that was known when the forecast was made."""
+    rank = np.argsort(np.argsort(volatility_N, kind="stable"), kind="stable")
+    return np.array(TERCILES, dtype=object)[3 * rank // max(len(rank), 1)]
+
 
 TRIM = 0.05
 """Share of the sessions left out of a trimmed gain, at either end."""
@@ -60,11 +95,11 @@ class SessionLosses:
         cls, forecasts: Mapping[str, Floats], reference: str, anchors: Forecasts, levels: Sequence[float]
     ) -> SessionLosses:
         """Sum the defined losses; thirds are by the reference's spread when the forecast was made."""
-        part_N, third_N = groups.session_part(anchors.ts), groups.volatility_tercile(spread(forecasts[reference]))
-        parts = tuple(name for name in groups.PARTS if (part_N == name).any())
+        part_N, third_N = session_part(anchors.ts), volatility_tercile(spread(forecasts[reference]))
+        parts = tuple(name for name in PARTS if (part_N == name).any())
         session_N = np.unique(anchors.session.to_numpy(), return_inverse=True)[1]
-        codes = (session_N, _place(part_N, parts), _place(third_N, groups.TERCILES))
-        shape = (int(session_N.max()) + 1, len(parts), len(groups.TERCILES))
+        codes = (session_N, _place(part_N, parts), _place(third_N, TERCILES))
+        shape = (int(session_N.max()) + 1, len(parts), len(TERCILES))
         cell_N = np.ravel_multi_index(codes, shape)
         loss_MNH = np.stack([metrics.anchor_loss(q, anchors.targets, levels) for q in forecasts.values()])
         loss_MHN = np.nan_to_num(loss_MNH.transpose(0, 2, 1))
@@ -83,7 +118,7 @@ class SessionLosses:
         """Mean losses (S, 1) of one forecast in each part of the session and each third of volatility."""
         own = self.sums[self.names.index(name), -1]
         found = dict(zip(self.parts, own.sum(axis=2).T, strict=True))
-        found |= dict(zip(groups.TERCILES, own.sum(axis=1).T, strict=True))
+        found |= dict(zip(TERCILES, own.sum(axis=1).T, strict=True))
         return {group: loss_S[:, None] for group, loss_S in found.items() if loss_S.any()}
 
 
@@ -179,7 +214,7 @@ def coverage_by_part(
     rows: Mapping[str, Floats], anchors: Forecasts, levels: Sequence[float]
 ) -> dict[str, dict[str, dict[str, float]]]:
     """{row: {part of the session: {q05: coverage less level}}}, every outcome of the part counted once."""
-    part_N, found = groups.session_part(anchors.ts), {}
+    part_N, found = session_part(anchors.ts), {}
     for name, quantiles_NHQ in rows.items():
         hits_NHQ = metrics.below(quantiles_NHQ, anchors.targets, levels)
         found[name] = {
@@ -187,7 +222,7 @@ def coverage_by_part(
                 level_name(tau): float(metrics.mean_defined(hits_NHQ[part_N == part][..., i], axis=None)) - tau
                 for i, tau in enumerate(levels)
             }
-            for part in groups.PARTS
+            for part in PARTS
             if (part_N == part).any()
         }
     return found

@@ -22,8 +22,8 @@ from nqcast.data.windows import WindowTable
 from nqcast.evaluation import metrics
 from nqcast.evaluation.config import EvaluateConfig
 from nqcast.evaluation.frames import Positions, targets_at
-from nqcast.evaluation.groups import session_part
 from nqcast.evaluation.metrics import Floats
+from nqcast.evaluation.session_losses import session_part
 from nqcast.evaluation.significance import stationary_bootstrap
 from nqcast.forecast.permutation_importance import donors, importance, named, spread_evenly
 from nqcast.forecast.predictor import Predictor, predictor_of

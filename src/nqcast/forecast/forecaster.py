@@ -24,9 +24,16 @@ from nqcast.evaluation.config import EvaluateConfig
 from nqcast.evaluation.frames import FrameStream, predictions_frame
 from nqcast.evaluation.metrics import Floats
 from nqcast.forecast.config import ForecastConfig
-from nqcast.forecast.freshness import BAR, Anchor, ForecastRefusedError, check_window, choose_anchor, known_bars
+from nqcast.forecast.freshness import (
+    BAR,
+    Anchor,
+    ForecastRefusedError,
+    check_window,
+    choose_anchor,
+    known_bars,
+    target_times,
+)
 from nqcast.forecast.predictor import CHUNK_ANCHORS, Predictor, load_model, load_scale
-from nqcast.forecast.target_times import target_times
 from nqcast.horizons import horizon, target_names
 from nqcast.market.calendar import sessions_around
 from nqcast.market.config import IngestConfig

@@ -15,9 +15,8 @@ from nqcast.data.clock import utc_nanoseconds
 from nqcast.datasets.append_only import append_record, read_records
 from nqcast.evaluation import metrics
 from nqcast.forecast.forecaster import Forecaster
-from nqcast.forecast.freshness import BAR, ForecastRefusedError, check_window, least_minutes
+from nqcast.forecast.freshness import BAR, ForecastRefusedError, check_window, least_minutes, target_times
 from nqcast.forecast.predictor import Predictor
-from nqcast.forecast.target_times import target_times
 from nqcast.horizons import horizon
 from nqcast.live.feed import Feed
 from nqcast.live.grid import GrowingGrid

@@ -11,10 +11,9 @@ from numpy.typing import ArrayLike
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from nqcast.model.blocks import AttentionPool, Norm, TimeBlock, VariableBlock
+from nqcast.model.blocks import AttentionPool, Norm, QuantileHead, TimeBlock, VariableBlock
 from nqcast.model.config import ModelConfig
 from nqcast.model.embedding import ClockEncoding, Normalised, PatchEmbedding, RecentBars, WindowNorm
-from nqcast.model.heads import QuantileHead
 
 
 class Output(TypedDict):

@@ -49,7 +49,7 @@ def sweep_forecasts(
 
 def draw_forecast(forecast: pd.DataFrame, recent: pd.DataFrame) -> object:
     """Recent price and the fan (a matplotlib Figure, imported only here)."""
-    from nqcast.report.figures.forecast import draw_forecast
+    from nqcast.report.figures.fan import draw_forecast
 
     return draw_forecast(forecast, recent)
 

@@ -20,7 +20,6 @@ from nqcast.data.splits import check_no_overlap, make_splits, positions
 from nqcast.evaluation.config import EvaluateConfig
 from nqcast.market.config import IngestConfig
 from nqcast.model.config import ModelConfig
-from nqcast.runs.chosen import choose
 from nqcast.storage.checkpoint import Checkpoint, DataCard, Json
 from nqcast.training.config import TrainConfig
 
@@ -77,7 +76,7 @@ def train_model(
     """
     from nqcast.data.trailing import trailing_rows
     from nqcast.forecast.predictor import load_scale
-    from nqcast.runs.recipe import agreed
+    from nqcast.runs.recipe import agreed, choose
     from nqcast.runs.run import TrainingRun
     from nqcast.runs.train import train as train_run
 

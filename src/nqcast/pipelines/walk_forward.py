@@ -41,10 +41,10 @@ def join_folds(
     folds: Partitions, log: list[FoldLine], quantiles: list[float], evaluate: EvaluateConfig
 ) -> tuple[pd.DataFrame, Json, Json]:
     """All out-of-sample forecasts as one frame, their scores, and a line that says which sessions were scored."""
-    from nqcast.experiments import walk_forward_scores
+    from nqcast.experiments import walk_forward
 
-    frame, entries = walk_forward_scores.join_folds(folds, log)
-    scores = walk_forward_scores.score_folds(frame, entries, tuple(quantiles), evaluate)
+    frame, entries = walk_forward.join_folds(folds, log)
+    scores = walk_forward.score_folds(frame, entries, tuple(quantiles), evaluate)
     return frame, scores, use_line(WALK_FORWARD, frame)
 
 
@@ -68,10 +68,10 @@ def close_verdict(
     folds: Partitions, log: list[FoldLine], settings: ExperimentSettings, registered: Json
 ) -> tuple[pd.DataFrame, Json, Json]:
     """All forecasts as one frame, their scores under the registered question, and the line of this use."""
-    from nqcast.experiments import walk_forward_scores
+    from nqcast.experiments import walk_forward
 
-    frame, entries = walk_forward_scores.join_folds(folds, log)
-    scores = walk_forward_scores.score_folds(frame, entries, settings.quantiles, settings.evaluate)
+    frame, entries = walk_forward.join_folds(folds, log)
+    scores = walk_forward.score_folds(frame, entries, settings.quantiles, settings.evaluate)
     text = f"{registered['question']}\nregistered {registered['registered']} as {registered['id']}\n\n{scores['text']}"
     return frame, {**scores, "registration": registered, "text": text}, use_line(VERDICT, frame, registered["id"])
 

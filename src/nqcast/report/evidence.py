@@ -16,8 +16,8 @@ from nqcast.evaluation.calibration import CONFORMAL, ONLINE, quantiles_by_row
 from nqcast.evaluation.comparison import MODEL, reference_of
 from nqcast.evaluation.config import EvaluateConfig
 from nqcast.evaluation.frames import Forecasts, Positions, as_arrays
+from nqcast.evaluation.judged import perfect_volatility
 from nqcast.evaluation.metrics import Floats
-from nqcast.evaluation.oracle import perfect_volatility
 from nqcast.evaluation.significance import Estimate, session_sums, skill_with_interval, stationary_bootstrap
 from nqcast.horizons import horizon
 from nqcast.storage.checkpoint import Metadata

@@ -7,11 +7,19 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from nqcast.evaluation import groups, metrics
+from nqcast.evaluation import metrics
 from nqcast.evaluation.comparison import MODEL
 from nqcast.evaluation.judged import Judged
 from nqcast.evaluation.scores import MEAN, score_by_group
-from nqcast.evaluation.session_losses import spread
+from nqcast.evaluation.session_losses import (
+    PARTS,
+    TERCILES,
+    WEEKDAYS,
+    session_part,
+    spread,
+    volatility_tercile,
+    weekday,
+)
 from nqcast.evaluation.significance import session_sums
 from nqcast.report import figures, html
 from nqcast.report.evidence import Evidence
@@ -49,9 +57,9 @@ def group_tables(evidence: Evidence, judged: Judged) -> dict[str, pd.DataFrame]:
     forecasts = {name: evidence.forecasts[name] for name in names}
     main = metrics.main_interval(evidence.levels)
     groupings = {
-        "part of the session (Chicago time)": groups.session_part(anchors.ts),
-        "volatility when the forecast was made": groups.volatility_tercile(spread(forecasts[reference])),
-        "weekday": groups.weekday(anchors.session),
+        "part of the session (Chicago time)": session_part(anchors.ts),
+        "volatility when the forecast was made": volatility_tercile(spread(forecasts[reference])),
+        "weekday": weekday(anchors.session),
     }
     tables = {}
     for name, group in groupings.items():
@@ -75,7 +83,7 @@ def group_tables(evidence: Evidence, judged: Judged) -> dict[str, pd.DataFrame]:
 
 
 def _group_order(name: str) -> int:
-    order = [*groups.PARTS, *groups.TERCILES, *groups.WEEKDAYS]
+    order = [*PARTS, *TERCILES, *WEEKDAYS]
     return order.index(name)
 
 

@@ -26,8 +26,7 @@ from nqcast.data.scale import Scale, ScaleState
 from nqcast.data.seasonal_har import MEMORY_SESSIONS, make_scale
 from nqcast.data.splits import anchor_rows, positions
 from nqcast.model.config import ModelConfig
-from nqcast.runs.chosen import choose
-from nqcast.runs.recipe import agreed
+from nqcast.runs.recipe import agreed, choose
 from nqcast.runs.run import Run
 from nqcast.runs.train import train
 from nqcast.storage.checkpoint import MEMBERS, Checkpoint, DataCard, Json, Metadata

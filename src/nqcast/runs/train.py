@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
@@ -16,19 +17,28 @@ from nqcast.forecast.predictor import load_model
 from nqcast.model import MIGT_TVDT, fuse
 from nqcast.model.config import ModelConfig
 from nqcast.model.members import first_of
-from nqcast.runs.launched import train_launched
+from nqcast.runs.inputs import write_run
 from nqcast.runs.run import Run, TrainingRun
 from nqcast.stopping import finishing, leave_if_asked
 from nqcast.storage.checkpoint import MEMBERS, Checkpoint, Json, read_checkpoint
 from nqcast.storage.fingerprint import fingerprint
+from nqcast.storage.lock import DirectoryLock
 from nqcast.tracking.logger import NestedRun, follow, nested
 from nqcast.training import create_trainer
 from nqcast.training.checkpoint import CheckpointStore
 from nqcast.training.device import deterministic_kernels
-from nqcast.training.distributed.launch import processes_here
+from nqcast.training.distributed.launch import launch, processes_here
 from nqcast.training.distributed.ranks import Ranks
+from nqcast.training.distributed.watchdog import stop_flag
 from nqcast.training.loggers import Logger
-from nqcast.training.run_card import TrainingInterruptedError, recorded, refuse_other_unfinished
+from nqcast.training.run_card import (
+    FINISHED,
+    TrainingInterruptedError,
+    move_aside,
+    recorded,
+    refuse_other_unfinished,
+    status_of,
+)
 
 log = logging.getLogger(__name__)
 
@@ -151,3 +161,27 @@ def _artifact(run: Run, folder: Path) -> Checkpoint:
     progress = working.training.state["progress"]
     metadata = replace(origin.metadata, epoch=progress["epoch"], metrics=progress["history"][-1])
     return Checkpoint(weights | origin.tensors, metadata)
+
+
+RANKS = "ranks"  # folder of a run directory: inputs of the ranks, their stacks, the stop flag
+
+
+def train_launched(run: TrainingRun, directory: Path, processes: int) -> list[Json]:
+    """Train in `directory` by `processes` ranks on this host and those of further ones; returns the history.
+
+    A signal reaches the ranks as a flag in the folder that they share.
+    """
+    folder = (directory / RANKS).absolute()
+    with DirectoryLock(directory):
+        if run.config.resume == "never":  # once, here: a restarted rank must go on
+            move_aside(directory)
+        write_run(run.with_train(resume="auto"), folder)
+        with finishing(stop_flag(folder).touch):
+            launch(folder, processes, run.config)
+    if status_of(directory) != FINISHED:
+        raise TrainingInterruptedError(f"training in {directory} was asked to stop; the same run goes on there")
+    found = CheckpointStore(directory, run.config.top_k).newest_verified()
+    if found is None or found[1].training is None:
+        raise RuntimeError(f"training left no whole checkpoint in {directory}: see the log above for its reason")
+    shutil.rmtree(folder, ignore_errors=True)  # inputs and empty stack files: of no more use
+    return list(found[1].training.state["progress"]["history"])

@@ -14,7 +14,7 @@ _HOME = {
     "gain_by_session": "skill",
     "pinball_by_time_of_day": "skill",
     "training_curves": "training",
-    "scale_against_realised": "scale",
+    "scale_against_realised": "calibration",
     "importance_by_feature": "explanation",
     "variables_inside": "explanation",
     "attention_over_time": "explanation",

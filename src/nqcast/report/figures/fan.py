@@ -1,4 +1,4 @@
-"""The fan chart: forecast quantiles over one session of the price, and how the fan breathes through the day."""
+"""Fans: forecast quantiles over one session of the price, how they breathe through the day, and from now on."""
 
 from __future__ import annotations
 
@@ -7,16 +7,17 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.dates import DateFormatter, HourLocator
+from matplotlib.dates import AutoDateLocator, ConciseDateFormatter, DateFormatter, HourLocator
 from matplotlib.figure import Figure
 
 from nqcast.constants import BAR_MINUTES, EXCHANGE_TIMEZONE
 from nqcast.evaluation.config import EvaluateConfig
 from nqcast.evaluation.frames import horizons_in, levels_of
 from nqcast.evaluation.metrics import Floats, level_name
-from nqcast.forecast.fan import bands_of
+from nqcast.forecast.fan import bands_of, fan_paths, heading, past_price
 from nqcast.horizons import horizons, in_order
 from nqcast.report.figures.style import BANDS, BLACK, BLUE, GREY, VERMILION, days, finish, new_figure, with_source
+from nqcast.report.figures.style import BANDS as COLOURS
 
 HOURS_BETWEEN_FANS = 4
 
@@ -148,3 +149,26 @@ def _stepped(axes: Axes, times: pd.Series, ends: Sequence[Floats], colour: str) 
     for _, part in pd.Series(np.arange(len(times))).groupby(gap.cumsum().to_numpy()):
         index = part.to_numpy()
         axes.fill_between(days(times.iloc[index]), ends[0][index], ends[1][index], color=colour, linewidth=0)
+
+
+def draw_forecast(forecast: pd.DataFrame, recent: pd.DataFrame) -> Figure:
+    """Recent price and the fan that goes on from it; times are the exchange's.
+
+    Args:
+        forecast: what `Forecaster.forecast` gives.
+        recent: ts, raw_close and traded of the bars before it.
+    """
+    figure = new_figure(10.0, 5.0)
+    axes = figure.subplots()
+    paths, price = fan_paths(forecast), past_price(recent)
+    for (low, high, name), colour in zip(bands_of(map(float, paths.columns)), COLOURS, strict=False):
+        axes.fill_between(days(paths.index), paths[low], paths[high], color=colour, linewidth=0, label=name, zorder=2)
+    axes.plot(days(paths.index), paths[0.5], color=BLUE, linewidth=1.2, label="median", zorder=3)
+    axes.plot(days(price.index), price.to_numpy(), color=BLACK, linewidth=1.2, label="price", zorder=4)
+    axes.axvline(float(days(paths.index)[0]), color=GREY, linewidth=0.8, linestyle=":")
+    finish(axes, heading(forecast), f"{EXCHANGE_TIMEZONE.split('/')[-1]} time", "Index points")
+    locator = AutoDateLocator(tz=EXCHANGE_TIMEZONE)
+    axes.xaxis.set_major_locator(locator)
+    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator, tz=EXCHANGE_TIMEZONE))
+    axes.legend(loc="upper left", frameon=False, fontsize=9)
+    return with_source(figure, forecast.attrs.get("source", ""))

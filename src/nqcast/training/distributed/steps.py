@@ -16,8 +16,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from nqcast.batches import Batch, parts
-from nqcast.training.distributed.ranks import Ranks
-from nqcast.training.distributed.units import OwnUnits, own_units
+from nqcast.training.distributed.ranks import OwnUnits, Ranks, own_units
 from nqcast.training.step import Stepper, StepperParts, StepResult
 
 

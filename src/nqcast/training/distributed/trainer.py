@@ -9,9 +9,8 @@ from typing import Any
 
 from nqcast.batches import numbered, to_device
 from nqcast.training.checkpoint import Checkpoint
-from nqcast.training.distributed.ranks import Ranks
+from nqcast.training.distributed.ranks import Ranks, own_groups
 from nqcast.training.distributed.steps import OrderedStepper, OverlappedStepper, SharedStepper
-from nqcast.training.distributed.units import own_groups
 from nqcast.training.loss_functions import MetricSums
 from nqcast.training.step import StepResult
 from nqcast.training.trainer import Trainer

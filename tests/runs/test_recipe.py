@@ -1,7 +1,7 @@
 """What auto means for a few train anchors and for many."""
 
 from nqcast.model.config import ModelConfig
-from nqcast.runs.chosen import FEWEST_WINDOWS, MANY, WIDE, choose
+from nqcast.runs.recipe import FEWEST_WINDOWS, MANY, WIDE, choose
 from nqcast.training.config import TrainConfig
 
 AUTO = ModelConfig(tokens="auto"), TrainConfig(windows_per_epoch="auto", members="auto", epochs=6)
@@ -18,21 +18,21 @@ def test_many_years_train_a_wider_direct_path_for_longer():
 
 
 def test_the_line_says_what_was_chosen_and_why(caplog):
-    with caplog.at_level("INFO", logger="nqcast.runs.chosen"):
+    with caplog.at_level("INFO", logger="nqcast.runs.recipe"):
         choose(*AUTO, 57_000)
     assert caplog.messages[0].startswith("chosen for 57,000 train anchors:") and "fewer than 200,000" in caplog.text
     assert "32,768 windows" in caplog.text and "1 network (train.members=auto)" in caplog.text
 
 
 def test_a_setting_that_was_given_overrules_and_is_not_spoken_of(caplog):
-    caplog.set_level("INFO", logger="nqcast.runs.chosen")
+    caplog.set_level("INFO", logger="nqcast.runs.recipe")
     model, train = ModelConfig(tokens=True, recent_width=16), TrainConfig(windows_per_epoch=100)
     assert choose(model, train, 10) == (model, train)
     assert not caplog.messages
 
 
 def test_a_model_of_full_size_keeps_its_attention(caplog):
-    caplog.set_level("INFO", logger="nqcast.runs.chosen")
+    caplog.set_level("INFO", logger="nqcast.runs.recipe")
     model, _ = choose(ModelConfig(size="full", tokens="auto"), TrainConfig(), 57_000)
     assert model == ModelConfig(size="full", tokens=True)
     assert "attention, since model.size=full asks for it" in caplog.text
