@@ -57,7 +57,7 @@ class TrackingSession:
         self._place = destination(folder, os.environ.get("MLFLOW_TRACKING_URI") or config.uri)
         self._spool = Spool.create(folder / "spool", name)
         self._tail = MetricsTail(self._spool, config.curves, boards)
-        self._delivery = Delivery(self._spool, self._place.shown)
+        self._delivery = Delivery(self._spool, self._place.shown, self._acknowledged)
         self._store: MlflowStore | None = None
         self._system: SystemSamples | None = None
         self._samples, self._next_sample = 0, time.monotonic()
@@ -170,7 +170,8 @@ class TrackingSession:
             if not self._delivery.sent_all:
                 self._wake.wait(self._config.poll_interval)
         self._spool.remove()
-        self._safely("what waits", self._send_waiting)
+        wait, place, answered = self._config.request_timeout, self._place, self._acknowledged
+        self._safely("what waits", lambda: send_waiting(self._folder, None, wait, place, answered))
         self._finished.set()
 
     def _sample(self) -> None:
@@ -185,7 +186,7 @@ class TrackingSession:
         """Whether the store took what there was."""
         try:
             self._store = self._store or self._connect(self._place, self._config.request_timeout)
-            self._delivery.send_news(self._store, self._acknowledged)
+            self._delivery.send_news(self._store)
         except Exception as error:  # whatever MLflow, its database or the network raise: the run goes on
             first = self._last_error is None
             self._last_error = redact(f"{type(error).__name__}: {error}").splitlines()[0][:300]
@@ -195,10 +196,6 @@ class TrackingSession:
             return False
         self._last_error = None
         return True
-
-    def _send_waiting(self) -> None:
-        patience = self._config.request_timeout
-        send_waiting(self._folder, request_timeout=patience, only=self._place, acknowledged=self._acknowledged)
 
     def _acknowledged(self) -> None:
         self._last_answer = time.monotonic()
@@ -221,7 +218,7 @@ class TrackingSession:
         else:
             then(name)
 
-    def _safely(self, what: str, step: Callable[[], None]) -> None:
+    def _safely(self, what: str, step: Callable[[], object]) -> None:
         """Do one step; an error of it is told once and ends neither the run nor the thread."""
         try:
             step()

@@ -7,10 +7,8 @@ import argparse
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
 
 from nqcast.redaction import REDACTED, redact
 from nqcast.tracking.spool import Line, SentState, Spool, waiting_spools
@@ -22,44 +20,35 @@ log = logging.getLogger("nqcast.tracking.replay")
 _BATCH_VALUES = 900  # metrics in one request; MLflow takes 1000
 
 
-class Store(Protocol):
-    """What a delivery needs of MlflowStore."""
-
-    def ensure_run(self, start: Line, key: str, parent: str | None = None) -> str: ...
-
-    def send(self, run_id: str, lines: list[Line], files: Path) -> None: ...
-
-
 class Delivery:
     """Sends what a spool holds and remembers how far it got; `sent_all` once its end line is acknowledged."""
 
-    def __init__(self, spool: Spool, shown_uri: str) -> None:
-        self._spool = spool
+    def __init__(self, spool: Spool, shown_uri: str, acknowledged: Callable[[], None] = lambda: None) -> None:
+        """`acknowledged` is called after every answer of the store."""
+        self._spool, self._acknowledged = spool, acknowledged
         state = spool.state()
         # Another store knows nothing of what the first was sent.
         self._state = state if state.uri in (None, shown_uri) else SentState()
         self._state.uri = shown_uri
         self.sent_all = False
 
-    def send_news(self, store: Store, acknowledged: Callable[[], None] = lambda: None) -> None:
+    def send_news(self, store: MlflowStore) -> None:
         """Send every line after the last acknowledged one; raises what the store raises in an outage."""
         group: list[Line] = []
         end = self._state.offset
         for line, offset in self._spool.read(self._state.offset):
             if group and (_address(line) != _address(group[0]) or _size(group) >= _BATCH_VALUES):
                 self._send_group(store, group, end)
-                acknowledged()
                 group = []
             group.append(line)
             end = offset
         if group:
             self._send_group(store, group, end)
-            acknowledged()
 
     def unsent_lines(self) -> int:
         return sum(line["kind"] != "follow" for line, _ in self._spool.read(self._state.offset))
 
-    def _send_group(self, store: Store, group: list[Line], end: int) -> None:
+    def _send_group(self, store: MlflowStore, group: list[Line], end: int) -> None:
         (kind, child), runs = _address(group[0]), self._state.runs
         if "" not in runs and (child or kind != "start"):
             raise ValueError(f"{self._spool.news}: expected a start line first, found {kind}")
@@ -78,8 +67,9 @@ class Delivery:
         self._state.offset = end
         self._spool.save_state(self._state)
         self.sent_all = self.sent_all or (kind == "end" and not child)
+        self._acknowledged()
 
-    def _send_refusable(self, store: Store, run_id: str, group: list[Line]) -> None:
+    def _send_refusable(self, store: MlflowStore, run_id: str, group: list[Line]) -> None:
         """Leave out the lines that the store refuses for good, by name, and no others."""
         try:
             store.send(run_id, group, self._spool.folder / "files")
@@ -96,13 +86,7 @@ def end_dead_runs(folder: Path) -> None:
 
     A later run of the same content writes into the same metrics file: call this before it begins.
     """
-    for spool in waiting_spools(folder / "spool"):
-        try:
-            with _held(spool) as mine:
-                if mine:
-                    _end(spool)
-        except Exception as error:  # one run's trouble must not keep the others from being ended
-            log.warning("%s: not ended: %s", spool.folder.name, redact(f"{type(error).__name__}: {error}"))
+    _with_each(folder, _end, "not ended")
 
 
 def send_waiting(
@@ -121,31 +105,36 @@ def send_waiting(
     Returns:
         Whether nothing waits any more.
     """
+
+    def send(spool: Spool) -> None:
+        _end(spool)
+        start = next((line for line, _ in spool.read(0)), None)
+        if start is None:
+            spool.remove()
+        elif only is None or start.get("uri") == only.noted:
+            place = only or _destination(spool, start, uri)
+            delivery = Delivery(spool, place.shown, acknowledged)
+            waiting = delivery.unsent_lines()
+            delivery.send_news(MlflowStore(place, request_timeout))
+            spool.remove()
+            log.info("%s: %d lines sent to %s", spool.folder.name, waiting, place.shown)
+
+    return _with_each(folder, send, "not sent")
+
+
+def _with_each(folder: Path, step: Callable[[Spool], None], failed: str) -> bool:
+    """Do a step with every spool that no living process holds; false where it failed for one, which keeps no other."""
     everything = True
     for spool in waiting_spools(folder / "spool"):
         try:
-            with _held(spool) as mine:
-                if not mine:
-                    log.debug("%s: its run is still going on, left to it", spool.folder.name)
-                    continue
-                _end(spool)
-                start = next((line for line, _ in spool.read(0)), None)
-                if start is None:
-                    spool.remove()
-                elif only is None or start.get("uri") == only.noted:
-                    _send_one(spool, only or _destination(spool, start, uri), request_timeout, acknowledged)
-        except Exception as error:  # one run's trouble must not keep the others from being sent
-            log.error("%s: not sent: %s", spool.folder.name, redact(f"{type(error).__name__}: {error}"))
+            if spool.try_lock():
+                step(spool)
+        except Exception as error:
+            log.error("%s: %s: %s", spool.folder.name, failed, redact(f"{type(error).__name__}: {error}"))
             everything = False
+        finally:
+            spool.unlock()
     return everything
-
-
-def _send_one(spool: Spool, place: Destination, request_timeout: float, acknowledged: Callable[[], None]) -> None:
-    delivery = Delivery(spool, place.shown)
-    waiting = delivery.unsent_lines()
-    delivery.send_news(MlflowStore(place, request_timeout), acknowledged)
-    spool.remove()
-    log.info("%s: %d lines sent to %s", spool.folder.name, waiting, place.shown)
 
 
 def _end(spool: Spool) -> None:
@@ -172,15 +161,6 @@ def _destination(spool: Spool, start: Line, uri: str | None) -> Destination:
             "set MLFLOW_TRACKING_URI and run this again"
         )
     return destination(spool.home, chosen or noted)
-
-
-@contextmanager
-def _held(spool: Spool) -> Iterator[bool]:
-    """Whether the spool is ours in this block."""
-    try:
-        yield spool.try_lock()
-    finally:
-        spool.unlock()
 
 
 def _address(line: Line) -> tuple[str, str]:
