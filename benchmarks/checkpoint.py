@@ -16,7 +16,7 @@ from benchmarks.measuring import Row, main, seconds_per_call
 from nqcast.model import MIGT_TVDT, ModelConfig
 from nqcast.storage.checkpoint import MANIFEST, Checkpoint, Metadata, TrainingState, checkpoint_files, read_checkpoint
 from nqcast.storage.verified import write_folder
-from nqcast.training.training_state import as_arrays, pack_optimizer, pack_rng
+from nqcast.training.resume import as_arrays, pack_optimizer, pack_rng
 
 
 def measure() -> Iterator[Row]:

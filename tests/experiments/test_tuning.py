@@ -23,7 +23,7 @@ from nqcast.experiments.trials import NotFiniteError, Trials, load_optuna
 from nqcast.experiments.tuning import Tuning
 from nqcast.experiments.tuning_report import as_params, render_tuning, run_config
 from nqcast.parameters import check_parameters
-from nqcast.report.figures.tuning import tuning_figures
+from nqcast.report.figures.training import tuning_figures
 from nqcast.runs.recipe import Recipe
 from nqcast.training.config import TrainConfig
 

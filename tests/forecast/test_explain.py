@@ -17,8 +17,7 @@ from nqcast.constants import CLOCK, FEATURES
 from nqcast.evaluation.config import EvaluateConfig
 from nqcast.evaluation.significance import stationary_bootstrap
 from nqcast.forecast import explain as explaining
-from nqcast.forecast.explain import explain, permuted_losses
-from nqcast.forecast.permutation_importance import donors, importance, spread_evenly
+from nqcast.forecast.explain import donors, explain, importance, permuted_losses, spread_evenly
 from nqcast.report.explanation import explanation_section
 
 HORIZONS = ("15m", "30m", "60m", "2h", "4h")

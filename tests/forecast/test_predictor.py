@@ -18,7 +18,7 @@ from nqcast.evaluation.config import EvaluateConfig
 from nqcast.forecast.predictor import load_model, load_scale, predict, predict_frame
 from nqcast.model import MIGT_TVDT
 from nqcast.model.config import ModelConfig
-from nqcast.runs.validation_metrics import validation_report
+from nqcast.runs.train import validation_report
 from nqcast.storage.checkpoint import Checkpoint, Metadata
 
 LEVELS = (0.05, 0.10, 0.25, 0.50, 0.75, 0.90, 0.95)

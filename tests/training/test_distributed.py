@@ -16,7 +16,7 @@ from nqcast.stopping import RunEndedError
 from nqcast.training import TrainConfig
 from nqcast.training.checkpoint import read_checkpoint
 from nqcast.training.distributed.launch import launch, processes_here
-from nqcast.training.training_state import as_tensors
+from nqcast.training.resume import as_tensors
 
 from .conftest import HORIZONS
 

@@ -10,7 +10,6 @@ from typing import NotRequired, Protocol, TypedDict
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from nqcast.evaluation import metrics
 from nqcast.evaluation.calibration import CONFORMAL, ONLINE, RAW
@@ -24,9 +23,9 @@ from nqcast.evaluation.significance import (
     MINIMUM_DIFFERENCES,
     compare_losses,
     larger_p,
+    resampled,
     session_sums,
     skill_with_interval,
-    stationary_bootstrap,
 )
 from nqcast.horizons import horizon
 
@@ -196,7 +195,7 @@ def reference_of(names: Iterable[str]) -> str:
 def _coverage_checks(
     anchors: Forecasts, forecasts: Mapping[str, Floats], levels: tuple[float, ...], config: EvaluateConfig
 ) -> dict[str, Checks]:
-    resamples = _resamples(anchors, config)
+    resamples = resampled(anchors.session.nunique(), config)
     return {
         name: coverage_check(
             dataclasses.replace(anchors, quantiles=forecasts[name]),
@@ -205,11 +204,6 @@ def _coverage_checks(
         for name in (MODEL, CONFORMAL, ONLINE)
         if name in forecasts
     }  # fmt: skip
-
-
-def _resamples(anchors: Forecasts, config: EvaluateConfig) -> NDArray[np.int64]:
-    rng = np.random.default_rng(config.seed)
-    return stationary_bootstrap(anchors.session.nunique(), config.mean_block, config.bootstrap_replications, rng)
 
 
 def gain_intervals(
@@ -226,7 +220,7 @@ def gain_intervals(
         if name not in (CONFORMAL, ONLINE)
     }
     sums = {name: session_sums(loss[:, :-1], anchors.session) for name, loss in losses.items()}
-    resamples = _resamples(anchors, config)
+    resamples = resampled(anchors.session.nunique(), config)
     names = [*anchors.horizons, MEAN]
     gains: Gains = {}
     for name in losses:

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from nqcast.evaluation import metrics
 from nqcast.evaluation.frames import Forecasts
 from nqcast.evaluation.metrics import Floats, level_name
+from nqcast.evaluation.scores import MEAN
 from nqcast.evaluation.significance import session_sums
 
 TOLERANCE = 0.01  # what the band is widened by before a level counts as outside
-MEAN = "mean"
 
 
 class Check(TypedDict):

@@ -26,7 +26,7 @@ from nqcast.evaluation.session_losses import (
     holm,
     session_gains,
 )
-from nqcast.evaluation.significance import MINIMUM_DIFFERENCES, stationary_bootstrap
+from nqcast.evaluation.significance import MINIMUM_DIFFERENCES, resampled
 from nqcast.horizons import horizons_of
 
 ROWS = (RAW, CONFORMAL, ONLINE)
@@ -80,8 +80,8 @@ def judge(
     """
     losses = SessionLosses.of(forecasts, reference, anchors, levels)
     columns, own_SK = [*anchors.horizons, MEAN], losses.by_session(RAW)
-    count, rng = len(own_SK), np.random.default_rng(config.seed)
-    resamples = stationary_bootstrap(count, config.mean_block, config.bootstrap_replications, rng)
+    count = len(own_SK)
+    resamples = resampled(count, config)
     found = Judged(
         reference=reference,
         confidence=config.confidence,

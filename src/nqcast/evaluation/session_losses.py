@@ -23,6 +23,7 @@ from nqcast.constants import EXCHANGE_TIMEZONE
 from nqcast.evaluation import metrics
 from nqcast.evaluation.frames import Forecasts
 from nqcast.evaluation.metrics import Floats, level_name
+from nqcast.evaluation.scores import MEAN
 from nqcast.evaluation.significance import skill_with_interval
 
 SESSION_PARTS = (
@@ -60,7 +61,6 @@ def volatility_tercile(volatility_N: Floats) -> NDArray[np.object_]:
 
 TRIM = 0.05
 """Share of the sessions left out of a trimmed gain, at either end."""
-MEAN = "mean"
 
 
 class SessionGain(TypedDict):

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
+from nqcast.evaluation.config import EvaluateConfig
 from nqcast.evaluation.metrics import Floats
 
 MINIMUM_BAR_LAG = 12
@@ -57,6 +58,12 @@ def stationary_bootstrap(n: int, mean_block: float, replications: int, rng: np.r
     for t in range(1, n):
         indices[:, t] = np.where(fresh[:, t], starts[:, t], (indices[:, t - 1] + 1) % n)
     return indices
+
+
+def resampled(n_sessions: int, config: EvaluateConfig) -> NDArray[np.int64]:
+    """The resamples (R, S) of so many sessions by which everything with these settings is judged."""
+    rng = np.random.default_rng(config.seed)
+    return stationary_bootstrap(n_sessions, config.mean_block, config.bootstrap_replications, rng)
 
 
 def skill_with_interval(

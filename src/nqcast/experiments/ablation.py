@@ -21,7 +21,8 @@ from nqcast.evaluation.baselines import baseline_quantiles
 from nqcast.evaluation.config import EvaluateConfig
 from nqcast.evaluation.frames import targets_at
 from nqcast.evaluation.metrics import Floats
-from nqcast.evaluation.significance import session_sums, skill_with_interval, stationary_bootstrap
+from nqcast.evaluation.scores import MEAN
+from nqcast.evaluation.significance import resampled, session_sums, skill_with_interval
 from nqcast.experiments.config import AblationConfig, ExperimentSettings, Variant
 from nqcast.fields import changed
 from nqcast.forecast.predictor import predict
@@ -31,7 +32,7 @@ from nqcast.storage.checkpoint import Checkpoint, DataCard, Json
 
 logger = logging.getLogger(__name__)
 
-BASE, MEAN = "base", "mean"
+BASE = "base"
 REFERENCES = ("constants", "seasonal_har")
 
 
@@ -107,9 +108,8 @@ class Ablation:
         sums = {name: session_sums(loss, session) for name, loss in references.items()}
         by_seed = {name: [session_sums(loss, session) for loss in stack] for name, stack in losses.items()}
         sums |= {name: np.mean(stack, axis=0) for name, stack in by_seed.items()}
-        rng = np.random.default_rng(self.evaluate.seed)
         e = self.evaluate
-        resamples = stationary_bootstrap(session.nunique(), e.mean_block, e.bootstrap_replications, rng)
+        resamples = resampled(session.nunique(), e)
         table: Json = {}
         for name in (*losses, *(r for r in references if r != "constants")):
             gain = skill_with_interval(sums[name], sums[BASE], sums["constants"], resamples, e.confidence)

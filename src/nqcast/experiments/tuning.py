@@ -25,13 +25,11 @@ from nqcast.runs.recipe import Recipe
 from nqcast.storage.checkpoint import DataCard
 from nqcast.storage.fingerprint import fingerprint
 from nqcast.storage.lock import DirectoryLock
-from nqcast.training.config import FREE_ON_RESUME
 
 if TYPE_CHECKING:
     import optuna
 
 STORAGE = "studies.db"
-_WITHOUT_EFFECT = FREE_ON_RESUME - {"epochs", "patience", "members"}
 
 
 @dataclass(frozen=True)
@@ -81,10 +79,8 @@ class Tuning:
 
     def name(self, card: DataCard) -> str:
         """Name of the study: a fingerprint of the bars and of everything that shapes a trial, their number left out."""
-        recipe = self.recipe.dump()
-        recipe["train"] = {k: v for k, v in recipe["train"].items() if k not in _WITHOUT_EFFECT}
         config = self.config.model_dump(mode="json", exclude={"trials", "most_failures"})
-        content = [card.fingerprint, self.split.model_dump(mode="json"), recipe, config]
+        content = [card.fingerprint, self.split.model_dump(mode="json"), self.recipe.content, config]
         return "tune_" + fingerprint(content, 12)
 
     def recipe_of(self, parameters: Parameters) -> Recipe:

@@ -37,13 +37,9 @@ from nqcast.runs.recipe import Recipe
 from nqcast.stopping import FOLD_FAILED
 from nqcast.storage.checkpoint import Checkpoint, DataCard, Json
 from nqcast.storage.fingerprint import fingerprint
-from nqcast.training.config import FREE_ON_RESUME
 from nqcast.training.run_card import TrainingInterruptedError
 
 logger = logging.getLogger(__name__)
-
-# Fields of train.* that change neither what is learnt nor when it ends.
-_WITHOUT_EFFECT = FREE_ON_RESUME - {"epochs", "patience", "members"}
 
 
 @dataclass(frozen=True)
@@ -99,13 +95,11 @@ class WalkForward:
             yield {name: partition}, {**line, "status": "finished", "seconds": seconds}
 
     def _fingerprint(self, fold: Fold, card: DataCard, earlier: Checkpoint | None) -> str:
-        recipe = self.recipe.dump()
-        recipe["train"] = {k: v for k, v in recipe["train"].items() if k not in _WITHOUT_EFFECT}
         content = {
             "version": __version__,
             "data": card.fingerprint,
             "split": fold.split.model_dump(mode="json"),
-            "recipe": recipe,
+            "recipe": self.recipe.content,
             "baselines": [*self.evaluate.baseline_names, self.evaluate.seed],
             "calibration": [self.evaluate.conformal, self.evaluate.online_rate],
             "warm_start": earlier and earlier.weights_sha256,

@@ -18,7 +18,7 @@ from nqcast.model import MIGT_TVDT
 from nqcast.model.config import ModelConfig
 from nqcast.model.members import Members
 from nqcast.storage.checkpoint import KEPT, Checkpoint, Metadata
-from nqcast.training.training_state import weight_differences
+from nqcast.training.resume import weight_differences
 
 
 def checked_config(checkpoint: Checkpoint) -> ModelConfig:

@@ -28,7 +28,7 @@ from nqcast.model import MIGT_TVDT, fuse
 from nqcast.model.members import Members, Network
 from nqcast.storage.checkpoint import Checkpoint
 from nqcast.training.device import pick_device
-from nqcast.training.training_state import as_tensors
+from nqcast.training.resume import as_tensors
 
 CHUNK_ANCHORS = 16_384
 """Anchors that a stream of forecasts holds at a time: 4.6 MB of quantiles."""

@@ -90,7 +90,7 @@ def validation_metrics(
     checkpoint: Checkpoint, feature_table: pd.DataFrame, splits: pd.DataFrame, config: EvaluateConfig
 ) -> dict[str, float]:
     """Every metric of the returned checkpoint on the validation split, by the numpy oracle."""
-    from nqcast.runs.validation_metrics import validation_report
+    from nqcast.runs.train import validation_report
 
     return validation_report(
         checkpoint, feature_table, positions(splits, "train"), positions(splits, "validation"), config

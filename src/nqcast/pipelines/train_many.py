@@ -73,7 +73,7 @@ def validate_symbols(
     """Each symbol's checkpoint with its validation metrics and calibration, and its line in the log."""
     from nqcast.evaluation.calibration import calibration_of
     from nqcast.forecast.predictor import predict_frame
-    from nqcast.runs.validation_metrics import validation_report
+    from nqcast.runs.train import validation_report
 
     for symbol, checkpoint in pool_checkpoints.items():
         metadata = checkpoint.metadata

@@ -43,7 +43,7 @@ def write_best(tuning_scores: Found) -> str:
 
 def draw_tuning(tuning_scores: Found, config: TuneConfig) -> tuple[object, object]:
     """The history of the search, and the objective by each parameter, as figures."""
-    from nqcast.report.figures.tuning import tuning_figures
+    from nqcast.report.figures.training import tuning_figures
 
     return tuning_figures(tuning_scores, config.space)
 

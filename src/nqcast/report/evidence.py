@@ -18,7 +18,7 @@ from nqcast.evaluation.config import EvaluateConfig
 from nqcast.evaluation.frames import Forecasts, Positions, as_arrays
 from nqcast.evaluation.judged import perfect_volatility
 from nqcast.evaluation.metrics import Floats
-from nqcast.evaluation.significance import Estimate, session_sums, skill_with_interval, stationary_bootstrap
+from nqcast.evaluation.significance import Estimate, resampled, session_sums, skill_with_interval
 from nqcast.horizons import horizon
 from nqcast.storage.checkpoint import Metadata
 
@@ -101,9 +101,7 @@ class Evidence:
 
     @cached_property
     def resamples(self) -> NDArray[np.int64]:
-        rng = np.random.default_rng(self.config.seed)
-        sessions = self.anchors.session.nunique()
-        return stationary_bootstrap(sessions, self.config.mean_block, self.config.bootstrap_replications, rng)
+        return resampled(self.anchors.session.nunique(), self.config)
 
     def skill(self, name: str, over: str) -> Estimate:
         """Skill of ``name`` less that of ``over``, both against constants, with its interval."""

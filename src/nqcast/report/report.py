@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -13,7 +12,6 @@ from nqcast.constants import SIMULATED
 from nqcast.evaluation import metrics
 from nqcast.evaluation.calibration import CONFORMAL, ONLINE
 from nqcast.evaluation.comparison import MODEL, Scores
-from nqcast.evaluation.coverage import coverage_check
 from nqcast.evaluation.coverage_tests import CoverageTests, all_coverage_tests
 from nqcast.evaluation.metrics import level_name
 from nqcast.evaluation.scores import MEAN, Table, score_table
@@ -174,16 +172,11 @@ def _direction(evidence: Evidence) -> list[str]:
     return parts
 
 
-def _calibrated_rows(evidence: Evidence) -> list[str]:
+def _calibrated_rows(evidence: Evidence, scores: Scores) -> str:
     """Coverage errors of the raw, the offline and the online forecast, and what calibration did to the score."""
     names = [level_name(tau) for tau in evidence.levels]
     frame = pd.DataFrame(columns=[*names, "outside the widened band", "weighted interval score against raw, %"])
-    for row in evidence.model_rows:
-        anchors = dataclasses.replace(evidence.anchors, quantiles=evidence.forecasts[row])
-        check = coverage_check(
-            anchors, evidence.anchors.quantiles, evidence.levels, evidence.horizons, evidence.resamples,
-            evidence.config.confidence,
-        )  # fmt: skip
+    for row, check in scores["calibration"].items():
         cells = [name for h, one in check.items() if h != MEAN for name in one["outside"]]
         outside = f"{len(cells)} of {len(names) * len(evidence.horizons)}"
         errors = [f"{100 * check[MEAN]['error'][name]:+.2f}" for name in names]
@@ -193,7 +186,7 @@ def _calibrated_rows(evidence: Evidence) -> list[str]:
         "points, mean over horizons; and how many levels of single horizons lie outside the band of the bootstrap over "
         "sessions, widened by 1 point"
     )
-    return [html.table(html.titled(frame), caption)]
+    return html.table(html.titled(frame), caption)
 
 
 def _coverage_table(evidence: Evidence, scores: Scores) -> str:
@@ -225,7 +218,7 @@ def _calibration(evidence: Evidence, scores: Scores) -> list[str]:
     main = metrics.main_interval(levels)
     reliability = figures.reliability_diagram(anchors, levels, horizons, evidence.resamples, evidence.config.confidence)
     return [
-        *_calibrated_rows(evidence),
+        _calibrated_rows(evidence, scores),
         coverage_by_part_table(scores["judged"]),
         _picture(evidence, reliability, _RELIABILITY),
         _picture(evidence, figures.pit_histogram(anchors, levels, horizons), _PIT),

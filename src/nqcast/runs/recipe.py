@@ -18,7 +18,7 @@ from nqcast.model.config import ModelConfig
 from nqcast.runs.run import TrainingRun
 from nqcast.runs.train import Trained, train
 from nqcast.storage.checkpoint import Checkpoint, DataCard, Json
-from nqcast.training.config import TrainConfig
+from nqcast.training.config import WITHOUT_EFFECT, TrainConfig
 from nqcast.training.loggers import Logger
 
 logger = logging.getLogger(__name__)
@@ -117,7 +117,9 @@ class Recipe:
         configs = agreed(*chosen, self.quantiles, state, len(feature_names(features)))
         return train(TrainingRun(features, splits, state, data_card, *configs, warm_start), root, logger)
 
-    def dump(self) -> Json:
-        """All settings as JSON-able values."""
-        parts = {"scale": self.scale, "model": self.model, "train": self.train}
-        return {name: part.model_dump(mode="json") for name, part in parts.items()} | {"levels": list(self.quantiles)}
+    @property
+    def content(self) -> Json:
+        """The settings that have an effect on what is learnt, as JSON-able values."""
+        train = self.train.model_dump(mode="json", exclude=set(WITHOUT_EFFECT))
+        parts = {name: getattr(self, name).model_dump(mode="json") for name in ("scale", "model")}
+        return {**parts, "train": train, "levels": list(self.quantiles)}

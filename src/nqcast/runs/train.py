@@ -12,8 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
-from nqcast.forecast.predictor import load_model
+from nqcast.evaluation import metrics
+from nqcast.evaluation.baselines import make_baselines
+from nqcast.evaluation.config import EvaluateConfig
+from nqcast.evaluation.frames import Positions, targets_at
+from nqcast.forecast.predictor import load_model, predict
 from nqcast.model import MIGT_TVDT, fuse
 from nqcast.model.config import ModelConfig
 from nqcast.model.members import first_of
@@ -185,3 +190,31 @@ def train_launched(run: TrainingRun, directory: Path, processes: int) -> list[Js
         raise RuntimeError(f"training left no whole checkpoint in {directory}: see the log above for its reason")
     shutil.rmtree(folder, ignore_errors=True)  # inputs and empty stack files: of no more use
     return list(found[1].training.state["progress"]["history"])
+
+
+REFERENCES = ("constants", "seasonal_har")
+
+
+def validation_report(
+    checkpoint: Checkpoint,
+    features: pd.DataFrame,
+    train: Positions,
+    validation: Positions,
+    config: EvaluateConfig,
+) -> dict[str, float]:
+    """`metrics.named_metrics` of the checkpoint at the validation anchors, and its skill over two references.
+
+    skill_<reference>_<horizon> = 1 − loss / loss of the reference fitted on the train anchors, in log-return units;
+    skill_<reference> is the mean over horizons.
+    """
+    levels, horizons = tuple(checkpoint.metadata.quantiles), checkpoint.metadata.horizons
+    quantiles, scale = predict(checkpoint, features, validation, config)
+    targets = targets_at(features, validation, horizons)
+    report = metrics.named_metrics(quantiles, targets, levels, horizons, scale)
+    loss = metrics.mean_pinball(quantiles, targets, levels)
+    for name, baseline in make_baselines(REFERENCES, levels, horizons, config.seed).items():
+        reference = baseline.fit(features, train).predict(features, validation)
+        skill = metrics.skill(loss, metrics.mean_pinball(reference, targets, levels))
+        report |= {f"skill_{name}_{horizon}": float(s) for horizon, s in zip(horizons, skill, strict=True)}
+        report[f"skill_{name}"] = float(np.mean(skill))
+    return report

@@ -12,14 +12,12 @@ from pathlib import Path
 from nqcast.redaction import REDACTED, is_secret_name, redact
 from nqcast.storage.checkpoint import Checkpoint
 from nqcast.storage.fingerprint import fingerprint
-from nqcast.training.config import FREE_ON_RESUME
+from nqcast.training.config import WITHOUT_EFFECT
 
 log = logging.getLogger(__name__)
 
 MAX_VALUE = 500  # characters of one parameter or tag
 RECIPE_TAG = "nqcast.recipe"
-
-_WITHOUT_EFFECT = FREE_ON_RESUME - {"epochs", "patience", "members"}
 
 
 def flatten_parameters(parameters: Mapping[str, object]) -> dict[str, str]:
@@ -123,7 +121,7 @@ def source_of(data: object) -> str:
 
 def recipe_fingerprint(parameters: Mapping[str, object]) -> str:
     """Name of what makes a forecaster from bars, whatever the bars: features, scale, model, training and levels."""
-    train = {name: v for name, v in _mapping(parameters.get("train")).items() if name not in _WITHOUT_EFFECT}
+    train = {name: v for name, v in _mapping(parameters.get("train")).items() if name not in WITHOUT_EFFECT}
     parts = {name: parameters.get(name) for name in ("features", "scale", "model", "quantiles")}
     return fingerprint({**parts, "train": train})
 

@@ -10,6 +10,9 @@ FREE_ON_RESUME = frozenset(
     {"epochs", "patience", "resume", "log_every", "top_k", "every_minutes", "device", "on_out_of_memory", "compile"}
     | {"devices", "hosts", "rendezvous", "max_restarts", "hang_minutes", "members"}
 )
+"""What a run that goes on may have otherwise than it began."""
+WITHOUT_EFFECT = FREE_ON_RESUME - {"epochs", "patience", "members"}
+"""What changes neither what is learnt nor when it ends."""
 
 
 class TrainConfig(BaseModel):

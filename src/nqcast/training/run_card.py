@@ -12,7 +12,7 @@ from nqcast.storage.json_values import read_object
 from nqcast.storage.lock import is_held
 from nqcast.storage.verified import replace_file
 from nqcast.training.loggers import METRICS_NAME
-from nqcast.training.training_state import differing_keys
+from nqcast.training.resume import differing_keys
 
 logger = logging.getLogger(__name__)
 

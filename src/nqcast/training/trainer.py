@@ -22,11 +22,10 @@ from nqcast.training.config import TrainConfig
 from nqcast.training.device import compile_regions, describe, pick_device, pick_precision
 from nqcast.training.loggers import Logger, MetricsLog, epoch_line
 from nqcast.training.loss_functions import CombinedQuantileLoss, MetricSums, metric_values
-from nqcast.training.resume import RunState
+from nqcast.training.resume import Progress, RunState
 from nqcast.training.run_card import move_aside
 from nqcast.training.scheduler import EarlyStopping, WarmupCosineScheduler, build_optimizer
 from nqcast.training.step import Counts, Stepper, StepperParts, StepResult, StepSettings, Tally
-from nqcast.training.training_state import Progress
 from nqcast.training.validation import skills, validation_sums
 
 log = logging.getLogger(__name__)
