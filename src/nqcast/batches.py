@@ -52,7 +52,6 @@ def outputs(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
 
 
 def n_windows(batch: Batch) -> int:
-    """Windows in a batch."""
     return len(batch["features"])
 
 
@@ -68,7 +67,6 @@ def to_device(batch: Batch, device: torch.device) -> Batch:
 
 
 def rows_of(batch: Batch, rows: slice) -> Batch:
-    """Some of a batch's windows."""
 
     def cut(name: str, value: Any) -> Any:
         if isinstance(value, dict):

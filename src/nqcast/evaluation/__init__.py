@@ -1,17 +1,1 @@
-"""What a forecast is worth: predictions, metrics, baselines, significance, calibration, figures and the report."""
-
-from nqcast.lazy import lazily
-
-_HOME = {
-    "EvaluateConfig": "config",
-    "named_metrics": "metrics",
-    "make_baselines": "baselines",
-    "predictions_frame": "frames",
-    "score_table": "scores",
-    "render_scores": "scores",
-    "ConformalCalibration": "conformal",
-    "OnlineCalibration": "conformal",
-}
-__all__ = sorted(_HOME)
-
-__getattr__ = lazily(__name__, _HOME)
+"""What a forecast is worth, in numbers alone: metrics, baselines, significance, calibration; no torch, no picture."""

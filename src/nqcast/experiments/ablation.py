@@ -47,7 +47,6 @@ class Ablation:
 
     @classmethod
     def of(cls, settings: ExperimentSettings, config: AblationConfig) -> Ablation:
-        """The ablation of the configured forecaster."""
         recipe = Recipe(settings.scale, settings.model, settings.train, settings.quantiles)
         return cls(settings.split, recipe, settings.evaluate, config)
 

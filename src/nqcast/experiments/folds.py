@@ -68,7 +68,6 @@ class Fold:
 
     @property
     def dates(self) -> FoldDates:
-        """The dates of its split."""
         part = self.split
         return FoldDates(
             train_start=str(part.train_start),

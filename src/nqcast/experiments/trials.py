@@ -88,7 +88,6 @@ class Trials:
                 bar.update(min(self._ended(), wanted) - bar.n)
 
     def rows(self) -> list[Row]:
-        """All trials in the order in which they were drawn."""
         return [self._row(trial) for trial in self._all()]
 
     def _all(self, *states: optuna.trial.TrialState) -> list[optuna.trial.FrozenTrial]:

@@ -90,7 +90,6 @@ class Tuning:
         return Recipe(scale, model, train, base.quantiles)
 
     def configured(self) -> Parameters:
-        """The configured values of what is searched."""
         base = self._base()
         return {name: getattr(getattr(base, group), field) for name, group, field in _parts(self.config.space)}
 

@@ -51,17 +51,14 @@ class ProgressHook:
 
     @hook_impl
     def before_node_run(self, node: Node) -> None:
-        """Name the node."""
         self._show(node)
 
     @hook_impl(tryfirst=True)
     def after_pipeline_run(self) -> None:
-        """Make room for the summary."""
         self._close()
 
     @hook_impl(tryfirst=True)
     def on_pipeline_error(self) -> None:
-        """Make room for the message."""
         self._close()
 
     def _show(self, node: Node) -> None:

@@ -54,7 +54,6 @@ class Outcomes:
         )
 
     def newest(self, count: int) -> Outcomes:
-        """The outcomes of the newest `count` sessions."""
         last = {name: loss_SH[-count:] for name, loss_SH in self.references.items()}
         return Outcomes(
             self.sessions[-count:], self.miss_SK[-count:], self.count_SK[-count:], self.loss_SH[-count:], last

@@ -26,7 +26,6 @@ def run_ablation(
 
 
 def create_pipeline() -> Pipeline:
-    """Name the comparison of the variants."""
     settings = ("split", "scale", "model", "train", "quantiles", "evaluate")
     return Pipeline(
         [

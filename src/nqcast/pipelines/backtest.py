@@ -56,7 +56,6 @@ _SETTINGS = ("params:backtest", "params:evaluate", "params:features")
 
 
 def create_pipeline() -> Pipeline:
-    """Name the backtest of the forecasts of the test split."""
     return Pipeline(
         [
             Node(
@@ -71,7 +70,6 @@ def create_pipeline() -> Pipeline:
 
 
 def create_walk_forward_pipeline() -> Pipeline:
-    """Name the backtest of the out-of-sample forecasts of a walk-forward."""
     name = "walk_forward_backtest"
     return Pipeline(
         [

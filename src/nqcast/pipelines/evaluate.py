@@ -92,7 +92,6 @@ def write_report(
 
 
 def create_pipeline() -> Pipeline:
-    """Name the inputs and outputs of the scores of the test split."""
     return Pipeline(
         [
             Node(

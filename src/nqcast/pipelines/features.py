@@ -23,7 +23,6 @@ def make_features(
 
 
 def create_pipeline() -> Pipeline:
-    """Name the inputs and outputs of the feature table."""
     return Pipeline(
         [
             Node(

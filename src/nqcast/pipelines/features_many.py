@@ -59,7 +59,6 @@ _TOLD = ("symbol", "rows_in", "bars", "seconds")
 
 
 def create_pipeline() -> Pipeline:
-    """Name the inputs and outputs of features by symbol."""
     return Pipeline(
         [
             Node(

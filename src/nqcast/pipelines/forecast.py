@@ -65,7 +65,6 @@ _INPUTS = ["raw_bars", "checkpoint", "calibration", "params:forecast", "params:i
 
 
 def create_pipeline() -> Pipeline:
-    """Name the inputs and outputs of a forecast from the newest bars."""
     return Pipeline(
         [
             Node(
@@ -86,5 +85,4 @@ def create_pipeline() -> Pipeline:
 
 
 def create_sweep_pipeline() -> Pipeline:
-    """Name the inputs and the output of forecasts at every bar of a history."""
     return Pipeline([Node(sweep_forecasts, inputs=_INPUTS, outputs="sweep", name="sweep_forecasts")])

@@ -35,7 +35,6 @@ def ingest_bars(
 
 
 def create_pipeline() -> Pipeline:
-    """Name the inputs and outputs of ingest."""
     return Pipeline(
         [
             Node(

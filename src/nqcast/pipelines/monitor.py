@@ -1,4 +1,5 @@
-"""The newest bars and outcomes against training. Bars and features of the newest file stay in memory.
+"""The newest bars and outcomes against training. Bars and features of the newest file stay in memory, and nothing that
+training reads or wrote is an output.
 
 raw_bars, and what training left → checks, rolling figures, report, chart.
 """
@@ -59,7 +60,6 @@ def draw_monitor(checks: pd.DataFrame, rolling: pd.DataFrame) -> object:
 
 
 def create_pipeline() -> Pipeline:
-    """Name the comparison; nothing that training reads or wrote is an output."""
     return Pipeline(
         [
             Node(

@@ -46,7 +46,6 @@ def score_forecasts(
 
 
 def create_pipeline() -> Pipeline:
-    """Name the inputs and outputs of scoring a file of forecasts."""
     return Pipeline(
         [
             Node(

@@ -119,7 +119,6 @@ def fit_calibration(
 
 
 def create_pipeline() -> Pipeline:
-    """Name the chain: feature loading, dataset splitting, scale, training, validation metrics, calibration."""
     return Pipeline(
         [
             Node(

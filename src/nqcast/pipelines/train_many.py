@@ -173,7 +173,6 @@ _SETTINGS = ["params:ingest", "params:features", "params:instruments"]
 
 
 def create_pipeline() -> Pipeline:
-    """Name the road from feature tables by symbol to one network, its validation and its forecasts."""
     return (
         Pipeline(
             [
@@ -206,7 +205,6 @@ def create_pipeline() -> Pipeline:
 
 
 def create_forecast_pipeline() -> Pipeline:
-    """Name the inputs and outputs of forecasts by a trained pool."""
     return Pipeline(
         [
             Node(

@@ -49,7 +49,6 @@ def draw_tuning(tuning_scores: Found, config: TuneConfig) -> tuple[object, objec
 
 
 def create_pipeline() -> Pipeline:
-    """Name the search and what comes out of it."""
     settings = [f"params:{name}" for name in ("split", "scale", "model", "train", "quantiles", "tune")]
     return Pipeline(
         [

@@ -51,7 +51,6 @@ def update_forecaster(
 
 
 def create_pipeline() -> Pipeline:
-    """Name the inputs and outputs of a refit on new bars."""
     return Pipeline(
         [
             Node(

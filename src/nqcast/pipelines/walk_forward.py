@@ -80,7 +80,6 @@ _SETTINGS = ("split", "scale", "model", "train", "quantiles", "evaluate")
 
 
 def create_pipeline() -> Pipeline:
-    """Name the loop over the folds and what joins them."""
     return Pipeline(
         [
             _settle("settle_walk_forward", "walk_forward_settings"),
@@ -108,7 +107,6 @@ def _settle(name: str, output: str) -> Node:
 
 
 def create_register_pipeline() -> Pipeline:
-    """Name the writing of a registration."""
     return Pipeline(
         [
             _settle("settle_registration", "register_settings"),
@@ -123,7 +121,6 @@ def create_register_pipeline() -> Pipeline:
 
 
 def create_verdict_pipeline() -> Pipeline:
-    """Name the refusal, the folds and what joins them."""
     return Pipeline(
         [
             _settle("settle_verdict", "asked_settings"),

@@ -82,7 +82,6 @@ def with_links(fragment: str, aliases: Mapping[str, str]) -> str:
 
 
 def paragraph(text: str) -> str:
-    """A paragraph of plain text."""
     return f"<p>{html.escape(text)}</p>"
 
 

@@ -77,7 +77,6 @@ class MetricsTail:
                 self._copy_news(path, followed)
 
     def close(self) -> None:
-        """Finish TensorBoard's files."""
         if self._boards is not None:
             self._boards.close()
 
@@ -144,7 +143,6 @@ class TensorBoardRuns:
             log.warning("tracking: TensorBoard's files cannot be written, the run goes on without them: %s", error)
 
     def close(self) -> None:
-        """Finish the files."""
         for writer in self._writers.values():
             writer.close()
 

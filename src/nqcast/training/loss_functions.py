@@ -191,7 +191,6 @@ class MetricSums:
                 self.width_HI[:, i] += torch.where(defined, high - low, 0.0).sum(0)
 
     def packed(self) -> Tensor:
-        """All sums as one vector."""
         return torch.cat([getattr(self, field.name).flatten() for field in fields(self)])
 
     def unpacked(self, vector: Tensor) -> "MetricSums":
@@ -201,7 +200,6 @@ class MetricSums:
         return MetricSums(**{field.name: part.view_as(getattr(self, field.name)) for field, part in pairs})
 
     def to_cpu(self) -> "MetricSums":
-        """The same sums on the CPU: one transfer per epoch."""
         return MetricSums(**{field.name: getattr(self, field.name).cpu() for field in fields(self)})
 
 

@@ -39,7 +39,6 @@ class Progress:
     history: list[Json] = field(default_factory=list)
 
     def to_json(self) -> Json:
-        """All fields as JSON values."""
         return asdict(self)
 
 

@@ -2,9 +2,9 @@
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Any, TypeVar
 
 import torch
@@ -93,7 +93,7 @@ class Stepper:
     def _backward(self, batch: Batch, count: Tensor, index: int, piece: int = 0) -> Tensor:
         """Add the gradient of a micro-batch, or of piece `piece` of it, over `count`; returns its summed loss."""
         loss_sum = self._zero()
-        with _SeededDropout(self.settings.seed, index, piece, self.device):
+        with _seeded_dropout(self.settings.seed, index, piece, self.device):
             for part in parts(batch, self.pieces):
                 loss_sum += self._backward_part(part, count)
         return loss_sum
@@ -189,28 +189,19 @@ class Stepper:
         return torch.zeros((), dtype=dtype, device=self.device)
 
 
-class _SeededDropout:
+@contextmanager
+def _seeded_dropout(seed: int, index: int, piece: int, device: torch.device) -> Iterator[None]:
     """Within this context torch's generators start from (seed, index, piece); afterwards they are as before."""
-
-    def __init__(self, seed: int, index: int, piece: int, device: torch.device) -> None:
-        self.seed = (seed * 1_000_003 + index * 7_919 + 12_345 + piece * 32_416_190_071) % 2**63
-        self.device = device
-        self.fork = torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
-
-    def __enter__(self) -> None:
-        self.fork.__enter__()
+    seed = (seed * 1_000_003 + index * 7_919 + 12_345 + piece * 32_416_190_071) % 2**63
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         # Not torch.manual_seed: for each kind of device that is absent it keeps a stack trace, most of a millisecond.
-        torch.default_generator.manual_seed(self.seed)
-        if self.device.type == "cuda":
-            with torch.cuda.device(self.device):
-                torch.cuda.manual_seed(self.seed)
-        elif self.device.type == "mps":
-            torch.mps.manual_seed(self.seed)
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.fork.__exit__(kind, error, trace)
+        torch.default_generator.manual_seed(seed)
+        if device.type == "cuda":
+            with torch.cuda.device(device):
+                torch.cuda.manual_seed(seed)
+        elif device.type == "mps":
+            torch.mps.manual_seed(seed)
+        yield
 
 
 @dataclass(frozen=True)

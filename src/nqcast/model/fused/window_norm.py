@@ -99,5 +99,4 @@ class NormStage:
         return WindowNorm.forward(self.norm, features_BTF, valid_BT, with_window)
 
     def operation(self) -> FusedWindowNorm | None:
-        """The operation, where it can be had."""
         return wanted(fused_window_norm(len(self.norm.feature_mean_F)), self.required)
