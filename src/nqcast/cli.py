@@ -12,6 +12,8 @@ from kedro.framework.cli.project import run as _kedro_run
 
 MOST_BYTES = 100_000
 """Size of a --config file; the parameters of a tuning are one of 500 bytes."""
+MOST_LEVELS = 20
+"""Levels of a --config file, each within the next."""
 
 
 @click.group()
@@ -20,17 +22,20 @@ def cli() -> None:
 
 
 def check_config(file: Path) -> None:
-    """Raise click.BadParameter for a --config file that is large or grows when its aliases are written out."""
+    """Raise click.BadParameter for a --config file that is large, deep, or grows when its aliases are written out."""
     if not file.is_file() or (size := file.stat().st_size) > MOST_BYTES:
         found = f"{size:,}" if file.is_file() else "no file"
         raise click.BadParameter(f"expected at most {MOST_BYTES:,} bytes of options in {file}, found {found}")
+    depth = 0
     try:
-        events = yaml.parse(file.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
-        aliases = any(isinstance(event, yaml.AliasEvent) for event in events)
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        for event in yaml.parse(file.read_text(encoding="utf-8"), Loader=yaml.SafeLoader):
+            if isinstance(event, yaml.AliasEvent):
+                raise click.BadParameter(f"expected options in {file}, found an alias (*name): write the value instead")
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if depth > MOST_LEVELS:  # the parser's time grows with the square of them
+                raise click.BadParameter(f"expected at most {MOST_LEVELS} levels of options in {file}, found more")
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise click.BadParameter(f"expected options as YAML in {file}, found none ({error})") from error
-    if aliases:
-        raise click.BadParameter(f"expected options in {file}, found an alias (*name): write the value instead")
 
 
 def _bounded(option: click.Parameter) -> click.Parameter:

@@ -90,7 +90,8 @@ def bomb(levels: int) -> str:
     [
         (bomb(9), "found an alias"),
         ("run: {env: base}\n" + "# padding\n" * 20_000, "at most 100,000 bytes"),
-        ("[" * 20_000, "expected options as YAML"),
+        ("[" * 20_000, "at most 20 levels"),
+        ("{a: " * 20_000, "at most 20 levels"),
         ("run: [", "expected options as YAML"),
     ],
 )
