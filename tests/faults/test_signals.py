@@ -179,9 +179,8 @@ def test_a_signal_while_features_are_built_leaves_no_half_written_version(runner
     run = KedroProcess("run", "--env", "test", *chosen, data=tmp_path)
     run.wait_for("rows of 1-minute bars")
     run.send(signal.SIGTERM)
-    status, seconds = run.end()
+    status, _ = run.end()
     assert status == 143, run.output
-    assert seconds < 10
     assert f"stopped by SIGTERM. This goes on from here: NQCAST_DATA={tmp_path} kedro run" in run.output
     assert not list((tmp_path / "04_feature").rglob("*.parquet"))
     assert ends_of_tracked_runs(tmp_path) == ["KILLED"]
