@@ -82,7 +82,8 @@ def test_the_page_opens_in_a_browser_and_names_pipelines_nodes_and_layers(served
     titles = set(re.findall(r'title="([\w]+)"', page))
     assert set(register_pipelines()) <= titles
     drawn = set(re.findall(r"pipeline-node__text[^>]*>([\w]+)<", page))
-    assert {"ingest_bars", "make_features", "train_model", "score", "checkpoint", "features"} <= drawn
+    assert {"check_rows", "place_in_sessions", "join_contracts", "reject_suspects", "make_bars"} <= drawn
+    assert {"make_features", "train_model", "score", "checkpoint", "features"} <= drawn
     layers = set(re.findall(r"pipeline-layer-name[^>]*>([\w]+)<", page))
     assert {"raw", "intermediate", "feature", "model_input", "models", "model_output", "reporting"} <= layers
 

@@ -82,36 +82,38 @@ def test_every_vendors_spelling_names_the_same_product_month_and_year(meaning: s
     assert found == meaning
 
 
-def _identified(*pairs: tuple[str, str], volume: list[int] | None = None) -> Contracts:
+def _identified(*pairs: tuple[str, str], volume: list[int] | None = None) -> tuple[list[int], Contracts]:
     names = pd.Series([name for name, _ in pairs], dtype="str")
     days = pd.Series(pd.to_datetime([day for _, day in pairs], utc=True))
-    return identify_contracts(pd.DataFrame({"ts": days, "contract": names, "volume": volume or [1] * len(names)}))
+    bars = pd.DataFrame({"ts": days, "contract": names, "volume": volume or [1] * len(names)})
+    code, contracts = identify_contracts(bars)
+    return code.tolist(), contracts
 
 
 def test_contracts_are_numbered_by_expiry_not_by_appearance_nor_alphabet() -> None:
-    found = _identified(("NQZ6", "2016-08-01"), ("NQH7", "2016-08-02"), ("NQU6", "2016-08-03"))
+    code, found = _identified(("NQZ6", "2016-08-01"), ("NQH7", "2016-08-02"), ("NQU6", "2016-08-03"))
     assert found.names == ("NQU6", "NQZ6", "NQH7")
-    assert found.code.tolist() == [1, 2, 0] and found.known
+    assert code == [1, 2, 0] and found.known
 
 
 def test_a_year_digit_used_again_after_ten_years_is_another_contract() -> None:
     rows = [("NQH1", "2011-01-10"), ("NQM1", "2011-04-10"), ("NQH1", "2021-01-10"), ("NQM1", "2021-04-10")]
-    found = _identified(*rows)
+    code, found = _identified(*rows)
     assert found.names == ("NQH1@2011", "NQM1@2011", "NQH1@2021", "NQM1@2021")
-    assert found.code.tolist() == [0, 1, 2, 3]
+    assert code == [0, 1, 2, 3]
 
 
 def test_numbers_that_tell_contracts_apart_are_ordered_by_when_they_trade() -> None:
-    found = _identified(("NQ.v.0#9", "2016-09-01"), ("NQ.v.0#3", "2016-09-02"), ("NQ.v.0#3", "2016-09-03"))
-    assert found.names == ("NQ.v.0#9", "NQ.v.0#3") and found.code.tolist() == [0, 1, 1] and found.known
+    code, found = _identified(("NQ.v.0#9", "2016-09-01"), ("NQ.v.0#3", "2016-09-02"), ("NQ.v.0#3", "2016-09-03"))
+    assert found.names == ("NQ.v.0#9", "NQ.v.0#3") and code == [0, 1, 1] and found.known
     days = [(name, f"2016-09-0{day}") for day in (1, 2, 3) for name in ("8", "5")]
-    assert _identified(*days, volume=[1, 90, 50, 50, 90, 1]).names == ("5", "8")
-    assert _identified(*days, volume=[90, 1, 50, 50, 1, 90]).names == ("8", "5")
+    assert _identified(*days, volume=[1, 90, 50, 50, 90, 1])[1].names == ("5", "8")
+    assert _identified(*days, volume=[90, 1, 50, 50, 1, 90])[1].names == ("8", "5")
 
 
 def test_one_continuous_symbol_means_that_contracts_are_unknown() -> None:
-    assert not _identified(("NQ.v.0", "2016-09-01"), ("NQ.v.0", "2016-12-02")).known
-    assert not identify_contracts(pd.DataFrame({"ts": pd.to_datetime(["2016-09-01"], utc=True)})).known
+    assert not _identified(("NQ.v.0", "2016-09-01"), ("NQ.v.0", "2016-12-02"))[1].known
+    assert not identify_contracts(pd.DataFrame({"ts": pd.to_datetime(["2016-09-01"], utc=True)}))[1].known
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,8 @@ CONFIG = IngestConfig()
 
 
 def _same_rows(found: pd.DataFrame, expected: pd.DataFrame) -> None:
-    found = found.assign(ts=found["ts"].dt.as_unit("ns"))[list(expected.columns)]
+    found = found.assign(ts=found["ts"].dt.as_unit("ns"), contract=found["contract"].astype("str"))
+    found = found[list(expected.columns)]
     pd.testing.assert_frame_equal(found, expected, check_exact=True)
 
 

@@ -80,7 +80,8 @@ class GrowingGrid:
         if sessions["session"].iloc[int(inside["session_position"].max())] != self._live:
             return None
         mine = inside[inside["session_position"] == inside["session_position"].max()]
-        mine = mine[rows.faults(mine, self._spacing, self._config.zero_volume).isna().to_numpy()]
+        faulty, empty = rows.faults(mine, self._spacing, self._config.zero_volume)
+        mine = mine[~empty].drop(index=faulty.index)
         if "contract" in mine and self._front in set(mine["contract"]):
             mine = mine[mine["contract"] == self._front]
         mine = mine.sort_values("ts").drop_duplicates("ts")

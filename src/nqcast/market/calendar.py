@@ -166,6 +166,13 @@ def nanoseconds(ts: pd.Series) -> np.ndarray:
     return (index if index.unit == "ns" else index.as_unit("ns")).asi8  # as_unit copies
 
 
+def instants(ts: pd.Series) -> np.ndarray:
+    """Stamps (ns) in order, each once; without those that are missing."""
+    stamp = nanoseconds(ts)
+    stamp = stamp if ts.is_monotonic_increasing else np.sort(stamp[ts.notna().to_numpy()])
+    return distinct(stamp)
+
+
 def distinct(stamp: np.ndarray) -> np.ndarray:
     """Sorted stamps, each once."""
     return stamp[np.diff(stamp, prepend=stamp[:1] - 1) > 0]

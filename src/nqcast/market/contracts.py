@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
 from nqcast.market.calendar import nanoseconds
-from nqcast.market.symbols import Symbol, parse_symbol
+from nqcast.market.symbols import MONTH_CODES, Symbol, parse_symbol
 
 UNKNOWN = "unknown"
 _MONTHS = 120_000  # more than the months since the year 0
@@ -19,15 +20,23 @@ LATE_MONTHS = 1
 
 @dataclass(frozen=True)
 class Contracts:
-    """Contract of every bar: `code` (N,) indexes `names`, which are in order of expiry."""
+    """The contracts of a file, in order of expiry: bars have the index of their contract's name as `code`."""
 
-    code: np.ndarray
     names: tuple[str, ...]
     known: bool
     expiry: tuple[int, ...] | None = None
     """Expiry month of each name (12 * year + month - 1); None where the text does not say."""
     product: str = ""
     """What the symbols name; empty where they name none."""
+
+
+def as_names(column: pd.Series) -> pd.Series:
+    """A column of symbols as categories of text: of millions of rows each symbol is read once."""
+    code, found = pd.factorize(column)
+    # A gap makes a column of floats of 201603.
+    text = [re.sub(r"^(\d+)\.0$", r"\1", str(each).strip()) for each in found]
+    of_text, names = pd.factorize(pd.Series(text, dtype="str"))
+    return pd.Series(pd.Categorical.from_codes(np.append(of_text, -1)[code], names), column.index, name=column.name)
 
 
 def expiry_month(symbol: Symbol, year: int, month: int) -> int:
@@ -53,8 +62,8 @@ def one_product(symbols: list[Symbol]) -> str:
     return products[0] if products else ""
 
 
-def identify_contracts(bars: pd.DataFrame) -> Contracts:
-    """Contract of each bar, in order of expiry.
+def identify_contracts(bars: pd.DataFrame) -> tuple[np.ndarray, Contracts]:
+    """Code of each bar (N,), and the contracts in order of expiry.
 
     bars: ts (UTC, sorted), contract and volume where the file has them. Numbers that tell contracts apart without
     naming them are ordered by when they trade. Contracts count as unknown when the file names none, or one continuous
@@ -65,8 +74,8 @@ def identify_contracts(bars: pd.DataFrame) -> Contracts:
     """
     n = len(bars)
     if "contract" not in bars or bars["contract"].isna().all():
-        return Contracts(np.zeros(n, dtype=np.int64), (UNKNOWN,), known=False)
-    text_code, texts = pd.factorize(bars["contract"].fillna(UNKNOWN))
+        return np.zeros(n, dtype=np.int64), Contracts((UNKNOWN,), known=False)
+    text_code, texts = pd.factorize(bars["contract"])
     names = [str(text) for text in texts]
     symbols = [parse_symbol(name) for name in names]
     product = one_product(symbols)
@@ -74,7 +83,7 @@ def identify_contracts(bars: pd.DataFrame) -> Contracts:
     if kinds == {"contract"}:
         return _by_expiry(bars, text_code, names, symbols, product)
     if len(names) == 1 and kinds != {"identity"}:
-        return Contracts(text_code.astype(np.int64), (names[0],), known=False, product=product)
+        return text_code.astype(np.int64), Contracts((names[0],), known=False, product=product)
     if kinds != {"identity"}:
         odd = next(name for name, symbol in zip(names, symbols, strict=True) if symbol.kind != "contract")
         other = next(name for name in names if name != odd)
@@ -87,9 +96,9 @@ def identify_contracts(bars: pd.DataFrame) -> Contracts:
 
 def _by_expiry(
     bars: pd.DataFrame, text_code: np.ndarray, names: list[str], symbols: list[Symbol], product: str
-) -> Contracts:
+) -> tuple[np.ndarray, Contracts]:
     """Contracts whose text names month and year; a short year may mean another decade in other years."""
-    month = (bars["ts"].dt.year * 12 + bars["ts"].dt.month - 1).to_numpy()
+    month = nanoseconds(bars["ts"]).astype("datetime64[ns]").astype("datetime64[M]").astype(np.int64) + 1970 * 12
     pairs, pair_code = _distinct(text_code * _MONTHS + month)
     pair_text, pair_month = np.divmod(pairs, _MONTHS)
     expiry = [expiry_month(symbols[t], m // 12, m % 12 + 1) for t, m in zip(pair_text, pair_month, strict=True)]
@@ -98,10 +107,12 @@ def _by_expiry(
     if len(set(chosen)) < len(chosen):  # NQH1 of 2011 and NQH1 of 2021 in one file
         chosen = [f"{name}@{months // 12}" for name, months in zip(chosen, expiries, strict=True)]
     months = tuple(int(each) for each in expiries)
-    return Contracts(expiry_code[pair_code].astype(np.int64), tuple(chosen), True, months, product)
+    return expiry_code[pair_code].astype(np.int64), Contracts(tuple(chosen), True, months, product)
 
 
-def _by_trade(bars: pd.DataFrame, text_code: np.ndarray, names: list[str], product: str) -> Contracts:
+def _by_trade(
+    bars: pd.DataFrame, text_code: np.ndarray, names: list[str], product: str
+) -> tuple[np.ndarray, Contracts]:
     """Contracts told apart by numbers alone, in the order of the middle of their trade.
 
     An earlier contract has traded before a later one does; the number itself says nothing.
@@ -113,7 +124,21 @@ def _by_trade(bars: pd.DataFrame, text_code: np.ndarray, names: list[str], produ
     order = np.argsort(middle, kind="stable")
     rank = np.empty(len(order), dtype=np.int64)
     rank[order] = np.arange(len(order))
-    return Contracts(rank[text_code], tuple(names[k] for k in order), known=len(names) > 1, product=product)
+    ordered = tuple(names[k] for k in order)
+    return rank[text_code], Contracts(ordered, known=len(names) > 1, product=product)
+
+
+def other_months(code: np.ndarray, contracts: Contracts, months: str) -> np.ndarray:
+    """True (N,) on bars of contracts whose month never becomes the front; ValueError where that is all of them."""
+    if contracts.expiry is None or not months:
+        return np.zeros(len(code), dtype=bool)
+    other = np.array([MONTH_CODES[month % 12] not in months for month in contracts.expiry])[code]
+    if other.all():
+        raise ValueError(
+            f"expected contracts of the months {months}, found none among {', '.join(contracts.names[:6])}: set the "
+            "instrument of these bars, or its months in a row of your own"
+        )
+    return other
 
 
 def _distinct(key_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

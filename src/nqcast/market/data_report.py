@@ -10,48 +10,40 @@ import pandas as pd
 from nqcast.constants import BAR_MINUTES
 from nqcast.market.calendar import nanoseconds
 from nqcast.market.checks.gaps import explained, summary
-from nqcast.market.checks.judge import Judged
 from nqcast.market.config import IngestConfig
 from nqcast.market.schema import MINUTE_NS
+from nqcast.market.underway import Underway
 
 _BAR = pd.Timedelta(minutes=BAR_MINUTES)
 
 
-def make_report(judged: Judged, raw: pd.DataFrame, config: IngestConfig) -> dict[str, Any]:
+def make_report(
+    underway: Underway, bars: pd.DataFrame, quarantine: pd.DataFrame, config: IngestConfig
+) -> dict[str, Any]:
     """All figures of an ingest, and their text."""
-    bars, quarantine = judged.bars, judged.quarantine
+    contracts, known = underway.contracts, underway.rows.attrs
+    zone = f"read in {config.naive_timezone}" if known.get("naive") else "in the zone that the file names"
     report = {
-        "source": str(raw.attrs.get("source", "")),
-        "rows_in": len(raw),
-        **judged.counts,
-        "doubts": judged.doubts,
+        "source": str(known.get("source", "")),
+        **underway.counts,
+        "doubts": underway.doubts,
         "first_bar": bars["ts"].iloc[0].isoformat(),
         "last_bar": bars["ts"].iloc[-1].isoformat(),
         "bars": len(bars),
         "traded_bars": int(bars["traded"].sum()),
         "quarantined": len(quarantine),
         "quarantined_by_reason": {str(key): int(n) for key, n in quarantine["reason"].value_counts().items()},
-        "product": judged.contracts.product,
-        "contracts": list(judged.contracts.names) if judged.contracts.known else [],
-        "rolls": len([entry for entry in judged.ledger if entry["rule"] not in ("jump", "unadjusted")]),
-        "stamps": _stamps(raw, config),
-        "volume": _volume(judged.bars, config),
-        "notes": list(raw.attrs.get("notes", [])),
-        "questions_to_the_calendar": judged.questions,
-        "sessions": session_report(bars, judged.sessions, config.missing_stretch_minutes),
+        "product": contracts.product,
+        "contracts": list(contracts.names) if contracts.known else [],
+        "rolls": len([entry for entry in underway.ledger if entry["rule"] not in ("jump", "unadjusted")]),
+        "stamps": f"{config.stamps}s of bars, {zone}",
+        "volume": f"{bars['volume'].sum():,} contracts" if "volume" in underway.rows else "left out",
+        "notes": list(known.get("notes", [])),
+        "questions_to_the_calendar": underway.questions,
+        "sessions": session_report(bars, underway.sessions, config.missing_stretch_minutes),
     }
     report["text"] = report_text(report)
     return report
-
-
-def _stamps(raw: pd.DataFrame, config: IngestConfig) -> str:
-    """What the stamps were taken for."""
-    zone = "in the zone that the file names" if raw["ts"].dt.tz is not None else f"read in {config.naive_timezone}"
-    return f"{config.stamps}s of bars, {zone}"
-
-
-def _volume(bars: pd.DataFrame, config: IngestConfig) -> str:
-    return f"{bars['volume'].sum():,} contracts" if config.volume else "left out"
 
 
 def session_report(bars: pd.DataFrame, sessions: pd.DataFrame, least_minutes: int) -> dict[str, Any]:

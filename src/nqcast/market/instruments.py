@@ -96,3 +96,13 @@ def instrument(symbol: str, own: Mapping[str, Mapping[str, Any]] | None = None) 
         + (f"; did you mean {close[0]}?" if close else f": known are {', '.join(known)}")
         + " A row of your own goes below `instruments` in conf/local/parameters.yml"
     )
+
+
+def require_calendar(product: str, chosen: Instrument) -> None:
+    """Raise ValueError for contracts of a product that the table knows to trade by another calendar."""
+    known = table().get(product)
+    if known is not None and known.calendar != chosen.calendar:
+        raise ValueError(
+            f"expected bars of {chosen.symbol}, which trades by {chosen.calendar}, found contracts of {product}, which "
+            f"trades by {known.calendar}: set instrument={product}"
+        )

@@ -8,6 +8,7 @@ each the median of old close / new close over common bars before the change, so 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TypedDict
 
 import numpy as np
@@ -120,38 +121,39 @@ def join_contracts(
 ) -> tuple[pd.DataFrame, list[RollEntry]]:
     """The continuous series and its roll ledger.
 
-    bars: sorted source bars with session_position. Returns their front rows under the same index with prices adjusted,
-    and the columns code, raw_close, unadjusted (the first bar after a change whose factor is unknown).
+    bars: sorted source bars with session_position and code. Returns their front rows under the same index with prices
+    adjusted, and the columns raw_close, unadjusted (the first bar after a change whose factor is unknown).
     """
-    code = contracts.code
     if not contracts.known:
-        joined = bars.assign(code=code, raw_close=bars["close"], unadjusted=False)
-        return _without_candidates(joined, config)
+        return _without_candidates(bars.assign(raw_close=bars["close"], unadjusted=False), config)
+    code = bars["code"].to_numpy()
     first, rolls = front_changes(bars, code, config.end_confirmation_minutes)
     stamp = nanoseconds(bars["ts"])
     factors = [overlap_factor(bars, code, roll, config) for roll in rolls]
     segment = np.searchsorted([roll.stamp for roll in rolls], stamp, side="right")
     front = np.array([first, *(roll.new for roll in rolls)])[segment]
     cumulative = np.cumprod([1.0, *(found["factor"] for found in factors)])
-    rows = np.flatnonzero(code == front)
-    segment = segment[rows]
-    changed = np.diff(segment, prepend=0) > 0
     adjusted_to = np.array([True, *(found["adjusted"] for found in factors)])
-    unadjusted = changed & ~adjusted_to[segment]
-    joined = bars.iloc[rows].assign(code=code[rows], raw_close=bars["close"].to_numpy()[rows], unadjusted=unadjusted)
+    rows = _without_mixed_slots(np.flatnonzero(code == front), stamp, segment, adjusted_to)
+    segment = segment[rows]
+    unadjusted = (np.diff(segment, prepend=0) > 0) & ~adjusted_to[segment]
+    joined = bars if len(rows) == len(bars) else bars.iloc[rows]
+    joined = joined.assign(raw_close=joined["close"], unadjusted=unadjusted)
+    factor = cumulative[segment]
     for name in PRICES:
-        joined[name] = joined[name].to_numpy() * cumulative[segment]
+        joined[name] = joined[name].to_numpy() * factor
+    edges = np.searchsorted(segment, np.arange(1, len(cumulative) + 1))
     ledger: list[RollEntry] = [
         {
-            **_entry(joined, int(np.flatnonzero(segment == k + 1)[0]), contracts.names, roll),
+            **_entry(joined, int(begin), contracts.names, roll),
             **found,
-            "cumulative_factor": float(cumulative[k + 1]),
-            "max_return_change_inside_contract": _largest_change(joined[segment == k + 1]),
+            "cumulative_factor": float(total),
+            "max_return_change_inside_contract": _largest_change(joined.iloc[begin:stop]),
         }
-        for k, (roll, found) in enumerate(zip(rolls, factors, strict=True))
-        if (segment == k + 1).any()
+        for roll, found, total, (begin, stop) in zip(rolls, factors, cumulative[1:], pairwise(edges), strict=True)
+        if begin < stop
     ]
-    return _without_mixed_slots(joined), ledger
+    return joined, ledger
 
 
 def overlap_factor(bars: pd.DataFrame, code: np.ndarray, roll: Roll, config: IngestConfig) -> RollFactor:
@@ -250,10 +252,15 @@ def _largest_change(segment: pd.DataFrame) -> float:
     return float(np.abs(adjusted - raw).max(initial=0.0))
 
 
-def _without_mixed_slots(joined: pd.DataFrame) -> pd.DataFrame:
-    """Without the old contract's minutes in the 5-minute bar of an unadjusted change: its range would be no move."""
-    slot = nanoseconds(joined["ts"]) // (BAR_MINUTES * MINUTE_NS)
-    drop = np.zeros(len(joined), dtype=bool)
-    for row in np.flatnonzero(joined["unadjusted"].to_numpy()):
-        drop[np.searchsorted(slot, slot[row]) : row] = True
-    return joined[~drop] if drop.any() else joined
+def _without_mixed_slots(
+    rows: np.ndarray, stamp: np.ndarray, segment: np.ndarray, adjusted_to: np.ndarray
+) -> np.ndarray:
+    """The front's rows without the old contract's minutes in the 5-minute bar of an unadjusted change.
+
+    The range of such a bar would be no move.
+    """
+    slot, segment = stamp[rows] // (BAR_MINUTES * MINUTE_NS), segment[rows]
+    keep = np.ones(len(rows), dtype=bool)
+    for row in np.flatnonzero((np.diff(segment, prepend=0) > 0) & ~adjusted_to[segment]):
+        keep[np.searchsorted(slot, slot[row]) : row] = False
+    return rows[keep]

@@ -10,8 +10,9 @@ import pandera.pandas as pa
 
 from nqcast.constants import BAR_MINUTES
 from nqcast.fields import closest
-from nqcast.market.calendar import nanoseconds
+from nqcast.market.calendar import instants, nanoseconds
 from nqcast.market.config import SOURCE_SPACINGS, IngestConfig, zone_and_hours
+from nqcast.market.contracts import as_names
 
 PRICES = ("open", "high", "low", "close")
 MINUTE_NS = 60_000_000_000
@@ -74,9 +75,9 @@ def check_raw_bars(frame: pd.DataFrame, config: IngestConfig) -> pd.DataFrame:
     checked = {"ts": _utc(frame["ts"], config.naive_timezone)}
     for name in required[1:]:
         checked[name] = _number(frame[name])
-    raw = pd.DataFrame(checked).reset_index(drop=True)
     if "contract" in frame and not frame["contract"].isna().all():
-        raw["contract"] = frame["contract"].astype("str").reset_index(drop=True)
+        checked["contract"] = as_names(frame["contract"])
+    raw = pd.DataFrame(checked, copy=False).reset_index(drop=True)
     raw.attrs = {**frame.attrs, "naive": frame["ts"].dt.tz is None}
     return raw
 
@@ -87,8 +88,7 @@ def bar_starts(ts: pd.Series, end_stamped: bool) -> tuple[pd.Series, int]:
     Stamps in the last second of a minute, 17:00:59, mark the end of a bar whatever the parameter says.
     """
     second = nanoseconds(ts) % MINUTE_NS
-    known = ts.notna().to_numpy()
-    if known.any() and (second[known] >= 59 * 1_000_000_000).mean() > 0.98:
+    if (second >= 59 * 1_000_000_000).sum() > 0.98 * ts.notna().sum():
         ts, end_stamped = ts.dt.ceil("min"), True
     spacing = infer_spacing(ts)
     return (ts - pd.Timedelta(minutes=spacing) if end_stamped else ts), spacing
@@ -96,13 +96,10 @@ def bar_starts(ts: pd.Series, end_stamped: bool) -> tuple[pd.Series, int]:
 
 def infer_spacing(ts: pd.Series) -> int:
     """Bar spacing in minutes, 1 or 5: the commonest distance of neighbouring stamps. ValueError for any other."""
-    stamps = nanoseconds(ts.dropna())
-    steps = np.diff(stamps if (stamps[1:] >= stamps[:-1]).all() else np.sort(stamps))
-    steps = steps[steps > 0]
+    stamps = instants(ts)
+    steps = np.diff(stamps)
     if not len(steps):
-        raise ValueError(
-            f"expected at least two bars, found {min(len(stamps), 1)} distinct time stamp(s): bring more bars"
-        )
+        raise ValueError(f"expected at least two bars, found {len(stamps)} distinct time stamp(s): bring more bars")
     counts = pd.Series(steps).value_counts()
     step = int(counts.index[0])
     if step not in {minutes * MINUTE_NS for minutes in SOURCE_SPACINGS}:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from nqcast.market.contracts import as_names
 from nqcast.market.schema import DAY_NS, PRICES, missing_column_error
 from nqcast.market.spellings import COLUMNS, DATE, SUMMED_VOLUME, TIME
 from nqcast.market.symbols import parse_symbol
@@ -139,7 +140,7 @@ def as_raw_bars(bars: Any) -> pd.DataFrame:
     numbers = _numbers({name: found[name] for name in (*PRICES, "volume") if name in found}, "rtype" in lower)
     notes = [*frame.attrs.get("notes", []), *note, *_unreadable(frame, found, stamps, numbers)]
     found |= {"ts": stamps, **numbers, **_contract(found, frame, lower)}
-    raw = pd.DataFrame({name: found[name].reset_index(drop=True) for name in COLUMNS if name in found})
+    raw = pd.DataFrame({name: found[name].reset_index(drop=True) for name in COLUMNS if name in found}, copy=False)
     raw.attrs = {**frame.attrs, "columns": [str(column) for column in frame.columns], "notes": notes}
     return raw
 
@@ -286,16 +287,15 @@ def _row_text(frame: pd.DataFrame, row: int) -> str:
 
 def _contract(found: dict[str, pd.Series], frame: pd.DataFrame, lower: Mapping[str, str]) -> dict[str, pd.Series]:
     """Contract text, where there is one; a continuous symbol, or none, is told apart by the instrument id."""
-    text = found["contract"].astype("str").str.strip() if "contract" in found else None
-    if text is not None:
-        text = text.str.replace(r"^(\d+)\.0$", r"\1", regex=True)  # 201603, where a gap made the column one of floats
+    names = as_names(found["contract"]) if "contract" in found else None
     if "instrument_id" not in lower:
-        return {} if text is None else {"contract": text.mask(found["contract"].isna(), "")}
-    identity = frame[lower["instrument_id"]].astype("str")
-    if text is None or found["contract"].isna().all():
+        return {} if names is None else {"contract": names}
+    identity = as_names(frame[lower["instrument_id"]])
+    if names is None or names.isna().all():
         return {"contract": identity}
-    continuous = {name: parse_symbol(name).kind == "continuous" for name in text.unique()}
-    return {"contract": text.where(~text.map(continuous), text + "#" + identity)}
+    continuous = names.isin([name for name in names.cat.categories if parse_symbol(name).kind == "continuous"])
+    text = names.astype("str")
+    return {"contract": text.mask(continuous, text + "#" + identity.astype("str"))}
 
 
 def _read_dbn(file: Path) -> pd.DataFrame:

@@ -20,13 +20,9 @@ _PART = 2_000  # rows
 _TICKS = (500, 50_000_000)  # prices of any index future, metal or currency, in ticks
 
 
-def meaning_doubts(bars: pd.DataFrame, code: np.ndarray, spacing: int, product: str, tick: float) -> list[Doubt]:
-    """All doubts about the columns of one contract at a time; bars sorted by ts, then contract code (N,)."""
-    stamp = nanoseconds(bars["ts"])
-    if (np.diff(code) < 0).any():  # several contracts side by side
-        order = np.argsort(code, kind="stable")
-        bars, stamp, code = bars.iloc[order], stamp[order], code[order]
-    follows = (np.diff(stamp) == spacing * MINUTE_NS) & (np.diff(code) == 0)
+def meaning_doubts(bars: pd.DataFrame, spacing: int, product: str, tick: float) -> list[Doubt]:
+    """All doubts about the columns of the contracts in front; bars as joined: sorted by ts, with code and raw_close."""
+    follows = (np.diff(nanoseconds(bars["ts"])) == spacing * MINUTE_NS) & (np.diff(bars["code"].to_numpy()) == 0)
     tests = [*_price_tests(bars, follows), *(_volume_tests(bars, follows) if "volume" in bars else ())]
     found = [as_doubt(name, int(odd.sum()), _dated(bars, odd, text)) for name, odd, text in tests if odd.any()]
     return [*_levels(bars, product, tick), *found]
@@ -34,15 +30,16 @@ def meaning_doubts(bars: pd.DataFrame, code: np.ndarray, spacing: int, product: 
 
 def _levels(bars: pd.DataFrame, product: str, tick: float) -> list[Doubt]:
     """Prices that the product cannot have, and prices that move in steps of ten ticks or more alone."""
-    level = float(bars["close"].median())
+    close = bars["raw_close"].to_numpy()
+    level = float(np.median(close)) if len(close) else np.nan
     low, high = LEVELS.get(product, (_TICKS[0] * tick, _TICKS[1] * tick))
-    usual = _parts(bars["close"].to_numpy(), np.ones(len(bars), dtype=bool))
+    usual = _parts(close)
     if not ((low <= usual) & (usual <= high)).any() and not low <= level <= high:
         cause = "in units of 1e-9, as Databento writes them (divide them by 1e9)" if level > 1e9 else "in another unit"
         text = f"the median close is {level:,.6g}, while {product} trades between {low:g} and {high:g}"
         return [as_doubt("price level", len(bars), f"{text}; prices may be {cause}, or of another instrument=…")]
     tick = table()[product].tick if product in table() else tick
-    moves = np.abs(np.diff(bars["close"].to_numpy()[-50_000:])) / tick
+    moves = np.abs(np.diff(close[-50_000:])) / tick
     moves = np.round(moves[moves > 0.5])
     for steps in (100, 10, 4):
         if len(moves) > 100 and (moves % steps == 0).mean() > 0.999:
@@ -54,14 +51,13 @@ def _levels(bars: pd.DataFrame, product: str, tick: float) -> list[Doubt]:
 def _price_tests(bars: pd.DataFrame, follows: np.ndarray) -> Iterator[tuple[str, np.ndarray, str]]:
     """Ranges exist, say more than open and close; opens follow closes. Name, the parts that fail, and the words."""
     open_, high, low, close = (bars[name].to_numpy() for name in PRICES)
-    every = np.ones(len(bars), dtype=bool)
     text = "highs equal lows; the file may hold closes or single trades instead of bars"
-    yield "bars without a range", _parts(high == low, every) > 0.98, text
+    yield "bars without a range", _parts(high == low) > 0.98, text
     bare = (high == np.maximum(open_, close)) & (low == np.minimum(open_, close))
     text = "no high or low is beyond open and close; highs and lows may have been made from them"
-    yield "bars without a range", _parts(bare, every) > 0.98, text
+    yield "bars without a range", _parts(bare) > 0.98, text
     text = "opens equal closes; the file may have no opens"
-    yield "bars without an open", _parts(open_ == close, every) > 0.9, text
+    yield "bars without an open", _parts(open_ == close) > 0.9, text
     again = np.logical_and.reduce([np.diff(bars[name].to_numpy()) == 0 for name in PRICES])
     text = "bars repeat the bar before; longer bars may have been written once for each minute"
     yield "repeated bars", _parts(again, follows) > 0.5, text
@@ -80,16 +76,19 @@ def _volume_tests(bars: pd.DataFrame, follows: np.ndarray) -> Iterator[tuple[str
     text = "volume never falls inside a session; it may be summed up since its beginning: bring the volume of each bar"
     yield "volume only rises", (falls < 0.01) & (rises > 0.2), text
     text = "volumes are no whole numbers; they may be lots or millions: multiply them, or set features.volume=false"
-    yield "volume unit", _parts(volume % 1 != 0, np.ones(len(bars), dtype=bool)) > 0.01, text
+    yield "volume unit", _parts(volume % 1 != 0) > 0.01, text
 
 
-def _parts(value: np.ndarray, chosen: np.ndarray) -> np.ndarray:
-    """Mean of the chosen values in every part of the file; NaN where a part has under thirty."""
-    first = np.arange(0, max(len(value) - _PART // 2, 1), _PART)
+def _parts(value: np.ndarray, chosen: np.ndarray | None = None) -> np.ndarray:
+    """Mean of the values, or of the chosen ones, in every part of the file; NaN where a part has under thirty."""
     if not len(value):
         return np.empty(0)
-    count = np.add.reduceat(chosen, first, dtype=np.int64)
-    total = np.add.reduceat(np.where(chosen, value, 0.0), first)
+    first = np.arange(0, max(len(value) - _PART // 2, 1), _PART)
+    if chosen is None:
+        count = np.diff(np.append(first, len(value)))
+    else:
+        count, value = np.add.reduceat(chosen, first, dtype=np.int64), value & chosen
+    total = np.add.reduceat(value, first, dtype=np.float64)
     return np.where(count >= 30, total / np.maximum(count, 1), np.nan)
 
 

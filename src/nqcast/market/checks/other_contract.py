@@ -101,7 +101,7 @@ def _rolling_median(table: np.ndarray, window: int, **options: Any) -> np.ndarra
     return rolled.reshape(apart.T.shape).T[: len(table)]
 
 
-def other_contract(bars: pd.DataFrame, activity: Activity, config: IngestConfig) -> np.ndarray:
+def other_contract(bars: pd.DataFrame, sessions: pd.DataFrame, config: IngestConfig) -> np.ndarray:
     """True (N,) inside stretches that begin with a jump and a fall of volume and end with the reverse of both.
 
     bars: the front contract's, adjusted, sorted by ts. A jump is a change of the log close beyond `level_jump` and
@@ -123,7 +123,11 @@ def other_contract(bars: pd.DataFrame, activity: Activity, config: IngestConfig)
         is_back = off < np.minimum(3 * (noise[first] + noise[after]), 0.5 * np.abs(change[first]))
         chosen = near & is_back & (after - first >= config.level_stretch_bars)
         pairs.append(np.stack([first[chosen], after[chosen]], axis=1))
-    found = _without_holidays(np.concatenate(pairs), activity)
+    found = np.concatenate(pairs)
+    if not len(found):
+        return np.zeros(len(bars), dtype=bool)
+    activity = Activity(bars, sessions)
+    found = _without_holidays(found, activity)
     thin = config.thin_share * np.minimum(strength[found].min(axis=1), 1.0) ** 2
     return _cover(found, thin, len(bars), activity)
 

@@ -34,8 +34,10 @@ def bad_prints(joined: pd.DataFrame, multiple: float, spacing: int) -> dict[str,
     found = np.zeros(len(joined), dtype=bool)
     high, low, close = (joined[name].to_numpy() for name in ("high", "low", "close"))
     stamp, session = nanoseconds(joined["ts"]), joined["session_position"].to_numpy()
+    least = np.exp(_LEAST)
+    begins = np.flatnonzero((high[1:] > least * high[:-1]) | (low[:-1] > least * low[1:])) + 1
     for bars in range(1, _LONGEST[spacing] + 1):
-        rows, away = _excursions(high, low, bars)
+        rows, away = _excursions(high, low, begins[begins + bars < len(joined)], bars)
         allowed = np.sqrt(bars) * _noise(rows, stamp, close, session, spacing)
         crosses = session[rows - 1] != session[np.minimum(rows + bars, len(session) - 1)]
         allowed *= np.where(crosses, _OPENING, 1.0) * np.where(_announced(stamp[rows], bars, spacing), _ANNOUNCED, 1.0)
@@ -48,18 +50,12 @@ def bad_prints(joined: pd.DataFrame, multiple: float, spacing: int) -> dict[str,
     return {BAD_PRINT: found, UNCONFIRMED: newest & ~found}
 
 
-def _excursions(high: np.ndarray, low: np.ndarray, bars: int) -> tuple[np.ndarray, np.ndarray]:
-    """First rows of excursions that last so many bars, and how far they go (log) beyond the nearer neighbour.
+def _excursions(high: np.ndarray, low: np.ndarray, rows: np.ndarray, bars: int) -> tuple[np.ndarray, np.ndarray]:
+    """Which rows begin excursions that last so many bars, and how far these go (log) beyond the nearer neighbour.
 
     An excursion is bars whose highs all lie above the highs of the bars before and after it, or whose lows lie below
     their lows: a vendor may open the bar after a bad print where that one closed.
     """
-    n, least = len(high), np.exp(_LEAST)
-    if n < bars + 2:
-        return np.empty(0, dtype=np.int64), np.empty(0)
-    rises, falls = high[1:] > least * high[:-1], low[:-1] > least * low[1:]
-    rows = np.flatnonzero(rises | falls) + 1
-    rows = rows[rows + bars < n]
     run = rows[:, None] + np.arange(bars)
     top, bottom = np.maximum(high[rows - 1], high[rows + bars]), np.minimum(low[rows - 1], low[rows + bars])
     away = np.log(np.maximum(high[run].min(axis=1) / top, bottom / low[run].max(axis=1)))

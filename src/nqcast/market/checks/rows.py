@@ -22,120 +22,94 @@ FIRST_STAMP = pd.Timestamp("1990-01-01", tz="UTC")
 """No electronic market of index futures is older."""
 
 
-def faults(raw: pd.DataFrame, spacing: int, zero_volume: str = "drop") -> pd.Series:
-    """Reason to quarantine each row (N,), text; None for a sound one. The first reason that applies is given."""
+def faults(raw: pd.DataFrame, spacing: int, zero_volume: str = "drop") -> tuple[pd.Series, np.ndarray]:
+    """Why rows are to be quarantined, the first reason that applies by the row's label; which others (N,) are no trade.
+
+    No trade is a row without prices and volume, as `resample` writes it, and, where zero_volume says drop, a flat one
+    of volume 0, with which vendors fill minutes.
+    """
     open_, high, low, close = (raw[name].to_numpy() for name in PRICES)
+    volume = raw["volume"].to_numpy() if "volume" in raw else np.ones(len(raw))
     lowest = np.minimum(np.minimum(open_, high), np.minimum(low, close))
     finite = np.isfinite(open_) & np.isfinite(high) & np.isfinite(low) & np.isfinite(close)
+    priceless = np.isnan(open_) & np.isnan(high) & np.isnan(low) & np.isnan(close)
     stampless = raw["ts"].isna().to_numpy()
+    still = volume == 0
     rules = {
-        NO_BAR: stampless & np.isnan(open_) & np.isnan(high) & np.isnan(low) & np.isnan(close),
+        NO_BAR: stampless & priceless,
         "time stamp missing, ambiguous or impossible in its zone": stampless,
         f"time stamp before {FIRST_STAMP.year}": (raw["ts"] < FIRST_STAMP).to_numpy(),
         AFTER_NOW: (raw["ts"] > pd.Timestamp.now("UTC")).to_numpy(),
         STRAY: strays(raw["ts"]),
-        "time stamp between the bars of its spacing": off_grid(raw["ts"], spacing),
-        "contract missing": missing_contract(raw),
+        "time stamp between the bars of its spacing": nanoseconds(raw["ts"]) % (spacing * MINUTE_NS) != 0,
         **_no_contracts(raw),
         "price missing or not finite": ~finite,
         "price zero or negative": lowest <= 0,
         "high below low": high < low,
         "open or close outside the range": (np.maximum(open_, close) > high) | (np.minimum(open_, close) < low),
+        "volume missing or not finite": ~np.isfinite(volume),
+        "volume negative": volume < 0,
+        "volume zero": still & (zero_volume == "quarantine"),
+        "prices that move without volume": still & (high > low) & (zero_volume == "drop"),
     }
-    if "volume" in raw:
-        volume = raw["volume"].to_numpy()
-        rules["volume missing or not finite"] = ~np.isfinite(volume)
-        rules["volume negative"] = volume < 0
-        rules["volume zero"] = (volume == 0) & (zero_volume == "quarantine")
-        rules["prices that move without volume"] = (volume == 0) & (high > low) & (zero_volume == "drop")
-    reason = np.full(len(raw), None, dtype=object)
-    for text, broken in reversed(rules.items()):
-        if broken.any():
-            reason[broken] = text
-    return pd.Series(reason, index=raw.index)
+    empty = priceless & ~stampless & (still | np.isnan(volume) | ("volume" not in raw))
+    reasons = first_reasons(rules, raw.index, but=empty)
+    empty |= still & (high == low) & (zero_volume == "drop")
+    empty[raw.index.get_indexer(reasons.index)] = False
+    return reasons, empty
 
 
-def without_price(raw: pd.DataFrame) -> np.ndarray:
-    """True (N,) on rows with a stamp, no price and no volume: a resampled minute without a trade."""
-    empty = raw["open"].isna().to_numpy()
-    if not empty.any():
-        return empty
-    empty = np.logical_and.reduce([raw["ts"].notna(), *(raw[name].isna() for name in PRICES)])
-    return empty & (raw["volume"].fillna(0) == 0).to_numpy() if "volume" in raw else empty
-
-
-def fillers(raw: pd.DataFrame) -> np.ndarray:
-    """True (N,) on flat bars of volume 0: a vendor's filler for a minute without a trade.
-
-    Raises ValueError where every volume is 0: such a column says nothing.
-    """
-    if "volume" not in raw:
-        return np.zeros(len(raw), dtype=bool)
-    empty = (raw["volume"] == 0).to_numpy()
-    if empty.all():
-        raise ValueError(
-            "expected volumes, found 0 in every row: set features.volume=false to do without, or bring another file"
-        )
-    return empty & (raw["high"] == raw["low"]).to_numpy()
+def first_reasons(rules: dict[str, np.ndarray], index: pd.Index, but: np.ndarray | None = None) -> pd.Series:
+    """The first rule that each row (N,) breaks, as text by the row's label, for those that break one; but for some."""
+    any_ = np.logical_or.reduce(list(rules.values()))
+    broken = np.flatnonzero(any_ if but is None else any_ & ~but)
+    reason = np.select([rows[broken] for rows in rules.values()], list(rules), "")
+    return pd.Series(reason, index[broken], dtype="str")
 
 
 def strays(ts: pd.Series) -> np.ndarray:
     """True (N,) on a few days' rows, under one in a hundred, that lie more than half a year from all others."""
     day = nanoseconds(ts) // DAY_NS
-    code, days = pd.factorize(np.where(ts.isna(), np.iinfo(np.int64).min, day))
-    order = np.argsort(days)
-    group = np.empty(len(days), dtype=np.int64)
-    group[order] = np.cumsum(np.diff(days[order], prepend=days[order[:1]]) > 180)
-    if group.max(initial=0) == 0:
+    days = np.unique(day[np.diff(day, prepend=day[:1] - 1) != 0])  # of rows in order few are left to sort
+    begins = days[np.diff(days, prepend=days[:1]) > 180]  # of all groups but the first
+    if not len(begins):
         return np.zeros(len(ts), dtype=bool)
-    rows, n_days = np.bincount(group[code]), np.bincount(group)
-    few = (rows < 0.01 * len(ts)) & (n_days <= 3)
-    return few[group[code]] & ts.notna().to_numpy()
-
-
-def off_grid(ts: pd.Series, spacing: int) -> np.ndarray:
-    """True (N,) where a stamp is no multiple of the spacing (minutes)."""
-    return nanoseconds(ts) % (spacing * MINUTE_NS) != 0
-
-
-def missing_contract(raw: pd.DataFrame) -> np.ndarray:
-    """True (N,) where a row names no contract in a file that names them."""
-    if "contract" not in raw:
-        return np.zeros(len(raw), dtype=bool)
-    return (raw["contract"].isna() | (raw["contract"] == "")).to_numpy()
+    group = np.searchsorted(begins, day, side="right")
+    n_days = np.bincount(np.searchsorted(begins, days, side="right"))
+    few = (np.bincount(group) < 0.01 * len(ts)) & (n_days <= 3)
+    return few[group] & ts.notna().to_numpy()
 
 
 def _no_contracts(raw: pd.DataFrame) -> dict[str, np.ndarray]:
-    """Rows (N,) of calendar spreads, and of other combinations: text without an expiry where most rows name one.
+    """Rows (N,) without a contract in a file that names them, of spreads, and of symbols that name none among others.
 
     Where numbers stand for contracts, a spread is told by its level: a small part of that of the commonest one.
     """
     if "contract" not in raw:
         return {}
     code, texts = pd.factorize(raw["contract"])
-    kinds = [parse_symbol(str(text)).kind for text in texts]
-    spread = np.array([kind == "spread" for kind in kinds] + [False])[code]
-    if "identity" in kinds and len(kinds) > 1:
-        level = raw["close"].abs().groupby(code).median()
-        spread |= (
-            (level < 0.2 * level.loc[np.bincount(code[code >= 0]).argmax()]).reindex(code, fill_value=False).to_numpy()
-        )
-    named = np.array([kind == "contract" for kind in kinds] + [True])[code]
-    unknown = np.array([kind == "unknown" for kind in kinds] + [False])[code] & (raw["contract"] != "").to_numpy()
-    return {SPREAD: spread, COMBINATION: unknown & (2 * named.sum() > len(raw))}
+    kind = np.array([parse_symbol(text).kind if text else "" for text in map(str, texts)] + [""])  # "" for none
+    spread = kind == "spread"
+    if "identity" in kind and len(texts) > 1:
+        level = raw["close"].abs().groupby(code).median().reindex(range(len(kind))).to_numpy()
+        spread |= level < 0.2 * level[np.bincount(code[code >= 0]).argmax()]
+    named = np.bincount(code[code >= 0], minlength=len(kind))[kind == "contract"].sum()
+    unknown = (kind == "unknown") & (2 * named > len(raw))
+    return {"contract missing": (kind == "")[code], SPREAD: spread[code], COMBINATION: unknown[code]}
 
 
-def without_duplicates(bars: pd.DataFrame, code: np.ndarray) -> np.ndarray:
+def without_duplicates(bars: pd.DataFrame) -> np.ndarray:
     """Rows to keep (N,), bool: the first of identical bars of one minute and contract.
 
-    bars is sorted by ts, then contract code (N,). Raises ValueError where such bars differ.
+    bars is sorted by ts, then code. Raises ValueError where such bars differ.
     """
-    values = bars[[*PRICES, *(("volume",) if "volume" in bars else ())]].to_numpy()
-    stamp = nanoseconds(bars["ts"])
+    stamp, code = nanoseconds(bars["ts"]), bars["code"].to_numpy()
     repeated = np.zeros(len(bars), dtype=bool)
     repeated[1:] = (stamp[1:] == stamp[:-1]) & (code[1:] == code[:-1])
     again = np.flatnonzero(repeated)
-    conflict = again[(values[again] != values[again - 1]).any(axis=1)]
+    values = bars[[name for name in (*PRICES, "volume") if name in bars]]
+    differ = values.iloc[again].to_numpy() != values.iloc[again - 1].to_numpy()
+    conflict = again[differ.any(axis=1)]
     if len(conflict):
         example = ", ".join(str(ts) for ts in bars["ts"].iloc[conflict[:3]])
         raise ValueError(

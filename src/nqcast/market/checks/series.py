@@ -9,10 +9,11 @@ import numpy as np
 import pandas as pd
 
 from nqcast.constants import EXCHANGE_TIMEZONE
-from nqcast.market.calendar import distinct, nanoseconds
+from nqcast.market.calendar import instants, nanoseconds
 from nqcast.market.checks import Doubt, as_doubt
 from nqcast.market.checks.other_contract import Activity, other_contract
 from nqcast.market.checks.prints import bad_prints
+from nqcast.market.checks.rows import first_reasons
 from nqcast.market.config import IngestConfig
 from nqcast.market.contracts import Contracts
 from nqcast.market.rolls import RollEntry, spread_width, weeks_of_rolls
@@ -35,20 +36,21 @@ _LEAST_USED, _LEAST_USED_BLIND = 0.95, 0.8  # share of minutes with a bar of the
 
 def suspect_rows(
     joined: pd.DataFrame, sessions: pd.DataFrame, contracts: Contracts, config: IngestConfig, spacing: int
-) -> np.ndarray:
-    """Reason to doubt each row of the joined series (N,), text; None for the others.
+) -> pd.Series:
+    """Reason to doubt a row of the joined series, text by the row's label, for the doubtful ones alone.
 
     joined: the front contract's bars, adjusted, sorted by ts, with session_position and code.
     """
-    reason = np.full(len(joined), None, dtype=object)
-    if "volume" in joined:
-        reason[other_contract(joined, Activity(joined, sessions), config)] = OTHER_CONTRACT
-    reason[stale(joined, config.stale_bars)] = STALE
-    for text, rows in bad_prints(joined, config.print_multiple, spacing).items():
-        reason[rows] = text
-    reason[beyond_limits(joined)] = BEYOND_LIMITS
-    reason[deferred(joined, contracts)] = DEFERRED
-    return reason
+    return first_reasons(
+        {
+            DEFERRED: deferred(joined, contracts),
+            BEYOND_LIMITS: beyond_limits(joined),
+            **bad_prints(joined, config.print_multiple, spacing),
+            STALE: stale(joined, config.stale_bars),
+            **({OTHER_CONTRACT: other_contract(joined, sessions, config)} if "volume" in joined else {}),
+        },
+        joined.index,
+    )
 
 
 def stale(bars: pd.DataFrame, least: int) -> np.ndarray:
@@ -75,8 +77,7 @@ def beyond_limits(joined: pd.DataFrame) -> np.ndarray:
     away = _away(joined)
     back = np.flatnonzero(~away)
     away[back[-1] + 1 if len(back) else 0 :] = False
-    wide = np.log(joined["high"].to_numpy() / joined["low"].to_numpy()) > _LIMIT
-    return away | wide
+    return away | (joined["high"].to_numpy() > np.exp(_LIMIT) * joined["low"].to_numpy())
 
 
 def price_units(joined: pd.DataFrame) -> list[Doubt]:
@@ -92,12 +93,12 @@ def price_units(joined: pd.DataFrame) -> list[Doubt]:
 
 def _away(joined: pd.DataFrame) -> np.ndarray:
     """True (N,) where moves that no exchange allows have carried the close off; days without bars allow anything."""
-    if not len(joined):
-        return np.zeros(0, dtype=bool)
-    change = np.diff(np.log(joined["close"].to_numpy()), prepend=np.nan)
-    change[0] = 0.0
-    soon = np.diff(nanoseconds(joined["ts"]), prepend=0) < _PAUSE_NS
-    return np.abs(np.cumsum(np.where((np.abs(change) > _LIMIT) & soon, change, 0.0))) > 0.5 * _LIMIT
+    close, stamp, least = joined["close"].to_numpy(), nanoseconds(joined["ts"]), np.exp(_LIMIT)
+    row = np.flatnonzero((close[1:] > least * close[:-1]) | (close[:-1] > least * close[1:])) + 1
+    row = row[stamp[row] - stamp[row - 1] < _PAUSE_NS]
+    moves = np.cumsum(np.log(close[row] / close[row - 1]))
+    length = np.diff(np.concatenate([[0], row, [len(close)]]))
+    return np.repeat(np.abs(np.append(0.0, moves)) > 0.5 * _LIMIT, length)
 
 
 def deferred(joined: pd.DataFrame, contracts: Contracts) -> np.ndarray:
@@ -111,9 +112,9 @@ def deferred(joined: pd.DataFrame, contracts: Contracts) -> np.ndarray:
     return days > np.timedelta64(FRONT_DAYS, "D")
 
 
-def wholly_deferred(reason: np.ndarray, joined: pd.DataFrame, names: tuple[str, ...]) -> list[Doubt]:
+def wholly_deferred(reason: pd.Series, joined: pd.DataFrame, names: tuple[str, ...]) -> list[Doubt]:
     """A doubt where at least half of the series is a deferred contract's: the front is not in the file."""
-    rows = joined[reason == DEFERRED]
+    rows = joined.loc[reason.index[reason == DEFERRED]]
     if len(rows) < 0.5 * len(joined) or not len(rows):
         return []
     found = sorted({names[code] for code in rows["code"].unique()})
@@ -222,14 +223,14 @@ def joining_doubts(
 ) -> list[Doubt]:
     """Doubts about factors that no roll has, minutes that no front contract covers, an end long before the file's.
 
-    inside: the bars of all contracts, with contracts.code; joined: those of the front.
+    inside: the bars of all contracts, with code; joined: those of the front.
     """
     rolls = [entry for entry in ledger if entry["rule"] not in ("jump", "unadjusted")]
     if other := [doubt for entry in rolls for doubt in _two_products(joined, entry)]:
         return other[:1]
     if contracts.expiry is None and (alone := _never_in_front(inside, contracts, joined)):
         return alone
-    stamp, used = distinct(nanoseconds(inside["ts"])), distinct(nanoseconds(joined["ts"]))
+    stamp, used = instants(inside["ts"]), instants(joined["ts"])
     if not len(used):
         return []
     if stamp[-1] - used[-1] > DAY_NS:
@@ -263,8 +264,8 @@ def _two_products(joined: pd.DataFrame, entry: RollEntry) -> list[Doubt]:
 def _never_in_front(inside: pd.DataFrame, contracts: Contracts, joined: pd.DataFrame) -> list[Doubt]:
     """A doubt where a number whose bars are never used stands for another product than those that are."""
     front = pd.Series(joined["raw_close"].to_numpy(), index=nanoseconds(joined["ts"]))
-    for code in np.setdiff1d(contracts.code, joined["code"]):
-        rows = contracts.code == code
+    for code in np.setdiff1d(inside["code"], joined["code"]):
+        rows = inside["code"].to_numpy() == code
         other = pd.Series(inside["close"].to_numpy()[rows], index=nanoseconds(inside["ts"])[rows])
         width = spread_width(np.log(front / other).dropna().tail(1440).to_numpy())
         if width > _WIDEST_SPREAD:

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from nqcast.constants import EXCHANGE_TIMEZONE
-from nqcast.market.calendar import nanoseconds
+from nqcast.market.calendar import instants, nanoseconds
 from nqcast.market.checks import Doubt, as_doubt
 from nqcast.market.config import zone_and_hours
 from nqcast.market.schema import DAY_NS, MINUTE_NS
@@ -20,9 +20,9 @@ def exchanged_days(ts: pd.Series, zone: str | None) -> list[Doubt]:
 
     ts: the stamps (UTC) in the file's own order; zone: the one that they are written in, where the file names none.
     """
-    written = ts.dropna()
-    if (np.diff(nanoseconds(written)) >= 0).all():
+    if ts.is_monotonic_increasing:
         return []
+    written = ts.dropna()
     name, hours = zone_and_hours(zone or "UTC")
     stamp = nanoseconds(written.dt.tz_convert(name).dt.tz_localize(None)) + hours * 60 * MINUTE_NS
     disorder = int((np.diff(stamp) < 0).sum())
@@ -74,12 +74,12 @@ def end_stamps(ts: pd.Series, sessions: pd.DataFrame, spacing: int) -> list[Doub
     return [as_doubt("time stamps of bar ends", count, text)]
 
 
-def mixed_spacing(stamp: np.ndarray, spacing: int) -> tuple[list[Doubt], int]:
-    """A doubt where parts of a file have another spacing, and the stamp (ns) from which on it has its newest one.
+def mixed_spacing(ts: pd.Series, spacing: int) -> tuple[list[Doubt], pd.Timestamp | None]:
+    """A doubt where parts of a file have another spacing, and the stamp from which on it has its newest one.
 
-    stamp: sorted, each once. A part is four hours in which four steps in five are alike; stretches of thin trade have
-    steps of all sizes.
+    A part is four hours in which four steps in five are alike; stretches of thin trade have steps of all sizes.
     """
+    stamp = instants(ts)
     step = np.diff(stamp) // MINUTE_NS
     block = stamp[:-1] // (240 * MINUTE_NS)
     first = np.flatnonzero(np.diff(block, prepend=-1))
@@ -93,7 +93,7 @@ def mixed_spacing(stamp: np.ndarray, spacing: int) -> tuple[list[Doubt], int]:
     told = np.flatnonzero((minutes > 0) & (size >= 6))
     other = told[minutes[told] != spacing]
     if len(other) < 2:
-        return [], int(stamp[0]) if len(stamp) else 0
+        return [], None
     changes = told[np.flatnonzero(np.diff(minutes[told])) + 1]
     old, new = minutes[told[np.flatnonzero(np.diff(minutes[told]))[-1]]], minutes[told[-1]]
     start = stamp[_change(step, old, new, first[told[told < changes[-1]][-1]], first[changes[-1]] + size[changes[-1]])]
@@ -103,7 +103,7 @@ def mixed_spacing(stamp: np.ndarray, spacing: int) -> tuple[list[Doubt], int]:
         f"{int(size[other].sum())} another distance: from {', from '.join(dates)}; bring one spacing, or take the "
         "newest part with ingest.mixed_spacing=newest"
     )
-    return [as_doubt("mixed spacing", int(size[other].sum()), text)], int(start)
+    return [as_doubt("mixed spacing", int(size[other].sum()), text)], pd.Timestamp(start, tz="UTC")
 
 
 def _change(step: np.ndarray, old: int, new: int, first: int, stop: int) -> int:
