@@ -11,7 +11,7 @@ class LayeredConfigLoader(OmegaConfigLoader):
     """Kedro's loader, by which conf/local holds in every environment; Kedro reads it only where none is named."""
 
     def __getitem__(self, key: str) -> dict[str, Any]:
-        """Base, then the environment of the run, then conf/local."""
+        """A kind of configuration: base, over it the run's environment, over both conf/local."""
         own = {} if key in self else self._own(key)
         try:
             config = super().__getitem__(key)

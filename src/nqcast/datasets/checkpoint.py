@@ -41,7 +41,7 @@ class CheckpointDataset(VerifiedDataset):
         return json_preview(self.load().metadata.to_json()) if self.exists() else None
 
     def check_definition(self) -> None:
-        """There is no inner dataset."""
+        """Nothing is checked, since no other dataset lies inside this one."""
 
     def _manifest(self, path: Path) -> Path:
         return path / MANIFEST

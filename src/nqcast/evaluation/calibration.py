@@ -211,7 +211,7 @@ def calibrated_quantiles(
 
 
 def _minutes(horizons: Sequence[str]) -> list[int]:
-    """After so many each outcome is known; by the clock, the horizon itself."""
+    """Minutes after which each horizon's outcome is known: by the clock, its own length."""
     return [horizon(name).within for name in horizons]
 
 

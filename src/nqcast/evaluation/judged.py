@@ -103,7 +103,7 @@ def _corrected(horizons: Sequence[str], p_values: Sequence[float | None]) -> dic
 
 
 def _ceiling(columns: Sequence[str], own_SK: Floats, reference_SK: Floats, known_SK: Floats) -> dict[str, Ceiling]:
-    """Per horizon and in the mean, over all sessions."""
+    """The oracle's gain and the model's share of it, per horizon and in the mean, over all sessions."""
     own, reference, known = (loss_SK.sum(axis=0) for loss_SK in (own_SK, reference_SK, known_SK))
     return {
         name: Ceiling(gain=float((r - k) / r), share=float((r - o) / (r - k)) if r > k else None)

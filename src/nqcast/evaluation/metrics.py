@@ -34,7 +34,7 @@ def central_intervals(levels: Sequence[float]) -> list[float]:
 
 
 def usual_intervals(levels: Sequence[float], wanted: Sequence[float] = (90, 80, 50)) -> list[float]:
-    """Those of the levels' central intervals that are nearest to the wanted ones, each once, widest first."""
+    """The levels' central intervals that are nearest to the wanted ones, each once, widest first."""
     present = central_intervals(levels)
     return sorted({min(present, key=lambda percent: abs(percent - near)) for near in wanted}, reverse=True)
 

@@ -132,7 +132,7 @@ def spread(quantiles_NHQ: Floats) -> Floats:
 
 
 def session_gains(loss_SK: Floats, reference_SK: Floats, names: Sequence[str]) -> dict[str, SessionGain]:
-    """Per column the sessions won, the sign test's p-value, and the median and trimmed gain, by the column's name.
+    """Sessions won, the sign test's p-value, and the median and trimmed gain of each column, by its name.
 
     A session in which both lose the same counts for neither. The trimmed gain leaves out the `TRIM` of the sessions
     with the largest and with the smallest loss difference, so that no single day makes it.

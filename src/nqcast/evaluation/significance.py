@@ -134,7 +134,7 @@ def diebold_mariano(difference: ArrayLike, lag: int) -> DieboldMariano:
 def compare_losses(
     loss_NH: Floats, reference_NH: Floats, session_N: ArrayLike, horizon_bars: Sequence[int], session_lag: int = 5
 ) -> list[tuple[DieboldMariano, DieboldMariano]]:
-    """Per horizon the tests on session sums (lag in sessions) and on bars (lag max(h, 12)); the larger p counts."""
+    """The tests of each horizon on session sums (lag in sessions) and on bars (lag max(h, 12)); the larger p counts."""
     difference = loss_NH - reference_NH
     sums = session_sums(difference, session_N)
     return [

@@ -61,7 +61,7 @@ class SearchParameter(BaseModel):
         return self.low <= value <= self.high and abs(steps - round(steps)) < 1e-9
 
     def distribution(self, whole: bool) -> BaseDistribution:
-        """The same in Optuna's words; `whole`: whether a range holds whole numbers only."""
+        """Optuna's distribution of this parameter; `whole`: whether a range holds whole numbers only."""
         from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
         if self.choices is not None:

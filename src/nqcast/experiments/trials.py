@@ -144,7 +144,7 @@ class Trials:
             return self._study.tell(trial.number, state=self._state.FAIL)
 
     def _next(self) -> optuna.Trial:
-        """Drawn by a sampler whose seed is the trial's place: a study that went on draws what it would have drawn."""
+        """A trial drawn with its place as the seed: a study that goes on draws what it would have drawn."""
         place = self._ended() + len(self._errors())
         if place == 0 and self._config.try_configured:
             self._enqueue_configured()

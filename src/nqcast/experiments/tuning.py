@@ -94,7 +94,7 @@ class Tuning:
         return {name: getattr(getattr(base, group), field) for name, group, field in _parts(self.config.space)}
 
     def distributions(self) -> dict[str, optuna.distributions.BaseDistribution]:
-        """The space in Optuna's words."""
+        """Optuna's distribution of each parameter."""
         base, space = self._base(), self.config.space
         return {
             name: space[name].distribution(is_whole(type(getattr(base, group)), field))

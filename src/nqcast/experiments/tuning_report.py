@@ -92,7 +92,7 @@ def run_config(found: Found) -> str:
 
 
 def as_params(parameters: Mapping[str, Value]) -> str:
-    """The same for `--params`, which takes what is not a list."""
+    """The parameters as `--params` takes them; lists, which it does not take, are left out."""
     return ",".join(f"{name}={_yaml(v)}" for name, v in parameters.items() if not isinstance(v, list | tuple))
 
 

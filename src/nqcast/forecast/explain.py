@@ -62,7 +62,7 @@ def importance(
     resamples_RS: NDArray[np.int64],
     confidence: float = 0.95,
 ) -> list[Estimate]:
-    """Per feature the rise of the loss as a share of it, per horizon and in the mean (H + 1), with its interval.
+    """The rise of the loss by each feature, as a share, per horizon and in the mean (H + 1), with its interval.
 
     Σ (permuted loss − loss) / Σ loss over anchors with a defined target (NaN elsewhere); sessions are resampled whole.
     """

@@ -311,6 +311,6 @@ def _as_trained(given: tuple[OwnFeature, ...], trained: Sequence[str]) -> tuple[
 
 
 def _trained_with_volume(checkpoint: Checkpoint) -> bool:
-    """Without volume the feature log_volume is 0 on every row, and so is its mean."""
+    """Whether training saw volume: without it log_volume is 0 on every row, and so is its mean."""
     mean_F = checkpoint.member(0).tensors["model.norm.feature_mean_F"]
     return bool(mean_F[checkpoint.metadata.features.index("log_volume")] != 0)

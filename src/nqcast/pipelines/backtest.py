@@ -38,7 +38,7 @@ def trade_walk_forward(
     evaluate: EvaluateConfig,
     of_features: FeaturesConfig,
 ) -> tuple[pd.DataFrame, pd.DataFrame, Json]:
-    """The same on all out-of-sample forecasts of a walk-forward; the test split as such is not scored."""
+    """Trades, profits and results on a walk-forward's forecasts; the test split as such is not scored."""
     from nqcast.backtest.run import backtest
 
     done = backtest(predictions, features, config, evaluate, of_features.tick)

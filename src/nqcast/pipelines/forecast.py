@@ -55,7 +55,7 @@ def draw_forecast(forecast: pd.DataFrame, recent: pd.DataFrame) -> object:
 
 
 def write_forecast_page(forecast: pd.DataFrame, recent: pd.DataFrame) -> str:
-    """The same as an interactive page that needs no network."""
+    """Recent price and the fan as an interactive page that needs no network."""
     from nqcast.forecast.page import forecast_page
 
     return forecast_page(forecast, recent)

@@ -128,7 +128,7 @@ class TrainingRun(Run):
         return NQDataModule.from_frames(self.features, self.splits, scale, self.config.batch_size, loader)
 
     def reference_losses(self) -> dict[str, dict[str, float]]:
-        """Those of constant train quantiles."""
+        """The losses of constant train quantiles."""
         levels, horizons = self.config.quantiles, self.config.horizons
         train_anchors, validation = positions(self.splits, "train"), positions(self.splits, "validation")
         constants = make_baseline("constants", levels, horizons).fit(self.features, train_anchors)

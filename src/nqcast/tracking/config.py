@@ -60,7 +60,7 @@ class TrackingConfig(BaseModel):
     )
 
     def named(self, env: str | None) -> "TrackingConfig":
-        """The same with the names that are null set to those of a Kedro environment."""
+        """These settings, with the names that are null set to those of a Kedro environment."""
         own = "nqcast" if env in (None, "", "base", "local") else f"nqcast_{env}"
         names = {"experiment": self.experiment or own, "registered_model": self.registered_model or own}
         return self.model_copy(update=names)

@@ -29,7 +29,7 @@ def flatten_parameters(parameters: Mapping[str, object]) -> dict[str, str]:
 
 
 def parameters_read(parameters: Mapping[str, str], inputs: set[str]) -> dict[str, str]:
-    """Those of the flat `parameters` that nodes with the `inputs` read: `params:train` is every `train.…`."""
+    """The flat parameters that nodes with the `inputs` read: `params:train` stands for every `train.…`."""
     groups = {name.removeprefix("params:") for name in inputs if name.startswith("params:")}
     return {
         name: value

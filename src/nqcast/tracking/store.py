@@ -223,7 +223,7 @@ class MlflowStore:
         self._send_batches(run_id, "metrics", rows)
 
     def _send_batches(self, run_id: str, kind: str, rows: list[object]) -> None:
-        """As many rows at once as MLflow takes: 100, or 1000 metrics."""
+        """Send as many rows at once as MLflow takes: 100, or 1000 metrics."""
         most = 1000 if kind == "metrics" else 100
         for i in range(0, len(rows), most):
             self._client.log_batch(run_id, **{kind: rows[i : i + most]})

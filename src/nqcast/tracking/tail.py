@@ -160,7 +160,7 @@ class SystemSamples:
         self._monitors = [*_monitor("cpu_monitor", "CPUMonitor"), *_monitor("gpu_monitor", "GPUMonitor")]
 
     def sample(self) -> dict[str, float]:
-        """Figures of now; percentages since the last sample."""
+        """Memory and load as they are now; percentages are of the time since the last sample."""
         (began, spent), self._before = self._before, (time.monotonic(), sum(os.times()[:4]))
         load = 100 * (self._before[1] - spent) / max(self._before[0] - began, 1e-9)
         values = {**_memory(), "process_cpu_percentage": load}

@@ -119,7 +119,7 @@ class MetricsLog:
     """
 
     def __init__(self, directory: Path, writes: bool = True) -> None:
-        """Without `writes`, as in all ranks but one, nothing is written."""
+        """`writes` is false in all ranks but one: they write nothing."""
         self.path, self.writes = directory / METRICS_NAME, writes
 
     def append(self, values: Mapping[str, object], durable: bool = False) -> None:

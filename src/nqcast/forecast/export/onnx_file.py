@@ -119,7 +119,7 @@ def _need_onnx() -> None:
 
 @contextmanager
 def _quiet_exporter() -> Iterator[None]:
-    """Without the exporter's remarks on itself (deprecated classes of its own, packages that it does not find)."""
+    """Keep the exporter's remarks on itself quiet (deprecated classes of its own, packages that it does not find)."""
     registration = logging.getLogger("torch.onnx._internal.exporter._registration")
     level = registration.level
     registration.setLevel(logging.ERROR)

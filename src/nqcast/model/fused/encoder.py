@@ -99,7 +99,7 @@ class Encoder:
         one_pass(*map(address, inputs), addresses, *sizes, *map(address, (scratch, *more)))
 
     def gradients(self, flat: Tensor, weights: Sequence[Tensor]) -> list[Tensor]:
-        """Of each weight, in its shape; the library has those of the pool's scores and places turned and padded."""
+        """Each weight's gradient in its shape; in the library the pool's scores and places lie turned and padded."""
         s = self.sizes
         lanes = -(-s.TOKENS // VECTOR) * VECTOR
         shapes = [*(weight.shape for weight in weights[:-2]), (s.HEADS, s.WIDTH), (s.HEADS, lanes)]

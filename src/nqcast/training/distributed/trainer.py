@@ -61,7 +61,7 @@ class SharedTrainer(Trainer):
         return self.ranks.any(self._stop_requested)
 
     def _validation_sums(self) -> MetricSums | None:
-        """Each batch at one rank, added in the order of one process; to the end, since all would have to agree."""
+        """Sums of validation: a rank's own batches, added in one process's order, to the end."""
         n_batches, sums = len(self.val_loader), {}
         own = list(range(self.ranks.rank, n_batches, self.ranks.world))
         for number, batch in zip(own, numbered(self.val_loader, own), strict=True):
