@@ -18,7 +18,7 @@ from nqcast.storage.checkpoint import Checkpoint, Metadata
 from nqcast.tracking.config import TrackingConfig
 from nqcast.tracking.facts import fingerprint_tags, git_tags, recipe_fingerprint, run_name, run_tags, source_of
 from nqcast.tracking.hook import walk_forward_loss
-from nqcast.tracking.logger import TrackingSession
+from nqcast.tracking.logger import TrackedRun
 from nqcast.tracking.store import destination
 
 
@@ -56,7 +56,7 @@ def test_sqlite_beside_the_spool_is_the_default_store(tmp_path: Path, monkeypatc
 
 def test_the_standard_variable_wins_over_the_parameter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:hunter2@other")
-    session = TrackingSession(tmp_path, "run", TrackingConfig(uri="http://host"), tmp_path)
+    session = TrackedRun(tmp_path, "run", TrackingConfig(uri="http://host"), tmp_path)
     assert session._place.uri == "http://me:hunter2@other"
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from nqcast.tracking.config import TrackingConfig
-from nqcast.tracking.logger import TrackingSession
+from nqcast.tracking.logger import TrackedRun
 from nqcast.tracking.replay import Delivery, end_dead_runs
 from nqcast.tracking.spool import Spool, waiting_spools
 from nqcast.tracking.store import RefusedError
@@ -222,9 +222,9 @@ def test_a_kept_artifact_is_what_it_was_when_it_was_reported(tmp_path: Path) -> 
     assert (spool.folder / "files" / spool.keep(tmp_path / "checkpoint") / "model").read_bytes() == b"weights"
 
 
-def session(folder: Path, connect: Any, **settings: Any) -> TrackingSession:
+def session(folder: Path, connect: Any, **settings: Any) -> TrackedRun:
     config = TrackingConfig(**{"poll_interval": 0.01, "uri": "uri", "system_metrics": False, **settings})
-    return TrackingSession(folder, "run", config, folder, connect)
+    return TrackedRun(folder, "run", config, folder, connect)
 
 
 def wait_until(arrived: Callable[[], bool]) -> None:

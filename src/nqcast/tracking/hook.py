@@ -28,7 +28,7 @@ from nqcast.tracking.facts import (
     shorten,
     source_of,
 )
-from nqcast.tracking.logger import TrackingSession, activate
+from nqcast.tracking.logger import TrackedRun, activate
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +62,7 @@ class TrackingHook:
         self._complete = complete
         self._context: KedroContext | None = None
         self._catalog: CatalogProtocol | None = None
-        self._session: TrackingSession | None = None
+        self._session: TrackedRun | None = None
         self._registers = False
         self._recipe, self._source, self._about = "", "", ""
 
@@ -83,7 +83,7 @@ class TrackingHook:
             return
         folder = self._data_folder() / FOLDER
         try:
-            session = TrackingSession(folder, str(run_params.get("run_id") or "run"), config, self._project())
+            session = TrackedRun(folder, str(run_params.get("run_id") or "run"), config, self._project())
         except OSError as error:
             log.warning("tracking: no spool can be made in %s, the run goes on untracked: %s", folder, error)
             return

@@ -30,7 +30,7 @@ _LOCAL_WAIT = 60.0
 _LONGEST_PAUSE = 30.0  # seconds between two tries during an outage
 
 
-class TrackingSession:
+class TrackedRun:
     """Writes a run's news to its spool at once; one thread carries them on. Nothing here raises into the run."""
 
     def __init__(
@@ -237,10 +237,10 @@ class NestedRun:
         self.failed = False
 
 
-_active: list[TrackingSession] = []
+_active: list[TrackedRun] = []
 
 
-def activate(session: TrackingSession | None) -> None:
+def activate(session: TrackedRun | None) -> None:
     """Let `session` be the one that whatever runs in this process reports to; None ends that."""
     _active[:] = [] if session is None else [session]
 
@@ -287,7 +287,7 @@ class MlflowLogger:
         experiment: str = "nqcast",
     ) -> None:
         config = TrackingConfig(experiment=experiment, uri=uri, system_metrics=False)
-        self._session: TrackingSession | None = TrackingSession(Path(folder), name, config, Path.cwd())
+        self._session: TrackedRun | None = TrackedRun(Path(folder), name, config, Path.cwd())
         self._session.start(name, {})
         self._session.record("params", values=flatten_parameters(parameters or {}))
 
