@@ -11,6 +11,7 @@ from nqcast.constants import SIMULATED
 from nqcast.datasets.previews import first_rows, json_preview, table_preview
 from nqcast.market.simulation.config import SimulationConfig
 from nqcast.market.vendor import read_bars
+from nqcast.storage.verified import sha256_of
 
 SUFFIXES = (
     *(".dbn", ".dbn.zst", ".parquet", ".pq", ".csv", ".txt"),
@@ -35,6 +36,10 @@ class _SimulatedDataset(_ReadOnlyDataset):
     def preview(self) -> JSONPreview:
         """The settings of the simulation, for kedro-viz: drawing the bars would take seconds."""
         return json_preview(self._config)
+
+    def content(self) -> list[Any]:
+        """What names the bars: the market's settings, from which they are drawn."""
+        return [type(self).__name__, self._config]
 
     def _exists(self) -> bool:
         return True
@@ -77,6 +82,14 @@ class _UserDataset(_ReadOnlyDataset):
 
     def _path(self) -> Path | None:
         return Path(self._source).expanduser().absolute() if self._source else None
+
+    def content(self) -> list[list[str]] | None:
+        """Name and SHA-256 of every file below the source; None where there is none on this disk."""
+        path = self._path()
+        if path is None or not path.exists():
+            return None
+        files = sorted(one for one in path.rglob("*") if one.is_file()) if path.is_dir() else [path]
+        return [[str(one.relative_to(path.parent)), sha256_of(one)] for one in files]
 
     def _describe(self) -> dict[str, Any]:
         return {"filepath": self._source}

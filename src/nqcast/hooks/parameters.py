@@ -13,7 +13,7 @@ from nqcast.hooks.mistakes import show_bad_input_in_one_line
 from nqcast.hooks.terminal import print_what_the_terminal_can
 from nqcast.parameters import ParameterError, check_parameters, with_instrument
 
-READ_BY_HOOKS = {"instrument", "instruments", "tracking"}
+READ_BY_HOOKS = {"instrument", "instruments", "tracking", "rebuild"}
 
 
 class ParameterHook:
