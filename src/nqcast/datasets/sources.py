@@ -7,7 +7,6 @@ import pandas as pd
 from kedro.io import AbstractDataset, DatasetError
 from kedro_datasets._typing import JSONPreview, TablePreview
 
-from nqcast.constants import SIMULATED
 from nqcast.datasets.previews import first_rows, json_preview, table_preview
 from nqcast.market.simulation.config import SimulationConfig
 from nqcast.market.vendor import read_bars
@@ -54,10 +53,7 @@ class SimulatedMarketDataset(_SimulatedDataset):
     def load(self) -> pd.DataFrame:
         from nqcast.market.simulation.simulator import simulate
 
-        config = SimulationConfig(**self._config)
-        bars = simulate(config)
-        bars.attrs["source"] = f"{SIMULATED} (seed {config.seed})"
-        return bars
+        return simulate(SimulationConfig(**self._config))
 
 
 class TrueQuantilesDataset(_SimulatedDataset):
