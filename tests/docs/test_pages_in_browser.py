@@ -30,7 +30,8 @@ function look(page, frame) {
     const own = [...text.childNodes].filter((node) => node.nodeType === 3).map((node) => node.data).join("\\u0000");
     const list = text.matches("h1, h2, h3") ? /^\\s*[-*•]\\s/ : /(^|\\n)\\s*([-*•]|\\d+\\.)\\s\\S/;
     if (list.test(own)) found.push(`${page}: unrendered list in "${own.slice(0, 60)}"`);
-    if (/\\*\\*|\\]\\(|```|(^|\\s)(!!!|\\?\\?\\?) ?\\w|\\|\\s*:?---/.test(own)) found.push(`${page}: raw markdown in "${own.slice(0, 60)}"`);
+    if (/\\*\\*|\\]\\(|```|(^|\\s)(!!!|\\?\\?\\?) ?\\w|\\|\\s*:?---/.test(own))
+      found.push(`${page}: raw markdown in "${own.slice(0, 60)}"`);
   }
   for (const table of article.querySelectorAll("table:not(.highlighttable)"))
     if (table.getBoundingClientRect().right > article.getBoundingClientRect().right + 2)
