@@ -1,7 +1,8 @@
 """The names and sizes that the whole project shares; each stands here once."""
 
-BAR_MINUTES = 5
-SLOTS_PER_DAY = 288  # five-minute slots of a calendar day
+from typing import Final
+
+BAR_MINUTES: Final = 5  # of the bars that parameters count; those of a table: nqcast.spacing
 CONTEXT = 288
 WARMUP_BARS = 5520  # 20 sessions of 276 bars: the half-life of the slowest average
 EXCHANGE_TIMEZONE = "America/Chicago"

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from itertools import pairwise
 from typing import NamedTuple
 
-from nqcast.constants import BAR_MINUTES, HORIZONS
+from nqcast.constants import HORIZONS
 
 DEFAULT: tuple[str, ...] = tuple(HORIZONS)
 TARGET = "target_"  # before a horizon's name, the column of its outcomes
@@ -36,10 +36,9 @@ class Horizon(NamedTuple):
         """Whether it ends with the session."""
         return not self.minutes and not self.sessions
 
-    @property
-    def bars(self) -> int:
+    def bars(self, bar_minutes: int) -> int:
         """Bars of the longest one: so many neighbouring outcomes overlap."""
-        return (self.minutes or SESSION_MINUTES * max(self.sessions, 1)) // BAR_MINUTES
+        return (self.minutes or SESSION_MINUTES * max(self.sessions, 1)) // bar_minutes
 
     @property
     def within(self) -> int:
@@ -54,7 +53,7 @@ class Horizon(NamedTuple):
     @property
     def least(self) -> int:
         """Minutes of the session that must be left for it to have an outcome."""
-        return 0 if self.sessions else self.minutes or BAR_MINUTES
+        return 0 if self.sessions else self.minutes or 1
 
 
 def horizon(name: str) -> Horizon:
@@ -70,10 +69,10 @@ def horizon(name: str) -> Horizon:
             raise ValueError(f"expected at most {MOST_SESSIONS} sessions ahead, found {name!r}: take a shorter horizon")
         return Horizon(name, 0, count)
     minutes = count * (60 if unit == "h" else 1)
-    if minutes % BAR_MINUTES or minutes >= SESSION_MINUTES:
+    if minutes >= SESSION_MINUTES:
         raise ValueError(
-            f"expected a multiple of {BAR_MINUTES} minutes below a session of {SESSION_MINUTES}, found {name!r}: take "
-            "one, close for the session's end, or 1d for the same hour of the next session"
+            f"expected minutes below a session of {SESSION_MINUTES}, found {name!r}: take fewer, close for the "
+            "session's end, or 1d for the same hour of the next session"
         )
     return Horizon(name, minutes, 0)
 
@@ -81,6 +80,18 @@ def horizon(name: str) -> Horizon:
 def horizons(names: Iterable[str]) -> tuple[Horizon, ...]:
     """What each name means, in the order given."""
     return tuple(horizon(name) for name in names)
+
+
+def check_multiples(names: Iterable[str], bar_minutes: int) -> None:
+    """Raise ValueError for horizons by the clock that do not end with a bar."""
+    known = tuple(names)
+    between = [one.name for one in horizons(known) if one.minutes % bar_minutes]
+    if between:
+        others = "+".join(name for name in known if name not in between) or f"{2 * bar_minutes}m"
+        raise ValueError(
+            f"expected horizons that are a multiple of {bar_minutes} minutes, as bars are (bar_minutes), found "
+            f"{', '.join(between)}: set horizons={others}, or finer bars"
+        )
 
 
 def in_order(names: Iterable[str]) -> tuple[str, ...]:
@@ -101,16 +112,6 @@ def in_order(names: Iterable[str]) -> tuple[str, ...]:
 def horizons_of(columns: Iterable[object]) -> tuple[str, ...]:
     """The horizons of a feature table by its columns, in their order."""
     return tuple(str(name).removeprefix(TARGET) for name in columns if str(name).startswith(TARGET))
-
-
-def check_horizons(columns: Iterable[object], names: Iterable[str]) -> None:
-    """Raise ValueError where a feature table with these columns was made for other horizons than `names`."""
-    found, expected = horizons_of(columns), tuple(names)
-    if found != expected:
-        raise ValueError(
-            f"expected features of the horizons {list(expected)}, found those of {list(found)}: run the features "
-            f"pipeline with horizons={'+'.join(expected)}, or train with horizons={'+'.join(found)}"
-        )
 
 
 def target_names(columns: Iterable[object]) -> list[str]:

@@ -9,23 +9,25 @@ from typing import Any, Union, get_args, get_origin
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from nqcast.backtest.config import BacktestConfig
-from nqcast.constants import LEVELS
+from nqcast.constants import BAR_MINUTES, LEVELS
 from nqcast.data.config import FeaturesConfig, ScaleConfig, SplitConfig
 from nqcast.evaluation.config import EvaluateConfig, ScoreFileConfig
 from nqcast.experiments.config import AblationConfig, TuneConfig, UpdateConfig, VerdictConfig, WalkForwardConfig
 from nqcast.experiments.search_space import check_space
 from nqcast.fields import Config, changed, did_you_mean
 from nqcast.forecast.config import ForecastConfig
-from nqcast.horizons import DEFAULT, in_order
+from nqcast.horizons import DEFAULT, check_multiples, in_order
 from nqcast.market.config import IngestConfig
 from nqcast.market.instruments import instrument
 from nqcast.model.config import ModelConfig
 from nqcast.monitoring.config import MonitorConfig
+from nqcast.spacing import BarMinutes
 from nqcast.symbols.config import PartitionsConfig
 from nqcast.tracking.config import TrackingConfig
 from nqcast.training.config import TrainConfig
 
 SET_BY_THE_RUN = {
+    "model.bar_minutes": "set `bar_minutes`, which the whole run shares",
     "model.quantiles": "set `quantiles`, which the whole run shares",
     "model.n_features": "the run counts the features itself",
     "model.n_horizons": "set `horizons`, which the whole run shares",
@@ -57,9 +59,6 @@ class Parameters(BaseModel):
     predictions: str | None = Field(
         default=None, description="Path of anyone's forecasts (parquet or CSV), read by the pipeline `score_file`."
     )
-    rebuild: bool = Field(
-        default=False, description="Make bars and features anew although file, code and parameters are the same."
-    )
     quantiles: tuple[float, ...] = Field(
         default=LEVELS, description="Probabilities of the forecast quantiles, ascending."
     )
@@ -67,6 +66,9 @@ class Parameters(BaseModel):
         default=DEFAULT,
         description="How far ahead: 45m or 2h by the clock inside the session, close to its end, 1d to the same hour "
         "of the next. A list, or text such as 15m+2h+close.",
+    )
+    bar_minutes: BarMinutes = Field(
+        default=BAR_MINUTES, description="How far bars stand apart (minutes), in any finer source's bars put together."
     )
     ingest: IngestConfig = IngestConfig()
     features: FeaturesConfig = FeaturesConfig()
@@ -135,6 +137,13 @@ class Parameters(BaseModel):
             group, field = name.split(".")
             if field in getattr(self, group).model_fields_set:
                 raise ValueError(f"{name}: found a value where nothing reads one: {cure}")
+        return self
+
+    @model_validator(mode="after")
+    def _horizons_end_with_a_bar(self) -> Parameters:
+        check_multiples(self.horizons, self.bar_minutes)
+        if "bar_minutes" in self.ingest.model_fields_set and self.ingest.bar_minutes != self.bar_minutes:
+            raise ValueError("ingest.bar_minutes: found a value of its own: set `bar_minutes`, which the run shares")
         return self
 
     @model_validator(mode="after")
@@ -221,6 +230,8 @@ def check_parameters(parameters: dict[str, Any]) -> Parameters:
 def with_instrument(parameters: dict[str, Any]) -> dict[str, Any]:
     """The parameters with what the instrument's row says where they say nothing themselves: calendar and ticks.
 
+    The spacing of the grid, which ingest is told of where it is not five minutes, comes with them.
+
     Raises:
         ParameterError: there is no such row, or it does not fit.
     """
@@ -228,7 +239,9 @@ def with_instrument(parameters: dict[str, Any]) -> dict[str, Any]:
         row = instrument(parameters.get("instrument", "NQ"), parameters.get("instruments"))
     except ValueError as error:
         raise ParameterError(f"the parameters do not fit:\n  - instrument: {error}") from None
-    ingest = {"instrument": row.model_dump(mode="json"), "tick": row.tick, **(parameters.get("ingest") or {})}
+    told = {"bar_minutes": parameters.get("bar_minutes", BAR_MINUTES)}
+    told = {} if told["bar_minutes"] == BAR_MINUTES else told
+    ingest = {"instrument": row.model_dump(mode="json"), "tick": row.tick, **told, **(parameters.get("ingest") or {})}
     return {**parameters, "ingest": ingest, "features": {"tick": row.tick, **(parameters.get("features") or {})}}
 
 

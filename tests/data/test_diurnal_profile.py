@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from nqcast.data.diurnal_profile import (
-    HALT_SLOTS,
     diurnal_profile,
+    halt_slots,
     horizon_variance,
     smooth_profile,
     unseen_halt_slots,
@@ -28,12 +28,12 @@ def test_slots_that_training_never_saw_open_lie_between_their_neighbours():
     rng = np.random.default_rng(0)
     true = day_profile()
     slot = np.tile(np.flatnonzero(true > 0), 300)
-    assert list(unseen_halt_slots(slot)) == list(HALT_SLOTS)
+    assert list(unseen_halt_slots(slot)) == list(halt_slots())
     profile = with_filled(diurnal_profile(slot, rng.exponential(true[slot])), unseen_halt_slots(slot))
-    filled = profile[list(HALT_SLOTS)]
+    filled = profile[list(halt_slots())]
     assert (filled > min(profile[182], profile[186])).all() and (filled < max(profile[182], profile[186])).all()
-    assert (without_halt(profile)[list(HALT_SLOTS)] == 0).all()
-    seen = np.concatenate([slot, np.repeat(HALT_SLOTS, 200)])
+    assert (without_halt(profile)[list(halt_slots())] == 0).all()
+    seen = np.concatenate([slot, np.repeat(halt_slots(), 200)])
     assert not len(unseen_halt_slots(seen)), "what was traded in training is learned from"
 
 

@@ -49,7 +49,9 @@ class Law:
         self.sigma = features.set_index("ts")["sigma"]
         self.asked = 0
 
-    def quantiles_at(self, ts: pd.Series, levels: tuple[float, ...], *, horizons: Sequence[str]) -> pd.DataFrame:
+    def quantiles_at(
+        self, ts: pd.Series, levels: tuple[float, ...], *, horizons: Sequence[str], **_: object
+    ) -> pd.DataFrame:
         self.asked += len(ts)
         spread = self.sigma.loc[ts].to_numpy()[:, None] * np.sqrt(BARS)
         frame = pd.DataFrame({"ts": np.repeat(ts.array, 5), "horizon": list(HORIZONS) * len(ts)})

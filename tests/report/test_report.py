@@ -74,7 +74,9 @@ class KnownMarket:
     def __init__(self, predictions: pd.DataFrame) -> None:
         self.rows = predictions.drop(columns=["session", "target", "scale"])
 
-    def quantiles_at(self, ts: pd.Series, levels: tuple[float, ...], *, horizons: Sequence[str]) -> pd.DataFrame:
+    def quantiles_at(
+        self, ts: pd.Series, levels: tuple[float, ...], *, horizons: Sequence[str], **_: object
+    ) -> pd.DataFrame:
         return self.rows[self.rows["ts"].isin(ts)]
 
 

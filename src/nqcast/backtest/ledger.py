@@ -43,7 +43,7 @@ class Book:
 
     @property
     def mean_exposure(self) -> float:
-        """Mean size of the position over all five-minute rows of the sessions, multiples of the capital."""
+        """Mean size of the position over all rows of the sessions, multiples of the capital."""
         value_P = np.abs(self.held_P) * self.timeline.price_P
         rows = np.isin(self.timeline.session_N, self.sessions).sum()
         return float(value_P[self._inside].sum() / self.capital / rows)

@@ -22,6 +22,7 @@ from nqcast.evaluation.config import EvaluateConfig
 from nqcast.evaluation.metrics import Floats
 from nqcast.evaluation.significance import stationary_bootstrap
 from nqcast.horizons import horizon
+from nqcast.spacing import Spacing
 from nqcast.storage.checkpoint import Json
 
 logger = logging.getLogger(__name__)
@@ -56,12 +57,12 @@ def backtest(
     """
     rows = _inside_sessions(_chosen(forecasts, config.forecast))
     features = _spanned(features, rows)
-    timeline = Timeline.of(features, tick)
+    timeline, bar_minutes = Timeline.of(features, tick), Spacing.of(features["ts"]).minutes
     anchors = {name: _anchor_rows(features, part) for name, part in rows.groupby("horizon", sort=False)}
     anchor_rows = np.unique(np.concatenate(list(anchors.values())))
     capital, sessions = float(timeline.close_N[anchor_rows[0]]), sessions_of(anchor_rows, timeline)
     trades = {
-        str(name): _trades(anchors[name], part, horizon(str(name)).bars, timeline, capital, config)
+        str(name): _trades(anchors[name], part, horizon(str(name)).bars(bar_minutes), timeline, capital, config)
         for name, part in rows.groupby("horizon", sort=False)
     }
 

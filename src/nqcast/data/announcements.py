@@ -14,10 +14,10 @@ from importlib import resources
 import numpy as np
 import pandas as pd
 
-from nqcast.constants import BAR_MINUTES
 from nqcast.data.clock import utc_nanoseconds
 from nqcast.data.config import is_file
 from nqcast.horizons import Horizon, horizons, horizons_of
+from nqcast.spacing import Spacing
 
 logger = logging.getLogger(__name__)
 
@@ -74,7 +74,7 @@ def announcements_ahead(features: pd.DataFrame, kinds: Sequence[str]) -> np.ndar
     instant included, and ends before its last: what is announced there moves the next bar. Bars outside of the list's
     years get 0 and a warning.
     """
-    issued_N = utc_nanoseconds(features["ts"]) + BAR_MINUTES * _MINUTE
+    issued_N = _ends(features["ts"])
     lengths = [_minutes_ahead(features, one) for one in horizons(horizons_of(features.columns))] if kinds else []
     columns: list[np.ndarray] = []
     for kind in kinds:
@@ -91,18 +91,23 @@ def _minutes_ahead(features: pd.DataFrame, horizon: Horizon) -> np.ndarray:
     if horizon.by_clock:
         return np.full(len(features), horizon.minutes)
     if horizon.to_close:
-        return features["bars_to_close"].to_numpy() * BAR_MINUTES
+        return features["bars_to_close"].to_numpy() * Spacing.of(features["ts"]).minutes
     weekday = np.minimum(features["session"].dt.day_of_week.to_numpy(), 4)
     return 1440 * (horizon.sessions + 2 * ((weekday + horizon.sessions) // 5)).astype(np.int64)
 
 
 def since_and_until(ts: pd.Series, kind: str) -> tuple[np.ndarray, np.ndarray]:
     """Hours (N,) from the last announcement to each bar's end, and from there to the next; infinite without one."""
-    issued_N = utc_nanoseconds(ts) + BAR_MINUTES * _MINUTE
+    issued_N = _ends(ts)
     times_A = utc_nanoseconds(_of_kind(kind))
     after_N = np.searchsorted(times_A, issued_N)
     hour, padded = 60.0 * _MINUTE, np.concatenate([[-np.inf], times_A.astype(np.float64), [np.inf]])
     return (issued_N - padded[after_N]) / hour, (padded[after_N + 1] - issued_N) / hour
+
+
+def _ends(ts: pd.Series) -> np.ndarray:
+    """End of each bar of a table (N,), nanoseconds: when its forecast is issued."""
+    return utc_nanoseconds(ts) + Spacing.of(ts).minutes * _MINUTE
 
 
 def _of_kind(kind: str) -> pd.Series:

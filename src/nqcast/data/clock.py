@@ -3,10 +3,12 @@
 import numpy as np
 import pandas as pd
 
-from nqcast.constants import BAR_MINUTES, EXCHANGE_TIMEZONE
+from nqcast.constants import EXCHANGE_TIMEZONE
+from nqcast.spacing import Spacing
 
 _DAY = 86_400_000_000_000  # nanoseconds
-_BAR = BAR_MINUTES * 60_000_000_000
+_MINUTE = 60_000_000_000
+_FIVE_MINUTES = Spacing()
 
 
 def exchange_time(ts: pd.Series) -> np.ndarray:
@@ -19,8 +21,8 @@ def utc_nanoseconds(ts: pd.Series) -> np.ndarray:
     return ts.dt.tz_convert("UTC").dt.tz_localize(None).to_numpy().astype("datetime64[ns]").astype(np.int64)
 
 
-def clock_columns(ts: pd.Series) -> dict[str, np.ndarray]:
-    """bar_in_day (0–287), day_of_week (Monday 0), day_of_month (1–31) and day_of_year (1–366), int64.
+def clock_columns(ts: pd.Series, spacing: Spacing = _FIVE_MINUTES) -> dict[str, np.ndarray]:
+    """bar_in_day (0–287 of five minutes), day_of_week (Monday 0), day_of_month (1–31) and day_of_year (1–366), int64.
 
     All four are read off the exchange's wall clock at the START of the bar (`ts`, UTC). The calendar is asked once a
     day, not once a bar.
@@ -30,7 +32,7 @@ def clock_columns(ts: pd.Series) -> dict[str, np.ndarray]:
     first, offset = int(since_epoch.min(initial=0)), since_epoch - since_epoch.min(initial=0)
     day = np.arange(first, first + int(offset.max(initial=0)) + 1).astype("datetime64[D]")
     return {
-        "bar_in_day": nanoseconds // _BAR,
+        "bar_in_day": nanoseconds // (spacing.minutes * _MINUTE),
         "day_of_week": (since_epoch + 3) % 7,  # 1970-01-01 was a Thursday
         "day_of_month": _days_since(day, "M")[offset],
         "day_of_year": _days_since(day, "Y")[offset],

@@ -84,14 +84,18 @@ class SplitConfig(BaseModel):
     validation_start: dt.date | None = Field(default=None, description="First trading date of validation.")
     test_start: dt.date | None = Field(default=None, description="First trading date of test.")
     test_end: dt.date | None = Field(default=None, description="Last trading date of test (None: the last there is).")
-    context: int = Field(default=CONTEXT, ge=1, description="Bars in a window; an anchor needs a full one.")
+    context: int = Field(
+        default=CONTEXT, ge=1, description="Bars (of five minutes) in a window; an anchor needs a full one."
+    )
     embargo_bars: int = Field(
         default=CONTEXT,
         ge=0,
-        description="A split ends where its labels end at least this many bars before the first anchor of the next "
-        "split; at least `context`.",
+        description="A split ends where its labels end at least this many bars (of five minutes) before the first "
+        "anchor of the next split; at least `context`.",
     )
-    warmup_bars: int = Field(default=WARMUP_BARS, ge=0, description="Grid bars before the first anchor.")
+    warmup_bars: int = Field(
+        default=WARMUP_BARS, ge=0, description="Grid bars (of five minutes) before the first anchor."
+    )
 
     @property
     def by_date(self) -> bool:
@@ -128,17 +132,20 @@ class ScaleConfig(BaseModel):
     )
     predictors: Literal["realized", "returns", "ewma12", "none"] = Field(
         default="realized",
-        description="Predictors beside the time of day: realized variance and range, 5-minute returns only, one "
-        "average of squared returns (half-life 12 bars), or none.",
+        description="Predictors beside the time of day: realized variance and range, returns of bars only, one "
+        "average of squared returns (half-life an hour), or none.",
     )
     realized_half_lives: tuple[float, ...] = Field(
-        default=(1, 3, 12, 48, 276, 1380), description="Half-lives of the averages of realized variance, in bars."
+        default=(1, 3, 12, 48, 276, 1380),
+        description="Half-lives of the averages of realized variance, in bars of five minutes.",
     )
     range_half_lives: tuple[float, ...] = Field(
-        default=(3, 12, 276), description="Half-lives of the averages of the squared log range, in bars."
+        default=(3, 12, 276),
+        description="Half-lives of the averages of the squared log range, in bars of five minutes.",
     )
     return_half_lives: tuple[float, ...] = Field(
-        default=(1380, 5520), description="Half-lives of the averages of squared 5-minute returns, in bars."
+        default=(1380, 5520),
+        description="Half-lives of the averages of squared returns of a bar, in bars of five minutes.",
     )
     log_offset: float = Field(
         default=0.03, gt=0, le=1, description="Added to each average (whose mean is about 1) before its logarithm."
@@ -200,7 +207,7 @@ class LoaderConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    context: int = Field(default=CONTEXT, ge=1, description="Bars in a window.")
+    context: int | None = Field(default=None, ge=1, description="Rows in a window (None: those of a day).")
     seed: int = Field(default=0, ge=0, description="Seed of the order of the training windows.")
     windows_per_epoch: int | None = Field(
         default=None, ge=1, description="Training anchors drawn at random per epoch (None: all of them)."

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from nqcast.constants import FEATURES, LEVELS
+from nqcast.constants import CONTEXT, FEATURES, LEVELS
 from nqcast.data.config import LoaderConfig, ScaleConfig, SplitConfig
 from nqcast.data.features import check_features
 from nqcast.data.own_features import feature_names
@@ -16,6 +16,7 @@ from nqcast.data.seasonal_har import make_scale
 from nqcast.data.splits import check_no_overlap, make_splits, positions
 from nqcast.data.targets import realized_volatility
 from nqcast.data.windows import WindowLoader, WindowTable
+from nqcast.spacing import Spacing
 
 
 class NQDataModule:
@@ -97,12 +98,17 @@ class NQDataModule:
         """Loader of the test windows, in time order."""
         return self.setup().test_loader
 
+    @property
+    def context(self) -> int:
+        """Rows of a window."""
+        return self.loader_config.context or Spacing.of(self.features["ts"]).rows(CONTEXT)
+
     def _split(self) -> pd.DataFrame:
         if isinstance(self._given_splits, pd.DataFrame):
             splits = self._given_splits
         else:
             splits = make_splits(self.features, self._given_splits)
-        check_no_overlap(self.features, splits, self.loader_config.context)
+        check_no_overlap(self.features, splits, self.context)
         return splits
 
     def _fit_scale(self) -> Scale:
@@ -112,7 +118,7 @@ class NQDataModule:
 
     def _moments(self) -> tuple[np.ndarray, np.ndarray]:
         train = positions(self.splits, "train")
-        rows = self.features.iloc[max(int(train[0]) - self.loader_config.context + 1, 0) : int(train[-1]) + 1]
+        rows = self.features.iloc[max(int(train[0]) - self.context + 1, 0) : int(train[-1]) + 1]
         values = rows.loc[rows["traded"], list(feature_names(rows))].to_numpy()
         return values.mean(axis=0), values.std(axis=0)
 
@@ -130,7 +136,7 @@ class NQDataModule:
         config = self.loader_config
         anchors = {name: positions(self.splits, name) for name in ("train", "validation", "test")}
         self.table = WindowTable(
-            *(self.features, self.scale_NH, config.device, self.loader_config.context, self._unit_quantiles()),
+            *(self.features, self.scale_NH, config.device, self.context, self._unit_quantiles()),
             volatility_NK=self.volatility_NK if config.volatility else None,
             realized_NH=self._realized(anchors["train"]),
         )

@@ -2,7 +2,8 @@
 
 All are computed over the rows of the session grid, untraded ones included: a row depends on the rows up to it and on
 nothing later. Returns stay inside the session (a session's first bar: ln(C/O); the gap sits in `open_return`). Price
-averages run over a path in which the jump of an unadjusted roll is taken out.
+averages run over a path in which the jump of an unadjusted roll is taken out. The numbers in their names count bars of
+five minutes: with another spacing a window, a lag and an average last as long.
 """
 
 from collections.abc import Sequence
@@ -17,7 +18,8 @@ from nqcast.data.clock import clock_columns, utc_nanoseconds
 from nqcast.data.config import FeaturesConfig
 from nqcast.data.own_features import OwnFeature, feature_names, load_own_features, own_columns
 from nqcast.data.targets import target_columns
-from nqcast.horizons import DEFAULT, horizons, horizons_of, in_order
+from nqcast.horizons import DEFAULT, check_multiples, horizons, horizons_of, in_order
+from nqcast.spacing import Spacing
 
 _CARRIED = (
     *("ts", "session", "contract", "traded", "halt", "close", "raw_close", "gap_minutes", "unadjusted"),
@@ -39,7 +41,7 @@ def build_features(
     """Features, clock and targets of `bars`, row for row.
 
     Args:
-        bars: the complete five-minute grid (ts UTC, open, high, low, close, volume, traded, halt, session,
+        bars: the complete grid (ts UTC, open, high, low, close, volume, traded, halt, session,
             realized_variance, raw_close, gap_minutes, contract, unadjusted).
         config: volume switch, tick size, files of own features.
         own: own features at hand; None loads those that `config.own` names.
@@ -66,7 +68,7 @@ def build_features(
         "log_range": np.log(bars["high"].to_numpy(np.float64) / bars["low"].to_numpy(np.float64)),
         "session_first": session_first,
     }
-    columns |= clock_columns(bars["ts"]) | _feature_columns(bars, session_first, config)
+    columns |= clock_columns(bars["ts"], Spacing.of(bars["ts"])) | _feature_columns(bars, session_first, config)
     columns = {name: columns[name] for name in COLUMNS} | target_columns(bars, names)
     if any(one.sessions for one in horizons(names)):
         columns[BREAKS] = bars[BREAKS].to_numpy(copy=True)
@@ -94,6 +96,15 @@ def check_features(frame: pd.DataFrame) -> pd.DataFrame:
     return frame
 
 
+def check_horizons(frame: pd.DataFrame, names: Sequence[str]) -> None:
+    """Raise ValueError where a feature table was made for other horizons than these."""
+    if (found := horizons_of(frame.columns)) != tuple(names):
+        raise ValueError(
+            f"expected features of the horizons {list(names)}, found those of {list(found)}: set "
+            f"horizons={'+'.join(found)}, or run the features pipeline again"
+        )
+
+
 def _check_stamps(ts: pd.Series, name: str) -> None:
     if not isinstance(ts.dtype, pd.DatetimeTZDtype):
         raise ValueError(f"{name}.ts must be stamps with the zone UTC; found dtype {ts.dtype}: localise them")
@@ -110,6 +121,7 @@ def _checked(bars: pd.DataFrame, config: FeaturesConfig, names: Sequence[str]) -
         hint = "; set features.volume=false for bars without volume" if missing == ["volume"] else ""
         raise ValueError(f"bars need the columns {list(required)}; missing: {missing}: run the ingest pipeline{hint}")
     _check_stamps(bars["ts"], "bars")
+    check_multiples(names, Spacing.of(bars["ts"]).minutes)
     if not (bars["low"].to_numpy() > 0).all():
         raise ValueError("bars must have positive prices; found a low at or below 0 or missing: clean the bars")
     if (BREAKS not in bars or "bars_to_close" not in bars) and not all(one.by_clock for one in horizons(names)):
@@ -147,13 +159,13 @@ def _feature_columns(bars: pd.DataFrame, session_first: np.ndarray, config: Feat
         "log_return": log_return,
     }
     columns["gk_volatility"] = 0.5 * np.log(np.maximum(garman_klass(open_, high, low, close), tick_variance))
-    variance = bars["realized_variance"].to_numpy(np.float64)
+    variance, spacing = bars["realized_variance"].to_numpy(np.float64), Spacing.of(bars["ts"])
     for window in (12, 36, 72):
-        columns[f"rv_{window}"] = np.log(np.maximum(_rolling_mean(variance, window), tick_variance))
-    columns |= _volume_columns(bars, log_return, tick_variance, config)
-    columns |= _momentum_columns(close * _unadjusted_factor(close, open_, unadjusted), log_return)
+        columns[f"rv_{window}"] = np.log(np.maximum(_rolling_mean(variance, spacing.rows(window)), tick_variance))
+    columns |= _volume_columns(bars, log_return, tick_variance, config, spacing)
+    columns |= _momentum_columns(close * _unadjusted_factor(close, open_, unadjusted), log_return, spacing)
     true_range = np.maximum(high, reference) - np.minimum(low, reference)
-    columns["atr_14"] = _ewma(true_range / close, 1 / 14)
+    columns["atr_14"] = _ewma(true_range / close, 1 / max(spacing.lasting(14), 1))
     return columns
 
 
@@ -171,7 +183,7 @@ def _unadjusted_factor(close: np.ndarray, open_: np.ndarray, unadjusted: np.ndar
 
 
 def _volume_columns(
-    bars: pd.DataFrame, log_return: np.ndarray, tick_variance: np.ndarray, config: FeaturesConfig
+    bars: pd.DataFrame, log_return: np.ndarray, tick_variance: np.ndarray, config: FeaturesConfig, spacing: Spacing
 ) -> dict[str, np.ndarray]:
     """Volume, Amihud's |return| per contract traded (his dollars would bring the price level back), relative volume."""
     if not config.volume:
@@ -181,25 +193,26 @@ def _volume_columns(
     return {
         "log_volume": log_volume,
         "amihud": 0.5 * np.log(np.maximum(log_return**2, tick_variance)) - log_volume,
-        "volume_ma_ratio": log_volume - np.log1p(np.maximum(_rolling_mean(volume, 20), 0.0)),
+        "volume_ma_ratio": log_volume - np.log1p(np.maximum(_rolling_mean(volume, spacing.rows(20)), 0.0)),
     }
 
 
-def _momentum_columns(price: np.ndarray, log_return: np.ndarray) -> dict[str, np.ndarray]:
+def _momentum_columns(price: np.ndarray, log_return: np.ndarray, spacing: Spacing) -> dict[str, np.ndarray]:
     columns = {}
-    gain, loss = (_ewma(np.maximum(sign * log_return, 0.0), 1 / 14) for sign in (1, -1))
+    alpha = 1 / max(spacing.lasting(14), 1)
+    gain, loss = (_ewma(np.maximum(sign * log_return, 0.0), alpha) for sign in (1, -1))
     total = gain + loss
     columns["rsi_14"] = np.divide(gain - loss, total, out=np.zeros_like(total), where=total > 1e-12)
-    line = _ema(price, 12) - _ema(price, 26)
+    line = _ema(price, spacing.lasting(12)) - _ema(price, spacing.lasting(26))
     columns["macd"] = line / price
-    columns["macd_signal"] = _ema(line, 9) / price
+    columns["macd_signal"] = _ema(line, spacing.lasting(9)) / price
     log_price = np.log(price)
     for lag in (5, 10, 20):
-        columns[f"roc_{lag}"] = log_price - _lagged(log_price, lag)
+        columns[f"roc_{lag}"] = log_price - _lagged(log_price, spacing.rows(lag))
     for span in (9, 21, 50):
-        average = _ema(price, span)
+        average = _ema(price, spacing.lasting(span))
         # Over one bar the slope would be proportional to the deviation: the same feature twice.
-        columns[f"ema_slope_{span}"] = (average - _lagged(average, span // 3)) / price
+        columns[f"ema_slope_{span}"] = (average - _lagged(average, max(spacing.rows(span // 3), 2))) / price
         columns[f"ema_dev_{span}"] = (price - average) / price
     return columns
 
@@ -209,8 +222,8 @@ def _lagged(values: np.ndarray, lag: int) -> np.ndarray:
     return values[np.maximum(np.arange(len(values)) - lag, 0)]
 
 
-def _ema(values: np.ndarray, span: int) -> np.ndarray:
-    return _ewma(values, 2 / (span + 1))
+def _ema(values: np.ndarray, span: float) -> np.ndarray:
+    return _ewma(values, min(2 / (span + 1), 1.0))
 
 
 def _ewma(values: np.ndarray, alpha: float) -> np.ndarray:

@@ -1,6 +1,6 @@
 """What the network is told of the months before a bar and of the clock ahead: causal columns without a unit.
 
-A window of 288 bars ends yesterday, and the averages of the scale have no sign. These columns reach back half a year.
+A window of a day ends yesterday, and the averages of the scale have no sign. These columns reach back half a year.
 Returns and variances are divided by the diurnal profile first, so that a quiet night is no quiet market. A row uses the
 rows up to it; where fewer than a column's reach lie before, it takes those that there are.
 """
@@ -11,20 +11,20 @@ import numpy as np
 import pandas as pd
 from scipy.signal import lfilter
 
-from nqcast.constants import SLOTS_PER_DAY
 from nqcast.data.announcements import since_and_until
 from nqcast.data.config import KINDS
 from nqcast.data.har import frozen_ewma
 from nqcast.data.targets import realized_volatility
 from nqcast.horizons import horizon, horizons_of
+from nqcast.spacing import Spacing
 
 Columns = dict[str, np.ndarray]
 
-SESSION = 276  # bars
+SESSION = 276  # bars; spans, parts and marks count those of five minutes, whose number is in a column's name
 _SIGNED = (3, 12, 48, SESSION, 5 * SESSION, 20 * SESSION, 120 * SESSION)
 _PLACES = (1, 5, 20, 120)  # sessions
 _PARTS = {"asia": (204, 312), "europe": (24, 102), "us": (102, 180), "late": (180, 204)}  # slots, from and to
-_MARKS = {"cash_open": 101, "cash_close": 179}  # slots whose bar ends at 08:30 and at 15:00
+_MARKS = {"cash_open": 102, "cash_close": 180}  # slots that begin at 08:30 and at 15:00
 _HARMONICS = 6
 _OFFSET = 0.03  # of a bar's usual variance, added before a logarithm or a division
 _SLOT_HALF_LIVES = (20, 80)  # sessions
@@ -47,7 +47,7 @@ class _Bars:
     """A feature table, deseasonalised, and the rows at which its sessions begin."""
 
     def __init__(self, features: pd.DataFrame, profiles_PS: np.ndarray) -> None:
-        self.features = features
+        self.features, self.spacing = features, Spacing.of(features["ts"])
         self.slot = features["bar_in_day"].to_numpy()
         self.first = features["session_first"].to_numpy(bool)
         self.session = np.cumsum(self.first) - 1
@@ -78,12 +78,16 @@ class _Bars:
     @cached_property
     def level(self) -> np.ndarray:
         """Variance of the latest week over the usual one."""
-        return frozen_ewma(self.variance, self.active, 5 * SESSION) + _OFFSET
+        return self.average(self.variance, 5 * SESSION) + _OFFSET
 
     @cached_property
     def hour(self) -> float:
         """The variance that an hour of usual trading brings."""
-        return 12 * float(self.realized_S.sum() / (self.realized_S > 0).sum())
+        return self.spacing.rows(12) * float(self.realized_S.sum() / (self.realized_S > 0).sum())
+
+    def average(self, values: np.ndarray, half_life: float, inside: np.ndarray | None = None) -> np.ndarray:
+        """Exponential average over the active rows, or those `inside`, with a half-life in bars of five minutes."""
+        return frozen_ewma(values, self.active if inside is None else inside, self.spacing.lasting(half_life))
 
     def half_log(self, values: np.ndarray) -> np.ndarray:
         return 0.5 * np.log(values + _OFFSET)
@@ -104,13 +108,14 @@ def _signed(bars: _Bars) -> Columns:
     columns: Columns = {}
     square, below = bars.z**2, np.where(bars.z < 0, bars.z**2, 0.0)
     for span in _SIGNED:
-        count = _count(len(square), span)
-        total = _rolling_sum(square, span) + _OFFSET * count
-        columns[f"signed_{span}"] = _rolling_sum(bars.z, span) / np.sqrt(total)
+        rows = bars.spacing.rows(span)
+        count = _count(len(square), rows)
+        total = _rolling_sum(square, rows) + _OFFSET * count
+        columns[f"signed_{span}"] = _rolling_sum(bars.z, rows) / np.sqrt(total)
         if span > 3:
-            columns[f"downside_{span}"] = (_rolling_sum(below, span) + 0.5 * _OFFSET * count) / total - 0.5
+            columns[f"downside_{span}"] = (_rolling_sum(below, rows) + 0.5 * _OFFSET * count) / total - 0.5
         if 3 < span <= 5 * SESSION:
-            largest = pd.Series(square).rolling(span, min_periods=1).max().to_numpy()
+            largest = pd.Series(square).rolling(rows, min_periods=1).max().to_numpy()
             columns[f"largest_{span}"] = np.log(largest + _OFFSET) - np.log(total / count)
     return {name: bars.on_all_rows(column) for name, column in columns.items()}
 
@@ -118,15 +123,15 @@ def _signed(bars: _Bars) -> Columns:
 def _volatility(bars: _Bars) -> Columns:
     """Averages beyond those of the scale; how much the log of the latest half-hour's variance moved, and its trend."""
     slow = {
-        f"variance_{sessions}": bars.half_log(frozen_ewma(bars.variance, bars.active, sessions * SESSION))
-        for sessions in (60, 120)
+        f"variance_{sessions}": bars.half_log(bars.average(bars.variance, sessions * SESSION)) for sessions in (60, 120)
     }
-    recent = bars.half_log(frozen_ewma(bars.variance, bars.active, 6))[bars.active]
+    recent = bars.half_log(bars.average(bars.variance, 6))[bars.active]
     columns: Columns = {}
     for span in (48, SESSION, 5 * SESSION, 20 * SESSION):
-        count = _count(len(recent), span)
-        mean = _rolling_sum(recent, span) / count
-        moved = _rolling_sum(recent**2, span) / count - mean**2
+        rows = bars.spacing.rows(span)
+        count = _count(len(recent), rows)
+        mean = _rolling_sum(recent, rows) / count
+        moved = _rolling_sum(recent**2, rows) / count - mean**2
         columns[f"volatility_of_volatility_{span}"] = bars.on_all_rows(np.sqrt(np.maximum(moved, 0.0)))
         columns[f"trend_{span}"] = bars.on_all_rows(recent - mean)
     return slow | columns
@@ -134,11 +139,11 @@ def _volatility(bars: _Bars) -> Columns:
 
 def _places(bars: _Bars) -> Columns:
     """Place between the low and the high of some sessions, the fall from the high and the width of the range."""
-    squares = frozen_ewma(np.where(bars.active, bars.on_all_rows(bars.z**2), 0.0), bars.active, 20 * SESSION)
+    squares = bars.average(np.where(bars.active, bars.on_all_rows(bars.z**2), 0.0), 20 * SESSION)
     session = np.sqrt((squares + _OFFSET) * bars.returns_S.sum())  # a session's usual return of late
     columns: Columns = {}
     for sessions in _PLACES:
-        window = pd.Series(bars.path).rolling(sessions * SESSION, min_periods=1)
+        window = pd.Series(bars.path).rolling(bars.spacing.rows(sessions * SESSION), min_periods=1)
         high, low = window.max().to_numpy(), window.min().to_numpy()
         reach = session * np.sqrt(sessions)
         columns[f"place_{sessions}"] = (bars.path - low) / np.maximum(high - low, 1e-5) - 0.5
@@ -161,7 +166,8 @@ def _session_so_far(bars: _Bars) -> Columns:
         "session_age": np.log1p(row - 1 - bars.start),
     }
     for name, slot in _MARKS.items():
-        mark = np.maximum.accumulate(np.where(bars.slot == slot, row - 1, 0))
+        ends = bars.spacing.rows(slot) - 1  # the bar at whose end it is
+        mark = np.maximum.accumulate(np.where(bars.slot == ends, row - 1, 0))
         passed = (usual[row] - usual[mark + 1]) * bars.level + hour
         columns[f"since_{name}"] = (bars.path - bars.path[mark]) / np.sqrt(passed)
     return columns
@@ -171,9 +177,10 @@ def _parts(bars: _Bars) -> Columns:
     """Variance of the parts of the session, each frozen outside its own hours: of its last instance, and of five."""
     columns: Columns = {}
     for name, (begin, end) in _PARTS.items():
-        inside = bars.active & ((bars.slot - begin) % SLOTS_PER_DAY < end - begin)
+        since = (bars.slot - bars.spacing.rows(begin)) % bars.spacing.slots
+        inside = bars.active & (since < bars.spacing.rows(end - begin))
         for sessions in (0.5, 5):
-            average = frozen_ewma(bars.variance, inside, sessions * (end - begin))
+            average = bars.average(bars.variance, sessions * (end - begin), inside)
             columns[f"{name}_{sessions:g}"] = bars.half_log(average)
     return columns
 
@@ -185,9 +192,9 @@ def _slots(bars: _Bars, scale_NH: np.ndarray) -> Columns:
     """
     lag = horizon(horizons_of(bars.features.columns)[0]).sessions
     ratio = realized_volatility(bars.features)[:, 0] / scale_NH[:, 0]
-    table = np.full((bars.session[-1] + 1, SLOTS_PER_DAY), np.nan)
+    table = np.full((bars.session[-1] + 1, bars.spacing.slots), np.nan)
     table[bars.session, bars.slot] = ratio
-    table = np.concatenate([np.full((lag, SLOTS_PER_DAY), np.nan), table])[: len(table)]
+    table = np.concatenate([np.full((lag, table.shape[1]), np.nan), table])[: len(table)]
     return {
         f"time_of_day_{half_life}": np.log(np.maximum(_before_each(table, half_life), 0.05))[bars.session, bars.slot]
         for half_life in _SLOT_HALF_LIVES
@@ -210,14 +217,14 @@ def _decayed(values_SK: np.ndarray, decay: float) -> np.ndarray:
 def _clock(bars: _Bars) -> Columns:
     """Time of day, weekday, bars up to the known close, a half-day, the pause before the session, announcements."""
     features = bars.features
-    angle = 2 * np.pi * bars.slot / SLOTS_PER_DAY
+    angle = 2 * np.pi * bars.slot / bars.spacing.slots
     columns: Columns = {f"sine_{k}": np.sin(k * angle) for k in range(1, _HARMONICS + 1)}
     columns |= {f"cosine_{k}": np.cos(k * angle) for k in range(1, _HARMONICS + 1)}
     weekday = features["session"].dt.day_of_week.to_numpy()
     columns |= {f"weekday_{day}": (weekday == day).astype(float) for day in range(5)}
     left = features["bars_to_close"].to_numpy()
     columns["to_close"] = np.log1p(left)
-    columns["half_day"] = (np.arange(len(left)) - bars.start + left < 250).astype(float)
+    columns["half_day"] = (np.arange(len(left)) - bars.start + left < bars.spacing.rows(250)).astype(float)
     pause = np.log1p(features["gap_minutes"].to_numpy(np.float64))[bars.start]
     columns["pause"] = np.minimum(pause, np.log1p(60.0) + 5.0)
     for kind in KINDS:

@@ -19,6 +19,7 @@ from nqcast.data.config import SplitConfig
 from nqcast.data.data_module import NQDataModule
 from nqcast.data.splits import anchor_mask, label_end, make_splits
 from nqcast.data.windows import WindowTable
+from nqcast.spacing import Spacing
 
 Tables = Mapping[str, Callable[[], pd.DataFrame]]
 """Feature tables by symbol; a call reads one, so that only one is in memory at a time."""
@@ -94,7 +95,7 @@ def _own_splits(symbol: str, features: pd.DataFrame, config: SplitConfig) -> pd.
     except ValueError as error:
         raise ValueError(f"{symbol}: {error}") from error
     ts, position = features["ts"].array, splits["position"].to_numpy()
-    starts, ends = position - (config.context - 1), label_end(features)[position]
+    starts, ends = position - (Spacing.of(features["ts"]).rows(config.context) - 1), label_end(features)[position]
     return splits.assign(window_start=ts.take(starts), label_end=ts.take(ends))
 
 

@@ -14,6 +14,7 @@ import pandas as pd
 from nqcast.constants import LEVELS
 from nqcast.data.config import ScaleConfig
 from nqcast.horizons import DEFAULT, horizons, horizons_of, target_names
+from nqcast.spacing import Spacing
 
 
 class ScaleState(TypedDict):
@@ -39,7 +40,7 @@ class Scale(ABC):
         self.config = config or ScaleConfig()
         self.levels = tuple(levels)
         self.events: dict[str, str] = {}  # the user's own files of dated events: what they held at the fit
-        self.horizons = DEFAULT  # those of the table it is fitted on
+        self.horizons, self.spacing = DEFAULT, Spacing()  # those of the table it is fitted on
         self.unit_quantiles_HQ = np.empty((0, 0))
         self.state_moments_2K = np.empty((2, 0))
 
@@ -67,8 +68,9 @@ class Scale(ABC):
     def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """Arrays and JSON-able scalars from which `scale_from_state` builds the same scale."""
         arrays = {name: getattr(self, name).copy() for name in self._array_names}
-        scalars = {"config": self.config.model_dump(mode="json"), "levels": list(self.levels)}
+        scalars: dict[str, Any] = {"config": self.config.model_dump(mode="json"), "levels": list(self.levels)}
         scalars |= {"events": self.events} if self.events else {}
+        scalars |= {} if self.spacing == Spacing() else {"bar_minutes": self.spacing.minutes}
         return arrays, scalars if self.horizons == DEFAULT else scalars | {"horizons": list(self.horizons)}
 
     @property
@@ -88,7 +90,8 @@ class Scale(ABC):
     def _fit_quantiles(self, y_NH: np.ndarray, scale_NH: np.ndarray) -> None:
         self.unit_quantiles_HQ = np.nanquantile(y_NH / scale_NH, self.levels, axis=0).T
 
-    def _require_fit(self) -> None:
+    def _require_fit(self, features: pd.DataFrame) -> None:
+        self.spacing.check(features["ts"])
         if not self.unit_quantiles_HQ.size:
             raise ValueError(f"{type(self).__name__} must be fitted before it is used; it is not: call fit first")
 
@@ -98,7 +101,7 @@ class Scale(ABC):
         Of the sessions before, those whose labels had all ended when the session began: all of them, where labels stay
         inside their session. The train quantiles stand in where fewer sessions lie before.
         """
-        self._require_fit()
+        self._require_fit(features)
         session = np.cumsum(features["session_first"].to_numpy(bool)) - 1
         first_row = np.searchsorted(session, np.arange(session[-1] + 2))
         anchor = features["traded"].to_numpy(bool) & ~features["halt"].to_numpy(bool)

@@ -12,7 +12,7 @@ from typing import Any, Self
 import numpy as np
 import pandas as pd
 
-from nqcast.constants import LEVELS, SLOTS_PER_DAY
+from nqcast.constants import LEVELS
 from nqcast.data.announcements import announcements_ahead
 from nqcast.data.config import ScaleConfig
 from nqcast.data.diurnal_profile import diurnal_profile, horizon_variance, unseen_halt_slots, with_filled, without_halt
@@ -20,6 +20,7 @@ from nqcast.data.har import fit_laplace, frozen_ewma
 from nqcast.data.long_memory import long_memory
 from nqcast.data.scale import Scale, Volatility, train_targets
 from nqcast.horizons import DEFAULT, Horizon, horizons, horizons_of
+from nqcast.spacing import Spacing
 from nqcast.storage.fingerprint import digest
 
 _SOURCES = {"realized": "realized_variance", "range": "log_range", "return": "log_return"}
@@ -39,6 +40,7 @@ def scale_from_state(arrays: dict[str, np.ndarray], scalars: dict[str, Any]) -> 
     """The fitted scale whose `state()` this is."""
     scale = make_scale(ScaleConfig(**scalars["config"]), scalars["levels"])
     scale.horizons = tuple(scalars.get("horizons", DEFAULT))
+    scale.spacing = Spacing(scalars.get("bar_minutes", Spacing().minutes))
     scale.events = dict(scalars.get("events", {}))
     return scale.restore(arrays)
 
@@ -55,14 +57,14 @@ class ConstantScale(Scale):
     def fit(self, features: pd.DataFrame, train_positions: np.ndarray) -> Self:
         """Take the mean |target| and the quantiles of target / scale at the train anchors."""
         y_NH = train_targets(features, train_positions)
-        self.horizons = horizons_of(features.columns)
+        self.horizons, self.spacing = horizons_of(features.columns), Spacing.of(features["ts"])
         self.scale_H = np.maximum(np.nanmean(np.abs(y_NH), axis=0), self.config.floor)
         self._fit_quantiles(y_NH, self.scale_H)
         return self
 
     def describe(self, features: pd.DataFrame) -> Volatility:
         """The same (H,) scales on every row: (N, H), in return units; nothing is known of the volatility, (N, 0)."""
-        self._require_fit()
+        self._require_fit(features)
         return Volatility(np.tile(self.scale_H, (len(features), 1)), np.empty((len(features), self.n_state)))
 
 
@@ -88,7 +90,7 @@ class SeasonalHAR(Scale):
             ValueError: fewer than 100 train anchors with a target at some horizon.
         """
         y_NH = train_targets(features, train_positions)
-        self.horizons = horizons_of(features.columns)
+        self.horizons, self.spacing = horizons_of(features.columns), Spacing.of(features["ts"])
         self.events = {file: digest(Path(file).read_bytes(), 16) for file in self.config.event_files}
         train = np.asarray(train_positions)
         history = features.iloc[: int(train.max()) + 1]
@@ -117,7 +119,7 @@ class SeasonalHAR(Scale):
         """Scale (N, H), and the state (N, K) in deviations from the train mean: log scales, half-logs of the averages,
         and which horizons hold a scheduled announcement.
         """
-        self._require_fit()
+        self._require_fit(features)
         x_NK = self._predictors(features)
         scale_NH = self._scale(self._log_seasonal(features), x_NK, _left(features))
         mean_K, deviation_K = self.state_moments_2K
@@ -130,9 +132,10 @@ class SeasonalHAR(Scale):
 
     def _fit_profiles(self, history: pd.DataFrame) -> None:
         active, slot = ~history["halt"].to_numpy(bool), history["bar_in_day"].to_numpy()
-        unseen_K = unseen_halt_slots(slot[active])
+        unseen_K = unseen_halt_slots(slot[active], self.spacing.slots)
         active &= ~np.isin(slot, unseen_K)
-        profiles = (diurnal_profile(slot[active], _variance(history, name)[active]) for name in _SOURCES)
+        variances = (_variance(history, name)[active] for name in _SOURCES)
+        profiles = (diurnal_profile(slot[active], variance, self.spacing.slots) for variance in variances)
         self.profiles_PS = np.stack([with_filled(profile_S, unseen_K) for profile_S in profiles])
         if any(one.sessions for one in horizons(self.horizons)):
             self.breaks_2 = _break_variances(history)
@@ -156,7 +159,8 @@ class SeasonalHAR(Scale):
         """Log of √(seasonal variance) (N, H), each session with its own halt, which its era tells beforehand."""
         known = horizons(self.horizons)
         at = features["halts"].to_numpy(int), features["bar_in_day"].to_numpy()
-        log_NH = 0.5 * np.log(self._seasonal_table([one.bars if one.by_clock else 1 for one in known]))[at]
+        bars = [one.bars(self.spacing.minutes) if one.by_clock else 1 for one in known]
+        log_NH = 0.5 * np.log(self._seasonal_table(bars))[at]
         for h, one in enumerate(known):
             if not one.by_clock:
                 log_NH[:, h] = 0.5 * np.log(self._seasonal_to(features, one, at))
@@ -169,13 +173,14 @@ class SeasonalHAR(Scale):
 
     def _seasonal_to(self, features: pd.DataFrame, horizon: Horizon, at: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
         """Seasonal variance (N,) up to the session's end, or of whole days and the breaks between them."""
+        slots = self.spacing.slots
         if horizon.to_close:
-            left = np.minimum(features["bars_to_close"].to_numpy(), SLOTS_PER_DAY - 1)
-            return self._seasonal_table(range(SLOTS_PER_DAY))[(*at, left)]
+            left = np.minimum(features["bars_to_close"].to_numpy(), slots - 1)
+            return self._seasonal_table(range(slots))[(*at, left)]
         count, until = horizon.sessions, features["long_break_in"].to_numpy()
         long = np.where(until < count, 1 + (count - 1 - until) // 5, 0)
         night, weekend = self.breaks_2
-        return count * self._seasonal_table([SLOTS_PER_DAY])[at][:, 0] + (count - long) * night + long * weekend
+        return count * self._seasonal_table([slots])[at][:, 0] + (count - long) * night + long * weekend
 
     def _predictors(self, features: pd.DataFrame) -> np.ndarray:
         """Intercept and half-logs of the averages (N, K)."""
@@ -188,7 +193,7 @@ class SeasonalHAR(Scale):
             seasonal = profile_S[slot]
             values = np.divide(_variance(features, source), seasonal, out=np.zeros(len(features)), where=active)
             for half_life in half_lives.get(source, ()):
-                average = frozen_ewma(values, active, half_life)
+                average = frozen_ewma(values, active, self.spacing.lasting(half_life))
                 columns.append(0.5 * np.log(average + self.config.log_offset))
         return np.stack(columns, axis=1)
 
@@ -228,7 +233,7 @@ def _left(features: pd.DataFrame) -> np.ndarray:
     """Where a row stands between the session's end, -½, and a whole session before it, ½, in the log of bars (N,)."""
     if "bars_to_close" not in features:
         return np.zeros(len(features))
-    return np.log1p(features["bars_to_close"].to_numpy()) / np.log(SLOTS_PER_DAY) - 0.5
+    return np.log1p(features["bars_to_close"].to_numpy()) / np.log(Spacing.of(features["ts"]).slots) - 0.5
 
 
 def _break_variances(history: pd.DataFrame) -> np.ndarray:

@@ -15,27 +15,29 @@ from nqcast.data.clock import utc_nanoseconds
 from nqcast.data.config import SplitConfig
 from nqcast.data.targets import end_rows
 from nqcast.horizons import horizons, horizons_of
+from nqcast.spacing import Spacing
 
 
 def anchor_mask(features: pd.DataFrame, config: SplitConfig) -> np.ndarray:
     """Rows at which a forecast is made: traded, outside the halt, a full window and warm-up before, a target after."""
-    return anchor_rows(features, config.context, config.warmup_bars)
+    spacing = Spacing.of(features["ts"])
+    return anchor_rows(features, spacing.rows(config.context), spacing.rows(config.warmup_bars))
 
 
-def anchor_rows(features: pd.DataFrame, context: int, warmup_bars: int) -> np.ndarray:
-    """The same for a window of `context` bars and `warmup_bars` before the first anchor; bool (N,)."""
+def anchor_rows(features: pd.DataFrame, context: int, warmup_rows: int) -> np.ndarray:
+    """The same for a window of `context` rows and `warmup_rows` before the first anchor; bool (N,)."""
     row = np.arange(len(features))
     mask = features["traded"].to_numpy(bool) & ~features["halt"].to_numpy(bool)
-    mask &= (row >= context - 1) & (row >= warmup_bars)
+    mask &= (row >= context - 1) & (row >= warmup_rows)
     return mask & (label_end(features) > row)
 
 
 def label_end(features: pd.DataFrame) -> np.ndarray:
     """Last row that a row's targets look at: the end of its longest defined horizon (itself where none is)."""
     row = np.arange(len(features))
-    end = row.copy()
+    end, minutes = row.copy(), Spacing.of(features["ts"]).minutes
     for one in horizons(horizons_of(features.columns)):
-        last = row + one.bars if one.by_clock else end_rows(features, one)
+        last = row + one.bars(minutes) if one.by_clock else end_rows(features, one)
         np.maximum(end, last, out=end, where=features[f"target_{one.name}"].notna().to_numpy())
     return end
 
@@ -46,7 +48,7 @@ def make_splits(features: pd.DataFrame, config: SplitConfig | None = None) -> pd
     Raises:
         ValueError: a date outside the data, or a split without anchors.
     """
-    config = config or SplitConfig()
+    config, spacing = config or SplitConfig(), Spacing.of(features["ts"])
     anchors = np.flatnonzero(anchor_mask(features, config))
     if not len(anchors):
         raise ValueError(
@@ -69,9 +71,9 @@ def make_splits(features: pd.DataFrame, config: SplitConfig | None = None) -> pd
                 "bars or move the dates"
             )
         parts.insert(0, _split_frame(features, kept, name))
-        limit = int(kept[0]) - config.embargo_bars + 1
+        limit = int(kept[0]) - spacing.rows(config.embargo_bars) + 1
     splits = pd.concat(parts, ignore_index=True)
-    check_no_overlap(features, splits, config.context)
+    check_no_overlap(features, splits, spacing.rows(config.context))
     return splits
 
 
@@ -84,7 +86,8 @@ def newest_splits(features: pd.DataFrame, config: SplitConfig, validation_sessio
     anchors, ends = np.flatnonzero(anchor_mask(features, config)), label_end(features)
     session = np.cumsum(features["session_first"].to_numpy(bool))
     newest = anchors[session[anchors] > session[-1] - validation_sessions]
-    limit = int(newest[0]) - config.embargo_bars + 1 if len(newest) else 0
+    embargo = Spacing.of(features["ts"]).rows(config.embargo_bars)
+    limit = int(newest[0]) - embargo + 1 if len(newest) else 0
     train = anchors[ends[anchors] < limit]
     if not len(train):
         raise ValueError(

@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from nqcast.constants import BAR_MINUTES, EXCHANGE_TIMEZONE
+from nqcast.constants import EXCHANGE_TIMEZONE
 from nqcast.data.clock import utc_nanoseconds
 from nqcast.horizons import DEFAULT, Horizon, horizon, horizons_of
+from nqcast.spacing import Spacing
 
 _MINUTE = 60_000_000_000  # nanoseconds
 _DAY = 1440 * _MINUTE
@@ -26,7 +27,7 @@ def target_columns(frame: pd.DataFrame, names: Sequence[str] = DEFAULT) -> dict[
     columns = {}
     for one in map(horizon, names):
         if one.by_clock:
-            columns[f"target_{one.name}"] = _target(ts, path, one.minutes)
+            columns[f"target_{one.name}"] = _target(ts, path, one.minutes, one.bars(Spacing.of(frame["ts"]).minutes))
         else:
             columns[f"target_{one.name}"] = path.returns_to(end_rows(frame, one), bool(one.sessions))
     return columns
@@ -58,8 +59,8 @@ def end_rows(frame: pd.DataFrame, horizon: Horizon) -> np.ndarray:
     return np.where(known & (date[first[ahead]] - date <= horizon.most_days * _DAY), found, -1)
 
 
-def _target(ts: np.ndarray, path: "_Path", minutes: int) -> np.ndarray:
-    later, bars = minutes * _MINUTE, minutes // BAR_MINUTES
+def _target(ts: np.ndarray, path: "_Path", minutes: int, bars: int) -> np.ndarray:
+    later = minutes * _MINUTE
     rows = max(len(ts) - bars, 0)
     start, end = slice(0, rows), slice(len(ts) - rows, None)
     target = np.full(len(ts), np.nan)

@@ -28,6 +28,7 @@ from nqcast.evaluation.significance import (
     skill_with_interval,
 )
 from nqcast.horizons import horizon
+from nqcast.spacing import Spacing
 
 logger = logging.getLogger(__name__)
 
@@ -69,7 +70,9 @@ REFERENCE = "seasonal_har"
 class Market(Protocol):
     """A market whose true quantiles are known, because it is simulated."""
 
-    def quantiles_at(self, ts: pd.Series, levels: Sequence[float], *, horizons: Sequence[str]) -> pd.DataFrame:
+    def quantiles_at(
+        self, ts: pd.Series, levels: Sequence[float], *, horizons: Sequence[str], spacing: Spacing
+    ) -> pd.DataFrame:
         """ts, horizon and the columns q05 …, in log-return units, NaN where undefined."""
         ...
 
@@ -249,7 +252,8 @@ def _with_mean_loss(
 def _p_values(loss_NH: Floats, other_NH: Floats, anchors: Forecasts, config: EvaluateConfig) -> list[float | None]:
     if anchors.session.nunique() < MINIMUM_DIFFERENCES:
         return [None] * loss_NH.shape[1]
-    own = [horizon(name).bars for name in anchors.horizons]
+    minutes = Spacing.of(anchors.ts).minutes
+    own = [horizon(name).bars(minutes) for name in anchors.horizons]
     bars = [*own, max(own)]
     return [larger_p(pair) for pair in compare_losses(loss_NH, other_NH, anchors.session, bars, config.newey_west_lag)]
 
@@ -265,7 +269,8 @@ def _truth(
         return None
     chosen = np.linspace(0, len(anchors.ts) - 1, min(config.truth_anchors, len(anchors.ts))).astype(int)
     logger.info("asking the simulated market for its true quantiles at %d test anchors", len(chosen))
-    true_quantiles = market.quantiles_at(anchors.ts.iloc[np.unique(chosen)], levels, horizons=anchors.horizons)
+    ts, spacing = anchors.ts.iloc[np.unique(chosen)], Spacing.of(anchors.ts)
+    true_quantiles = market.quantiles_at(ts, levels, horizons=anchors.horizons, spacing=spacing)
     return add_truth(forecasts, anchors, true_quantiles, levels, anchors.horizons)
 
 

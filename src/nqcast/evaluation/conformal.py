@@ -12,8 +12,8 @@ from typing import Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from nqcast.constants import BAR_MINUTES
 from nqcast.evaluation.metrics import Floats, check_shapes, level_index
+from nqcast.spacing import Spacing
 from nqcast.storage.checkpoint import Json
 
 
@@ -129,20 +129,27 @@ class OnlineCalibration:
         Outcomes still unknown at the last anchor are not carried into a later run: run a stream in one piece, or lose
         the last horizon of each.
         ``ts_N`` are the starts of the anchors' bars (datetime64, rising). At an anchor the outcomes of those earlier
-        anchors are used whose ts + horizon is at most its own ts: both bars end five minutes after they start.
+        anchors are used whose ts + horizon is at most its own ts: both bars last as long.
         """
         quantiles, targets = check_shapes(quantiles_NHQ, targets_NH, self.levels)
         scale, ts = np.asarray(scale_NH, dtype=float), np.asarray(ts_N, dtype="datetime64[ns]")
         if (np.diff(ts) <= np.timedelta64(0, "ns")).any():
             raise ValueError("expected anchors in time order, each once, found a step back: sort the forecasts by ts")
-        issued = np.empty_like(quantiles)
+        issued, bar = np.empty_like(quantiles), Spacing.of(ts).minutes
         for h, minutes in enumerate(self.minutes):
             known = np.searchsorted(ts + np.timedelta64(minutes, "m"), ts, side="right")
-            issued[:, h] = self._run_horizon(h, known, quantiles[:, h], targets[:, h], scale[:, h])
+            step = self.rate * bar / max(minutes, bar)
+            issued[:, h] = self._run_horizon(h, step, known, quantiles[:, h], targets[:, h], scale[:, h])
         return issued
 
     def _run_horizon(
-        self, h: int, known_N: NDArray[np.int64], quantiles_NQ: Floats, targets_N: Floats, scale_N: Floats
+        self,
+        h: int,
+        step: float,
+        known_N: NDArray[np.int64],
+        quantiles_NQ: Floats,
+        targets_N: Floats,
+        scale_N: Floats,
     ) -> Floats:
         """One horizon; ``known_N`` is how many of the first anchors have an outcome when each forecast is made.
 
@@ -150,7 +157,6 @@ class OnlineCalibration:
         long. Offsets are added up in the order of the outcomes, so that blocks change no bit.
         """
         tau, issued_NQ = np.asarray(self.levels), np.empty_like(quantiles_NQ)
-        step = self.rate * BAR_MINUTES / max(self.minutes[h], BAR_MINUTES)
         known_N = np.minimum(known_N, np.arange(len(targets_N)))
         start = done = 0
         while start < len(targets_N):

@@ -80,7 +80,7 @@ def coverage_tests(
     """The three tests of one level at one horizon on every phase of its anchors, combined by the stated rule.
 
     ``hits_N`` is 1.0 at or below the quantile, 0.0 above, NaN undefined; ``position_N`` the anchors' rows in the
-    features frame (a row is 5 minutes inside a session), which decide the phase; ``bars`` the horizon in bars.
+    features frame (a row is a bar inside a session), which decide the phase; ``bars`` the horizon in bars.
     """
     hits, quantile, position = (np.asarray(a) for a in (hits_N, quantile_N, position_N))
     defined = np.isfinite(hits)

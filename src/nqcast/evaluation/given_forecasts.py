@@ -15,7 +15,6 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from nqcast.constants import BAR_MINUTES
 from nqcast.data.fingerprint import fingerprint
 from nqcast.data.splits import positions
 from nqcast.evaluation.baselines import baseline_quantiles
@@ -25,6 +24,7 @@ from nqcast.evaluation.frames import Positions, as_arrays, predictions_frame
 from nqcast.evaluation.judged import perfect_volatility
 from nqcast.evaluation.metrics import Floats
 from nqcast.horizons import horizons_of
+from nqcast.spacing import Spacing
 from nqcast.storage.checkpoint import Json
 
 Values = Literal["log_return", "price"]
@@ -54,7 +54,8 @@ def as_predictions(rows: pd.DataFrame, features: pd.DataFrame, splits: pd.DataFr
             quantile is not finite (or not a price above 0).
     """
     levels, horizons = levels_of(rows), horizons_of(features.columns)
-    stamps, place = _stamps(rows), _places(rows, horizons)
+    stamps = _stamps(rows, Spacing.of(features["ts"]))
+    place = _places(rows, stamps, horizons)
     order = np.lexsort([place, stamps.to_numpy()])
     ts = stamps.iloc[order].iloc[:: len(horizons)]
     rows_N = _positions(ts, splits)
@@ -107,7 +108,7 @@ def score_given(
     }
 
 
-def _stamps(rows: pd.DataFrame) -> pd.Series:
+def _stamps(rows: pd.DataFrame, spacing: Spacing) -> pd.Series:
     """Starts of the anchors' bars, UTC without its mark."""
     named = [name for name in ("ts", "issue_time") if name in rows.columns]
     missing = [] if named else ["ts"]
@@ -118,20 +119,18 @@ def _stamps(rows: pd.DataFrame) -> pd.Series:
         stamps = pd.to_datetime(rows[named[0]], utc=True)
     except (ValueError, TypeError) as error:
         raise ValueError(f"expected time stamps in {named[0]}, found others ({error}): write them as UTC") from error
-    early = pd.Timedelta(minutes=BAR_MINUTES if named[0] == "issue_time" else 0)
+    early = spacing.bar if named[0] == "issue_time" else dt.timedelta(0)
     return (stamps - early).dt.as_unit("ns").reset_index(drop=True)
 
 
-def _places(rows: pd.DataFrame, horizons: Sequence[str]) -> np.ndarray:
+def _places(rows: pd.DataFrame, stamps: pd.Series, horizons: Sequence[str]) -> np.ndarray:
     """Index of each row's horizon; every anchor has each of them once."""
     place = rows["horizon"].map({name: i for i, name in enumerate(horizons)})
-    counts = pd.crosstab(_stamps(rows), place.reset_index(drop=True)).reindex(
-        columns=range(len(horizons)), fill_value=0
-    )
+    counts = pd.crosstab(stamps, place.reset_index(drop=True)).reindex(columns=range(len(horizons)), fill_value=0)
     if place.isna().any() or not (counts == 1).all(axis=None):
         raise ValueError(
             f"expected each anchor once with each of the horizons {list(horizons)}, found {len(rows)} rows for "
-            f"{_stamps(rows).nunique()} anchors with the horizons {sorted(map(str, rows['horizon'].unique()))}: "
+            f"{stamps.nunique()} anchors with the horizons {sorted(map(str, rows['horizon'].unique()))}: "
             "forecast all of them, or leave the anchor out"
         )
     return place.to_numpy(np.int64)

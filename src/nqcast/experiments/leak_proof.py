@@ -23,7 +23,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from nqcast.constants import BAR_MINUTES, CONTEXT, LEVELS, SPLITS
+from nqcast.constants import CONTEXT, LEVELS, SPLITS
 from nqcast.data.config import FeaturesConfig, ScaleConfig, SplitConfig
 from nqcast.data.features import build_features
 from nqcast.data.own_features import feature_names
@@ -46,6 +46,7 @@ from nqcast.market.vendor import read_bars
 from nqcast.model import MIGT_TVDT
 from nqcast.model.config import ModelConfig
 from nqcast.runs.recipe import Recipe
+from nqcast.spacing import Spacing
 from nqcast.storage.checkpoint import Checkpoint, DataCard, Metadata
 from nqcast.training.config import TrainConfig
 
@@ -121,7 +122,7 @@ def drawn_checkpoint(features: pd.DataFrame, train: np.ndarray, scale_config: Sc
     arrays, scalars = scale.state()
     names = feature_names(features)
     sizes = {"n_volatility": scale.n_state, "n_horizons": len(scale.horizons), "n_features": len(names)}
-    config = ModelConfig(size="test", **sizes)
+    config = ModelConfig(size="test", **sizes).at(scale.spacing)
     model = MIGT_TVDT(config)
     rows = features.loc[features["traded"], list(names)].to_numpy()
     model.set_base(scale.unit_quantiles_HQ, rows.mean(axis=0), rows.std(axis=0))
@@ -136,12 +137,13 @@ def drawn_checkpoint(features: pd.DataFrame, train: np.ndarray, scale_config: Sc
 
 
 def prove_the_future_is_unused(world: World, checkpoint: Checkpoint, cut: pd.Timestamp, seed: int) -> None:
-    """Change every bar after the five-minute bar `cut` and compare everything up to it.
+    """Change every bar after the bar of the grid `cut` and compare everything up to it.
 
     Raises LeakError naming what differs.
     """
     rng = np.random.default_rng(seed)
-    changed = world.with_future_changed(cut + pd.Timedelta(minutes=BAR_MINUTES), rng)
+    bar = Spacing.of(world.features["ts"]).bar
+    changed = world.with_future_changed(cut + bar, rng)
     n = int((world.features["ts"] <= cut).sum())
     for name in world.features.columns:
         if not name.startswith(TARGET) and not changed[name].iloc[:n].equals(world.features[name].iloc[:n]):
@@ -149,7 +151,7 @@ def prove_the_future_is_unused(world: World, checkpoint: Checkpoint, cut: pd.Tim
     scale = load_scale(checkpoint)
     _equal("scale", cut, *(scale.transform(frame)[:n] for frame in (world.features, changed)))
     train = positions(world.splits, "train")
-    known = label_times(world.features, train).max() <= cut + pd.Timedelta(minutes=BAR_MINUTES)
+    known = label_times(world.features, train).max() <= cut + bar
     if known:
         first, second = (make_scale(scale.config, LEVELS).fit(f, train).state()[0] for f in (world.features, changed))
         for name in first:
@@ -177,7 +179,7 @@ def label_times(features: pd.DataFrame, anchors: np.ndarray) -> pd.Series:
         np.where(rows[f"target_{one.name}"].notna(), end_rows(features, one)[anchors], anchors)
         for one in horizons(horizons_of(features.columns))
     ]
-    return features["ts"].iloc[np.max(ends, axis=0)] + pd.Timedelta(minutes=BAR_MINUTES)
+    return features["ts"].iloc[np.max(ends, axis=0)] + Spacing.of(features["ts"]).bar
 
 
 def permuted_targets(features: pd.DataFrame, splits: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
@@ -250,8 +252,8 @@ def prove(raw: pd.DataFrame, ingest: IngestConfig, features: FeaturesConfig, cut
         ValueError: the bars cannot be used, or are too few for three splits.
     """
     world = World.make(raw, ingest, features, SplitConfig(warmup_bars=600))
-    log.info("%d five-minute bars from %s to %s", len(world.features), *world.features["ts"].iloc[[0, -1]])
-    prove_the_labels_are_in_order(world.features, world.splits, CONTEXT)
+    log.info("%d %s bars from %s to %s", len(world.features), ingest.spacing.word, *world.features["ts"].iloc[[0, -1]])
+    prove_the_labels_are_in_order(world.features, world.splits, ingest.spacing.rows(CONTEXT))
     log.info("labels of train end before validation begins, those of validation before test: proved")
     rng = np.random.default_rng(seed)
     n = len(world.features)
@@ -273,6 +275,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--bars", type=Path, help="a file of bars (default: 60 sessions of the simulated market)")
     parser.add_argument("--cuts", type=int, default=4, help="random times t (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--bar-minutes", type=int, default=5, choices=(1, 5, 15, 30))
     parser.add_argument("--naive-timezone", help="zone of time stamps that carry none")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
@@ -280,7 +283,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         raw = _bars(options.bars)
         has_volume = "volume" in raw
-        ingest = IngestConfig(volume=has_volume, naive_timezone=options.naive_timezone)
+        ingest = IngestConfig(volume=has_volume, naive_timezone=options.naive_timezone, bar_minutes=options.bar_minutes)
         prove(raw, ingest, FeaturesConfig(volume=has_volume), options.cuts, options.seed)
     except LeakError as error:
         log.error("LEAK: %s", error)

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from nqcast import __version__
 from nqcast.data.config import SplitConfig
 from nqcast.data.fingerprint import data_card
-from nqcast.data.splits import check_no_overlap, make_splits, positions
+from nqcast.data.splits import make_splits, positions
 from nqcast.evaluation.baselines import baseline_quantiles
 from nqcast.evaluation.calibration import (
     RAW,
@@ -112,7 +112,6 @@ class WalkForward:
         # Rows after the fold do not exist for it: whatever is fitted or carried cannot reach them.
         seen = features.loc[features["session"] <= pd.Timestamp(fold.dates["test_end"])].reset_index(drop=True)
         splits = make_splits(seen, fold.split)
-        check_no_overlap(seen, splits, fold.split.context)
         logger.info("%s: %s", fold.name, splits["split"].value_counts(sort=False).to_dict())
         checkpoint, history = self.recipe.make(seen, splits, card, root, earlier)
         validation = predict_frame(checkpoint, seen, positions(splits, "validation"), self.evaluate)

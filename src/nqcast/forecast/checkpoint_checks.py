@@ -17,6 +17,7 @@ from nqcast.horizons import DEFAULT, in_order
 from nqcast.model import MIGT_TVDT
 from nqcast.model.config import ModelConfig
 from nqcast.model.members import Members
+from nqcast.spacing import Spacing
 from nqcast.storage.checkpoint import KEPT, Checkpoint, Metadata
 from nqcast.training.resume import weight_differences
 
@@ -55,6 +56,8 @@ def _contradictions(metadata: Metadata, config: ModelConfig) -> Iterator[str]:
         yield f"horizons {list(metadata.horizons)} for a network of {config.n_horizons}, expected so many, rising"
     elif (of_scale := tuple(metadata.scale.get("horizons", DEFAULT))) != metadata.horizons:
         yield f"horizons {list(metadata.horizons)} beside a scale of {list(of_scale)}"
+    if (bars_of := metadata.scale.get("bar_minutes", Spacing().minutes)) != config.bar_minutes:
+        yield f"a scale for bars of {bars_of} minutes beside a network for bars of {config.bar_minutes}"
     tick = metadata.data.tick
     if tick is not None and not (isinstance(tick, int | float) and 0 < tick < np.inf):
         yield f"a tick of {tick!r}, expected points"

@@ -34,10 +34,10 @@ class ForecastConfig(BaseModel):
     min_bars: int = Field(
         default=WARMUP_BARS,
         ge=1,
-        description="Fewest five-minute bars up to the forecast; the scale's slowest average fills in 20 sessions.",
+        description="Fewest bars (of five minutes) up to a forecast; the scale's slowest average fills in 20 sessions.",
     )
     history_bars: int = Field(
-        default=96, ge=2, le=2000, description="Five-minute bars of price shown before the fan in the charts."
+        default=96, ge=2, le=2000, description="Bars (of five minutes) of price shown before the fan in the charts."
     )
     paths: int = Field(
         default=0,

@@ -32,6 +32,7 @@ from nqcast.forecast.predictor import Predictor, predictor_of
 from nqcast.horizons import horizons_of
 from nqcast.model import MIGT_TVDT
 from nqcast.model.attention_weights import AttentionAndGates, attention_and_gates, windows_at_once
+from nqcast.model.config import ModelConfig
 from nqcast.model.members import first_of
 from nqcast.storage.checkpoint import Checkpoint, Json
 
@@ -116,7 +117,7 @@ def explain(
     }
     if predictor.model.config.tokens:
         inside = weights_by_batch(first_of(predictor.model), predictor.table, chosen)
-        explanation |= _weights(inside, feature_names(features), predictor.model.config.patch_length)
+        explanation |= _weights(inside, feature_names(features), predictor.model.config)
     return explanation
 
 
@@ -183,7 +184,7 @@ def weights_by_batch(model: MIGT_TVDT, table: WindowTable, positions: Positions)
         yield attention_and_gates(model, table.gather(positions[start : start + size]))
 
 
-def _weights(inside: Iterator[AttentionAndGates], names: Sequence[str], patch_bars: int) -> Explanation:
+def _weights(inside: Iterator[AttentionAndGates], names: Sequence[str], config: ModelConfig) -> Explanation:
     """Means over anchors (and channels of the gates), by feature name."""
     parts = list(inside)
 
@@ -201,7 +202,8 @@ def _weights(inside: Iterator[AttentionAndGates], names: Sequence[str], patch_ba
         "variable_attention": joined("attention_KBVV", 1).mean(1).astype(float).tolist(),
         "variable_pool": dict(zip(names, joined("variable_BV", 0).mean(0).astype(float).tolist(), strict=True)),
         "time": {
-            "patch_bars": patch_bars,
+            "patch_bars": config.patch_length,
+            **config.model_dump(include={"bar_minutes"}),
             "pool": dict(zip(names, pool_PF.T.astype(float).tolist(), strict=True)),
             "rollout": dict(zip(names, rollout_PF.T.astype(float).tolist(), strict=True)),
         },

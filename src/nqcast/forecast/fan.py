@@ -9,7 +9,7 @@ import pandas as pd
 
 from nqcast.constants import BAR_MINUTES
 from nqcast.evaluation import metrics
-from nqcast.forecast.freshness import BAR
+from nqcast.spacing import Spacing
 
 
 def fan_paths(forecast: pd.DataFrame) -> pd.DataFrame:
@@ -29,7 +29,8 @@ def fan_paths(forecast: pd.DataFrame) -> pd.DataFrame:
 def past_price(recent: pd.DataFrame) -> pd.Series:
     """Raw closes of the traded bars at their ends (UTC index)."""
     traded = recent[recent["traded"].astype(bool)]
-    return pd.Series(traded["raw_close"].to_numpy(float), index=pd.DatetimeIndex(traded["ts"]) + BAR)
+    ends = pd.DatetimeIndex(traded["ts"]) + Spacing.of(recent["ts"]).bar
+    return pd.Series(traded["raw_close"].to_numpy(float), index=ends)
 
 
 def bands_of(levels: Iterable[float]) -> list[tuple[float, float, str]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,6 @@ import pandas as pd
 import torch
 
 from nqcast.batches import Batch, outputs
-from nqcast.constants import SIMULATED
 from nqcast.data.clock import utc_nanoseconds
 from nqcast.data.config import FeaturesConfig
 from nqcast.data.features import build_features
@@ -27,7 +25,6 @@ from nqcast.evaluation.frames import FrameStream, predictions_frame
 from nqcast.evaluation.metrics import Floats
 from nqcast.forecast.config import ForecastConfig
 from nqcast.forecast.freshness import (
-    BAR,
     Anchor,
     ForecastRefusedError,
     check_window,
@@ -43,11 +40,10 @@ from nqcast.market.ingest import build_bars
 from nqcast.market.instruments import Instrument
 from nqcast.market.schema import bar_starts, check_raw_bars
 from nqcast.market.vendor import as_raw_bars, read_bars
+from nqcast.spacing import Spacing
 from nqcast.storage.checkpoint import Checkpoint
 from nqcast.symbols.foreign import own_features as read_own_features
 from nqcast.training.device import pick_device
-
-log = logging.getLogger(__name__)
 
 Bars = Any
 """A table of bars (pandas, polars, Arrow, a dict of columns) or the path of a file or folder of them."""
@@ -70,21 +66,6 @@ class Issued:
     calibrated: bool
     paths: pd.DataFrame
     short_of: int = 0
-
-    def notes(self) -> dict[str, str]:
-        """From which bar it speaks, where that is not the newest one of the last hour: by `close` or `age`."""
-        issue_time = self.forecast["issue_time"].iloc[0]
-        notes = {}
-        if self.newest > issue_time:
-            notes["close"] = (
-                f"The bars end at {self.newest:%Y-%m-%d %H:%M} UTC, too near the close: the forecast is the last one "
-                "of that session with every horizon."
-            )
-        age = pd.Timestamp.now(tz="UTC") - issue_time
-        if age > pd.Timedelta(hours=1):
-            old = f"{age.days:,} days" if age.days > 1 else f"{age // pd.Timedelta(hours=1)} hours"
-            notes["age"] = f"Issued {old} ago: history, not the market (forecast.max_age_minutes refuses old bars)."
-        return notes
 
 
 class Forecaster:
@@ -110,12 +91,12 @@ class Forecaster:
         own_features: Sequence[str | Path] = (),
     ) -> None:
         self.metadata = checkpoint.metadata
-        self._own = _as_trained(read_own_features(own_features, ingest or IngestConfig()), self.metadata.features)
+        given = (ingest or IngestConfig()).at(self.spacing)
+        self._own = _as_trained(read_own_features(own_features, given), self.metadata.features)
         self.config = config or ForecastConfig()
         self._device = pick_device(self.config.device)
         self.model, self.scale = load_model(checkpoint).to(self._device), load_scale(checkpoint)
         self._volume = _trained_with_volume(checkpoint)
-        given = ingest or IngestConfig()
         data = self.metadata.data
         tick = data.tick or given.tick  # features are floored as they were in training
         row = Instrument(**data.instrument) if data.instrument else given.instrument
@@ -124,7 +105,6 @@ class Forecaster:
         fitted_for = checkpoint.weights_sha256, self.levels, self.metadata.horizons
         self.calibration = None if calibration is None else calibration.conformal(*fitted_for)
         self._fitted, self._kept = calibration, checkpoint.trailing
-        self._said: set[str] = set()
         self.copula = None if calibration is None else calibration.copula
         if self.config.paths and self.copula is None:
             raise ValueError(
@@ -132,19 +112,19 @@ class Forecaster:
                 "pipeline again, which calibrates, or set forecast.paths=0"
             )
 
-    def __repr__(self) -> str:
-        data, levels = self.metadata.data, ", ".join(f"{level:g}" for level in self.levels)
-        return (
-            f"<Forecaster of {self.ingest.instrument.symbol}, trained on {data.source or 'bars'} until "
-            f"{data.last or 'an unknown day'}; {', '.join(self.metadata.horizons)} ahead, levels {levels}; "
-            f"{'not ' * (self.calibration is None)}calibrated>"
-        )
+    @property
+    def spacing(self) -> Spacing:
+        """That of the bars it was trained on, of which bars that come in are made."""
+        return self.metadata.spacing
 
-    def _say_once(self, kind: str, text: str) -> None:
-        """Warn of what holds for every forecast, the first time."""
-        if kind not in self._said:
-            self._said.add(kind)
-            log.warning("%s", text)
+    @property
+    def fewest(self) -> int:
+        """Rows that a forecast needs before it."""
+        return self.spacing.rows(self.config.min_bars)
+
+    def recent(self, features: pd.DataFrame) -> pd.DataFrame:
+        """What charts show before a forecast: ts, raw_close and traded."""
+        return features[["ts", "raw_close", "traded"]].tail(self.spacing.rows(self.config.history_bars))
 
     @property
     def levels(self) -> tuple[float, ...]:
@@ -156,7 +136,7 @@ class Forecaster:
 
         Args:
             bars: raw bars as a frame (ts or a DatetimeIndex, open, high, low, close, volume, contract) or a file of
-                them; 1- or 5-minute, some twenty sessions or more.
+                them; as the grid or finer, some twenty sessions or more.
 
         Returns:
             One row per horizon and level: issue_time (end of the newest bar, UTC), target_time, horizon, level,
@@ -168,10 +148,7 @@ class Forecaster:
             ForecastRefusedError: stale, gappy or too few bars, or a session that is over.
             ValueError: the frame is not one of bars.
         """
-        issued = self.issue(bars)
-        for kind, note in issued.notes().items() if self.config.as_of is None else ():
-            self._say_once(kind, note)
-        return issued.forecast
+        return self.issue(bars).forecast
 
     def issue(self, bars: Bars) -> Issued:
         """The forecast with what it was made from; arguments and errors are those of `forecast`."""
@@ -184,11 +161,12 @@ class Forecaster:
         past = table.iloc[: anchor.row + 1]
         quantiles_HQ, scale_H = self._newest(past)
         frame = self._frame(quantiles_HQ, past.iloc[-1], anchor, self._online(past))
-        recent = past[["ts", "raw_close", "traded"]].tail(self.config.history_bars).reset_index(drop=True)
+        recent = self.recent(past).reset_index(drop=True)
         frame.attrs["source"] = recent.attrs["source"] = grid.attrs.get("source", "")
         sessions_known, paths = int(self.behind(past)[0]["session_first"].sum()), self._paths(frame, scale_H)
         short = sessions_known if sessions_known < reach(self.scale.config) else 0
-        return Issued(frame, recent, anchor.session_close, last + BAR, self.calibration is not None, paths, short)
+        newest = last + self.spacing.bar
+        return Issued(frame, recent, anchor.session_close, newest, self.calibration is not None, paths, short)
 
     def quantiles(self, features: pd.DataFrame) -> Floats:
         """Quantiles (H, Q) in log-return units at the last row of a feature table."""
@@ -274,12 +252,13 @@ class Forecaster:
 
         Refusals come here, not while the stream is read.
         """
-        context, warmup = self.model.config.context, self.config.min_bars
+        context, warmup = self.model.config.context, self.fewest
         positions = np.flatnonzero(anchor_rows(features, context, warmup))
         if not len(positions):
             raise ForecastRefusedError(
-                f"expected bars with {max(context, warmup)} five-minute bars before them and a horizon that ends in "
-                f"their session, found none among {len(features)}: bring a longer history, or lower forecast.min_bars"
+                f"expected bars with {max(context, warmup)} {self.spacing.word} bars before them and a horizon that "
+                f"ends in their session, found none among {len(features)}: bring a longer history, or lower "
+                "forecast.min_bars"
             )
         table, moved = self.behind(features)
         predictor = Predictor(self.model, self.scale, table, EvaluateConfig().batch_size)
@@ -294,13 +273,13 @@ class Forecaster:
         return FrameStream(frames)
 
     def features(self, grid: pd.DataFrame) -> pd.DataFrame:
-        """The feature table of five-minute bars, made as it was for the training."""
+        """The feature table of bars on the grid, made as it was for the training."""
         return build_features(
             grid, FeaturesConfig(volume=self._volume, tick=self.ingest.tick), self._own, self.metadata.horizons
         )
 
     def grid(self, bars: Bars) -> pd.DataFrame:
-        """Five-minute bars of all that is known when the forecast is made."""
+        """Bars on the grid of all that is known when the forecast is made."""
         raw = read_bars(bars) if isinstance(bars, str | Path) else as_raw_bars(bars)
         if self.ingest.volume and "volume" not in raw:
             raise ValueError(
@@ -308,16 +287,13 @@ class Forecaster:
                 f"{raw.attrs['columns']}: bring it, or train a checkpoint without (features.volume=false)"
             )
         checked = check_raw_bars(raw, self.ingest)
-        checked["ts"], spacing = bar_starts(checked["ts"], self.ingest.stamps == "end")
-        known = known_bars(checked, self.config, spacing)
-        source = raw.attrs.get("source", Path(bars).name if isinstance(bars, str | Path) else "")
-        known.attrs["source"], trained_on = source, self.metadata.data.source
-        if trained_on.startswith(SIMULATED) and not source.startswith(SIMULATED):
-            self._say_once("market", f"this network was trained on the {trained_on}: of real bars it knows nothing")
+        checked["ts"], raw_minutes = bar_starts(checked["ts"], self.ingest.stamps == "end")
+        known = known_bars(checked, self.config, raw_minutes, self.spacing)
+        known.attrs["source"] = raw.attrs.get("source", Path(bars).name if isinstance(bars, str | Path) else "")
         return build_bars(known, self.ingest.model_copy(update={"stamps": "start"})).bars
 
     def _frame(self, quantiles_HQ: Floats, bar: pd.Series, anchor: Anchor, online_HQ: Floats | None) -> pd.DataFrame:
-        issued, price = bar["ts"] + BAR, float(bar["raw_close"])
+        issued, price = bar["ts"] + self.spacing.bar, float(bar["raw_close"])
         horizons, levels = list(self.metadata.horizons), list(self.levels)
         frame = pd.DataFrame(
             {

@@ -9,13 +9,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from nqcast.constants import BAR_MINUTES, EXCHANGE_TIMEZONE, SLOTS_PER_DAY
+from nqcast.constants import EXCHANGE_TIMEZONE
 from nqcast.forecast.config import ForecastConfig
 from nqcast.horizons import DEFAULT, Horizon, horizons
 from nqcast.market import calendar
 from nqcast.market.config import IngestConfig
-
-BAR = pd.Timedelta(minutes=BAR_MINUTES)
+from nqcast.spacing import Spacing
 
 
 class ForecastRefusedError(ValueError):
@@ -30,15 +29,15 @@ class Anchor:
     session_close: pd.Timestamp
 
 
-def known_bars(checked: pd.DataFrame, config: ForecastConfig, spacing: int) -> pd.DataFrame:
-    """The raw bars of every five-minute bar that had ended at `as_of`, or now, or at the end of the newest raw bar.
+def known_bars(checked: pd.DataFrame, config: ForecastConfig, raw_minutes: int, spacing: Spacing) -> pd.DataFrame:
+    """The raw bars of every bar of the grid that had ended at `as_of`, or now, or at the end of the newest raw bar.
 
     checked: bars with the stamps of their starts. A bar that ends after now is not finished, whatever it holds.
     """
     ts = checked["ts"]
     now = pd.Timestamp(config.now())
-    as_of = min(ts.max() + pd.Timedelta(minutes=spacing), now) if config.as_of is None else now
-    cut = as_of.tz_convert("UTC").floor(BAR)
+    as_of = min(ts.max() + pd.Timedelta(minutes=raw_minutes), now) if config.as_of is None else now
+    cut = as_of.tz_convert("UTC").floor(spacing.bar)
     known = checked[(ts < cut) | ts.isna()]
     if not (known["ts"] < cut).any():
         raise ForecastRefusedError(
@@ -67,12 +66,13 @@ def choose_anchor(
     Raises:
         ForecastRefusedError: the bars are too few or too old, or no horizon ends before the session does.
     """
-    if len(bars) < config.min_bars:
+    spacing = Spacing.of(bars["ts"])
+    if len(bars) < (fewest := spacing.rows(config.min_bars)):
         raise ForecastRefusedError(
-            f"expected at least {config.min_bars} five-minute bars up to the forecast, found {len(bars)}: bring a "
+            f"expected at least {fewest} {spacing.word} bars up to the forecast, found {len(bars)}: bring a "
             "longer history, or lower forecast.min_bars and accept a scale whose slow averages have not filled"
         )
-    end = bars["ts"] + BAR
+    end = bars["ts"] + spacing.bar
     _check_age(end.iloc[-1], config)
     close = session_close(bars["ts"].iloc[-1], sessions)
     left = (close - end) / pd.Timedelta(minutes=1)
@@ -96,31 +96,31 @@ def check_window(bars: pd.DataFrame, context: int, config: ForecastConfig, sessi
 
     Of a file that never holds some hours, as one of the day's trade alone, those hours are not missed.
     """
-    window = bars.tail(context)
-    expected = open_slots(window["ts"].iloc[0], window["ts"].iloc[-1], sessions)
-    expected = expected[np.isin(_slot(expected), _usual_slots(bars))]
+    window, spacing = bars.tail(context), Spacing.of(bars["ts"])
+    expected = open_slots(window["ts"].iloc[0], window["ts"].iloc[-1], sessions, spacing)
+    expected = expected[np.isin(_slot(expected, spacing), _usual_slots(bars, spacing))]
     silent = ~expected.isin(pd.DatetimeIndex(window.loc[window["traded"], "ts"]))
     start = np.flatnonzero(np.diff(silent.astype(int), prepend=0) == 1)
     length = np.flatnonzero(np.diff(silent.astype(int), append=0) == -1) + 1 - start
-    if not length.size or length.max() * BAR_MINUTES <= config.max_gap_minutes:
+    if not length.size or length.max() * spacing.minutes <= config.max_gap_minutes:
         return
     worst = int(length.argmax())
-    first, last = expected[start[worst]], expected[start[worst] + length[worst] - 1] + BAR
+    first, last = expected[start[worst]], expected[start[worst] + length[worst] - 1] + spacing.bar
     raise ForecastRefusedError(
         f"expected a trade at least every {config.max_gap_minutes} minutes of open market in the last {len(window)} "
-        f"bars, found none from {_at(first)} to {_at(last)} ({length[worst] * BAR_MINUTES} minutes of trading): fill "
-        "the gap, set forecast.as_of to a time before it, or raise forecast.max_gap_minutes"
+        f"bars, found none from {_at(first)} to {_at(last)} ({length[worst] * spacing.minutes} minutes of trading): "
+        "fill the gap, set forecast.as_of to a time before it, or raise forecast.max_gap_minutes"
     )
 
 
-def _slot(ts: pd.DatetimeIndex) -> np.ndarray:
+def _slot(ts: pd.DatetimeIndex, spacing: Spacing) -> np.ndarray:
     local = ts.tz_convert(EXCHANGE_TIMEZONE)
-    return np.asarray((local.hour * 60 + local.minute) // BAR_MINUTES)
+    return np.asarray((local.hour * 60 + local.minute) // spacing.minutes)
 
 
-def _usual_slots(bars: pd.DataFrame) -> np.ndarray:
-    """Five-minute slots of the day (exchange time) that trade in a tenth of the sessions at least."""
-    traded = np.bincount(_slot(pd.DatetimeIndex(bars.loc[bars["traded"], "ts"])), minlength=SLOTS_PER_DAY)
+def _usual_slots(bars: pd.DataFrame, spacing: Spacing) -> np.ndarray:
+    """Slots of the day (exchange time) that trade in a tenth of the sessions at least."""
+    traded = np.bincount(_slot(pd.DatetimeIndex(bars.loc[bars["traded"], "ts"]), spacing), minlength=spacing.slots)
     return np.flatnonzero(traded > 0.1 * bars["session"].nunique())
 
 
@@ -135,9 +135,9 @@ def session_close(ts: pd.Timestamp, sessions: pd.DataFrame) -> pd.Timestamp:
     return pd.Timestamp(sessions["close"].iloc[row])
 
 
-def open_slots(first: pd.Timestamp, last: pd.Timestamp, sessions: pd.DataFrame) -> pd.DatetimeIndex:
-    """Starts of the five-minute bars from `first` to `last` (UTC) in which the market is open and not halted."""
-    grid = pd.Series(pd.date_range(first, last, freq=BAR))
+def open_slots(first: pd.Timestamp, last: pd.Timestamp, sessions: pd.DataFrame, spacing: Spacing) -> pd.DatetimeIndex:
+    """Starts of the bars from `first` to `last` (UTC) in which the market is open and not halted."""
+    grid = pd.Series(pd.date_range(first, last, freq=spacing.bar))
     row = calendar.assign_sessions(grid, sessions)
     halted = (grid >= sessions["halt_start"].iloc[row].to_numpy()) & (grid < sessions["halt_end"].iloc[row].to_numpy())
     return pd.DatetimeIndex(grid[(row != calendar.OUTSIDE) & ~halted.to_numpy()])
@@ -172,17 +172,19 @@ def target_times(
     NaT where a horizon by the clock, or to the close, does not end inside the session. Over the break it is the same
     hour of exchange time so many sessions later, or that session's close where that comes first.
     """
-    known, ends = horizons(names), list(close)
+    known, ends, bar = horizons(names), list(close), ingest.spacing.bar
     later = None
     if any(one.sessions for one in known):
         days = pd.Timedelta(days=max(one.most_days for one in known))
         first, last = bars.iloc[0], bars.iloc[-1] + days
         later = calendar.sessions_around(first, last, ingest.session_closes, ingest.instrument)
-    return [[_end(start, stop, one, later) for one in known] for start, stop in zip(bars, ends, strict=True)]
+    rows = zip(bars, ends, strict=True)
+    return [[_end(start, start + bar, stop, one, later) for one in known] for start, stop in rows]
 
 
-def _end(start: pd.Timestamp, close: pd.Timestamp, horizon: Horizon, later: pd.DataFrame | None) -> Any:
-    issued = start + BAR
+def _end(
+    start: pd.Timestamp, issued: pd.Timestamp, close: pd.Timestamp, horizon: Horizon, later: pd.DataFrame | None
+) -> Any:
     if not horizon.sessions:
         end = issued + pd.Timedelta(minutes=horizon.minutes) if horizon.by_clock else close
         return end if issued < end <= close else pd.NaT

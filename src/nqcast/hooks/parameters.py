@@ -13,7 +13,9 @@ from nqcast.hooks.mistakes import show_bad_input_in_one_line
 from nqcast.hooks.terminal import print_what_the_terminal_can
 from nqcast.parameters import ParameterError, check_parameters, with_instrument
 
-READ_BY_HOOKS = {"instrument", "instruments", "tracking", "rebuild"}
+READ_BY_HOOKS = {"instrument", "instruments", "tracking"}
+ASK_FOR_THE_SPACING = {"checked_rows", "params:horizons"}
+"""Datasets of pipelines that make a grid, or a table of it; others read the spacing in what they are given."""
 
 
 class ParameterHook:
@@ -51,6 +53,7 @@ class ParameterHook:
             ParameterError: names the parameter, and what would read it.
         """
         read = {name.removeprefix("params:").split(".")[0] for name in pipeline.inputs() if name.startswith("params:")}
+        read |= {"bar_minutes"} if pipeline.datasets() & ASK_FOR_THE_SPACING else set()
         entries = [self._entries[name] for name in pipeline.datasets() if name in self._entries]
         for name, value in (run_params.get("runtime_params") or {}).items():
             if name not in read | READ_BY_HOOKS and not any(_holds(entry, value) for entry in entries):
@@ -59,6 +62,8 @@ class ParameterHook:
     def _cure(self, name: str) -> str:
         if name == "predictions":
             return "forecasts in a file are read by `--pipelines score_file`"
+        if name == "bar_minutes":
+            return "leave it out: the checkpoint, or the bars that are there, say it"
         if name != "bars":
             readers = [key for key, one in pipelines.items() if f"params:{name}" in one.inputs()]
             return f"leave it out, or run a pipeline that does: {', '.join(sorted(set(readers) - {'__default__'}))}"

@@ -1,4 +1,4 @@
-"""The five-minute grid of bars that come in: the past as ingest made it, the session under way anew at every bar."""
+"""The grid of bars that come in: the past as ingest made it, the session under way anew at every bar."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import numpy as np
 import pandas as pd
 
 from nqcast.forecast.forecaster import Forecaster
-from nqcast.forecast.freshness import BAR
 from nqcast.market import calendar
 from nqcast.market.checks import rows
 from nqcast.market.grid import aggregate
@@ -18,7 +17,7 @@ LONG_DAYS = 400
 
 
 class GrowingGrid:
-    """Takes raw bars and gives the grid of all five-minute bars that have ended.
+    """Takes raw bars and gives the grid of all its bars that have ended.
 
     A session's first bar reads the whole history through ingest, with its checks and rolls; from then on only the
     session under way is put on the grid, of the contract that ingest found at the front. The rows are those that ingest
@@ -44,7 +43,7 @@ class GrowingGrid:
         self._raw = self._raw[self._raw["ts"] >= newest - self._kept].reset_index(drop=True)
 
     def table(self) -> pd.DataFrame | None:
-        """The grid up to the last five-minute bar that has ended; None before there is one."""
+        """The grid up to its last bar that has ended; None before there is one."""
         if len(self._raw) < self._config.min_rows:
             return None
         if not len(self._past) or self._session_rows() is None:
@@ -70,7 +69,7 @@ class GrowingGrid:
     def _session_rows(self) -> pd.DataFrame | None:
         """Grid rows of the session under way; None where another one has begun."""
         newest = self._raw["ts"].max()
-        cut = (newest + pd.Timedelta(minutes=self._spacing)).floor(BAR)
+        cut = (newest + pd.Timedelta(minutes=self._spacing)).floor(self._config.spacing.bar)
         recent = self._raw[(self._raw["ts"] >= newest - pd.Timedelta(days=3)) & (self._raw["ts"] < cut)]
         sessions = calendar.sessions_around(newest, newest, self._config.session_closes, self._config.instrument)
         position = calendar.assign_sessions(recent["ts"], sessions)
@@ -88,8 +87,8 @@ class GrowingGrid:
         joined = mine.assign(code=0, raw_close=mine["close"], unadjusted=False)
         for name in PRICES:
             joined[name] *= self._factor
-        grid = aggregate(joined, sessions, [self._front])
+        grid = aggregate(joined, sessions, [self._front], self._config.spacing)
         if len(self._past) and len(grid):
-            gap = (grid["ts"].iloc[0] - self._past["ts"].iloc[-1] - BAR) / pd.Timedelta(minutes=1)
+            gap = (grid["ts"].iloc[0] - self._past["ts"].iloc[-1] - self._config.spacing.bar) / pd.Timedelta(minutes=1)
             grid["gap_minutes"] = np.where(np.arange(len(grid)) == 0, gap, 0.0)
         return grid

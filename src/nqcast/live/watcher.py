@@ -15,7 +15,7 @@ from nqcast.data.clock import utc_nanoseconds
 from nqcast.datasets.append_only import append_record, read_records
 from nqcast.evaluation import metrics
 from nqcast.forecast.forecaster import Forecaster
-from nqcast.forecast.freshness import BAR, ForecastRefusedError, check_window, least_minutes, target_times
+from nqcast.forecast.freshness import ForecastRefusedError, check_window, least_minutes, target_times
 from nqcast.forecast.predictor import Predictor
 from nqcast.horizons import horizon
 from nqcast.live.feed import Feed
@@ -32,7 +32,7 @@ Record = dict[str, Any]
 
 
 class Watcher:
-    """Polls a feed; every five-minute bar that ends gets one forecast, every horizon that falls due one outcome.
+    """Polls a feed; every bar of the grid that ends gets one forecast, every horizon that falls due one outcome.
 
     Args:
         forecaster: what forecasts.
@@ -62,12 +62,12 @@ class Watcher:
             return 0
         self.grid.add(news)
         bars = self.grid.table()
-        if bars is None or len(bars) < self.forecaster.config.min_bars:
+        if bars is None or len(bars) < self.forecaster.fewest:
             there = 0 if bars is None else len(bars)
-            self.refused = f"{there:,} of the {self.forecaster.config.min_bars:,} bars that a forecast needs are there"
+            self.refused = f"{there:,} of the {self.forecaster.fewest:,} bars that a forecast needs are there"
             return 0
         features = self.forecaster.features(bars)
-        self.recent = features[["ts", "raw_close", "traded"]].tail(self.forecaster.config.history_bars)
+        self.recent = self.forecaster.recent(features)
         rows = self._new_rows(features, bars)
         for record in self._made(features, rows, started):
             append_record(self.folder / FORECASTS, record)
@@ -78,14 +78,14 @@ class Watcher:
 
     def _new_rows(self, features: pd.DataFrame, bars: pd.DataFrame) -> np.ndarray:
         """Rows without a forecast yet: the newest bar, and those since the last forecast; none where refused."""
-        end = features["ts"] + BAR
+        end = features["ts"] + self.forecaster.spacing.bar
         sessions = sessions_around(features["ts"].iloc[0], features["ts"].iloc[-1], *self._calendar)
         place = assign_sessions(features["ts"], sessions)
         left = nanoseconds(sessions["close"])[np.maximum(place, 0)] - nanoseconds(end)
         usable = features["traded"].to_numpy(bool) & ~features["halt"].to_numpy(bool) & (place >= 0)
         row = np.arange(len(end))
         usable &= (left >= least_minutes(self.forecaster.metadata.horizons)[0] * 60_000_000_000) & (
-            row >= self.forecaster.config.min_bars - 1
+            row >= self.forecaster.fewest - 1
         )
         last = max(self.forecasts, default="")
         fresh = end > pd.Timestamp(last) if last else row == len(end) - 1
@@ -125,13 +125,14 @@ class Watcher:
             for k, of_bar in enumerate(ends):
                 due = dict(zip(maker.metadata.horizons, of_bar, strict=True))
                 of_horizon = {"quantiles": quantiles[k], "scale_alone": base[k]}
-                records.append(_record(bars.iloc[k], due, of_horizon, close.iloc[k], bool(late[k])))
+                records.append(_record(bars.iloc[k], maker.spacing.bar, due, of_horizon, close.iloc[k], bool(late[k])))
         records[-1]["seconds"] = round(time.perf_counter() - started, 4)
         return records
 
     def _settle(self, features: pd.DataFrame) -> None:
         """Write every outcome that is known now; a target that never came to be (a halt, a roll) is null."""
-        stamp, newest = utc_nanoseconds(features["ts"]), features["ts"].iloc[-1] + BAR
+        bar = self.forecaster.spacing.bar
+        stamp, newest = utc_nanoseconds(features["ts"]), features["ts"].iloc[-1] + bar
         waiting = []
         for key, name in self._due:
             issued = pd.Timestamp(key)
@@ -140,8 +141,8 @@ class Watcher:
             if end > newest:
                 waiting.append((key, name))
                 continue
-            row = int(np.searchsorted(stamp, (issued - BAR).value))
-            there = row < len(stamp) and stamp[row] == (issued - BAR).value
+            row = int(np.searchsorted(stamp, (issued - bar).value))
+            there = row < len(stamp) and stamp[row] == (issued - bar).value
             value = float(features[f"target_{name}"].iloc[row]) if there else float("nan")
             record = {"issue_time": key, "horizon": name, "log_return": value if np.isfinite(value) else None}
             append_record(self.folder / OUTCOMES, record)
@@ -169,12 +170,17 @@ class Watcher:
 
 
 def _record(
-    bar: pd.Series, due: dict[str, pd.Timestamp], of_horizon: dict[str, np.ndarray], close: pd.Timestamp, late: bool
+    bar: pd.Series,
+    lasts: dt.timedelta,
+    due: dict[str, pd.Timestamp],
+    of_horizon: dict[str, np.ndarray],
+    close: pd.Timestamp,
+    late: bool,
 ) -> Record:
     """A forecast as a line of the log; horizons by the clock that end after the session are not in it."""
     there = [(h, name) for h, (name, end) in enumerate(due.items()) if pd.notna(end)]
     return {
-        "issue_time": (bar["ts"] + BAR).isoformat(),
+        "issue_time": (bar["ts"] + lasts).isoformat(),
         "made_at": dt.datetime.now(dt.UTC).isoformat(),
         "late": late,
         "last_price": float(bar["raw_close"]),

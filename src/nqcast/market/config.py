@@ -7,7 +7,9 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from nqcast.constants import BAR_MINUTES
 from nqcast.market.instruments import Instrument, instrument
+from nqcast.spacing import BarMinutes, Spacing
 
 SOURCE_SPACINGS = (1, 5)
 """Bar spacings taken from a vendor, in minutes."""
@@ -31,12 +33,17 @@ def zone_and_hours(text: str) -> tuple[str, int]:
 
 
 class IngestConfig(BaseModel):
-    """How raw vendor bars become the 5-minute session grid; every default is the safe choice."""
+    """How raw vendor bars become the grid of each session; every default is the safe choice."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     instrument: Instrument = Field(
         Instrument(), description="Row of the table of instruments: calendar, halts, contract months; a name or a row."
+    )
+    bar_minutes: BarMinutes = Field(
+        BAR_MINUTES,
+        exclude_if=lambda minutes: minutes == BAR_MINUTES,
+        description="How far the bars of the grid stand apart (minutes); the run sets it.",
     )
     volume: bool = Field(True, description="Whether the file must have a volume column; false writes volume 0.")
     naive_timezone: str | None = Field(
@@ -130,6 +137,15 @@ class IngestConfig(BaseModel):
     missing_stretch_minutes: int = Field(
         30, ge=5, description="Shortest stretch without a trade, in minutes, that the data report lists."
     )
+
+    @property
+    def spacing(self) -> Spacing:
+        """That of the grid."""
+        return Spacing(self.bar_minutes)
+
+    def at(self, spacing: Spacing) -> IngestConfig:
+        """The same for a grid of this spacing."""
+        return self.model_copy(update={"bar_minutes": spacing.minutes})
 
     @field_validator("naive_timezone")
     @classmethod

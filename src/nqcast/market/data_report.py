@@ -7,14 +7,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from nqcast.constants import BAR_MINUTES
 from nqcast.market.calendar import nanoseconds
 from nqcast.market.checks.gaps import explained, summary
 from nqcast.market.config import IngestConfig
 from nqcast.market.schema import MINUTE_NS
 from nqcast.market.underway import Underway
-
-_BAR = pd.Timedelta(minutes=BAR_MINUTES)
+from nqcast.spacing import Spacing
 
 
 def make_report(
@@ -40,13 +38,13 @@ def make_report(
         "volume": f"{bars['volume'].sum():,} contracts" if "volume" in underway.rows else "left out",
         "notes": list(known.get("notes", [])),
         "questions_to_the_calendar": underway.questions,
-        "sessions": session_report(bars, underway.sessions, config.missing_stretch_minutes),
+        "sessions": session_report(bars, underway.sessions, config.missing_stretch_minutes, config.spacing),
     }
-    report["text"] = report_text(report)
+    report["text"] = report_text(report, config.spacing.word)
     return report
 
 
-def session_report(bars: pd.DataFrame, sessions: pd.DataFrame, least_minutes: int) -> dict[str, Any]:
+def session_report(bars: pd.DataFrame, sessions: pd.DataFrame, least_minutes: int, spacing: Spacing) -> dict[str, Any]:
     """Bars per session against the calendar.
 
     For each session between the first and last bar: slots the calendar expects (halt left out), slots that traded, and
@@ -55,14 +53,14 @@ def session_report(bars: pd.DataFrame, sessions: pd.DataFrame, least_minutes: in
     """
     span = sessions[sessions["session"].between(bars["session"].iloc[0], bars["session"].iloc[-1])]
     halt = (span["halt_end"] - span["halt_start"]).fillna(pd.Timedelta(0))
-    expected = (span["close"] - span["open"] - halt).dt.total_seconds() / (60 * BAR_MINUTES)
+    expected = (span["close"] - span["open"] - halt).dt.total_seconds() / (60 * spacing.minutes)
     day = bars["session"].to_numpy()
     open_rows = ~bars["halt"].to_numpy()
     traded = bars["traded"].to_numpy()
     counts = pd.Series(traded & open_rows).groupby(day).sum()
     present = counts.reindex(span["session"], fill_value=0).to_numpy()
     absent = [str(session.date()) for session in span["session"][present == 0]]
-    stretches = explained(bars, span, _missing_stretches(bars, span, least_minutes), absent)
+    stretches = explained(bars, span, _missing_stretches(bars, span, least_minutes, spacing), absent)
     return {
         "count": len(span),
         "without_bars": absent,
@@ -75,24 +73,26 @@ def session_report(bars: pd.DataFrame, sessions: pd.DataFrame, least_minutes: in
     }
 
 
-def _missing_stretches(bars: pd.DataFrame, span: pd.DataFrame, least_minutes: int) -> list[dict[str, Any]]:
+def _missing_stretches(
+    bars: pd.DataFrame, span: pd.DataFrame, least_minutes: int, spacing: Spacing
+) -> list[dict[str, Any]]:
     """Stretches without a trade, from the calendar's open to its close, the halt as if it had traded."""
     active = bars.loc[bars["traded"] | bars["halt"], ["ts", "session"]]
     ends = span[span["session"].isin(active["session"])]
     marks = pd.concat(
         [
             active,
-            pd.DataFrame({"ts": ends["open"] - _BAR, "session": ends["session"]}),
+            pd.DataFrame({"ts": ends["open"] - spacing.bar, "session": ends["session"]}),
             pd.DataFrame({"ts": ends["close"], "session": ends["session"]}),
         ]
     ).sort_values("ts", kind="stable")
     ts, session = nanoseconds(marks["ts"]), marks["session"].to_numpy()
-    minutes = np.diff(ts) // MINUTE_NS - BAR_MINUTES
+    minutes = np.diff(ts) // MINUTE_NS - spacing.minutes
     rows = np.flatnonzero((minutes >= least_minutes) & (session[1:] == session[:-1]))
     return [
         {
             "session": str(pd.Timestamp(session[row]).date()),
-            "start": f"{pd.Timestamp(ts[row]) + _BAR}+00:00",
+            "start": f"{pd.Timestamp(ts[row]) + spacing.bar}+00:00",
             "end": f"{pd.Timestamp(ts[row + 1])}+00:00",
             "minutes": int(minutes[row]),
         }
@@ -100,8 +100,8 @@ def _missing_stretches(bars: pd.DataFrame, span: pd.DataFrame, least_minutes: in
     ]
 
 
-def report_text(report: dict[str, Any]) -> str:
-    """The report as a table to read: what came, what was used, what is missing and why, what is doubtful."""
+def report_text(report: dict[str, Any], word: str) -> str:
+    """The report, of bars such as `word` says, to read: what came, was used, is missing and why, and is doubtful."""
     sessions = report["sessions"]
     expected = sum(entry["expected"] for entry in sessions["per_session"])
     traded = sum(entry["traded"] for entry in sessions["per_session"])
@@ -117,7 +117,7 @@ def report_text(report: dict[str, Any]) -> str:
         _line("off the tick", report["off_tick_prices"], "kept"),
         _line("quarantined", report["quarantined"]),
         *(_line(f"  {reason}", count) for reason, count in report["quarantined_by_reason"].items()),
-        _line("five-minute bars", report["bars"], f"in {sessions['count']} sessions"),
+        _line(f"{word} bars", report["bars"], f"in {sessions['count']} sessions"),
         _line("  traded", traded, f"of {expected} that the calendar expects ({traded / max(expected, 1):.1%})"),
         _missing(sessions["missing_by_explanation"]),
         *_longest(sessions["missing_stretches"]),

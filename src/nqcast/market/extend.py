@@ -1,4 +1,4 @@
-"""More bars behind those that are there: a day's file continues the five-minute grid of years."""
+"""More bars behind those that are there: a day's file continues the grid of years."""
 
 from __future__ import annotations
 
@@ -7,12 +7,10 @@ import logging
 import numpy as np
 import pandas as pd
 
-from nqcast.constants import BAR_MINUTES
 from nqcast.market.schema import PRICES
+from nqcast.spacing import Spacing
 
 log = logging.getLogger(__name__)
-
-BAR = pd.Timedelta(minutes=BAR_MINUTES)
 
 
 def extended(bars: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame:
@@ -33,6 +31,8 @@ def extended(bars: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame:
             f"expected new bars with the columns of those that are there, found {different} in one of them alone: "
             "bring a file of the same kind, or ingest and train anew"
         )
+    spacing = Spacing.of(bars["ts"])
+    spacing.check(new["ts"])
     last = bars.loc[bars["traded"], "ts"].iloc[-1]
     old, rest = bars[bars["ts"] <= last], new[new["ts"] > last]
     if not rest["traded"].any():
@@ -43,7 +43,7 @@ def extended(bars: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame:
         log.warning("no contract of the bars until %s goes on in the new ones: the return across is left out", last)
         rest.iloc[0, rest.columns.get_loc("unadjusted")] = True
     if rest["session"].iloc[0] != old["session"].iloc[-1]:
-        pause = (rest["ts"].iloc[0] - old["ts"].iloc[-1] - BAR) / pd.Timedelta(minutes=1)
+        pause = (rest["ts"].iloc[0] - old["ts"].iloc[-1] - spacing.bar) / pd.Timedelta(minutes=1)
         rest.iloc[0, rest.columns.get_loc("gap_minutes")] = pause
     joined = pd.concat([old, rest], ignore_index=True)
     joined.attrs = dict(new.attrs)

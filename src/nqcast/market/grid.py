@@ -1,4 +1,4 @@
-"""From 1-minute (or 5-minute) source bars to the complete 5-minute grid of every session."""
+"""From source bars to the complete grid of every session, five minutes apart or as far as its spacing says."""
 
 from __future__ import annotations
 
@@ -7,26 +7,26 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from nqcast.constants import BAR_MINUTES
 from nqcast.market.calendar import LAST_HALT, nanoseconds
 from nqcast.market.schema import MINUTE_NS
+from nqcast.spacing import Spacing
 
-SLOT_NS = BAR_MINUTES * MINUTE_NS
 LONG_BREAK_HOURS = 12  # a weekend or a holiday, which brings more news than a night
-MOST_SILENT_SLOTS = 12  # a session that lacks more before its close was cut by the source
+MOST_SILENT_BARS = 12  # of five minutes; a session that lacks more before its close was cut by the source
 
 
-def aggregate(joined: pd.DataFrame, sessions: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
-    """Bars on the complete grid: a row for every 5-minute slot from a session's first bar to its close.
+def aggregate(joined: pd.DataFrame, sessions: pd.DataFrame, names: Sequence[str], spacing: Spacing) -> pd.DataFrame:
+    """Bars on the complete grid: a row for every slot from a session's first bar to its close.
 
     joined: source bars sorted by ts with session_position (row of sessions), code (index of names), raw_close and
     unadjusted. Where nothing traded: volume 0, every price at the last close, traded false, realized_variance 0.
     """
-    slot = nanoseconds(joined["ts"]) // SLOT_NS
+    slot_ns = spacing.minutes * MINUTE_NS
+    slot = nanoseconds(joined["ts"]) // slot_ns
     session = joined["session_position"].to_numpy()
     begin = np.flatnonzero(np.diff(session, prepend=-1))  # first source bar of each session
     end = np.append(begin[1:], len(joined)) - 1
-    length = _last_slots(slot[end], session[end], sessions) - slot[begin] + 1
+    length = _last_slots(slot[end], session[end], sessions, spacing) - slot[begin] + 1
     offset = np.cumsum(length) - length  # first grid row of each session
     bars_per_session = np.diff(np.append(begin, len(joined)))
     source_row = slot - np.repeat(slot[begin] - offset, bars_per_session)
@@ -39,7 +39,7 @@ def aggregate(joined: pd.DataFrame, sessions: pd.DataFrame, names: Sequence[str]
     last = np.cumsum(traded) - 1
 
     close = joined["close"].to_numpy()[stop][last]
-    grid_ts = (np.arange(n_rows) + np.repeat(slot[begin] - offset, length)) * SLOT_NS
+    grid_ts = (np.arange(n_rows) + np.repeat(slot[begin] - offset, length)) * slot_ns
     grid_session = np.repeat(session[begin], length)
     raw_close, code = (joined[name].to_numpy()[stop][last] for name in ("raw_close", "code"))
     squares = squared_returns(joined, begin)
@@ -54,17 +54,19 @@ def aggregate(joined: pd.DataFrame, sessions: pd.DataFrame, names: Sequence[str]
             "traded": traded,
             "halt": _in_halt(grid_ts, grid_session, sessions),
             "session": sessions["session"].to_numpy()[grid_session],
-            "gap_minutes": _gaps(grid_ts, offset, length),
+            "gap_minutes": _gaps(grid_ts, offset, length, slot_ns),
             "contract": pd.array(np.array(names, dtype=object)[code], dtype="str"),
             "raw_close": raw_close,
             "realized_variance": np.where(traded, np.add.reduceat(squares, start)[last], 0.0),
             "unadjusted": traded & np.logical_or.reduceat(joined["unadjusted"].to_numpy(), start)[last],
-            **_known_beforehand(grid_ts, grid_session, sessions),
+            **_known_beforehand(grid_ts, grid_session, sessions, slot_ns),
         }
     )
 
 
-def _known_beforehand(grid_ts: np.ndarray, grid_session: np.ndarray, sessions: pd.DataFrame) -> dict[str, np.ndarray]:
+def _known_beforehand(
+    grid_ts: np.ndarray, grid_session: np.ndarray, sessions: pd.DataFrame, slot_ns: int
+) -> dict[str, np.ndarray]:
     """What the calendar says of each grid row before its session opens.
 
     halts: whether the session belongs to the era of the 15:15-15:30 halt; bars_to_close: the slots that follow up to
@@ -72,7 +74,7 @@ def _known_beforehand(grid_ts: np.ndarray, grid_session: np.ndarray, sessions: p
     """
     return {
         "halts": (sessions["session"] <= pd.Timestamp(LAST_HALT)).to_numpy()[grid_session],
-        "bars_to_close": -((grid_ts - nanoseconds(sessions["close"])[grid_session]) // SLOT_NS) - 1,
+        "bars_to_close": -((grid_ts - nanoseconds(sessions["close"])[grid_session]) // slot_ns) - 1,
         "long_break_in": _long_break_in(sessions)[grid_session],
     }
 
@@ -85,14 +87,14 @@ def _long_break_in(sessions: pd.DataFrame) -> np.ndarray:
     return long[np.searchsorted(long, row)] - row
 
 
-def _last_slots(traded: np.ndarray, session: np.ndarray, sessions: pd.DataFrame) -> np.ndarray:
+def _last_slots(traded: np.ndarray, session: np.ndarray, sessions: pd.DataFrame, spacing: Spacing) -> np.ndarray:
     """Last slot of each session: the one before its known close, or its last bar where more than an hour is missing.
 
     Whether a target near the close is defined must not hang on a trade that comes after it. The file's last session
     ends with its last bar, since nobody knows yet what follows.
     """
-    close = nanoseconds(sessions["close"])[session] // SLOT_NS - 1
-    known = (close > traded) & (close - traded <= MOST_SILENT_SLOTS)
+    close = -(-nanoseconds(sessions["close"])[session] // (spacing.minutes * MINUTE_NS)) - 1  # one may hold the close
+    known = (close > traded) & (close - traded <= spacing.rows(MOST_SILENT_BARS))
     known[-1] = False
     return np.where(known, close, traded)
 
@@ -123,9 +125,9 @@ def _in_halt(ts: np.ndarray, session: np.ndarray, sessions: pd.DataFrame) -> np.
     return (ts >= halt_start) & (ts < halt_end)
 
 
-def _gaps(ts: np.ndarray, offset: np.ndarray, length: np.ndarray) -> np.ndarray:
+def _gaps(ts: np.ndarray, offset: np.ndarray, length: np.ndarray, slot_ns: int) -> np.ndarray:
     """Minutes from the END of the session before to each session's first row; 0 on every other row and the first."""
     gap = np.zeros(len(ts))
-    previous_end = ts[offset + length - 1][:-1] + SLOT_NS
+    previous_end = ts[offset + length - 1][:-1] + slot_ns
     gap[offset[1:]] = (ts[offset[1:]] - previous_end) / MINUTE_NS
     return gap

@@ -1,4 +1,4 @@
-"""Raw vendor bars to clean 5-minute bars, in five steps, which are the nodes of the `ingest` pipeline."""
+"""Raw vendor bars to clean bars on a grid, in five steps, which are the nodes of the `ingest` pipeline."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Ingested:
 
 
 def build_bars(raw: pd.DataFrame, config: IngestConfig) -> Ingested:
-    """Bars on the complete 5-minute grid of each session from raw 1- or 5-minute bars, in any order of rows.
+    """Bars on the complete grid of each session from raw 1- or 5-minute bars, in any order of rows.
 
     Raises ValueError for a frame that is no bars, other spacings, conflicting duplicates, too few rows, too many
     rejected ones, and for doubts where they are to stop.
@@ -50,6 +50,11 @@ def check_rows(raw: pd.DataFrame, config: IngestConfig) -> Underway:
     checked = check_raw_bars(raw, config)
     doubts = stop_or_warn(stamps.exchanged_days(checked["ts"], _declared(checked, config)), config)
     checked["ts"], spacing = bar_starts(checked["ts"], config.stamps == "end")
+    if config.bar_minutes % spacing:
+        raise ValueError(
+            f"expected source bars of which bars of {config.bar_minutes} minutes can be made, found one every "
+            f"{spacing} minutes: bring 1-minute bars, or set bar_minutes={spacing}"
+        )
     mixed, begin = stamps.mixed_spacing(checked["ts"], spacing)
     if mixed and config.mixed_spacing == "newest":
         mixed, checked = [], checked[(checked["ts"] >= begin).to_numpy()].reset_index(drop=True)
@@ -136,8 +141,8 @@ def reject_suspects(underway: Underway, config: IngestConfig) -> Underway:
 
 
 def put_on_grid(underway: Underway, config: IngestConfig) -> Ingested:
-    """Five-minute bars of all sessions, doubts about the series as a whole, and the report of it all."""
-    bars = aggregate(underway.bars, underway.sessions, underway.contracts.names)
+    """Bars of all sessions, doubts about the series as a whole, and the report of it all."""
+    bars = aggregate(underway.bars, underway.sessions, underway.contracts.names, config.spacing)
     judged = replace(underway, doubts=[*underway.doubts, *_whole_series(underway, bars, config)])
     rejected = underway.rejected.sort_index()
     quarantine = underway.rows.loc[rejected.index].assign(reason=rejected).reset_index(drop=True)

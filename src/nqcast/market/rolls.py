@@ -14,7 +14,6 @@ from typing import TypedDict
 import numpy as np
 import pandas as pd
 
-from nqcast.constants import BAR_MINUTES
 from nqcast.market.calendar import nanoseconds
 from nqcast.market.config import IngestConfig
 from nqcast.market.contracts import Contracts
@@ -134,7 +133,8 @@ def join_contracts(
     front = np.array([first, *(roll.new for roll in rolls)])[segment]
     cumulative = np.cumprod([1.0, *(found["factor"] for found in factors)])
     adjusted_to = np.array([True, *(found["adjusted"] for found in factors)])
-    rows = _without_mixed_slots(np.flatnonzero(code == front), stamp, segment, adjusted_to)
+    slot = stamp // (config.bar_minutes * MINUTE_NS)
+    rows = _without_mixed_slots(np.flatnonzero(code == front), slot, segment, adjusted_to)
     segment = segment[rows]
     unadjusted = (np.diff(segment, prepend=0) > 0) & ~adjusted_to[segment]
     joined = bars if len(rows) == len(bars) else bars.iloc[rows]
@@ -253,13 +253,13 @@ def _largest_change(segment: pd.DataFrame) -> float:
 
 
 def _without_mixed_slots(
-    rows: np.ndarray, stamp: np.ndarray, segment: np.ndarray, adjusted_to: np.ndarray
+    rows: np.ndarray, slot: np.ndarray, segment: np.ndarray, adjusted_to: np.ndarray
 ) -> np.ndarray:
-    """The front's rows without the old contract's minutes in the 5-minute bar of an unadjusted change.
+    """The front's rows without the old contract's minutes in the bar (`slot`) of an unadjusted change.
 
     The range of such a bar would be no move.
     """
-    slot, segment = stamp[rows] // (BAR_MINUTES * MINUTE_NS), segment[rows]
+    slot, segment = slot[rows], segment[rows]
     keep = np.ones(len(rows), dtype=bool)
     for row in np.flatnonzero((np.diff(segment, prepend=0) > 0) & ~adjusted_to[segment]):
         keep[np.searchsorted(slot, slot[row]) : row] = False

@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 import pandera.pandas as pa
 
-from nqcast.constants import BAR_MINUTES
 from nqcast.fields import closest
 from nqcast.market.calendar import instants, nanoseconds
 from nqcast.market.config import SOURCE_SPACINGS, IngestConfig, zone_and_hours
@@ -44,7 +43,7 @@ BARS = pa.DataFrameSchema(
     ],
     strict=True,
 )
-"""Bars on the complete 5-minute grid of each session."""
+"""Bars on the complete grid of each session."""
 
 
 def missing_column_error(name: str, columns: Iterable[str], cure: str) -> ValueError:
@@ -104,7 +103,7 @@ def infer_spacing(ts: pd.Series) -> int:
     step = int(counts.index[0])
     if step not in {minutes * MINUTE_NS for minutes in SOURCE_SPACINGS}:
         raise ValueError(
-            f"expected bars every 1 or {BAR_MINUTES} minutes, found one every {_duration(step)} "
+            f"expected bars every {' or '.join(map(str, SOURCE_SPACINGS))} minutes, found one every {_duration(step)} "
             f"({counts.iloc[0]} of {len(steps)} neighbours): export 1-minute bars"
         )
     return step // MINUTE_NS

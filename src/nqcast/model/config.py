@@ -1,9 +1,13 @@
 """Sizes of MIGT_TVDT. A preset fills the fields that the user leaves unset."""
 
 from itertools import pairwise
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from nqcast.constants import BAR_MINUTES
+from nqcast.fields import changed
+from nqcast.spacing import BarMinutes, Spacing
 
 PRESETS: dict[str, dict[str, Any]] = {
     "laptop": {
@@ -32,6 +36,11 @@ class ModelConfig(BaseModel):
 
     size: Literal["laptop", "full", "test"] = Field(default="laptop", description="Preset that fills the unset fields.")
     n_features: int = Field(default=24, ge=1, description="Variables per bar (count).")
+    bar_minutes: BarMinutes = Field(
+        default=BAR_MINUTES,
+        exclude_if=lambda minutes: minutes == BAR_MINUTES,
+        description="Spacing of the bars that the sizes count (minutes); the run sets it and counts anew.",
+    )
     context: int = Field(default=288, ge=1, description="Window length (bars).")
     quantiles: tuple[float, ...] = Field(
         default=(0.05, 0.10, 0.25, 0.50, 0.75, 0.90, 0.95),
@@ -158,6 +167,14 @@ class ModelConfig(BaseModel):
                 f"expected recent_bars between 1 and {self.context}, found {self.recent_bars}; shorten them"
             )
         return self
+
+    def at(self, spacing: Spacing) -> Self:
+        """The same network for bars of this spacing: its window, a token and what is newest last as long as before."""
+        if self.bar_minutes == spacing.minutes:
+            return self
+        lengths = {name: spacing.rows(getattr(self, name)) for name in ("context", "patch_length")}
+        newest = tuple(dict.fromkeys(map(spacing.rows, self.recent_bars)))
+        return changed(self, {"bar_minutes": spacing.minutes, "recent_bars": newest, **lengths})
 
     @property
     def n_patches(self) -> int:

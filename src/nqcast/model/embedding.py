@@ -9,7 +9,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-BARS_PER_DAY = 288
 CYCLES = {"day_of_week": 7.0, "day_of_month": 31.0, "day_of_year": 366.0}
 CLIP = 8.0  # window standard deviations; a bar beyond says "very large" and no more
 
@@ -92,18 +91,20 @@ class ClockEncoding(nn.Module):
 
     frequency_K: Tensor
 
-    def __init__(self, width: int, day_harmonics: int, calendar_waves: int, calendar: tuple[str, ...]) -> None:
+    def __init__(
+        self, width: int, day_harmonics: int, calendar_waves: int, calendar: tuple[str, ...], bars_per_day: int = 288
+    ) -> None:
         super().__init__()
         self.cycles = {name: CYCLES[name] for name in calendar}
         turns = torch.arange(1, day_harmonics + 1, dtype=torch.float32)
-        self.register_buffer("frequency_K", 2 * math.pi * turns / BARS_PER_DAY, persistent=False)
+        self.register_buffer("frequency_K", 2 * math.pi * turns / bars_per_day, persistent=False)
         waves = torch.arange(1, calendar_waves + 1, dtype=torch.float32)
         self.omega_CW = nn.Parameter((2 * math.pi * waves).repeat(len(calendar), 1))
         self.phase_CW = nn.Parameter(torch.zeros(len(calendar), calendar_waves))
         self.project = nn.Linear(2 * day_harmonics + len(calendar) * (calendar_waves + 1), width)
 
     def forward(self, clock_BP: dict[str, Tensor]) -> Tensor:
-        """Encode integer clocks (`bar_in_day` 0–287 and the three calendar counts) into (B, P, D)."""
+        """Encode integer clocks (`bar_in_day` and the three calendar counts) into (B, P, D)."""
         angle_BPK = clock_BP["bar_in_day"].float()[..., None] * self.frequency_K
         if not self.cycles:
             return self.project(torch.cat([angle_BPK.sin(), angle_BPK.cos()], dim=-1))

@@ -14,6 +14,7 @@ from torch.utils.checkpoint import checkpoint
 from nqcast.model.blocks import AttentionPool, Norm, QuantileHead, TimeBlock, VariableBlock
 from nqcast.model.config import ModelConfig
 from nqcast.model.embedding import ClockEncoding, Normalised, PatchEmbedding, RecentBars, WindowNorm
+from nqcast.spacing import Spacing
 
 
 class Output(TypedDict):
@@ -62,7 +63,8 @@ class MIGT_TVDT(nn.Module):
         c = self.config
         block = (c.d_model, c.n_heads, c.d_ff, c.dropout, c.attention)
         self.patches = PatchEmbedding(c.n_features, c.patch_length, c.d_model)
-        self.clock = ClockEncoding(c.d_model, c.day_harmonics, c.calendar_waves, c.calendar)
+        slots = Spacing(c.bar_minutes).slots
+        self.clock = ClockEncoding(c.d_model, c.day_harmonics, c.calendar_waves, c.calendar, slots)
         self.age_PD = nn.Parameter(0.1 * torch.randn(c.n_patches, c.d_model))
         self.time_blocks = nn.ModuleList(TimeBlock(*block) for _ in range(c.n_time_blocks))
         self.time_norm = Norm(c.d_model)

@@ -19,6 +19,7 @@ def make_features(
     from nqcast.data.features import build_features
     from nqcast.symbols.foreign import own_features
 
+    ingest.spacing.check(bars["ts"])
     return build_features(bars, config, own_features(config.own, ingest), horizons)
 
 

@@ -1,4 +1,4 @@
-"""From a vendor's rows to clean five-minute bars: rows, sessions, contracts, suspects, grid.
+"""From a vendor's rows to clean bars on a grid: rows, sessions, contracts, suspects, grid.
 
 raw_bars → bars, roll_ledger, quarantine, data_report. What lies between stays in memory, and all four outputs are the
 last node's, so that a file that is refused leaves those of an earlier one as they were.

@@ -25,8 +25,9 @@ def read_newest(
     from nqcast.data.features import build_features
     from nqcast.symbols.foreign import own_features
 
-    checked = ingest.model_copy(update={"volume": ingest.volume and of_features.volume})
-    own = own_features(of_features.own, ingest)
+    grid = ingest.at(checkpoint.metadata.spacing)
+    checked = grid.model_copy(update={"volume": grid.volume and of_features.volume})
+    own = own_features(of_features.own, grid)
     return build_features(build_bars(raw_bars, checked).bars, of_features, own, checkpoint.metadata.horizons)
 
 

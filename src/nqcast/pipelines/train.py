@@ -16,9 +16,8 @@ from nqcast.data.config import ScaleConfig, SplitConfig
 from nqcast.data.fingerprint import data_card
 from nqcast.data.own_features import feature_names
 from nqcast.data.scale import ScaleState
-from nqcast.data.splits import check_no_overlap, make_splits, positions
+from nqcast.data.splits import make_splits, positions
 from nqcast.evaluation.config import EvaluateConfig
-from nqcast.horizons import check_horizons
 from nqcast.market.config import IngestConfig
 from nqcast.model.config import ModelConfig
 from nqcast.storage.checkpoint import Checkpoint, DataCard, Json
@@ -29,9 +28,10 @@ logger = logging.getLogger(__name__)
 
 def load_features(features: pd.DataFrame, ingest: IngestConfig, horizons: list[str]) -> tuple[pd.DataFrame, DataCard]:
     """The feature table, proved to hold what training needs, and the name of its content and its instrument."""
-    from nqcast.data.features import check_features
+    from nqcast.data.features import check_features, check_horizons
 
-    check_horizons(check_features(features).columns, horizons)
+    check_horizons(check_features(features), horizons)
+    ingest.spacing.check(features["ts"])
     card = data_card(features, ingest.instrument.model_dump(mode="json"))
     logger.info("%d feature rows from %s to %s UTC, content %s", card.rows, card.first, card.last, card.fingerprint)
     return features, card
@@ -40,7 +40,6 @@ def load_features(features: pd.DataFrame, ingest: IngestConfig, horizons: list[s
 def split_dataset(feature_table: pd.DataFrame, config: SplitConfig) -> pd.DataFrame:
     """Anchors of train, validation and test in time order, proved not to overlap."""
     splits = make_splits(feature_table, config)
-    check_no_overlap(feature_table, splits, config.context)
     for name, part in splits.groupby("split", sort=False):
         logger.info(
             "%-10s %7d anchors, sessions %s to %s",

@@ -139,7 +139,8 @@ def forecast_symbols(
 
     frames, texts, refused = [], [], {}
     known = symbol_models[next(iter(pool["symbols"].values()))["partition"]]()["checkpoint"]
-    for task in tasks_of(symbol_files, ingest, features, instruments, known.metadata.horizons):
+    grid = ingest.at(known.metadata.spacing)
+    for task in tasks_of(symbol_files, grid, features, instruments, known.metadata.horizons):
         try:
             raw = read_bars(task.path)
             if task.symbol in pool["symbols"]:

@@ -14,6 +14,7 @@ from nqcast.data.config import FeaturesConfig, SplitConfig
 from nqcast.evaluation.config import EvaluateConfig
 from nqcast.experiments.config import UpdateConfig
 from nqcast.market.config import IngestConfig
+from nqcast.spacing import Spacing
 from nqcast.storage.checkpoint import Checkpoint, Json
 
 
@@ -25,7 +26,8 @@ def extend_bars(
     from nqcast.market.ingest import build_bars
 
     volume = ingest.volume and features.has_volume(raw_bars) and "volume" in last_bars
-    return extended(last_bars, build_bars(raw_bars, ingest.model_copy(update={"volume": volume})).bars)
+    grid = ingest.at(Spacing.of(last_bars["ts"])).model_copy(update={"volume": volume})
+    return extended(last_bars, build_bars(raw_bars, grid).bars)
 
 
 def update_forecaster(
@@ -44,6 +46,7 @@ def update_forecaster(
     from nqcast.data.fingerprint import data_card
     from nqcast.runs.update import Update
 
+    last_checkpoint.metadata.spacing.check(bars["ts"])
     table = build_features(bars, features, names=last_checkpoint.metadata.horizons)
     card = data_card(table, ingest.instrument.model_dump(mode="json"))
     update = Update(table, card, last_checkpoint, split, config.validation_sessions, config.train, evaluate)

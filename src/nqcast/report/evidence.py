@@ -20,6 +20,7 @@ from nqcast.evaluation.judged import perfect_volatility
 from nqcast.evaluation.metrics import Floats
 from nqcast.evaluation.significance import Estimate, resampled, session_sums, skill_with_interval
 from nqcast.horizons import horizon
+from nqcast.spacing import Spacing
 from nqcast.storage.checkpoint import Metadata
 
 
@@ -69,7 +70,7 @@ class Evidence:
 
     @property
     def horizon_bars(self) -> tuple[int, ...]:
-        return tuple(horizon(name).bars for name in self.horizons)
+        return tuple(horizon(name).bars(Spacing.of(self.features["ts"]).minutes) for name in self.horizons)
 
     @property
     def source(self) -> str:

@@ -145,7 +145,7 @@ class PoolRecipe:
             scale = scale.model_copy(update={"long_memory": enough})
         with _tables(root, [*symbols, self.scale.model_dump_json(), self.split.model_dump_json()]) as folder:
             members = {
-                symbol: _member(s, splits[symbol], folder / symbol, make_scale(scale, self.quantiles), model.context)
+                symbol: _member(s, splits[symbol], folder / symbol, make_scale(scale, self.quantiles), model)
                 for symbol, s in sorted(symbols.items())
             }
             first = next(iter(members.values())).own
@@ -154,9 +154,10 @@ class PoolRecipe:
         return {symbol: joined(network, member.own, symbol) for symbol, member in members.items()}, splits, history
 
 
-def _member(symbol: Symbol, splits: pd.DataFrame, table: Path, scale: Scale, context: int) -> Member:
+def _member(symbol: Symbol, splits: pd.DataFrame, table: Path, scale: Scale, model: ModelConfig) -> Member:
     features = symbol.read()
-    module = _module(features, splits, scale.fit(features, positions(splits, "train")), context)
+    fitted = scale.fit(features, positions(splits, "train"))
+    module = _module(features, splits, fitted, model.at(fitted.spacing).context)
     write_table(module, table)
     return Member(own_parts(module, data_card(features, symbol.instrument)), splits, table)
 
@@ -208,11 +209,11 @@ def adopted(
     Raises:
         ValueError: the history is too short for a scale.
     """
-    context = checkpoint.metadata.context
-    anchors = np.flatnonzero(anchor_rows(features, context, warmup_bars))
+    context, warmup = checkpoint.metadata.context, checkpoint.metadata.spacing.rows(warmup_bars)
+    anchors = np.flatnonzero(anchor_rows(features, context, warmup))
     if len(anchors) < 100:
         raise ValueError(
-            f"expected 100 bars of {symbol} with a target and {warmup_bars} bars before them, found {len(anchors)}: "
+            f"expected 100 bars of {symbol} with a target and {warmup} bars before them, found {len(anchors)}: "
             "bring a longer history"
         )
     rows = features.iloc[anchors]

@@ -87,7 +87,7 @@ def agreed(
     wanted = known if model.n_volatility is None else model.n_volatility
     own = {"quantiles": levels, "n_horizons": len(horizons), "n_features": n_features, "n_volatility": wanted}
     loop = {"quantiles": levels, "horizons": horizons, "start_name": scale["scalars"]["config"]["kind"]}
-    return changed(model, own), changed(train, loop)
+    return changed(model.at(fitted.spacing), own), changed(train, loop)
 
 
 @dataclass(frozen=True)

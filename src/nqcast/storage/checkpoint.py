@@ -21,6 +21,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as tensors_from_bytes
 from safetensors.numpy import save as bytes_from_tensors
 
+from nqcast.spacing import Spacing
 from nqcast.storage.fingerprint import digest
 from nqcast.storage.json_values import plain, read_object
 from nqcast.storage.verified import VerificationError, read_verified, verify
@@ -112,6 +113,11 @@ class Metadata:
     def context(self) -> int:
         """Bars of the network's window."""
         return int(self.model["context"])
+
+    @property
+    def spacing(self) -> Spacing:
+        """That of the bars that it was trained on."""
+        return Spacing(int(self.model.get("bar_minutes", Spacing().minutes)))
 
     def to_json(self) -> Json:
         """All fields as JSON values."""

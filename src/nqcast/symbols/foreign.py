@@ -20,7 +20,7 @@ from nqcast.market.vendor import read_bars
 from nqcast.storage.fingerprint import digest
 
 _FLOOR = 1e-5  # of a bar's return, below which volatility is none
-_HALF_LIFE = 12  # bars
+_HALF_LIFE = 12  # bars of five minutes
 _RECIPE = "foreign bars: return, volatility; 1"
 """Names what the columns are; a change of the arithmetic is another feature."""
 
@@ -52,8 +52,8 @@ def _foreign(entry: str, ingest: IngestConfig) -> tuple[OwnFeature, ...]:
 
     def volatility(bars: pd.DataFrame) -> np.ndarray:
         """Half the log of its squared returns, averaged over the latest hours."""
-        square = returns(bars) ** 2
-        return 0.5 * np.log(1e-8 * frozen_ewma(1e8 * square, np.ones(len(square), bool), _HALF_LIFE) + _FLOOR**2)
+        square, half_life = returns(bars) ** 2, ingest.spacing.lasting(_HALF_LIFE)
+        return 0.5 * np.log(1e-8 * frozen_ewma(1e8 * square, np.ones(len(square), bool), half_life) + _FLOOR**2)
 
     return (
         OwnFeature(f"{name}_return:{number}", returns, span),
@@ -62,7 +62,7 @@ def _foreign(entry: str, ingest: IngestConfig) -> tuple[OwnFeature, ...]:
 
 
 def _closes(name: str, file: Path, ingest: IngestConfig) -> pd.DataFrame:
-    """ts (UTC) and close of every five-minute bar that has traded, checked and rolled as the run's own bars are."""
+    """ts (UTC) and close of every bar that has traded, checked and rolled as the run's own bars are."""
     raw = read_bars(file)
     row = instrument_of(file.stem, {}) or instrument_of(name.upper(), {}) or ingest.instrument
     changes = {"instrument": row, "tick": row.tick, "volume": "volume" in raw.columns}

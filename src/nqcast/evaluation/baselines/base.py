@@ -23,15 +23,15 @@ class Baseline(ABC):
     """
 
     reach: int | None = None
-    """Bars by the clock that it can look ahead, to no close and over no break; None: any horizon."""
+    """Minutes by the clock that it can look ahead, to no close and over no break; None: any horizon."""
 
     def __init__(self, levels: Sequence[float], horizons: Sequence[str], seed: int = 0) -> None:
         known = [horizon(name) for name in horizons]
-        other = [one.name for one in known if not one.by_clock or one.bars > (self.reach or one.bars)]
+        other = [one.name for one in known if not one.by_clock or one.minutes > (self.reach or one.minutes)]
         if self.reach and other:
             raise ValueError(
-                f"expected horizons by the clock of at most {self.reach} bars for the baseline {type(self).__name__}, "
-                f"found {other}: leave it out (evaluate.baselines=quick, or the names of the others)"
+                f"expected horizons by the clock of at most {self.reach} minutes for the baseline "
+                f"{type(self).__name__}, found {other}: leave it out (evaluate.baselines=quick, or others by name)"
             )
         self.levels = tuple(levels)
         self.horizons = tuple(horizons)

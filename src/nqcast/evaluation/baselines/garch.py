@@ -8,18 +8,18 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from nqcast.constants import SLOTS_PER_DAY
 from nqcast.evaluation.baselines.base import Baseline, optional_library
 from nqcast.evaluation.frames import Positions
 from nqcast.evaluation.metrics import Floats
 from nqcast.horizons import horizon
+from nqcast.spacing import Spacing
 
 PATHS = 2000
 GRID = 60
 
 
 class GarchFhs(Baseline):
-    """GJR-GARCH on deseasonalised 5-minute returns (Glosten, Jagannathan and Runkle 1993), fitted by `arch`.
+    """GJR-GARCH on deseasonalised returns of bars (Glosten, Jagannathan and Runkle 1993), fitted by `arch`.
 
     A path of h bars draws its standardised residuals from the train residuals (Barone-Adesi et al. 1999; each bar's
     draws are one stratified sample, so that their mean and spread are exact) and is
@@ -28,16 +28,16 @@ class GarchFhs(Baseline):
     mean over the horizon.
     """
 
-    reach = 275  # bars inside a session
+    reach = 1375  # minutes: as far as a session of five-minute bars looks ahead
 
     def fit(self, features: pd.DataFrame, positions: Positions) -> Self:
         """Fit profile and parameters on the bars up to the last train anchor."""
         library = optional_library("arch", "garch_fhs")
-        history = features.iloc[positions.min() : positions.max() + 1]
+        history, slots = features.iloc[positions.min() : positions.max() + 1], Spacing.of(features["ts"]).slots
         active = _active(history)
         slot, returns = history["bar_in_day"].to_numpy()[active], history["log_return"].to_numpy(dtype=float)[active]
-        sums = np.bincount(slot, returns**2, SLOTS_PER_DAY)
-        counts = np.bincount(slot, minlength=SLOTS_PER_DAY)
+        sums = np.bincount(slot, returns**2, slots)
+        counts = np.bincount(slot, minlength=slots)
         mean = np.sum(sums) / np.sum(counts)
         self._profile = _smooth((sums + 20 * mean) / (counts + 20))
         standard = returns / np.sqrt(self._profile[slot])
@@ -60,12 +60,15 @@ class GarchFhs(Baseline):
         log_variance = np.clip(np.log(next_variance), self._log_grid[0], self._log_grid[-1])
         quantiles = np.empty((len(positions), len(self.horizons), len(self.levels)))
         for h, name in enumerate(self.horizons):
-            bars = horizon(name).bars
-            ahead = np.mean([self._profile[(slot[positions] + k) % SLOTS_PER_DAY] for k in range(1, bars + 1)], axis=0)
+            coming = (slot[positions] + k for k in range(1, self._bars(name) + 1))
+            ahead = np.mean([self._profile[one % len(self._profile)] for one in coming], axis=0)
             for i in range(len(self.levels)):
                 unit = np.interp(log_variance, self._log_grid, self._unit_GHQ[:, h, i])
                 quantiles[:, h, i] = unit * np.sqrt(ahead)
         return quantiles
+
+    def _bars(self, name: str) -> int:
+        return horizon(name).bars(1440 // len(self._profile))
 
     def _filter(self, standard: Floats) -> Floats:
         """Conditional variance of each bar and of the one after the last, (n + 1,), from earlier bars only."""
@@ -81,7 +84,7 @@ class GarchFhs(Baseline):
         """Quantiles (G, H, Q) of the sum of the coming bars' standardised returns from each variance of the grid."""
         omega, alpha, gamma, beta = self.parameters
         rng = np.random.default_rng(self.seed)
-        bars = {horizon(name).bars: h for h, name in enumerate(self.horizons)}
+        bars = {self._bars(name): h for h, name in enumerate(self.horizons)}
         strata = np.quantile(residuals, (np.arange(PATHS) + 0.5) / PATHS)
         variance = np.repeat(np.exp(self._log_grid)[:, None], PATHS, axis=1)
         total, result = np.zeros_like(variance), np.empty((GRID, len(self.horizons), len(self.levels)))

@@ -9,9 +9,10 @@ from torch import Tensor, nn
 
 from nqcast.constants import CLOCK
 from nqcast.model.members import Network, first_of
+from nqcast.spacing import Spacing
 
 TOLERANCE = 1e-5  # of the scale
-_CLOCK_RANGES = ((0, 288), (0, 7), (1, 32), (1, 367))
+_CALENDAR_RANGES = ((0, 7), (1, 32), (1, 367))
 
 
 class ExportedNetwork(nn.Module):
@@ -61,8 +62,9 @@ def window_inputs(model: Network, size: int, seed: int) -> tuple[Tensor, ...]:
     c, one = model.config, first_of(model)
     noise_BTF = torch.randn(size, c.context, c.n_features, generator=generator)
     features_BTF = one.norm.feature_mean_F + noise_BTF * one.norm.feature_std_F
+    ranges = ((0, Spacing(c.bar_minutes).slots), *_CALENDAR_RANGES)
     clock_BTC = torch.stack(
-        [torch.randint(low, high, (size, c.context), generator=generator) for low, high in _CLOCK_RANGES], dim=-1
+        [torch.randint(low, high, (size, c.context), generator=generator) for low, high in ranges], dim=-1
     )
     scale_BH = 1e-3 * (0.5 + torch.rand(size, c.n_horizons, generator=generator))
     inputs = (features_BTF, clock_BTC, scale_BH, one.head.base_HQ.expand(size, -1, -1).clone())

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from nqcast.constants import BAR_MINUTES, EXCHANGE_TIMEZONE
+from nqcast.constants import EXCHANGE_TIMEZONE
 from nqcast.market.calendar import REGULAR_CLOSE_1615
+from nqcast.spacing import Spacing
 
 HOLIDAY, EARLY_CLOSE, HALT, OUTAGE, UNKNOWN = "holiday", "early close", "halt", "outage", "unknown"
 
@@ -69,19 +70,20 @@ def _reasons(stretches: list[Stretch], bars: pd.DataFrame) -> list[dict[str, str
 
 
 def _log_likelihood(start: pd.DatetimeIndex, end: pd.DatetimeIndex, bars: pd.DataFrame) -> np.ndarray:
-    """Log of the chance of each silence (S,), were the usual silences of its five-minute slots independent."""
-    day = 1440 // BAR_MINUTES
+    """Log of the chance of each silence (S,), were the usual silences of its slots, a bar long, independent."""
+    spacing = Spacing.of(bars["ts"])
+    day = spacing.slots
     open_bars = bars[~bars["halt"]]
-    usual = (~open_bars["traded"]).groupby(_slot(open_bars["ts"])).mean().reindex(range(day)).fillna(1.0)
+    usual = (~open_bars["traded"]).groupby(_slot(open_bars["ts"], spacing)).mean().reindex(range(day)).fillna(1.0)
     summed = np.append(0.0, np.cumsum(np.tile(np.log(usual.clip(lower=1e-3).to_numpy()), 2)))
-    first = _slot(pd.Series(start))
-    whole, rest = np.divmod(((end - start) // pd.Timedelta(minutes=BAR_MINUTES)).to_numpy(), day)
+    first = _slot(pd.Series(start), spacing)
+    whole, rest = np.divmod(((end - start) // spacing.bar).to_numpy(), day)
     return whole * summed[day] + summed[first + rest] - summed[first]
 
 
-def _slot(ts: pd.Series) -> np.ndarray:
+def _slot(ts: pd.Series, spacing: Spacing) -> np.ndarray:
     local = pd.DatetimeIndex(ts).tz_convert(EXCHANGE_TIMEZONE)
-    return np.asarray(local.hour * 60 + local.minute) // BAR_MINUTES
+    return np.asarray(local.hour * 60 + local.minute) // spacing.minutes
 
 
 def _overlaps(start: pd.DatetimeIndex, end: pd.DatetimeIndex, spans: tuple[tuple[str, str], ...]) -> np.ndarray:

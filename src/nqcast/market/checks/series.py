@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from nqcast.constants import EXCHANGE_TIMEZONE
+from nqcast.constants import BAR_MINUTES, EXCHANGE_TIMEZONE
 from nqcast.market.calendar import instants, nanoseconds
 from nqcast.market.checks import Doubt, as_doubt
 from nqcast.market.checks.other_contract import Activity, other_contract
@@ -18,6 +18,7 @@ from nqcast.market.config import IngestConfig
 from nqcast.market.contracts import Contracts
 from nqcast.market.rolls import RollEntry, spread_width, weeks_of_rolls
 from nqcast.market.schema import DAY_NS, PRICES
+from nqcast.spacing import Spacing
 
 STALE = "stale: repeats the bar before"
 OTHER_CONTRACT = "another contract's prices: a level apart, thinly traded"
@@ -131,7 +132,10 @@ def thin_market(bars: pd.DataFrame) -> list[Doubt]:
     local = pd.DatetimeIndex(bars["ts"]).tz_convert(EXCHANGE_TIMEZONE)
     minute = np.asarray(local.hour * 60 + local.minute)
     core = (minute >= 510) & (minute < 900) & ~bars["halt"].to_numpy()
-    share = bars.loc[core, "traded"].groupby(bars.loc[core, "session"]).mean()
+    inside, stretch = bars.loc[core], minute[core] // BAR_MINUTES
+    if Spacing.of(bars["ts"]).minutes < BAR_MINUTES:
+        inside = inside.groupby(["session", stretch], as_index=False)["traded"].max()
+    share = inside["traded"].groupby(inside["session"]).mean()
     if not len(share) or (typical := float(share.median())) >= 0.9:
         return []
     text = f"in half the sessions {1 - typical:.0%} or more of the five-minute bars from 08:30 to 15:00 have no trade"

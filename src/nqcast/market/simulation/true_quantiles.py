@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from nqcast.constants import BAR_MINUTES, EXCHANGE_TIMEZONE, level_name
+from nqcast.constants import EXCHANGE_TIMEZONE, level_name
 from nqcast.horizons import DEFAULT, Horizon
 from nqcast.horizons import horizons as named
 from nqcast.market.simulation.config import SimulationConfig
@@ -26,8 +26,10 @@ from nqcast.market.simulation.volatility import (
     missing_probability,
     rounding_bias,
 )
+from nqcast.spacing import Spacing
 
 Float32Array = NDArray[np.float32]
+FIVE_MINUTES = Spacing()
 BLOCK_PATHS = 1 << 16
 """Paths advanced together: the buffers of one block stay in the processor's cache."""
 DEFAULT_PATHS = 1024
@@ -39,7 +41,7 @@ class Anchors:
     """Where forecasts start: A anchors, H horizons."""
 
     ts: pd.DatetimeIndex
-    """Start of the anchor's 5-minute bar."""
+    """Start of the anchor's bar."""
     first: IntArray
     """Row of the first open minute after the bar (A,)."""
     steps: IntArray
@@ -65,14 +67,16 @@ class TrueLaw:
         self._dates = pd.DatetimeIndex(market_sessions(config)["session"].iloc[: config.sessions])
         self._opens = np.isin(np.arange(len(minute)), self.path.grid.start[1:])
 
-    def anchors(self, ts: pd.DatetimeIndex | pd.Series, horizons: Sequence[str] = DEFAULT) -> Anchors:
+    def anchors(
+        self, ts: pd.DatetimeIndex | pd.Series, horizons: Sequence[str] = DEFAULT, spacing: Spacing = FIVE_MINUTES
+    ) -> Anchors:
         """Rows and numbers of minutes for bars that start at `ts` (UTC); ValueError where a bar lies in no session."""
         stamps = pd.DatetimeIndex(ts).as_unit("ns")
         if stamps.tz is None:
             raise ValueError("expected ts with a time zone, found naive stamps: use UTC, e.g. ts.tz_localize('UTC')")
         grid = self.path.grid
         start = stamps.asi8
-        made = start + BAR_MINUTES * MINUTE_NS
+        made = start + spacing.minutes * MINUTE_NS
         first = np.searchsorted(grid.ts, made)
         session = np.searchsorted(grid.start, np.maximum(first - 1, 0), side="right") - 1
         opened, closed = grid.ts[grid.start[session]], grid.ts[grid.start[session + 1] - 1] + MINUTE_NS
@@ -109,6 +113,7 @@ class TrueLaw:
         levels: Sequence[float],
         paths: int = DEFAULT_PATHS,
         horizons: Sequence[str] = DEFAULT,
+        spacing: Spacing = FIVE_MINUTES,
     ) -> pd.DataFrame:
         """Quantiles of the log return from the close of the bar at `ts` over every horizon.
 
@@ -119,7 +124,7 @@ class TrueLaw:
         """
         if paths < 64 or paths % 2:
             raise ValueError(f"expected an even number of at least 64 paths, found {paths}: use e.g. {DEFAULT_PATHS}")
-        anchors = self.anchors(ts, horizons)
+        anchors = self.anchors(ts, horizons, spacing)
         level = np.asarray(levels, float)
         quantiles = np.full((len(anchors.ts), len(horizons), len(level)), np.nan)
         error = np.full(quantiles.shape[:2], np.nan)

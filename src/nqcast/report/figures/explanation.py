@@ -94,11 +94,11 @@ def _attention_panel(axes: Axes, percent_FF: Floats, names: Sequence[str], figur
 def attention_over_time(time: Mapping[str, Any]) -> Figure:
     """Weight of each patch by its age: mean over variables and the middle 80 % of them, over that of equal weights.
 
-    ``time`` holds patch_bars, pool and rollout, both {feature: weights, newest patch first}.
+    ``time`` holds patch_bars, bar_minutes unless five, pool and rollout, both {feature: weights, newest patch first}.
     """
     pool_FP, rollout_FP = (np.array(list(time[name].values()), dtype=float) for name in ("pool", "rollout"))
     n = pool_FP.shape[1]
-    hours = (np.arange(n) + 0.5) * time["patch_bars"] * BAR_MINUTES / 60
+    hours = (np.arange(n) + 0.5) * time["patch_bars"] * time.get("bar_minutes", BAR_MINUTES) / 60
     figure = new_figure(9.0, 3.8)
     axes = figure.subplots()
     low, high = np.quantile(n * pool_FP, [0.1, 0.9], axis=0)

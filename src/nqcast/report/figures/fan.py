@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter, DateFormatter, HourLocator
 from matplotlib.figure import Figure
 
-from nqcast.constants import BAR_MINUTES, EXCHANGE_TIMEZONE
+from nqcast.constants import EXCHANGE_TIMEZONE
 from nqcast.evaluation.config import EvaluateConfig
 from nqcast.evaluation.frames import horizons_in, levels_of
 from nqcast.evaluation.metrics import Floats, level_name
@@ -18,6 +18,7 @@ from nqcast.forecast.fan import bands_of, fan_paths, heading, past_price
 from nqcast.horizons import horizons, in_order
 from nqcast.report.figures.style import BANDS, BLACK, BLUE, GREY, VERMILION, days, finish, new_figure, with_source
 from nqcast.report.figures.style import BANDS as COLOURS
+from nqcast.spacing import Spacing
 
 HOURS_BETWEEN_FANS = 4
 
@@ -78,13 +79,15 @@ def choose_session(predictions: pd.DataFrame, features: pd.DataFrame, wanted: st
 
 
 def _price_panel(axes: Axes, day: pd.DataFrame, forecasts: pd.DataFrame) -> None:
-    made = day["ts"] + pd.Timedelta(minutes=BAR_MINUTES)
+    bar = Spacing.of(day["ts"]).bar
+    made = day["ts"] + bar
     price = pd.Series(day["raw_close"].to_numpy(), index=day["ts"])
     for k, ts in enumerate(_issue_times(forecasts["ts"])):
         fan = forecasts[forecasts["ts"] == ts].set_index("horizon")
-        minutes = _minutes_inside(fan.index, (made.iloc[-1] - ts) / pd.Timedelta(minutes=1) - BAR_MINUTES)
+        minutes = _minutes_inside(fan.index, (made.iloc[-1] - ts - bar) / pd.Timedelta(minutes=1))
         if minutes:
-            _draw_fan(axes, ts, float(price[ts]), fan.loc[list(minutes)], made.iloc[-1], list(minutes.values()), k == 0)
+            rows, lasts = fan.loc[list(minutes)], list(minutes.values())
+            _draw_fan(axes, ts + bar, float(price[ts]), rows, made.iloc[-1], lasts, k == 0)
     axes.plot(days(made), day["raw_close"].to_numpy(), color=BLACK, linewidth=1.1, label="price", zorder=4)
     finish(axes, y="Index points")
 
@@ -108,11 +111,16 @@ def _minutes_inside(names: Iterable[str], left: float) -> dict[str, float]:
 
 
 def _draw_fan(
-    axes: Axes, ts: pd.Timestamp, price: float, fan: pd.DataFrame, end: pd.Timestamp, lasts: list[float], labelled: bool
+    axes: Axes,
+    issued: pd.Timestamp,
+    price: float,
+    fan: pd.DataFrame,
+    end: pd.Timestamp,
+    lasts: list[float],
+    labelled: bool,
 ) -> None:
     """Quantile lines from the issue to the longest horizon, cut at the session's end; linear in √time between them."""
     minutes = np.array([0.0, *lasts])
-    issued = ts + pd.Timedelta(minutes=BAR_MINUTES)
     fine = np.linspace(0, min(minutes[-1], (end - issued) / pd.Timedelta(minutes=1)), 60)
     x = days(issued + pd.to_timedelta(fine, unit="min"))
 
@@ -134,7 +142,7 @@ def _return_panel(axes: Axes, forecasts: pd.DataFrame, horizon: str) -> None:
         known = sorted(forecasts["horizon"].unique())
         raise ValueError(f"expected a forecast horizon of {known}, found {horizon!r}: correct evaluate.fan_horizon")
     rows = rows[rows["target"].notna()]
-    made = rows["ts"] + pd.Timedelta(minutes=BAR_MINUTES)
+    made = rows["ts"] + Spacing.of(rows["ts"]).bar
     for (low, high, _), colour in zip(bands_of(levels_of(rows)), BANDS, strict=False):
         _stepped(axes, made, [100 * rows[level_name(tau)].to_numpy(dtype=float) for tau in (low, high)], colour)
     axes.axhline(0, color=GREY, linewidth=0.6)

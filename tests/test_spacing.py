@@ -1,0 +1,295 @@
+"""Bars of 1, 5, 15 and 30 minutes from the same source: what they hold, what agrees between them, who refuses which."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from tests.forecast.conftest import random_checkpoint
+from tests.kedro_command import kedro, newest, output_of
+
+import nqcast
+from nqcast.constants import CONTEXT, HORIZONS
+from nqcast.data.config import FeaturesConfig, ScaleConfig, SplitConfig
+from nqcast.data.data_module import NQDataModule
+from nqcast.data.features import build_features
+from nqcast.data.long_memory import long_memory
+from nqcast.data.seasonal_har import SeasonalHAR, scale_from_state
+from nqcast.data.splits import positions
+from nqcast.evaluation.conformal import OnlineCalibration
+from nqcast.experiments.leak_proof import (
+    World,
+    prove_the_future_is_unused,
+    prove_the_labels_are_in_order,
+)
+from nqcast.experiments.leak_proof import random_checkpoint as random_weights
+from nqcast.forecast.config import ForecastConfig
+from nqcast.forecast.forecaster import Forecaster
+from nqcast.live.feed import Feed
+from nqcast.live.watcher import FORECASTS, Watcher
+from nqcast.market.calendar import trading_sessions
+from nqcast.market.config import IngestConfig
+from nqcast.market.extend import extended
+from nqcast.market.ingest import build_bars
+from nqcast.market.simulation.config import SimulationConfig
+from nqcast.market.simulation.simulator import simulate
+from nqcast.model.config import ModelConfig
+from nqcast.model.embedding import ClockEncoding
+from nqcast.parameters import ParameterError, check_parameters
+from nqcast.spacing import Spacing
+from nqcast.storage.checkpoint import MANIFEST, checkpoint_files
+from nqcast.storage.verified import write_folder
+
+MINUTES = (1, 5, 15, 30)
+NAMES = ("30m", "60m", "2h")
+
+
+@pytest.fixture(scope="module")
+def raw() -> pd.DataFrame:
+    """Thirty sessions of one contract, of one minute, with the change of neither the contract nor the clock."""
+    bars = simulate(SimulationConfig(sessions=30, seed=3))
+    return bars[bars["contract"] == bars["contract"].iloc[0]].sort_values("ts", ignore_index=True)
+
+
+@pytest.fixture(scope="module")
+def worlds(raw: pd.DataFrame) -> dict[int, World]:
+    split = SplitConfig(warmup_bars=600)
+    return {m: World.make(raw, IngestConfig(bar_minutes=m), FeaturesConfig(), split, NAMES) for m in MINUTES}
+
+
+@pytest.fixture(scope="module")
+def scales(worlds: dict[int, World]) -> dict[int, SeasonalHAR]:
+    return {m: SeasonalHAR(ScaleConfig()).fit(w.features, positions(w.splits, "train")) for m, w in worlds.items()}
+
+
+def at_common_ends(worlds: dict[int, World]) -> dict[int, np.ndarray]:
+    """Rows of each table whose bars end together, at every half-hour at which all have one that traded."""
+    ends = {m: w.features["ts"] + pd.Timedelta(minutes=m) for m, w in worlds.items()}
+    common = set.intersection(*(set(end[worlds[m].features["traded"]]) for m, end in ends.items()))
+    return {m: np.flatnonzero(end.isin(common)) for m, end in ends.items()}
+
+
+@pytest.mark.parametrize("minutes", MINUTES)
+def test_bars_equal_those_that_pandas_resamples_session_by_session(raw: pd.DataFrame, minutes: int) -> None:
+    found = build_bars(raw, IngestConfig(bar_minutes=minutes)).bars
+    calendar = trading_sessions(found["session"].iloc[0].date(), found["session"].iloc[-1].date())
+    rules = {"open": "first", "high": "max", "low": "min", "close": "last", "volume": "sum", "square": "sum"}
+    checked = 0
+    for row in calendar.itertuples():
+        inside = raw[(raw["ts"] >= row.open) & (raw["ts"] < row.close)]
+        before = inside["close"].shift().fillna(inside["open"])
+        minute = inside.assign(square=np.log(inside["close"] / before) ** 2).set_index("ts")
+        expected = minute.resample(f"{minutes}min").agg(rules).dropna()
+        own = found[(found["session"] == row.session) & found["traded"]].set_index("ts")
+        np.testing.assert_array_equal(own.index, expected.index)
+        prices = list(rules)[:-1]
+        np.testing.assert_array_equal(own[prices].to_numpy(float), expected[prices].to_numpy(float))
+        np.testing.assert_allclose(own["realized_variance"], expected["square"], rtol=1e-9, atol=1e-18)
+        checked += len(own)
+        slots = found[found["session"] == row.session]["ts"]
+        assert (slots.diff().dropna() == pd.Timedelta(minutes=minutes)).all()
+    assert checked == found["traded"].sum() > 1000
+
+
+def test_a_session_that_ends_inside_a_bar_keeps_its_last_trades() -> None:
+    """Until September 2015 the close was at 16:15: the bar of half an hour from 16:00 holds a quarter of one."""
+    market = simulate(SimulationConfig(sessions=4, seed=1, start="2015-06-01"))
+    fine, coarse = (build_bars(market, IngestConfig(bar_minutes=m, doubtful="warn")).bars for m in (5, 30))
+    last = coarse.groupby("session").last()
+    assert set(last["ts"].dt.tz_convert("America/Chicago").dt.strftime("%H:%M")) == {"16:00"}
+    np.testing.assert_array_equal(last["close"], fine.groupby("session")["close"].last())
+    assert (last["bars_to_close"] == 0).all()
+
+
+def test_what_must_not_depend_on_the_spacing_does_not(worlds: dict[int, World]) -> None:
+    rows = at_common_ends(worlds)
+    table = {m: w.features.iloc[rows[m]].reset_index(drop=True) for m, w in worlds.items()}
+    assert len(table[5]) > 1000
+    for m in (1, 15, 30):
+        for name in ("close", "session", "day_of_week", *(f"target_{horizon}" for horizon in NAMES)):
+            pd.testing.assert_series_equal(table[m][name], table[5][name])
+        end = {k: table[k]["bar_in_day"] * k + k for k in (m, 5)}
+        np.testing.assert_array_equal(end[m], end[5])
+        np.testing.assert_array_equal(table[m]["bars_to_close"] * m, table[5]["bars_to_close"] * 5)
+        by_session = {k: worlds[k].features.groupby("session")["realized_variance"].sum() for k in (m, 5)}
+        pd.testing.assert_series_equal(by_session[m], by_session[5], rtol=1e-9)
+        filled = slice(20, None)
+        for window in (12, 36, 72):  # means over bars of a sum within each
+            per_bar = {k: table[k][f"rv_{window}"][filled] - 0.5 * 2 * np.log(k) for k in (m, 5)}
+            moved = per_bar[m] - per_bar[5]
+            assert np.abs(moved - moved.median()).quantile(0.9) < 1e-9 and abs(moved.median()) < 1e-9
+        for name in ("macd", "ema_dev_50", "ema_slope_50", "roc_20"):
+            assert np.corrcoef(table[m][name][filled], table[5][name][filled])[0, 1] > (0.9 if m < 30 else 0.75)
+    pd.testing.assert_series_equal(table[1]["roc_5"], table[5]["roc_5"])
+
+
+def test_the_scale_says_the_same_whatever_the_spacing(worlds: dict[int, World], scales: dict[int, SeasonalHAR]) -> None:
+    rows = at_common_ends(worlds)
+    log_scale = {m: np.log(scales[m].transform(worlds[m].features)[rows[m]]) for m in MINUTES}
+    for m in (1, 15, 30):
+        for h in range(len(NAMES)):
+            one, other = log_scale[m][200:, h], log_scale[5][200:, h]
+            assert np.corrcoef(one, other)[0, 1] > 0.93 and abs(np.median(one - other)) < 0.06
+        day = {k: scales[k].profiles_PS[0].sum() for k in (m, 5)}
+        assert day[m] == pytest.approx(day[5], rel=0.06)
+        again = scale_from_state(*scales[m].state())
+        assert again.spacing == Spacing(m) and scales[m].state()[1]["bar_minutes"] == m
+    assert "bar_minutes" not in scales[5].state()[1]
+
+
+def test_long_memory_reaches_back_as_long_whatever_the_spacing(
+    worlds: dict[int, World], scales: dict[int, SeasonalHAR]
+) -> None:
+    rows, columns = at_common_ends(worlds), {}
+    for m in (5, 15):
+        features, scale = worlds[m].features, scales[m]
+        found = long_memory(features, scale.profiles_PS, scale.transform(features))
+        columns[m] = {name: column[rows[m]][300:] for name, column in found.items()}
+    assert columns[5].keys() == columns[15].keys()
+    for name in ("signed_276", "drawdown_20", "variance_60", "europe_5", "since_cash_open", "sine_1", "pause"):
+        assert np.corrcoef(columns[5][name], columns[15][name])[0, 1] > 0.95, name
+    for name in ("weekday_1", "half_day"):
+        np.testing.assert_array_equal(columns[5][name], columns[15][name])
+
+
+def test_a_network_keeps_its_window_its_tokens_and_its_clock_in_time() -> None:
+    for size in ("laptop", "test"):
+        usual = ModelConfig(size=size)
+        for m in MINUTES:
+            own = usual.at(Spacing(m))
+            assert own.context * m == CONTEXT * 5 and own.n_patches == usual.n_patches
+            assert own.at(Spacing(m)) == own
+    assert ModelConfig().at(Spacing()) == ModelConfig() and "bar_minutes" not in ModelConfig().model_dump()
+    assert ModelConfig().at(Spacing(1)).recent_bars == (5, 15, 60) and ModelConfig().at(Spacing(30)).recent_bars == (
+        1,
+        2,
+    )
+    encoders = {m: ClockEncoding(8, 4, 2, (), Spacing(m).slots) for m in (5, 15)}
+    encoders[15].load_state_dict(encoders[5].state_dict())
+    one, other = (encoders[m]({"bar_in_day": torch.tensor([[510 // m]])}) for m in (5, 15))
+    torch.testing.assert_close(one, other)
+
+
+def test_a_step_of_the_online_calibration_counts_the_outcomes_that_overlap() -> None:
+    moved = {}
+    for m in (5, 15):
+        ts = pd.date_range("2016-01-04", periods=4 * 60 // m, freq=f"{m}min").to_numpy()
+        online = OnlineCalibration((0.5,), (60,), 0.1)
+        shape = (len(ts), 1, 1)
+        online.run(ts, np.zeros(shape), np.full(shape[:2], 1.0), np.ones(shape[:2]))
+        moved[m] = online.offset_HQ[0, 0]
+    assert moved[5] == pytest.approx(moved[15], rel=0.1) and moved[5] > 0.1
+
+
+@pytest.mark.parametrize("minutes", (1, 15))
+def test_nothing_looks_ahead_at_another_spacing(worlds: dict[int, World], minutes: int) -> None:
+    world = worlds[minutes]
+    rows = Spacing(minutes).rows(CONTEXT)
+    prove_the_labels_are_in_order(world.features, world.splits, rows)
+    first = {name: positions(world.splits, name)[0] for name in ("train", "validation")}
+    assert first["train"] >= Spacing(minutes).rows(600)
+    n = len(world.features)
+    for row, rolling in ((n // 2, False), (n - 90, True)):
+        checkpoint = random_weights(world, rolling=rolling, seed=1)
+        assert checkpoint.metadata.context == rows and checkpoint.metadata.spacing == Spacing(minutes)
+        prove_the_future_is_unused(world, checkpoint, world.features["ts"].iloc[row], seed=row)
+        if minutes == 1:
+            return
+
+
+def test_a_forecast_is_made_of_bars_as_the_checkpoint_knows_them(
+    raw: pd.DataFrame, worlds: dict[int, World], tmp_path: Path
+) -> None:
+    """From a folder: whole bars alone are taken, and what is issued is what the table of its bars says."""
+    world = worlds[15]
+    folder = tmp_path / "checkpoint"
+    write_folder(folder, checkpoint_files(random_checkpoint(world.features, ScaleConfig())), MANIFEST)
+    maker = nqcast.load(folder, config=ForecastConfig(min_bars=600))
+    assert maker.spacing == Spacing(15) and maker.ingest.bar_minutes == 15 and maker.fewest == 200
+    known = raw[raw["ts"] < pd.Timestamp("2016-02-03 16:52", tz="UTC")]
+    issued = maker.issue(known)
+    made = issued.forecast["issue_time"].iloc[0]
+    assert made == pd.Timestamp("2016-02-03 16:45", tz="UTC") and issued.newest == made
+    past = world.features[world.features["ts"] + pd.Timedelta("15min") <= made]
+    expected = maker.quantiles(past).ravel()
+    np.testing.assert_allclose(issued.forecast["return_quantile"], expected, rtol=1e-6, atol=1e-9)
+    five = known[["open", "high", "low", "close"]].set_axis(known["ts"])
+    rules = {"open": "first", "high": "max", "low": "min", "close": "last"}
+    five = five.resample("5min").agg(rules).dropna().assign(volume=100)
+    assert maker.forecast(five)["issue_time"].iloc[0] == made
+
+
+def test_what_comes_in_is_watched_at_the_checkpoints_spacing(
+    raw: pd.DataFrame, worlds: dict[int, World], tmp_path: Path
+) -> None:
+    maker = Forecaster(random_checkpoint(worlds[15].features, ScaleConfig()), config=ForecastConfig(min_bars=600))
+    (tmp_path / "in").mkdir()
+    watcher = Watcher(maker, Feed(tmp_path / "in"), tmp_path)
+    done = 0
+    for until in ("02-03T16:00", "02-03T16:14", "02-03T16:15", "02-03T16:50"):
+        ended = raw[raw["ts"] < pd.Timestamp(f"2016-{until}Z")]
+        ended.iloc[done:].to_csv(tmp_path / "in" / f"{done}.csv", index=False)
+        done = len(ended)
+        watcher.step()
+    made = [json.loads(line) for line in (tmp_path / FORECASTS).read_text().splitlines()]
+    assert [record["issue_time"][11:16] for record in made] == ["16:00", "16:15", "16:30", "16:45"]
+    known = raw[raw["ts"] < pd.Timestamp("2016-02-03T16:15Z")]
+    expected = maker.forecast(known).set_index("horizon")["return_quantile"]["30m"]
+    np.testing.assert_allclose(made[1]["quantiles"]["30m"], expected, rtol=1e-6, atol=1e-9)
+
+
+def test_parameters_count_bars_of_five_minutes_and_the_default_names_no_spacing(worlds: dict[int, World]) -> None:
+    assert "bar_minutes" not in IngestConfig().model_dump() and check_parameters({}).bar_minutes == 5
+    module = NQDataModule.from_frames(worlds[15].features, SplitConfig(warmup_bars=600))
+    assert module.context == module.table.context == 96
+    with pytest.raises(ParameterError, match=r"found 15m: set horizons=30m\+60m\+2h\+4h, or finer bars"):
+        check_parameters({"bar_minutes": 30})
+    with pytest.raises(ParameterError, match="bar_minutes"):
+        check_parameters({"bar_minutes": 7})
+    with pytest.raises(ParameterError, match="set `bar_minutes`, which the whole run shares"):
+        check_parameters({"model": {"bar_minutes": 15}})
+
+
+def test_bars_of_another_spacing_are_refused_in_one_line(raw: pd.DataFrame, worlds: dict[int, World]) -> None:
+    five = raw.set_index("ts").resample("5min").agg({"open": "first", "high": "max", "low": "min", "close": "last"})
+    five = five.dropna().reset_index().assign(volume=100)
+    with pytest.raises(ValueError, match=r"of 1 minutes can be made, found one every 5 minutes: .* set bar_minutes=5"):
+        build_bars(five, IngestConfig(bar_minutes=1))
+    with pytest.raises(ValueError, match="found one every 15 minutes"):
+        build_bars(raw[raw["ts"].dt.minute % 15 == 0], IngestConfig(bar_minutes=30))
+    maker = Forecaster(random_checkpoint(worlds[15].features, ScaleConfig()))
+    with pytest.raises(ValueError, match="of 15 minutes, found bars of 5: ingest them with bar_minutes=15, or train"):
+        list(maker.sweep_table(worlds[5].features))
+    with pytest.raises(ValueError, match="found bars of 5:"):
+        maker.quantiles(worlds[5].features)
+    grids = [build_bars(raw, IngestConfig(bar_minutes=m)).bars for m in (5, 30)]
+    with pytest.raises(ValueError, match="expected bars of 5 minutes, found bars of 30"):
+        extended(*grids)
+    with pytest.raises(ValueError, match="multiple of 30 minutes"):
+        build_features(grids[1], names=("45m",))
+
+
+@pytest.mark.slow
+def test_the_whole_road_takes_bars_of_half_an_hour(tmp_path: Path) -> None:
+    chosen = "bar_minutes=30,horizons=30m+60m+2h+4h"
+    assert "set horizons=30m+60m+2h+4h" in output_of(
+        kedro("run", "--env", "test", "--params", "bar_minutes=30", data=tmp_path), fails=True
+    )
+    output_of(kedro("run", "--env", "test", "--params", chosen, data=tmp_path))
+    scores = json.loads((tmp_path / "08_reporting" / "scores.json").read_text())
+    assert set(scores["truth"]["model"]) == {*list(HORIZONS)[1:], "mean"}
+    refused = ("--pipelines", "train", "--params", "horizons=30m+60m+2h+4h")
+    assert "expected bars of 5 minutes, found bars of 30" in output_of(
+        kedro("run", "--env", "test", *refused, data=tmp_path), fails=True
+    )
+    unread = ("--pipelines", "forecast", "--params", "bar_minutes=30")
+    assert "nothing in this run reads it" in output_of(
+        kedro("run", "--env", "test", *unread, data=tmp_path), fails=True
+    )
+    output_of(kedro("run", "--env", "test", "--pipelines", "forecast", data=tmp_path))
+    table = newest(tmp_path / "07_model_output" / "forecast.parquet") / "forecast.parquet"
+    assert (pd.read_parquet(table)["issue_time"].dt.minute % 30 == 0).all()
