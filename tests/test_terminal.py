@@ -95,9 +95,32 @@ def test_after_a_stop_between_training_and_calibration_evaluate_names_the_way_on
     assert "expected calibration, found none so far: `kedro run --env test --pipelines train` makes it" in output
 
 
-def test_the_bare_command_outside_of_the_project_says_where_to_go(tmp_path: Path) -> None:
+def test_the_bare_command_shows_what_there_is_and_runs_nothing(tmp_path: Path) -> None:
     done = subprocess.run(
-        [KEDRO.with_name("nqcast")], cwd=tmp_path, env=environment(tmp_path), capture_output=True, text=True,
+        [KEDRO.with_name("nqcast")], env=environment(tmp_path), capture_output=True, text=True, timeout=120, check=True
+    )
+    assert "--pipelines" in done.stdout and "nqcast watch SOURCE" in done.stdout
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_list_with_commas_is_told_of_the_plus(tmp_path: Path) -> None:
+    status, output = screen("run", "--params", "quantiles=0.1,0.5", data=tmp_path)
+    assert status != 0 and "the items of a list are joined by +: quantiles=.1+.5+.9" in " ".join(output.split())
+
+
+def test_a_bad_input_is_one_line_without_kedros_own(tmp_path: Path) -> None:
+    chosen = ("run", "--env", "test", "--pipelines", "ingest,features", "--params", "ingest.min_rows=10000000")
+    status, output = screen(*chosen, data=tmp_path)
+    assert status != 0
+    assert (
+        output.split("\n(NQCAST")[0].strip()
+        == "error: expected at least 10000000 usable bars, found 78161: bring more bars"
+    )
+
+
+def test_the_command_outside_of_the_project_says_where_to_go(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [KEDRO.with_name("nqcast"), "run"], cwd=tmp_path, env=environment(tmp_path), capture_output=True, text=True,
         timeout=120, check=False,
     )  # fmt: skip
     assert done.returncode != 0

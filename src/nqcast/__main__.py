@@ -1,5 +1,6 @@
-"""`python -m nqcast`: the options of `kedro run`, and --conf-source for the configuration beside the wheel.
+"""`nqcast run`: the options of `kedro run`, and --conf-source for the configuration beside the wheel.
 
+`nqcast` alone shows them, and what `run` precedes may be given without it. `python -m nqcast` is the same command.
 `python -m nqcast check FILE` says what a file of bars is taken for, without Kedro and without a project.
 `python -m nqcast watch SOURCE` forecasts as bars come in (nqcast.live.command).
 """
@@ -19,6 +20,8 @@ def main(*args: Any, **kwargs: Any) -> Any:
         from nqcast.live.command import main as watch
 
         sys.exit(watch(sys.argv[2:]))
+    if not args:
+        args = (["--help"] if len(sys.argv) == 1 else sys.argv[2 if sys.argv[1] == "run" else 1 :],)
     from kedro.framework.cli.utils import find_run_command
     from kedro.framework.project import configure_project
 

@@ -38,6 +38,21 @@ def check_config(file: Path) -> None:
         raise click.BadParameter(f"expected options as YAML in {file}, found none ({error})") from error
 
 
+def _with_a_hint(option: click.Parameter) -> click.Parameter:
+    """Kedro's --params, which says how a list is given."""
+    hinted, read = copy.copy(option), option.callback
+
+    def callback(context: click.Context, parameter: click.Parameter, value: Any) -> Any:
+        try:
+            return read(context, parameter, value) if read is not None else value
+        except click.UsageError as error:
+            hint = "Commas part the parameters; the items of a list are joined by +: quantiles=.1+.5+.9"
+            raise click.UsageError(f"{error.message} {hint}", context) from None
+
+    hinted.callback = callback
+    return hinted
+
+
 def _bounded(option: click.Parameter) -> click.Parameter:
     """Kedro's --config, whose file is looked at before it is read."""
     bounded, read = copy.copy(option), option.callback
@@ -52,5 +67,9 @@ def _bounded(option: click.Parameter) -> click.Parameter:
 
 
 run = copy.copy(_kedro_run)
-run.params = [_bounded(option) if option.name == "config" else option for option in run.params]
+_OWN = {"config": _bounded, "params": _with_a_hint}
+run.params = [_OWN.get(str(option.name), copy.copy)(option) for option in run.params]
+run.epilog = (
+    "Beside it: `nqcast check FILE` says what a file of bars is taken for, `nqcast watch SOURCE` forecasts live."
+)
 cli.add_command(run)

@@ -114,6 +114,16 @@ def horizons_of(columns: Iterable[object]) -> tuple[str, ...]:
     return tuple(str(name).removeprefix(TARGET) for name in columns if str(name).startswith(TARGET))
 
 
+def check_horizons(columns: Iterable[object], names: Iterable[str]) -> None:
+    """Raise ValueError where a feature table with these columns was made for other horizons than `names`."""
+    found, expected = horizons_of(columns), tuple(names)
+    if found != expected:
+        raise ValueError(
+            f"expected features of the horizons {list(expected)}, found those of {list(found)}: run the features "
+            f"pipeline with horizons={'+'.join(expected)}, or train with horizons={'+'.join(found)}"
+        )
+
+
 def target_names(columns: Iterable[object]) -> list[str]:
     """The columns of a feature table that hold outcomes."""
     return [f"{TARGET}{name}" for name in horizons_of(columns)]

@@ -59,6 +59,9 @@ class Parameters(BaseModel):
     predictions: str | None = Field(
         default=None, description="Path of anyone's forecasts (parquet or CSV), read by the pipeline `score_file`."
     )
+    rebuild: bool = Field(
+        default=False, description="Make bars and features anew although file, code and parameters are the same."
+    )
     quantiles: tuple[float, ...] = Field(
         default=LEVELS, description="Probabilities of the forecast quantiles, ascending."
     )

@@ -11,6 +11,7 @@ from nqcast.hooks.progress import ProgressHook
 from nqcast.hooks.signals import SignalHook
 from nqcast.hooks.storage import StorageHook
 from nqcast.hooks.summary import AlarmHook, SummaryHook
+from nqcast.hooks.unchanged import KeepingSession
 from nqcast.parameters import with_defaults
 from nqcast.tracking.hook import TrackingHook
 
@@ -28,6 +29,8 @@ HOOKS = (
     SignalHook(close=_TRACKING.close_as_killed),
     StorageHook(),
 )
+
+SESSION_CLASS = KeepingSession
 
 CONFIG_LOADER_CLASS = LayeredConfigLoader
 CONFIG_LOADER_ARGS = {

@@ -77,6 +77,7 @@ RUN_ELSEWHERE: dict[str, str] = {
     "kedro run --pipelines forecast --params forecast.paths=1000": _PATHS,
     "kedro run --pipelines train_many --env nq --params bars=FOLDER": _POOL,
     "kedro run --pipelines forecast_many --env nq --params bars=FOLDER": _POOL,
+    "kedro run --params rebuild=true": "tests/hooks/test_unchanged.py::test_what_is_made_anew_is_what_was_kept",
     "kedro run --from-nodes predict_test": "tests/test_run.py::test_a_run_can_start_in_the_middle",
     "kedro run --pipelines ingest,features --env nq --params bars=FILE": _BARS,
     "kedro run --pipelines ingest,features --env nq --params bars=my_bars.csv,features.volume=false,"

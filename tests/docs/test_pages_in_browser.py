@@ -26,10 +26,16 @@ function look(page, frame) {
     else if (image.getBoundingClientRect().right > article.getBoundingClientRect().right + 2)
       found.push(`${page}: ${image.getAttribute("src")} leaves the column`);
   }
-  for (const text of article.querySelectorAll("p, td, li")) {
-    const own = [...text.childNodes].filter((node) => node.nodeType === 3).map((node) => node.data).join("");
-    if (/\\n\\s*([-*•]|\\d+\\.)\\s\\S/.test(own)) found.push(`${page}: unrendered list in "${own.slice(0, 60)}"`);
+  for (const text of article.querySelectorAll("p, td, th, li, dd, h1, h2, h3, summary")) {
+    const own = [...text.childNodes].filter((node) => node.nodeType === 3).map((node) => node.data).join("\\u0000");
+    const list = text.matches("h1, h2, h3") ? /^\\s*[-*•]\\s/ : /(^|\\n)\\s*([-*•]|\\d+\\.)\\s\\S/;
+    if (list.test(own)) found.push(`${page}: unrendered list in "${own.slice(0, 60)}"`);
+    if (/\\*\\*|\\]\\(|```|(^|\\s)(!!!|\\?\\?\\?) ?\\w|\\|\\s*:?---/.test(own))
+      found.push(`${page}: raw markdown in "${own.slice(0, 60)}"`);
   }
+  for (const table of article.querySelectorAll("table:not(.highlighttable)"))
+    if (table.getBoundingClientRect().right > article.getBoundingClientRect().right + 2)
+      found.push(`${page}: a table of ${Math.round(table.getBoundingClientRect().width)} pixels leaves the column`);
 }
 window.onload = () => {
   document.querySelectorAll("iframe").forEach((frame, i) => look(pages[i], frame));

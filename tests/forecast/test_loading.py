@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import subprocess
 import sys
 from dataclasses import replace
@@ -18,7 +19,8 @@ from nqcast.constants import HORIZONS, LEVELS
 from nqcast.datasets.checkpoint import CheckpointDataset
 from nqcast.datasets.verified import VerifiedDataset
 from nqcast.evaluation.conformal import ConformalCalibration
-from nqcast.storage.checkpoint import Checkpoint
+from nqcast.forecast.config import ForecastConfig
+from nqcast.storage.checkpoint import Checkpoint, DataCard
 from nqcast.storage.verified import replace_verified_file
 
 
@@ -46,7 +48,7 @@ def test_every_way_to_name_a_checkpoint_gives_the_same_forecast(
 ) -> None:
     version = next((models / "checkpoint").iterdir())
     expected = nqcast.load(plain_checkpoint).forecast(raw)
-    for place in (models / "checkpoint", str(models / "checkpoint"), version, version / "checkpoint"):
+    for place in (models, models / "checkpoint", str(models / "checkpoint"), version, version / "checkpoint"):
         pd.testing.assert_frame_equal(nqcast.load(place).forecast(raw), expected)
     monkeypatch.chdir(models)
     pd.testing.assert_frame_equal(nqcast.load("checkpoint").forecast(raw), expected)
@@ -125,3 +127,31 @@ def test_importing_the_package_loads_nothing_heavy() -> None:
     code = "import sys, nqcast; print(sorted({'torch', 'pandas', 'kedro', 'mlflow'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_forecaster_says_in_a_line_what_it_is(plain_checkpoint: Checkpoint) -> None:
+    card = DataCard(source="nq.parquet", last="2016-12-30 21:55")
+    known = replace(plain_checkpoint, metadata=replace(plain_checkpoint.metadata, data=card))
+    assert repr(nqcast.load(known)) == (
+        "<Forecaster of NQ, trained on nq.parquet until 2016-12-30 21:55; 15m, 30m, 60m, 2h, 4h ahead, "
+        "levels 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95; not calibrated>"
+    )
+
+
+def test_what_a_user_must_know_of_a_forecast_is_said_once(
+    plain_checkpoint: Checkpoint, raw: pd.DataFrame, caplog: pytest.LogCaptureFixture
+) -> None:
+    simulated = replace(plain_checkpoint.metadata, data=DataCard(source="SIMULATED MARKET (seed 3)"))
+    forecaster = nqcast.load(replace(plain_checkpoint, metadata=simulated))
+    own, real = raw.copy(), raw.copy()
+    own.attrs["source"], real.attrs["source"] = "SIMULATED MARKET (seed 4)", "nq.parquet"
+    for bars in (own, real, own, real):
+        forecaster.forecast(bars)
+    said = caplog.messages
+    assert len([line for line in said if "of real bars it knows nothing" in line]) == 1
+    assert len([line for line in said if "history, not the market" in line]) == 1
+    caplog.clear()
+    nqcast.load(plain_checkpoint, config=ForecastConfig(as_of=raw["ts"].max() - pd.Timedelta(hours=6))).forecast(real)
+    assert not [
+        record for record in caplog.records if record.levelno >= logging.WARNING
+    ]  # whoever names the time knows it, and the network is of no simulated market

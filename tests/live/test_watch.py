@@ -245,4 +245,4 @@ def test_a_network_of_the_simulated_market_says_so(
     write(raw, tmp_path / "bars.csv", START)
     options = ["--checkpoint", "c", "--out", str(tmp_path / "out"), "--port", "-1", "--once"]
     assert main([str(tmp_path / "bars.csv"), *options]) == 0
-    assert "c was trained on the SIMULATED MARKET (seed 3): of real bars it knows nothing" in caplog.messages
+    assert "this network was trained on the SIMULATED MARKET (seed 3): of real bars it knows nothing" in caplog.messages

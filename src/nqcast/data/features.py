@@ -96,15 +96,6 @@ def check_features(frame: pd.DataFrame) -> pd.DataFrame:
     return frame
 
 
-def check_horizons(frame: pd.DataFrame, names: Sequence[str]) -> None:
-    """Raise ValueError where a feature table was made for other horizons than these."""
-    if (found := horizons_of(frame.columns)) != tuple(names):
-        raise ValueError(
-            f"expected features of the horizons {list(names)}, found those of {list(found)}: set "
-            f"horizons={'+'.join(found)}, or run the features pipeline again"
-        )
-
-
 def _check_stamps(ts: pd.Series, name: str) -> None:
     if not isinstance(ts.dtype, pd.DatetimeTZDtype):
         raise ValueError(f"{name}.ts must be stamps with the zone UTC; found dtype {ts.dtype}: localise them")

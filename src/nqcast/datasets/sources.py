@@ -7,10 +7,10 @@ import pandas as pd
 from kedro.io import AbstractDataset, DatasetError
 from kedro_datasets._typing import JSONPreview, TablePreview
 
-from nqcast.constants import SIMULATED
 from nqcast.datasets.previews import first_rows, json_preview, table_preview
 from nqcast.market.simulation.config import SimulationConfig
 from nqcast.market.vendor import read_bars
+from nqcast.storage.verified import sha256_of
 
 SUFFIXES = (
     *(".dbn", ".dbn.zst", ".parquet", ".pq", ".csv", ".txt"),
@@ -36,6 +36,10 @@ class _SimulatedDataset(_ReadOnlyDataset):
         """The settings of the simulation, for kedro-viz: drawing the bars would take seconds."""
         return json_preview(self._config)
 
+    def content(self) -> list[Any]:
+        """What names the bars: the market's settings, from which they are drawn."""
+        return [type(self).__name__, self._config]
+
     def _exists(self) -> bool:
         return True
 
@@ -49,10 +53,7 @@ class SimulatedMarketDataset(_SimulatedDataset):
     def load(self) -> pd.DataFrame:
         from nqcast.market.simulation.simulator import simulate
 
-        config = SimulationConfig(**self._config)
-        bars = simulate(config)
-        bars.attrs["source"] = f"{SIMULATED} (seed {config.seed})"
-        return bars
+        return simulate(SimulationConfig(**self._config))
 
 
 class TrueQuantilesDataset(_SimulatedDataset):
@@ -77,6 +78,14 @@ class _UserDataset(_ReadOnlyDataset):
 
     def _path(self) -> Path | None:
         return Path(self._source).expanduser().absolute() if self._source else None
+
+    def content(self) -> list[list[str]] | None:
+        """Name and SHA-256 of every file below the source; None where there is none on this disk."""
+        path = self._path()
+        if path is None or not path.exists():
+            return None
+        files = sorted(one for one in path.rglob("*") if one.is_file()) if path.is_dir() else [path]
+        return [[str(one.relative_to(path.parent)), sha256_of(one)] for one in files]
 
     def _describe(self) -> dict[str, Any]:
         return {"filepath": self._source}

@@ -80,6 +80,15 @@ class VerifiedDataset(AbstractVersionedDataset):
         facts = {"path": str(path), "sha256": content_hash(self._manifest(path))}
         return {**facts, "version": path.parent.name} if self._version else facts
 
+    def content(self) -> str:
+        """The content hash of what would be loaded, once it is verified; DatasetError where it does not verify."""
+        path = self._existing_load_path()
+        try:
+            self._verify(path)
+            return content_hash(self._manifest(path))
+        except VerificationError as error:
+            raise DatasetError(self._broken(error)) from error
+
     def resolve_save_version(self) -> str | None:
         """The session's version, or one past the newest where the clock or another session has been ahead of it."""
         if not self._version:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ import pandas as pd
 import torch
 
 from nqcast.batches import Batch, outputs
+from nqcast.constants import SIMULATED
 from nqcast.data.clock import utc_nanoseconds
 from nqcast.data.config import FeaturesConfig
 from nqcast.data.features import build_features
@@ -45,6 +47,8 @@ from nqcast.storage.checkpoint import Checkpoint
 from nqcast.symbols.foreign import own_features as read_own_features
 from nqcast.training.device import pick_device
 
+log = logging.getLogger(__name__)
+
 Bars = Any
 """A table of bars (pandas, polars, Arrow, a dict of columns) or the path of a file or folder of them."""
 
@@ -66,6 +70,21 @@ class Issued:
     calibrated: bool
     paths: pd.DataFrame
     short_of: int = 0
+
+    def notes(self) -> dict[str, str]:
+        """From which bar it speaks, where that is not the newest one of the last hour: by `close` or `age`."""
+        issue_time = self.forecast["issue_time"].iloc[0]
+        notes = {}
+        if self.newest > issue_time:
+            notes["close"] = (
+                f"The bars end at {self.newest:%Y-%m-%d %H:%M} UTC, too near the close: the forecast is the last one "
+                "of that session with every horizon."
+            )
+        age = pd.Timestamp.now(tz="UTC") - issue_time
+        if age > pd.Timedelta(hours=1):
+            old = f"{age.days:,} days" if age.days > 1 else f"{age // pd.Timedelta(hours=1)} hours"
+            notes["age"] = f"Issued {old} ago: history, not the market (forecast.max_age_minutes refuses old bars)."
+        return notes
 
 
 class Forecaster:
@@ -105,12 +124,27 @@ class Forecaster:
         fitted_for = checkpoint.weights_sha256, self.levels, self.metadata.horizons
         self.calibration = None if calibration is None else calibration.conformal(*fitted_for)
         self._fitted, self._kept = calibration, checkpoint.trailing
+        self._said: set[str] = set()
         self.copula = None if calibration is None else calibration.copula
         if self.config.paths and self.copula is None:
             raise ValueError(
                 "expected a calibration with validation's joint ranks for forecast.paths, found none: run the train "
                 "pipeline again, which calibrates, or set forecast.paths=0"
             )
+
+    def __repr__(self) -> str:
+        data, levels = self.metadata.data, ", ".join(f"{level:g}" for level in self.levels)
+        return (
+            f"<Forecaster of {self.ingest.instrument.symbol}, trained on {data.source or 'bars'} until "
+            f"{data.last or 'an unknown day'}; {', '.join(self.metadata.horizons)} ahead, levels {levels}; "
+            f"{'not ' * (self.calibration is None)}calibrated>"
+        )
+
+    def _say_once(self, kind: str, text: str) -> None:
+        """Warn of what holds for every forecast, the first time."""
+        if kind not in self._said:
+            self._said.add(kind)
+            log.warning("%s", text)
 
     @property
     def spacing(self) -> Spacing:
@@ -148,7 +182,10 @@ class Forecaster:
             ForecastRefusedError: stale, gappy or too few bars, or a session that is over.
             ValueError: the frame is not one of bars.
         """
-        return self.issue(bars).forecast
+        issued = self.issue(bars)
+        for kind, note in issued.notes().items() if self.config.as_of is None else ():
+            self._say_once(kind, note)
+        return issued.forecast
 
     def issue(self, bars: Bars) -> Issued:
         """The forecast with what it was made from; arguments and errors are those of `forecast`."""
@@ -289,7 +326,10 @@ class Forecaster:
         checked = check_raw_bars(raw, self.ingest)
         checked["ts"], raw_minutes = bar_starts(checked["ts"], self.ingest.stamps == "end")
         known = known_bars(checked, self.config, raw_minutes, self.spacing)
-        known.attrs["source"] = raw.attrs.get("source", Path(bars).name if isinstance(bars, str | Path) else "")
+        source = raw.attrs.get("source", Path(bars).name if isinstance(bars, str | Path) else "")
+        known.attrs["source"], trained_on = source, self.metadata.data.source
+        if trained_on.startswith(SIMULATED) and not source.startswith(SIMULATED):
+            self._say_once("market", f"this network was trained on the {trained_on}: of real bars it knows nothing")
         return build_bars(known, self.ingest.model_copy(update={"stamps": "start"})).bars
 
     def _frame(self, quantiles_HQ: Floats, bar: pd.Series, anchor: Anchor, online_HQ: Floats | None) -> pd.DataFrame:

@@ -26,7 +26,7 @@ from nqcast.storage.versions import newest_verified, version_paths
 
 log = logging.getLogger(__name__)
 
-CALIBRATION = "calibration.json"
+CALIBRATION, CHECKPOINT = "calibration.json", "checkpoint"
 
 
 def load(
@@ -39,9 +39,10 @@ def load(
     """A forecaster from a checkpoint: `nqcast.load("data/06_models/checkpoint").forecast(bars)`.
 
     Args:
-        checkpoint: the catalog's versioned folder (its newest version that verifies is taken), one version in it, a
-            folder that holds checkpoint.json and model.safetensors, such as a run directory's checkpoint_best, or the
-            Checkpoint itself (the {"tensors", "metadata"} of earlier versions is taken too).
+        checkpoint: the catalog's versioned folder (its newest version that verifies is taken), the folder of models
+            that holds it, one version in it, a folder that holds checkpoint.json and model.safetensors, such as a run
+            directory's checkpoint_best, or the Checkpoint itself (the {"tensors", "metadata"} of earlier versions is
+            taken too).
         calibration: a calibration.json (or its versioned folder), or its content. None takes the one that lies beside
             the checkpoint and was fitted for its weights; without one the quantiles are the model's own.
         config: age, gaps and history that are asked of the bars.
@@ -54,6 +55,7 @@ def load(
     """
     if isinstance(checkpoint, str | Path):
         folder = Path(checkpoint).expanduser()
+        folder = folder / CHECKPOINT if version_paths(folder / CHECKPOINT) else folder
         artifact = checkpoint_in(folder)
         if calibration is None:
             calibration = _calibration_beside(folder.absolute(), artifact)
@@ -87,7 +89,10 @@ def checkpoint_in(folder: Path) -> Checkpoint:
     if newest is None:
         refuse_pickle_inside(folder)
         found = f"only broken ones ({', '.join(broken)})" if broken else "none"
-        raise ValueError(f"expected a version of a checkpoint in {folder}, found {found}: run the train pipeline")
+        raise ValueError(
+            f"expected a version of a checkpoint in {folder}, found {found}: run the train pipeline, or name "
+            "the folder below it that holds one, such as data/06_models/checkpoint"
+        )
     return read_checkpoint(newest)
 
 

@@ -23,7 +23,7 @@ from nqcast.evaluation.config import EvaluateConfig
 from nqcast.evaluation.frames import FrameStream, Positions, predictions_frame
 from nqcast.evaluation.metrics import Floats
 from nqcast.forecast.checkpoint_checks import checked_config
-from nqcast.horizons import horizons_of
+from nqcast.horizons import check_horizons
 from nqcast.model import MIGT_TVDT, fuse
 from nqcast.model.members import Members, Network
 from nqcast.storage.checkpoint import Checkpoint
@@ -133,11 +133,7 @@ class Predictor:
     """
 
     def __init__(self, model: Network, scale: Scale, features: pd.DataFrame, batch_size: int) -> None:
-        if (found := horizons_of(features.columns)) != scale.horizons:
-            raise ValueError(
-                f"expected features with the checkpoint's horizons {list(scale.horizons)}, found {list(found)}: set "
-                f"horizons={'+'.join(scale.horizons)}, or train a checkpoint of these"
-            )
+        check_horizons(features.columns, scale.horizons)
         self.model, self.scale, self.features, self.batch_size = model, scale, features, batch_size
         self.scale_NH, volatility_NK = scale.describe(features)
         device = next(model.parameters()).device

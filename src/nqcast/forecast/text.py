@@ -49,21 +49,11 @@ def _line(horizon: str, until: str, cells: list[str]) -> str:
 
 def _notes(issued: Issued) -> list[str]:
     zone = EXCHANGE_TIMEZONE.split("/")[-1]
-    issue_time = issued.forecast["issue_time"].iloc[0]
     close = issued.session_close.tz_convert(EXCHANGE_TIMEZONE)
     source = issued.forecast.attrs.get("source", "")
     notes = [f"Bars of the {source}: no exchange has traded them."] if source.startswith(SIMULATED) else []
     notes += [f"Price quantiles in index points; times are {zone}'s; the session closes at {close:%H:%M}."]
-    if issued.newest > issue_time:
-        notes.append(
-            f"The bars end at {issued.newest:%Y-%m-%d %H:%M} UTC, too near the close: the forecast is the last one of "
-            "that session with every horizon."
-        )
-    age = pd.Timestamp.now(tz="UTC") - issue_time
-    if age > pd.Timedelta(hours=1):
-        days, hours = age.days, age // pd.Timedelta(hours=1)
-        old = f"{days:,} days" if days > 1 else f"{hours} hours"
-        notes.append(f"Issued {old} ago: history, not the market (forecast.max_age_minutes refuses old bars).")
+    notes += issued.notes().values()
     if len(issued.paths):
         notes.append(_paths_note(issued.paths))
     if issued.short_of:

@@ -13,7 +13,7 @@ from nqcast.hooks.mistakes import show_bad_input_in_one_line
 from nqcast.hooks.terminal import print_what_the_terminal_can
 from nqcast.parameters import ParameterError, check_parameters, with_instrument
 
-READ_BY_HOOKS = {"instrument", "instruments", "tracking"}
+READ_BY_HOOKS = {"instrument", "instruments", "tracking", "rebuild"}
 ASK_FOR_THE_SPACING = {"checked_rows", "params:horizons"}
 """Datasets of pipelines that make a grid, or a table of it; others read the spacing in what they are given."""
 

@@ -19,6 +19,7 @@ from kedro.io import DataCatalog
 from kedro.pipeline import Pipeline
 from kedro.pipeline.node import Node
 
+from nqcast.constants import SIMULATED
 from nqcast.hooks.terminal import tell
 from nqcast.stopping import RunAlarmed
 from nqcast.tracking.facts import git
@@ -73,9 +74,9 @@ class SummaryHook:
         if isinstance(data, dict) and isinstance(data.get("text"), str):
             self._shown.append(_Shown(node.name, data["text"], data.get("headline", ())))
 
-    @hook_impl
+    @hook_impl(trylast=True)
     def after_pipeline_run(self, catalog: DataCatalog, pipeline: Pipeline, run_params: dict[str, Any]) -> None:
-        """Print the texts of what the run was for, what was written, and the last lines."""
+        """Print the texts of what the run was for, what was written, and the last lines: nothing is said after them."""
         last = self._last(pipeline)
         if not self._saved and run_params.get("only_missing_outputs"):
             tell("Nothing to do: every output is there. Leave --only-missing-outputs out to make them anew.")
@@ -102,7 +103,8 @@ class SummaryHook:
     def _took(self) -> str:
         seconds = time.perf_counter() - self._began
         took = f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.1f} min"
-        return f"Took {took}" + (f", on the {self._source}." if self._source else ".")
+        the = "the " * self._source.startswith(SIMULATED)
+        return f"Took {took}" + (f", on {the}{self._source}." if self._source else ".")
 
 
 _TO_OPEN = (

@@ -9,7 +9,6 @@ import sys
 import time
 from pathlib import Path
 
-from nqcast.constants import SIMULATED
 from nqcast.live.feed import Feed
 
 log = logging.getLogger(__name__)
@@ -49,10 +48,7 @@ def _watch(chosen: argparse.Namespace, checkpoint: Path) -> int:
     from nqcast.live.watcher import Watcher
 
     torch.set_num_threads(1)  # one window: a second thread would only be waited for
-    forecaster = nqcast.load(checkpoint)
-    if (trained_on := forecaster.metadata.data.source).startswith(SIMULATED):
-        log.warning("%s was trained on the %s: of real bars it knows nothing", checkpoint, trained_on)
-    watcher = Watcher(forecaster, Feed(chosen.source), chosen.out)
+    watcher = Watcher(nqcast.load(checkpoint), Feed(chosen.source), chosen.out)
     server = None if chosen.port < 0 else serve(watcher, chosen.port)
     if server is not None:
         log.info("http://127.0.0.1:%d", server.server_address[1])

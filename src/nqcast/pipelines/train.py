@@ -18,6 +18,7 @@ from nqcast.data.own_features import feature_names
 from nqcast.data.scale import ScaleState
 from nqcast.data.splits import make_splits, positions
 from nqcast.evaluation.config import EvaluateConfig
+from nqcast.horizons import check_horizons
 from nqcast.market.config import IngestConfig
 from nqcast.model.config import ModelConfig
 from nqcast.storage.checkpoint import Checkpoint, DataCard, Json
@@ -28,9 +29,9 @@ logger = logging.getLogger(__name__)
 
 def load_features(features: pd.DataFrame, ingest: IngestConfig, horizons: list[str]) -> tuple[pd.DataFrame, DataCard]:
     """The feature table, proved to hold what training needs, and the name of its content and its instrument."""
-    from nqcast.data.features import check_features, check_horizons
+    from nqcast.data.features import check_features
 
-    check_horizons(check_features(features), horizons)
+    check_horizons(check_features(features).columns, horizons)
     ingest.spacing.check(features["ts"])
     card = data_card(features, ingest.instrument.model_dump(mode="json"))
     logger.info("%d feature rows from %s to %s UTC, content %s", card.rows, card.first, card.last, card.fingerprint)

@@ -13,6 +13,7 @@ from kedro.io import CatalogProtocol
 from kedro.pipeline import Pipeline
 
 import nqcast
+from nqcast.storage.fingerprint import fingerprint
 from nqcast.tracking.config import TrackingConfig
 from nqcast.tracking.facts import (
     RECIPE_TAG,
@@ -171,10 +172,10 @@ class TrackingHook:
 
     def _facts(self, name: str, saved: bool) -> dict[str, str]:
         dataset = self._catalog.get(name) if self._catalog is not None and not name.startswith("params:") else None
-        provenance = getattr(dataset, "provenance", None)
-        if provenance is None:
-            return {}
+        provenance, content = (getattr(dataset, name, None) for name in ("provenance", "content"))
         try:
+            if provenance is None:
+                return {"sha256": fingerprint(content(), 64)} if content is not None else {}
             return dict(provenance(saved))
         except Exception as error:  # a dataset's own trouble is the run's to report, tracking only goes without
             log.warning("tracking: version and hash of %s are unknown: %s", name, error)

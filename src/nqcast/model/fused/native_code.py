@@ -16,6 +16,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 
 from nqcast.storage.fingerprint import digest
@@ -115,6 +116,7 @@ def _made(command: list[str], source: Path, folder: Path | None, name: str) -> L
     """
     if folder is not None:
         _sweep(folder)
+    _say_what_takes_time()
     started = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="making-", dir=folder) as own:
         made = Path(own) / "made.so"
@@ -123,8 +125,13 @@ def _made(command: list[str], source: Path, folder: Path | None, name: str) -> L
         library = Library(str(made))
         if folder is not None:
             made.replace(folder / f"{name}-{digest(made.read_bytes(), 32)}.so")
-    log.info("%s: built for this processor in %.1f s", source.name, time.perf_counter() - started)
+    log.debug("%s: built in %.1f s", source.name, time.perf_counter() - started)
     return library
+
+
+@cache
+def _say_what_takes_time() -> None:
+    log.info("parts in C++ are built for this processor, once: some seconds")
 
 
 def _sweep(folder: Path) -> None:
