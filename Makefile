@@ -44,7 +44,7 @@ lock: $(STAMP)  ## resolve requirements/lock.txt anew
 
 mlflow: $(STAMP)  ## look at the tracked runs, on loopback; env=nq: those of real bars
 	MLFLOW_DISABLE_TELEMETRY=true $(BIN)/mlflow ui --host 127.0.0.1 \
-		--backend-store-uri sqlite:///$(or $(NQCAST_DATA),data)$(if $(env),/$(env))/09_tracking/mlflow.db $(ARGS)
+		--backend-store-uri sqlite:///$(or $(NQCAST_WORK),$(filter-out s3://%,$(NQCAST_DATA)),data)$(if $(env),/$(env))/09_tracking/mlflow.db $(ARGS)
 
 docs: $(STAMP)  ## the site of the documentation in build/site, without network; the notebooks are run once
 	NO_MKDOCS_2_WARNING=1 NQCAST_NOTEBOOKS=execute $(BIN)/mkdocs build -q --strict $(ARGS)

@@ -19,7 +19,7 @@ KEDRO = Path(sys.executable).with_name("kedro")
 LOADED_ONCE = ["kedro.framework.cli", "pandas", "scipy.stats", "scipy.signal", "pandera", "torch._dynamo", "mlflow"]
 
 
-def environment(data: Path, local: str = "base") -> dict[str, str]:
+def environment(data: Path | str, local: str = "base") -> dict[str, str]:
     """The variables of a run that writes into `data` alone, and reads none of a developer's own files in conf/local."""
     variables = {**os.environ, "NQCAST_DATA": str(data), "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
     variables["NQCAST_LOCAL"] = local
@@ -29,7 +29,7 @@ def environment(data: Path, local: str = "base") -> dict[str, str]:
 
 
 def kedro(
-    *arguments: str, data: Path, cwd: Path = PROJECT, timeout: int = 300, local: str = "base"
+    *arguments: str, data: Path | str, cwd: Path = PROJECT, timeout: int = 300, local: str = "base"
 ) -> subprocess.CompletedProcess[str]:
     """Run `kedro` in a process of its own to the end, and return what it printed."""
     with tempfile.TemporaryDirectory() as folder:

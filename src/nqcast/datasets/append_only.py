@@ -3,16 +3,18 @@
 import json
 import logging
 import os
-from pathlib import Path
+import secrets
+import time
 from typing import Any
 
 from kedro.io import DatasetError
 from kedro_datasets._typing import JSONPreview
 
-from nqcast.datasets.local import LocalDataset
+from nqcast.datasets.placed import PlacedDataset
 from nqcast.datasets.previews import json_preview
 from nqcast.storage.json_values import plain, read_object
 from nqcast.storage.lock import one_writer
+from nqcast.storage.place import Place, StorePath
 from nqcast.storage.verified import sync_folder
 
 log = logging.getLogger(__name__)
@@ -20,7 +22,7 @@ log = logging.getLogger(__name__)
 Record = dict[str, Any]
 
 
-class AppendOnlyLogDataset(LocalDataset):
+class AppendOnlyLogDataset(PlacedDataset):
     """save(record) appends one durable line, an empty record none; load() gives all, oldest first, [] before any."""
 
     def load(self) -> list[Record]:
@@ -35,10 +37,11 @@ class AppendOnlyLogDataset(LocalDataset):
         return json_preview(read_records(self.path)[-20:])
 
 
-def append_record(path: Path, record: Record) -> None:
+def append_record(path: Place, record: Record) -> None:
     """Append `record` as one line and fsync; two processes may append at once.
 
-    A last line that a killed writer left unfinished was never acknowledged and is cut off first.
+    A last line that a killed writer left unfinished was never acknowledged and is cut off first. In a store, where
+    nothing grows, every record is an object of its own below the name of the log.
 
     Raises:
         DatasetError: `record` is not a dict of JSON values.
@@ -46,6 +49,9 @@ def append_record(path: Path, record: Record) -> None:
     if not isinstance(record, dict):
         raise DatasetError(f"expected one record (a dict), found {type(record).__name__}: append records one by one")
     line = json.dumps(plain(record, "the record"), ensure_ascii=False).encode() + b"\n"
+    if isinstance(path, StorePath):
+        (path / f"{time.time_ns()}-{secrets.token_hex(4)}.json").write_bytes(line, create=True)
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     is_new = not path.exists()
     with one_writer(path.parent), path.open("a+b") as file:
@@ -58,12 +64,14 @@ def append_record(path: Path, record: Record) -> None:
         sync_folder(path.parent)
 
 
-def read_records(path: Path) -> list[Record]:
+def read_records(path: Place) -> list[Record]:
     """All records of the log, oldest first; an unfinished last line is left out with a warning.
 
     Raises:
         DatasetError: another line is not a JSON object.
     """
+    if isinstance(path, StorePath):
+        return [read_object(one.read_bytes(), one) for one in sorted(path.iterdir(), key=str)]
     if not path.exists():
         return []
     *lines, rest = path.read_bytes().split(b"\n")

@@ -1,11 +1,11 @@
 """Model checkpoints in the catalog: folders of the one checkpoint format, in versions."""
 
-from pathlib import Path
 from typing import Any
 
 from kedro.io import Version
 from kedro_datasets._typing import JSONPreview
 
+from nqcast.datasets.placed import placed
 from nqcast.datasets.previews import json_preview
 from nqcast.datasets.verified import VerifiedDataset
 from nqcast.storage.checkpoint import (
@@ -16,6 +16,7 @@ from nqcast.storage.checkpoint import (
     refuse_pickle,
     verify_checkpoint,
 )
+from nqcast.storage.place import Place
 from nqcast.storage.verified import write_folder
 
 
@@ -29,11 +30,11 @@ class CheckpointDataset(VerifiedDataset):
     ) -> None:
         """
         Args:
-            filepath: local folder that holds the versions.
+            filepath: folder that holds the versions, here or in a store.
             version: set by Kedro; None loads the latest and saves a new one.
             metadata: anything for plugins; ignored here.
         """
-        refuse_pickle(Path(filepath))
+        refuse_pickle(placed(filepath))
         super().__init__(filepath=filepath, version=version or Version(None, None), metadata=metadata)
 
     def preview(self) -> JSONPreview:
@@ -43,15 +44,16 @@ class CheckpointDataset(VerifiedDataset):
     def check_definition(self) -> None:
         """Nothing is checked, since no other dataset lies inside this one."""
 
-    def _manifest(self, path: Path) -> Path:
+    def _manifest(self, path: Place) -> Place:
         return path / MANIFEST
 
-    def _verify(self, path: Path) -> None:
+    def _verify(self, path: Place) -> None:
         verify_checkpoint(path)
 
-    def _read(self, path: Path) -> Checkpoint:
+    def _read(self, path: Place) -> Checkpoint:
+        verify_checkpoint(path)
         return read_checkpoint(path)
 
-    def _write(self, path: Path, data: Checkpoint) -> None:
+    def _write(self, path: Place, data: Checkpoint) -> None:
         inside = {f"{path.name}/{name}": content for name, content in checkpoint_files(data).items()}
         write_folder(path.parent, inside, f"{path.name}/{MANIFEST}")

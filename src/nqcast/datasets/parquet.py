@@ -7,10 +7,10 @@ from typing import Any
 import pandas as pd
 from kedro.io import DatasetError
 
-from nqcast.datasets.local import LocalDataset
+from nqcast.datasets.placed import PlacedDataset
 
 
-class StreamedParquetDataset(LocalDataset):
+class StreamedParquetDataset(PlacedDataset):
     """save() takes a DataFrame or an iterable of frames with equal columns, of which one at a time is held.
 
     Each frame becomes a row group; indices are not kept. load() gives one DataFrame. For use inside a VerifiedDataset.

@@ -12,10 +12,11 @@ import pandas as pd
 from kedro.io import DatasetError
 from kedro_datasets._typing import JSONPreview
 
-from nqcast.datasets.local import LocalDataset
+from nqcast.datasets.placed import PlacedDataset
 from nqcast.datasets.previews import json_preview
 from nqcast.storage.checkpoint import DOCUMENT, MANIFEST, checkpoint_files, read_checkpoint
 from nqcast.storage.json_values import plain, read_object
+from nqcast.storage.place import Place
 from nqcast.storage.verified import VerificationError, read_verified, verify, write_folder
 
 log = logging.getLogger(__name__)
@@ -25,7 +26,7 @@ FRAME, RECORD = "frame.parquet", "record.json"
 Partition = dict[str, Any]
 
 
-class VerifiedPartitionsDataset(LocalDataset):
+class VerifiedPartitionsDataset(PlacedDataset):
     """`{name: {"frame": DataFrame, "record": dict, "checkpoint": Checkpoint}}` as `<filepath>/<name>/`.
 
     The checkpoint may be left out, and the frame may come as the bytes of a parquet file. save() adds partitions, each
@@ -37,7 +38,7 @@ class VerifiedPartitionsDataset(LocalDataset):
         found = self.path.iterdir() if self.path.is_dir() else ()
         folders = [folder for folder in found if folder.is_dir() and not folder.name.startswith(".")]
         whole = {}
-        for folder in sorted(folders):
+        for folder in sorted(folders, key=lambda folder: folder.name):
             try:
                 verify(folder / MANIFEST)
             except VerificationError as error:
@@ -64,12 +65,13 @@ class VerifiedPartitionsDataset(LocalDataset):
         """Names of the whole partitions for kedro-viz."""
         return json_preview(sorted(self.load()))
 
-    def _move_aside(self, folder: Path) -> None:
+    def _move_aside(self, folder: Place) -> None:
         """A broken partition makes room under a name that no load takes; a whole one is never replaced."""
         try:
             verify(folder / MANIFEST)
         except VerificationError:
-            folder.rename(folder.with_name(f".broken_{folder.name}_{secrets.token_hex(4)}"))
+            aside: Any = folder.with_name(f".broken_{folder.name}_{secrets.token_hex(4)}")
+            folder.rename(aside)
             return
         raise DatasetError(f"expected a new partition, found {folder} already: its name should tell contents apart")
 
@@ -92,7 +94,7 @@ def _parquet(frame: pd.DataFrame | bytes) -> bytes:
     return buffer.getvalue()
 
 
-def _reader(folder: Path) -> Callable[[], Partition]:
+def _reader(folder: Place) -> Callable[[], Partition]:
     def read() -> Partition:
         frame, record = (read_verified(folder / name, folder / MANIFEST) for name in (FRAME, RECORD))
         content = read_object(record, folder / RECORD)

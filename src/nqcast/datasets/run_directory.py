@@ -8,24 +8,30 @@ from typing import Any
 
 from kedro.io import DatasetError
 
-from nqcast.datasets.local import LocalDataset
+from nqcast.datasets.placed import PlacedDataset, placed
+from nqcast.storage.place import working
 
 
-class RunDirectoryDataset(LocalDataset):
+class RunDirectoryDataset(PlacedDataset):
     """load() makes the folder where needed, proves that it can be written and has room, and gives its Path."""
 
     def __init__(self, *, filepath: str, min_free_gb: float = 1.0, metadata: dict[str, Any] | None = None) -> None:
         """
         Args:
-            filepath: local folder; each run makes its own below it.
+            filepath: local folder, of which each run makes its own below it; a store's URL below NQCAST_DATA stands for
+                the same folder below NQCAST_WORK.
             min_free_gb: free space below which a run is refused, in GB (1e9 bytes).
             metadata: anything for plugins; ignored here.
         """
-        super().__init__(filepath=filepath, metadata=metadata)
+        try:
+            self.folder = working(placed(filepath))
+        except ValueError as error:
+            raise DatasetError(str(error)) from error
+        super().__init__(filepath=str(self.folder), metadata=metadata)
         self._min_free_gb = min_free_gb
 
     def load(self) -> Path:
-        return usable_folder(self.path, self._min_free_gb)
+        return usable_folder(self.folder, self._min_free_gb)
 
     def save(self, data: Any) -> None:
         raise DatasetError(

@@ -8,14 +8,17 @@ from typing import Any
 from kedro.io import AbstractDataset, AbstractVersionedDataset, DatasetError, Version
 from kedro.io.core import VersionNotFoundError, generate_timestamp
 
-from nqcast.datasets.local import local_path
+from nqcast.datasets.placed import placed
 from nqcast.datasets.previews import preview_of
+from nqcast.storage.errors import StorageError
 from nqcast.storage.json_values import plain
+from nqcast.storage.place import Place, place
 from nqcast.storage.verified import (
     VerificationError,
     content_hash,
     manifest_of,
     replace_verified_file,
+    verified_copy,
     verify,
     write_folder,
 )
@@ -43,7 +46,7 @@ class VerifiedDataset(AbstractVersionedDataset):
     ) -> None:
         """
         Args:
-            filepath: local path; with versions, the folder that holds them.
+            filepath: local path, or the URL of a store; with versions, the folder that holds them.
             dataset: type of the inner dataset, or its definition without filepath and versions.
             version: set by Kedro for `versioned: true`.
             metadata: anything for plugins, such as kedro-viz's layer; ignored here.
@@ -51,7 +54,7 @@ class VerifiedDataset(AbstractVersionedDataset):
         for name in version or ():
             if name is not None and (Path(name).name != name or name.startswith(".")):
                 raise DatasetError(f"expected a version such as 2026-01-31T08.00.00.000Z, found {name!r}")
-        super().__init__(local_path(filepath), version)
+        super().__init__(placed(filepath), version, exists_function=lambda path: place(path).exists())
         self._definition = {"type": dataset} if isinstance(dataset, str) else dict(dataset or {})
         if unwelcome := {"filepath", "versioned", "version"} & self._definition.keys():
             raise DatasetError(f"expected {', '.join(sorted(unwelcome))} of {filepath} outside of its dataset: …")
@@ -63,7 +66,7 @@ class VerifiedDataset(AbstractVersionedDataset):
     @property
     def preview(self) -> Callable[..., Any]:
         """A function that shows the artifact in kedro-viz, by the ending of its name; it gives None before a save."""
-        return preview_of(self._filepath.suffix, lambda: Path(self._get_load_path()) if self.exists() else None)
+        return preview_of(self._filepath.suffix, lambda: self._get_load_path() if self.exists() else None)
 
     def inner(self, path: Path) -> AbstractDataset:
         """The inner dataset at `path`; DatasetError where its definition is none."""
@@ -71,12 +74,12 @@ class VerifiedDataset(AbstractVersionedDataset):
 
     def check_definition(self) -> None:
         """Raise DatasetError where the inner dataset cannot be made; asked before a run, not after its hours."""
-        self.inner(Path(self._filepath))
+        self.inner(Path(self._filepath.name))
 
     def provenance(self, saved: bool) -> dict[str, str]:
         """Path, version (where there are versions) and content hash of what was last saved, or would be loaded."""
         versioned = self._version and saved
-        path = Path(self._get_versioned_path(self._saved) if versioned and self._saved else self._get_load_path())
+        path = self._get_versioned_path(self._saved) if versioned and self._saved else self._get_load_path()
         facts = {"path": str(path), "sha256": content_hash(self._manifest(path))}
         return {**facts, "version": path.parent.name} if self._version else facts
 
@@ -96,24 +99,25 @@ class VerifiedDataset(AbstractVersionedDataset):
         if self._cached_save_version is None:
             wanted = self._version.save or generate_timestamp()
             try:
-                self._cached_save_version = version_after_all(Path(self._filepath), wanted)
+                self._cached_save_version = version_after_all(self._filepath, wanted)
             except ValueError as error:
                 raise DatasetError(str(error)) from error
             if self._cached_save_version != wanted:
                 log.info("%s: saved as version %s, after the newest", self._filepath.name, self._cached_save_version)
         return self._cached_save_version
 
-    def _manifest(self, path: Path) -> Path:
+    def _manifest(self, path: Place) -> Place:
         return manifest_of(path)
 
-    def _verify(self, path: Path) -> None:
+    def _verify(self, path: Place) -> None:
         verify(self._manifest(path))
 
-    def _read(self, path: Path) -> Any:
-        """The artifact at `path`, which has just verified."""
-        return self.inner(path).load()
+    def _read(self, path: Place) -> Any:
+        """The verified artifact at `path`; VerificationError where it is not what was written."""
+        with verified_copy(path) as here:
+            return self.inner(here).load()
 
-    def _write(self, path: Path, data: Any) -> None:
+    def _write(self, path: Place, data: Any) -> None:
         """Make the artifact at `path`, whole or not at all; raises OSError where it cannot be written."""
         if self._filepath.suffix == ".json":
             data = plain(data)
@@ -132,15 +136,15 @@ class VerifiedDataset(AbstractVersionedDataset):
     # Kedro wraps `_load` and `_save` once in every subclass; `load` and `save` would be wrapped at every level, and
     # an inner wrapper asks for a second save version.
     def _load(self) -> Any:
-        path = self._existing_load_path()
         try:
-            self._verify(path)
-            return self._read(path)
+            return self._read(self._existing_load_path())
+        except StorageError as error:
+            raise DatasetError(str(error)) from error
         except VerificationError as error:
             raise DatasetError(self._broken(error)) from error
 
     def _save(self, data: Any) -> None:
-        path = Path(self._get_save_path())
+        path = self._get_save_path()
         try:
             self._write(path, data)
         except OSError as error:
@@ -157,10 +161,10 @@ class VerifiedDataset(AbstractVersionedDataset):
         return f"{self} does not verify: {error}. The file was changed or damaged after it was written: {cure}"
 
     def _version_names(self) -> list[str]:
-        return [path.parent.name for path in version_paths(Path(self._filepath))] or ["no versions"]
+        return [path.parent.name for path in version_paths(self._filepath)] or ["no versions"]
 
-    def _existing_load_path(self) -> Path:
-        path = Path(self._get_load_path())
+    def _existing_load_path(self) -> Place:
+        path: Place = self._get_load_path()
         if not path.exists():
             have = f"; there are {', '.join(self._version_names())}" if self._version else ""
             raise DatasetError(f"{path} does not exist{have}: run the pipeline that makes it, or check the version")
@@ -168,14 +172,14 @@ class VerifiedDataset(AbstractVersionedDataset):
 
     def _get_versions(self) -> list[str]:
         """Paths of all versions, newest first; Kedro's own search takes brackets in a folder's name for a pattern."""
-        return [str(path) for path in version_paths(Path(self._filepath))]
+        return [str(path) for path in version_paths(self._filepath)]
 
     def _fetch_latest_load_version(self) -> str:
         """What this session has saved, or the newest version that verifies; VersionNotFoundError without any."""
         if self._saved is not None:
             return self._saved
         if self._cached_load_version is None:
-            newest, broken = newest_verified(Path(self._filepath), self._verify)
+            newest, broken = newest_verified(self._filepath, self._verify)
             if newest is None:
                 found = f"only broken ones ({', '.join(broken)})" if broken else "none"
                 raise VersionNotFoundError(
@@ -185,7 +189,7 @@ class VerifiedDataset(AbstractVersionedDataset):
         return self._cached_load_version
 
     def _exists(self) -> bool:
-        path = Path(self._get_load_path())
+        path = self._get_load_path()
         return path.exists() and self._manifest(path).exists()
 
     def _describe(self) -> dict[str, Any]:

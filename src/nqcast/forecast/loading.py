@@ -21,6 +21,7 @@ from nqcast.storage.checkpoint import (
     verify_checkpoint,
 )
 from nqcast.storage.json_values import read_object
+from nqcast.storage.place import Place, StorePath, place
 from nqcast.storage.verified import VerificationError, manifest_of, read_verified, verify
 from nqcast.storage.versions import newest_verified, version_paths
 
@@ -30,8 +31,8 @@ CALIBRATION, CHECKPOINT = "calibration.json", "checkpoint"
 
 
 def load(
-    checkpoint: str | Path | Checkpoint | Mapping[str, Any],
-    calibration: str | Path | Mapping[str, Any] | Calibration | None = None,
+    checkpoint: str | Place | Checkpoint | Mapping[str, Any],
+    calibration: str | Place | Mapping[str, Any] | Calibration | None = None,
     config: ForecastConfig | None = None,
     own_features: Sequence[str | Path] = (),
     ingest: IngestConfig | None = None,
@@ -39,10 +40,10 @@ def load(
     """A forecaster from a checkpoint: `nqcast.load("data/06_models/checkpoint").forecast(bars)`.
 
     Args:
-        checkpoint: the catalog's versioned folder (its newest version that verifies is taken), the folder of models
-            that holds it, one version in it, a folder that holds checkpoint.json and model.safetensors, such as a run
-            directory's checkpoint_best, or the Checkpoint itself (the {"tensors", "metadata"} of earlier versions is
-            taken too).
+        checkpoint: the catalog's versioned folder, here or by its URL in a store (its newest version that verifies is
+            taken), the folder of models that holds it, one version in it, a folder that holds checkpoint.json and
+            model.safetensors, such as a run directory's checkpoint_best, or the Checkpoint itself (the {"tensors",
+            "metadata"} of earlier versions is taken too).
         calibration: a calibration.json (or its versioned folder), or its content. None takes the one that lies beside
             the checkpoint and was fitted for its weights; without one the quantiles are the model's own.
         config: age, gaps and history that are asked of the bars.
@@ -53,22 +54,22 @@ def load(
         ValueError: there is no checkpoint, it does not verify or contradicts itself, or the calibration was fitted for
             other weights.
     """
-    if isinstance(checkpoint, str | Path):
-        folder = Path(checkpoint).expanduser()
-        folder = folder / CHECKPOINT if version_paths(folder / CHECKPOINT) else folder
+    if isinstance(checkpoint, str | Path | StorePath):
+        folder = _place(checkpoint)
+        folder = folder / CHECKPOINT if any(version_paths(folder / CHECKPOINT)) else folder
         artifact = checkpoint_in(folder)
         if calibration is None:
             calibration = _calibration_beside(folder.absolute(), artifact)
     else:
         artifact = Checkpoint.of(checkpoint)
-    if isinstance(calibration, str | Path):
-        calibration = _document(Path(calibration).expanduser())
+    if isinstance(calibration, str | Path | StorePath):
+        calibration = _document(_place(calibration))
     if isinstance(calibration, Mapping):
         calibration = Calibration.from_json(calibration)
     return Forecaster(artifact, calibration, config, ingest, own_features)
 
 
-def checkpoint_in(folder: Path) -> Checkpoint:
+def checkpoint_in(folder: Place) -> Checkpoint:
     """The checkpoint of a versioned folder (newest version that verifies), a version, or a plain folder.
 
     Raises:
@@ -96,7 +97,12 @@ def checkpoint_in(folder: Path) -> Checkpoint:
     return read_checkpoint(newest)
 
 
-def _document(path: Path) -> dict[str, Any]:
+def _place(text: str | Place) -> Place:
+    found = place(text)
+    return found.expanduser() if isinstance(found, Path) else found
+
+
+def _document(path: Place) -> dict[str, Any]:
     """A verified JSON file, or the newest version of a versioned one."""
     if path.is_dir():
         newest, broken = newest_verified(path.absolute(), lambda version: verify(manifest_of(version)))
@@ -106,7 +112,7 @@ def _document(path: Path) -> dict[str, Any]:
     return read_object(read_verified(path, manifest_of(path)), path)
 
 
-def _calibration_beside(folder: Path, checkpoint: Checkpoint) -> dict[str, Any] | None:
+def _calibration_beside(folder: Place, checkpoint: Checkpoint) -> dict[str, Any] | None:
     """The calibration of these weights in the checkpoint's folder, or in the catalog's folder of calibrations.
 
     One that is damaged is passed over, with a warning: the right one may be there a second time.
@@ -114,7 +120,7 @@ def _calibration_beside(folder: Path, checkpoint: Checkpoint) -> dict[str, Any] 
     if (folder / CALIBRATION).is_file():
         return _document(folder / CALIBRATION)
     for parent in folder.parents[:3]:
-        versions = version_paths(parent / CALIBRATION)
+        versions = list(version_paths(parent / CALIBRATION))
         for path in versions:
             try:
                 state = _document(path)

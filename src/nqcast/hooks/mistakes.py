@@ -19,6 +19,7 @@ from nqcast.fields import did_you_mean
 from nqcast.redaction import without_secrets
 from nqcast.stopping import RunEndedError
 from nqcast.storage.errors import StorageError
+from nqcast.storage.place import place
 
 
 class NotReadyError(ValueError):
@@ -46,7 +47,7 @@ class MistakesHook:
 
 def is_missing(entry: str, catalog: CatalogProtocol) -> bool:
     """Whether nothing has been saved in an entry; a damaged one is there, and its own dataset says what is wrong."""
-    return not catalog.exists(entry) and not Path(str(getattr(catalog[entry], "_filepath", ""))).exists()
+    return not catalog.exists(entry) and not place(str(getattr(catalog[entry], "_filepath", ""))).exists()
 
 
 def road_to(entry: str, catalog: CatalogProtocol) -> list[str]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import secrets
 import tempfile
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from kedro.framework.context import KedroContext
@@ -13,11 +14,12 @@ from kedro.framework.hooks import hook_impl
 from kedro.io import CatalogProtocol, DatasetError
 from kedro.pipeline import Pipeline
 
-from nqcast.datasets.local import LocalDataset
+from nqcast.datasets.placed import PlacedDataset
 from nqcast.datasets.run_directory import RunDirectoryDataset
 from nqcast.datasets.verified import VerifiedDataset
 from nqcast.storage.errors import require_free_space, storage_errors
 from nqcast.storage.lock import DirectoryLock
+from nqcast.storage.place import Place, StorePath, data_place, place, working
 from nqcast.tracking.hook import FOLDER as TRACKING
 
 LEAST_FREE_BYTES = 200_000_000
@@ -28,19 +30,20 @@ class StorageHook:
     """Before the first node, every place that will be written to is probed, and the data folder is this run's alone."""
 
     def __init__(self) -> None:
-        self._data: Path | None = None
+        self._data: Place | None = None
         self._lock: DirectoryLock | None = None
 
     @hook_impl
     def after_context_created(self, context: KedroContext) -> None:
         """Keep which folder the environment writes to."""
-        self._data = context.project_path / context.config_loader["globals"]["data"]
+        data = place(context.config_loader["globals"]["data"])
+        self._data = context.project_path / data if isinstance(data, Path) else data
 
     @hook_impl(tryfirst=True)
     def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline, catalog: CatalogProtocol) -> None:
         """
         Raises:
-            StorageError: a folder is full, read-only or a file.
+            StorageError: a folder is full, read-only or a file, or the store of the data cannot be written.
             DatasetError: the place of working checkpoints cannot be used, an output lies outside of the project and of
                 NQCAST_DATA, or its dataset cannot be made.
             DirectoryBusyError: another run writes to the data folder; says who.
@@ -52,15 +55,15 @@ class StorageHook:
                 "share what nodes hand on in memory: leave --runner out"
             )
         project = Path(run_params["project_path"])
-        data = os.environ.get("NQCAST_DATA")
-        roots = [project.resolve(), *([(project / data).resolve()] if data else [])]
+        given = (place(value) for name in ("NQCAST_DATA", "NQCAST_WORK") if (value := os.environ.get(name)))
+        roots = [project.resolve(), *((project / root).resolve() if isinstance(root, Path) else root for root in given)]
         outputs, entries = pipeline.all_outputs(), {name: catalog.get(name) for name in sorted(pipeline.datasets())}
         written = {name: dataset for name, dataset in entries.items() if is_written(dataset, name in outputs)}
         for name, dataset in written.items():
-            require_inside(name, Path(str(dataset._filepath)), roots)
+            require_inside(name, dataset._filepath, roots)
         if self._data is not None:
-            require_inside("the tracked run", self._data / TRACKING, roots)
-        for folder in {_existing(Path(str(dataset._filepath)).parent) for dataset in written.values()}:
+            require_inside("the tracked run", project / working(self._data) / TRACKING, roots)
+        for folder in {_existing(dataset._filepath.parent) for dataset in written.values()}:
             probe(folder)
         for dataset in written.values():
             if isinstance(dataset, RunDirectoryDataset):
@@ -82,7 +85,7 @@ class StorageHook:
         self._give_back()  # a stopped run of this process, which no hook has seen end
         if self._data is not None:
             cure = "reading it is free; wait for that run, or give this one a folder of its own with NQCAST_DATA"
-            self._lock = DirectoryLock(self._data, cure).acquire()
+            self._lock = DirectoryLock(working(self._data), cure).acquire()
 
     def _give_back(self) -> None:
         if self._lock is not None:
@@ -92,32 +95,39 @@ class StorageHook:
 
 def is_written(dataset: Any, is_output: bool) -> bool:
     """Whether a run writes to this entry: a durable output, or the place of working checkpoints."""
-    durable = is_output and isinstance(dataset, VerifiedDataset | LocalDataset)
+    durable = is_output and isinstance(dataset, VerifiedDataset | PlacedDataset)
     return durable or isinstance(dataset, RunDirectoryDataset)
 
 
-def require_inside(name: str, path: Path, roots: Sequence[Path]) -> None:
+def require_inside(name: str, path: Place, roots: Sequence[Place]) -> None:
     """Raise DatasetError unless `path` and the links in it, followed with `..`, lie below one of `roots`."""
-    links = [item for item in path.iterdir() if item.is_symlink()] if path.is_dir() else []
+    links = [item for item in path.iterdir() if item.is_symlink()] if isinstance(path, Path) and path.is_dir() else []
     for found in (path, *links):
-        real = found.resolve()
-        if not any(real.is_relative_to(root) for root in roots):
+        real = found.resolve() if isinstance(found, Path) else found
+        if not any(PurePosixPath(str(real)).is_relative_to(str(root)) for root in roots):
             raise DatasetError(
                 f"expected {name} to be written below {' or '.join(map(str, roots))}, found {found}, which is {real}: "
                 "correct the catalog entry or the link, or name the data folder that you mean with NQCAST_DATA"
             )
 
 
-def probe(folder: Path) -> None:
+def probe(folder: Place) -> None:
     """Raise StorageError unless `folder` takes a file and has room for a run."""
+    if isinstance(folder, StorePath):
+        asked = folder / f".probe.{secrets.token_hex(6)}.tmp"
+        asked.write_bytes(b"\0")
+        asked.unlink()
+        return
     with storage_errors(folder, LEAST_FREE_BYTES), tempfile.TemporaryFile(dir=folder) as file:
         file.write(b"\0")
         file.flush()
     require_free_space(folder, LEAST_FREE_BYTES)
 
 
-def _existing(folder: Path) -> Path:
-    """`folder`, or the nearest one above that is there."""
+def _existing(folder: Place) -> Place:
+    """`folder`, or the nearest one above that is there; a store has no folders that would have to be."""
+    if isinstance(folder, StorePath):
+        return data_place()
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
     return folder

@@ -22,6 +22,7 @@ from kedro.pipeline.node import Node
 from nqcast.constants import SIMULATED
 from nqcast.hooks.terminal import tell
 from nqcast.stopping import RunAlarmed
+from nqcast.storage.place import Place, place
 from nqcast.tracking.facts import git
 
 
@@ -123,9 +124,9 @@ def run_details(environment: str, project: Path) -> dict[str, str]:
     }
 
 
-def where_written(written: Mapping[str, Path], project: Path) -> list[str]:
+def where_written(written: Mapping[str, Place], project: Path) -> list[str]:
     """The names of what was written, folder by folder, at most 80 columns wide."""
-    folders: dict[Path, list[str]] = {}
+    folders: dict[Place, list[str]] = {}
     for name, path in written.items():
         folders.setdefault(_layer(path), []).append(name)
     lines = ["what this run wrote:"]
@@ -137,7 +138,7 @@ def where_written(written: Mapping[str, Path], project: Path) -> list[str]:
     return lines
 
 
-def _layer(path: Path) -> Path:
+def _layer(path: Place) -> Place:
     """The folder of a data layer (04_feature …) that holds an artifact, whatever versions lie between."""
     return next((parent for parent in path.parents if re.match(r"\d\d_", parent.name)), path.parent)
 
@@ -175,14 +176,14 @@ class AlarmHook:
             raise RunAlarmed(self._status)
 
 
-def _path_of(catalog: DataCatalog, name: str) -> Path | None:
+def _path_of(catalog: DataCatalog, name: str) -> Place | None:
     dataset = catalog.get(name)
     filepath = getattr(dataset, "_filepath", None)
     if dataset is None or filepath is None:
         return None
     resolve = getattr(dataset, "_get_load_path", None)
-    return Path(str(resolve() if resolve else filepath))
+    return place(str(resolve() if resolve else filepath))
 
 
-def _relative(path: Path, root: Path) -> str:
+def _relative(path: Place, root: Path) -> str:
     return str(path.relative_to(root)) if path.is_relative_to(root) else str(path)

@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
 import sys
 import time
 from pathlib import Path
 
 from nqcast.live.feed import Feed
+from nqcast.storage.place import Place, data_place, place, working
 
 log = logging.getLogger(__name__)
 
 
 def main(arguments: list[str]) -> int:
     """Watch until interrupted; returns the exit status."""
-    data = Path(os.environ.get("NQCAST_DATA", "data"))
+    data = data_place()
     parser = argparse.ArgumentParser(prog="nqcast watch", description=__doc__)
     parser.add_argument("source", type=Path, help="a file of bars that grows, or a folder into which files come")
-    parser.add_argument("--checkpoint", type=Path, help="default: the one of --env nq, else of the embedded market")
-    parser.add_argument("--out", type=Path, default=data / "watch", help="folder of forecasts.jsonl and outcomes.jsonl")
+    parser.add_argument("--checkpoint", type=place, help="default: the one of --env nq, else of the embedded market")
+    out = working(data) / "watch"
+    parser.add_argument("--out", type=Path, default=out, help="folder of forecasts.jsonl and outcomes.jsonl")
     parser.add_argument("--port", type=int, default=8050, help="of the page on 127.0.0.1; -1 serves none")
     parser.add_argument("--every", type=float, default=0.2, help="seconds between looks at the source")
     parser.add_argument("--once", action="store_true", help="take what is there and end")
@@ -35,12 +36,12 @@ def main(arguments: list[str]) -> int:
         return 0
 
 
-def _newest_checkpoint(data: Path) -> Path:
+def _newest_checkpoint(data: Place) -> Place:
     folders = [data / "nq" / "06_models" / "checkpoint", data / "06_models" / "checkpoint"]
     return next((folder for folder in folders if folder.is_dir()), folders[0])
 
 
-def _watch(chosen: argparse.Namespace, checkpoint: Path) -> int:
+def _watch(chosen: argparse.Namespace, checkpoint: Place) -> int:
     import torch
 
     import nqcast

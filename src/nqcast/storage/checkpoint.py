@@ -12,7 +12,6 @@ import logging
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,6 +23,7 @@ from safetensors.numpy import save as bytes_from_tensors
 from nqcast.spacing import Spacing
 from nqcast.storage.fingerprint import digest
 from nqcast.storage.json_values import plain, read_object
+from nqcast.storage.place import Place, place
 from nqcast.storage.verified import VerificationError, read_verified, verify
 
 log = logging.getLogger(__name__)
@@ -224,13 +224,13 @@ def checkpoint_files(checkpoint: Checkpoint | Mapping[str, Any]) -> dict[str, by
     return {**files, DOCUMENT: text.encode()}
 
 
-def read_checkpoint(path: Path | str) -> Checkpoint:
+def read_checkpoint(path: Place | str) -> Checkpoint:
     """The verified checkpoint in a folder.
 
     Raises:
         CheckpointError: there is none, it is broken, a pickle, or of a later format; says what to do.
     """
-    folder = Path(path)
+    folder = place(path)
     _refuse_what_is_none(folder)
     try:
         return _read_first_format(folder) if (folder / OLD_MANIFEST).exists() else _read(folder)
@@ -241,26 +241,26 @@ def read_checkpoint(path: Path | str) -> Checkpoint:
         ) from error
 
 
-def verify_checkpoint(folder: Path) -> None:
+def verify_checkpoint(folder: Place) -> None:
     """Raise VerificationError unless the files of a checkpoint folder are those that were written."""
     refuse_pickle_inside(folder)
     verify(folder / MANIFEST)
 
 
-def training_state_in(folder: Path) -> Json:
+def training_state_in(folder: Place) -> Json:
     """The state of the loop in a working checkpoint, unverified: a look, for choosing which one to read."""
     if (folder / _OLD_STATE).exists():
         return read_object((folder / _OLD_STATE).read_bytes(), folder / _OLD_STATE)
     return dict(read_object((folder / DOCUMENT).read_bytes(), folder / DOCUMENT)["training"])
 
 
-def metadata_in(folder: Path) -> Metadata:
+def metadata_in(folder: Place) -> Metadata:
     """What the weights in a checkpoint folder are, unverified: a look."""
     document = read_object((folder / DOCUMENT).read_bytes(), folder / DOCUMENT)
     return Metadata.of({name: value for name, value in document.items() if name not in ("format", "training")})
 
 
-def refuse_pickle(path: Path) -> None:
+def refuse_pickle(path: Place) -> None:
     """Raise CheckpointError for a file name of the pickle family: reading such a file runs the code inside it."""
     if path.suffix.lower() in _PICKLED:
         raise CheckpointError(
@@ -270,14 +270,14 @@ def refuse_pickle(path: Path) -> None:
         )
 
 
-def refuse_pickle_inside(folder: Path) -> None:
+def refuse_pickle_inside(folder: Place) -> None:
     """Raise CheckpointError where a pickle lies in the place of the weights."""
     if not (folder / WEIGHTS).exists() and folder.is_dir():
         for inside in folder.iterdir():
             refuse_pickle(inside)
 
 
-def _refuse_what_is_none(folder: Path) -> None:
+def _refuse_what_is_none(folder: Place) -> None:
     refuse_pickle(folder)
     if folder.is_file():
         raise CheckpointError(f"expected a checkpoint folder with {WEIGHTS} and {DOCUMENT}, found the file {folder}")
@@ -286,7 +286,7 @@ def _refuse_what_is_none(folder: Path) -> None:
     refuse_pickle_inside(folder)
 
 
-def _read(folder: Path) -> Checkpoint:
+def _read(folder: Place) -> Checkpoint:
     manifest = folder / MANIFEST
     document = read_object(read_verified(folder / DOCUMENT, manifest), DOCUMENT)
     number, state = document.pop("format", 1), document.pop("training", None)
@@ -299,7 +299,7 @@ def _read(folder: Path) -> Checkpoint:
     return Checkpoint(tensors, Metadata.of(document), None if training is None else TrainingState(training, state))
 
 
-def _read_first_format(folder: Path) -> Checkpoint:
+def _read_first_format(folder: Place) -> Checkpoint:
     """A working checkpoint of earlier versions: it goes on training; without its scale it forecasts nothing."""
     log.info("checkpoint %s is of an earlier format and is read as it is", folder)
     listed = read_object((folder / OLD_MANIFEST).read_bytes(), OLD_MANIFEST)["files"]

@@ -6,9 +6,9 @@ runs at once make it, is moved past them when it is saved: the last one saved is
 
 import datetime as dt
 import logging
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Iterator
 
+from nqcast.storage.place import Place
 from nqcast.storage.verified import VerificationError
 
 log = logging.getLogger(__name__)
@@ -16,14 +16,14 @@ log = logging.getLogger(__name__)
 _STAMP = "%Y-%m-%dT%H.%M.%S.%f"
 
 
-def version_paths(root: Path) -> list[Path]:
-    """The artifacts of all versions below `root`, newest first."""
+def version_paths(root: Place) -> Iterator[Place]:
+    """The artifacts of all versions below `root`, newest first, each looked for when it is asked for."""
     folders = [item for item in root.iterdir() if not item.name.startswith(".")] if root.is_dir() else []
     paths = (folder / root.name for folder in sorted(folders, key=lambda item: item.name, reverse=True))
-    return [path for path in paths if path.exists()]
+    return (path for path in paths if path.exists())
 
 
-def newest_verified(root: Path, verify: Callable[[Path], None]) -> tuple[Path | None, list[str]]:
+def newest_verified(root: Place, verify: Callable[[Place], None]) -> tuple[Place | None, list[str]]:
     """The artifact of the newest version that verifies, and the names of newer, broken ones, each told in a warning."""
     broken: list[str] = []
     for path in version_paths(root):
@@ -37,13 +37,13 @@ def newest_verified(root: Path, verify: Callable[[Path], None]) -> tuple[Path | 
     return None, broken
 
 
-def version_after_all(root: Path, wanted: str) -> str:
+def version_after_all(root: Place, wanted: str) -> str:
     """`wanted`, or the next millisecond after the newest version below `root` where that is not older.
 
     Raises:
         ValueError: the newest version's name is no time that a later one could be made from.
     """
-    newest = max((path.parent.name for path in version_paths(root)), default="")
+    newest = next((path.parent.name for path in version_paths(root)), "")
     if wanted > newest:
         return wanted
     try:

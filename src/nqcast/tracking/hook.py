@@ -14,6 +14,7 @@ from kedro.pipeline import Pipeline
 
 import nqcast
 from nqcast.storage.fingerprint import fingerprint
+from nqcast.storage.place import place, working
 from nqcast.tracking.config import TrackingConfig
 from nqcast.tracking.facts import (
     RECIPE_TAG,
@@ -127,10 +128,10 @@ class TrackingHook:
             headlines = self._metadata(dataset_name).get("headlines")
             self._session.metrics(flatten_metrics(dataset_name, data, headlines))
         if "artifact" in wishes and "path" in facts:
-            self._session.artifact(Path(facts["path"]))
+            self._session.artifact(place(facts["path"]))
         checkpoint = self._facts("checkpoint", saved=False) if "model" in wishes and self._registers else {}
         if "path" in checkpoint and "path" in facts:
-            self._session.model(Path(checkpoint["path"]), Path(facts["path"]), recipe=self._recipe)
+            self._session.model(place(checkpoint["path"]), place(facts["path"]), recipe=self._recipe)
         if "walk_forward" in wishes and self._registers:
             loss, anchors = walk_forward_loss(cast(WalkForwardScores, data))
             self._session.registered("walk_forward", recipe=self._recipe, loss=loss, anchors=anchors)
@@ -161,8 +162,9 @@ class TrackingHook:
         return Path(self._context.project_path) if self._context else Path.cwd()
 
     def _data_folder(self) -> Path:
-        """The folder of the environment's layers, as its globals.yml says."""
-        return self._project() / (self._context.config_loader["globals"]["data"] if self._context else "data")
+        """The local folder of the environment's layers, as its globals.yml says."""
+        data = self._context.config_loader["globals"]["data"] if self._context else "data"
+        return self._project() / working(place(data))
 
     def _note_source(self, data: object) -> None:
         source = source_of(data)

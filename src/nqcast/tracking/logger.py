@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Unpack
 
 from nqcast.redaction import redact
+from nqcast.storage.place import Place
 from nqcast.storage.verified import manifest_of
 from nqcast.tracking.config import TrackingConfig
 from nqcast.tracking.facts import flatten_parameters, git_tags
@@ -95,11 +96,11 @@ class TrackedRun:
         if values:
             self.record("metrics", step=step, time=_now(), values=values)
 
-    def artifact(self, path: Path) -> None:
+    def artifact(self, path: Place) -> None:
         """Keep `path` as it is now and send it."""
         self._keep(path, then=lambda name: self.record("artifact", file=name))
 
-    def model(self, checkpoint: Path, calibration: Path, recipe: str) -> None:
+    def model(self, checkpoint: Place, calibration: Place, recipe: str) -> None:
         """Keep a checkpoint folder with its calibration, to be registered as a model that `recipe` has made."""
         beside = calibration, manifest_of(calibration)
         self._keep(checkpoint, *beside, then=lambda name: self.registered("model", recipe=recipe, file=name))
@@ -210,7 +211,7 @@ class TrackedRun:
                 return False
         return True
 
-    def _keep(self, path: Path, *beside: Path, then: Callable[[str], None]) -> None:
+    def _keep(self, path: Place, *beside: Place, then: Callable[[str], None]) -> None:
         try:
             name = self._spool.keep(path, *beside)
         except OSError as error:

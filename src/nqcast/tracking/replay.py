@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from nqcast.redaction import REDACTED, redact
+from nqcast.storage.place import data_place, working
 from nqcast.tracking.spool import Line, SentState, Spool, waiting_spools
 from nqcast.tracking.store import DATABASE, Destination, MlflowStore, RefusedError, destination
 from nqcast.tracking.tail import MetricsTail
@@ -179,7 +180,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--uri", help="MLflow tracking URI (default: MLFLOW_TRACKING_URI, else each run's own)")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    data = Path(os.environ.get("NQCAST_DATA", "data"))
+    data = working(data_place())
     folders = [options.folder] if options.folder else [data / "09_tracking", *sorted(data.glob("*/09_tracking"))]
     for folder in folders:
         if (folder / DATABASE).exists():  # a copied one learns where it is

@@ -22,6 +22,7 @@ from typing import Required, TypedDict, Unpack, cast
 
 from nqcast.storage.json_values import read_object
 from nqcast.storage.lock import DirectoryBusyError, DirectoryLock, is_held
+from nqcast.storage.place import Place, StorePath, copy_here
 from nqcast.storage.verified import replace_file
 
 log = logging.getLogger(__name__)
@@ -130,20 +131,17 @@ class Spool:
                 else:
                     log.warning("%s: a garbled line before byte %d is skipped", self.news, offset)
 
-    def keep(self, path: Path, *beside: Path) -> str:
+    def keep(self, path: Place, *beside: Place) -> str:
         """Keep `path` (a file, or a folder and files to lie in it) as it is now; gives its name below `files/`.
 
-        A hard link where possible: our datasets replace files and never write into them.
+        A hard link where possible: our datasets replace files and never write into them. What a store holds is fetched.
         """
         name = f"{secrets.token_hex(4)}/{path.name}"
         target = self.folder / "files" / name
         target.parent.mkdir(parents=True)
-        if path.is_dir():
-            shutil.copytree(path, target, copy_function=_link_or_copy)
-        else:
-            _link_or_copy(str(path), str(target))
+        _keep_one(path, target)
         for other in beside:
-            _link_or_copy(str(other), str(target / other.name))
+            _keep_one(other, target / other.name)
         return name
 
     def state(self) -> SentState:
@@ -186,6 +184,15 @@ def _modified(path: Path) -> float:
         return path.stat().st_mtime
     except FileNotFoundError:  # sent by another process in between
         return 0.0
+
+
+def _keep_one(path: Place, target: Path) -> None:
+    if isinstance(path, StorePath):
+        copy_here(path, target)
+    elif path.is_dir():
+        shutil.copytree(path, target, copy_function=_link_or_copy)
+    else:
+        _link_or_copy(str(path), str(target))
 
 
 def _link_or_copy(source: str, target: str) -> str:

@@ -15,6 +15,7 @@ from pathlib import Path
 from nqcast.forecast.export.onnx_file import export_onnx
 from nqcast.forecast.export.torch_program import export_network
 from nqcast.forecast.loading import checkpoint_in
+from nqcast.storage.place import place
 
 _BY_ENDING = {".pt2": export_network, ".onnx": export_onnx}
 
@@ -22,7 +23,7 @@ _BY_ENDING = {".pt2": export_network, ".onnx": export_onnx}
 def main(arguments: list[str]) -> None:
     """Export the newest checkpoint of a folder."""
     parser = argparse.ArgumentParser(prog="python -m nqcast.forecast.export", description=__doc__)
-    parser.add_argument("checkpoint", type=Path, help="data/06_models/checkpoint, or one version in it")
+    parser.add_argument("checkpoint", type=place, help="data/06_models/checkpoint, or one version in it")
     parser.add_argument("file", type=Path, help="FILE.pt2 for torch.export, FILE.onnx for ONNX runtimes")
     chosen = parser.parse_args(arguments)
     export = _BY_ENDING.get(chosen.file.suffix)
