@@ -14,7 +14,7 @@ from nqcast.evaluation.calibration import CONFORMAL, ONLINE
 from nqcast.evaluation.comparison import MODEL, Scores
 from nqcast.evaluation.coverage_tests import CoverageTests, all_coverage_tests
 from nqcast.evaluation.metrics import level_name
-from nqcast.evaluation.scores import MEAN, Table, score_table
+from nqcast.evaluation.scores import MEAN, Table
 from nqcast.report import figures, html
 from nqcast.report.evidence import Evidence
 from nqcast.report.explanation import HEADING, explanation_section
@@ -119,7 +119,7 @@ def _circumstances(evidence: Evidence, scores: Scores, run: Mapping[str, str]) -
 
 
 def _how_good(evidence: Evidence, scores: Scores) -> list[str]:
-    table = score_table(evidence.forecasts, evidence.anchors.targets, evidence.levels, evidence.horizons)
+    table, known = scores["table"], scores["table"][MODEL][MEAN]
     parts = [html.picture(figures.fan_chart(evidence.predictions, evidence.features, evidence.config), _FAN)]
     main = f"{metrics.main_interval(evidence.levels):g}"
     columns = [
@@ -133,9 +133,8 @@ def _how_good(evidence: Evidence, scores: Scores) -> list[str]:
         (f"picp_{main}", f"Outcomes inside the {main} % interval, %", 100, 1),
     ]
     for column, caption, factor, digits in columns:
-        if column in table:
-            wide = table.pivot(index="forecast", columns="horizon", values=column)
-            wide = wide.loc[list(evidence.forecasts), [*evidence.horizons, MEAN]] * factor
+        if column in known:
+            wide = factor * _wide(table, column).loc[list(evidence.forecasts), [*evidence.horizons, MEAN]]
             parts.append(html.table(html.titled(wide), caption, digits, MODEL))
     parts += [*_truth_tables(scores.get("truth")), *ceiling_table(scores["judged"])]
     drawn = [name for name in evidence.forecasts if name not in ("constants", CONFORMAL, ONLINE)]
@@ -144,14 +143,17 @@ def _how_good(evidence: Evidence, scores: Scores) -> list[str]:
     return [*parts, *_direction(evidence)]
 
 
+def _wide(table: Table, column: str) -> pd.DataFrame:
+    """One figure of every forecast, a row each, by horizon and in the mean."""
+    rows = {name: {h: row[column] for h, row in by_horizon.items()} for name, by_horizon in table.items()}
+    return pd.DataFrame(rows, dtype=float).T
+
+
 def _truth_tables(truth: Table | None) -> list[str]:
     """How near each forecast comes to the true quantiles, where a simulated market knows them."""
     if not truth:
         return []
-    share, gap = (
-        pd.DataFrame({name: {h: row[key] for h, row in rows.items()} for name, rows in truth.items()}).T
-        for key in ("learnable_share", "gap")
-    )
+    share, gap = (_wide(truth, key) for key in ("learnable_share", "gap"))
     return [
         html.table(html.titled(100 * share), "Share of the learnable skill (constants 0, truth 100), %", 1, MODEL),
         html.table(html.titled(1e4 * gap), "Mean pinball loss above that of the truth, 1e-4 of log return", 3, MODEL),
