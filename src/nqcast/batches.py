@@ -3,8 +3,6 @@
 Shapes: B windows · T bars · F features · H horizons · Q levels · K predictors of the scale.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any, Protocol, Required, TypedDict, cast

@@ -1,7 +1,5 @@
 """The layers of the configuration: base, the environment of the run, conf/local, the command line."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from kedro.config import MissingConfigException, OmegaConfigLoader

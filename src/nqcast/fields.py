@@ -1,7 +1,5 @@
 """Fields of configurations: how some are changed, and which known name a wrong one was meant to be."""
 
-from __future__ import annotations
-
 import difflib
 from collections.abc import Iterable, Mapping
 from typing import TypeVar

@@ -1,7 +1,5 @@
 """How a run is asked to stop and how it leaves; shared by the signal handlers and whoever finishes something first."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 

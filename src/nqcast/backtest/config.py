@@ -1,7 +1,5 @@
 """Parameters of the backtest; imports neither torch nor matplotlib."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field

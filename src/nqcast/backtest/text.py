@@ -1,7 +1,5 @@
 """The results of a backtest as plain text, at most 80 columns."""
 
-from __future__ import annotations
-
 import textwrap
 from collections.abc import Mapping
 from typing import Any

@@ -1,7 +1,5 @@
 """One short name for the content of a table, so that a checkpoint can say what it was trained on."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 

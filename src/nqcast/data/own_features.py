@@ -4,8 +4,6 @@ The column is called `<function>:<first 8 hexadecimal digits of the file's SHA-2
 forecast therefore say by which text a feature was made, and a file that has changed since is another feature.
 """
 
-from __future__ import annotations
-
 import importlib.util
 import inspect
 import logging

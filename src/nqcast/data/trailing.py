@@ -5,8 +5,6 @@ half a year. The rows that the scale reads are kept with the weights and put bef
 itself sees none of them.
 """
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 

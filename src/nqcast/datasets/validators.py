@@ -1,7 +1,5 @@
 """Checks that a catalog entry asks for by `validator:`; Kedro calls them where data are loaded or saved."""
 
-from __future__ import annotations
-
 import pandas as pd
 
 

@@ -3,8 +3,6 @@
 Shapes: N anchors · S sessions · H horizons · Q levels · R resamples. An error is coverage less level, as a share.
 """
 
-from __future__ import annotations
-
 import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TypedDict

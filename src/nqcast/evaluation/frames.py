@@ -3,8 +3,6 @@
 Columns: ts, session, horizon, target, q05 … q95, scale; targets, quantiles and scale in log-return units.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """What session losses say of a model beside everything it was compared with: one document, and its lines to read."""
 
-from __future__ import annotations
-
 import textwrap
 from collections.abc import Mapping, Sequence
 from typing import NotRequired, TypedDict

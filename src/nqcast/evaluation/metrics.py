@@ -5,8 +5,6 @@ outcome: it is left out of its horizon's sums and counts, and nothing else of it
 a sum over a count, never a mean of means over batches. Levels are found by value, never by position.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

@@ -8,8 +8,6 @@ scales stood to each other most nearly as they do now.
 Shapes: N anchors · H horizons · Q levels · K stored anchors; quantiles, scale and paths in log-return units.
 """
 
-from __future__ import annotations
-
 import base64
 from collections.abc import Sequence
 from typing import Any, Self

@@ -1,7 +1,5 @@
 """The score table: every forecast on the same anchors, each horizon and the mean, and its rendering as text."""
 
-from __future__ import annotations
-
 import textwrap
 from collections.abc import Mapping, Sequence
 

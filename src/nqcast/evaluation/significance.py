@@ -4,8 +4,6 @@ Shapes: N anchors · S sessions · H horizons · R resamples. Forecasts of neigh
 outcome, so nothing here treats anchors as independent: sessions are the unit, and lags cover the overlap.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

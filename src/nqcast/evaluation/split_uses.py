@@ -1,7 +1,5 @@
 """The record that a scoring of the test split leaves behind: whoever reads a score can see how often it was taken."""
 
-from __future__ import annotations
-
 import datetime as dt
 from collections.abc import Sequence
 

@@ -1,7 +1,5 @@
 """Folds of a walk-forward: trading dates at which train, validation and out-of-sample begin."""
 
-from __future__ import annotations
-
 import datetime as dt
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

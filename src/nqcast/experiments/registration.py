@@ -1,7 +1,5 @@
 """A verdict that nobody can tune to: settings, code, bars and the question are written down first, then scored once."""
 
-from __future__ import annotations
-
 import datetime as dt
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What a tuning found: a table to read, and the best parameters as a file that `kedro run --config` takes."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from typing import NotRequired, TypedDict

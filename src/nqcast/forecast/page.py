@@ -1,7 +1,5 @@
 """The fan of a forecast as a page to look into, with everything it needs inside."""
 
-from __future__ import annotations
-
 import html
 
 import pandas as pd

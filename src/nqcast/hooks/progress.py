@@ -1,7 +1,5 @@
 """One line over a run, on a terminal only: what is being done, and since when."""
 
-from __future__ import annotations
-
 import logging
 import time
 

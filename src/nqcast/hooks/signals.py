@@ -1,7 +1,5 @@
 """SIGINT, SIGTERM and SIGHUP under `kedro run`: the step is finished, a checkpoint written, the way back printed."""
 
-from __future__ import annotations
-
 import os
 import re
 import shlex

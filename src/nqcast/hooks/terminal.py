@@ -1,7 +1,5 @@
 """What is printed at a run's end, on whatever terminal there is: printing costs no complete run its exit status."""
 
-from __future__ import annotations
-
 import io
 import os
 import sys

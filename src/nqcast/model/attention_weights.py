@@ -6,8 +6,6 @@ to give the output that the forward pass gave. The model's own code and numbers 
 Shapes: B batch · V variables · P patches · A heads · D width · K variable blocks · L tokens · N sequences.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

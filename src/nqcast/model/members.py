@@ -1,7 +1,5 @@
 """Several networks that were trained alike, from other seeds, as one: their mean errs less than any of them."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

@@ -1,7 +1,5 @@
 """The newest bars and outcomes against training: every check with its limits, and whether any is crossed."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass

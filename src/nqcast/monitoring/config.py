@@ -1,7 +1,5 @@
 """Parameters of monitoring; imports neither torch nor matplotlib."""
 
-from __future__ import annotations
-
 from pydantic import BaseModel, ConfigDict, Field
 
 

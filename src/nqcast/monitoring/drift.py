@@ -8,8 +8,6 @@ the usual thresholds (.1, .25) know nothing of that. Limits here come from every
 sessions in training, each compared with the rest of training: a block bootstrap whose block is the whole stretch.
 """
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 

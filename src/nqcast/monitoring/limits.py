@@ -3,8 +3,6 @@
 Shapes: R draws of the reference · K figures · S sessions.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The checks of monitoring as plain text, at most 80 columns."""
 
-from __future__ import annotations
-
 import textwrap
 from collections.abc import Mapping
 from typing import Any

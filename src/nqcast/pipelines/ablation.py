@@ -3,8 +3,6 @@
 features → ablation_scores, from validation alone.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pandas as pd

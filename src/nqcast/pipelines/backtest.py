@@ -3,8 +3,6 @@
 predictions (or walk_forward_predictions), features → trades, sessions, results, chart.
 """
 
-from __future__ import annotations
-
 import pandas as pd
 from kedro.pipeline import Node, Pipeline
 

@@ -3,8 +3,6 @@
 checkpoint, calibration, features → predictions (raw and calibrated), scores, fan_chart, explanation, report.
 """
 
-from __future__ import annotations
-
 from typing import Any, cast
 
 import pandas as pd

@@ -3,8 +3,6 @@
 symbol_files → one partition of features per symbol.
 """
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Iterator
 from typing import Any

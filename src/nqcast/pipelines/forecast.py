@@ -3,8 +3,6 @@
 raw_bars, checkpoint, calibration → forecast, its summary, chart and page; or sweep.
 """
 
-from __future__ import annotations
-
 import pandas as pd
 from kedro.pipeline import Node, Pipeline
 

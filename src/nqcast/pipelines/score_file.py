@@ -3,8 +3,6 @@
 forecast_file, features → file_predictions, file_scores, test_uses.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import pandas as pd

@@ -3,8 +3,6 @@
 features → trials → tuning_scores, tuned_parameters and charts, from validation alone.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pandas as pd

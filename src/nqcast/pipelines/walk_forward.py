@@ -3,8 +3,6 @@
 features → one partition per fold → walk_forward_predictions, walk_forward_scores.
 """
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Iterator
 from pathlib import Path

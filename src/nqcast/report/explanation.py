@@ -1,7 +1,5 @@
 """The report's section on what the network uses."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import pandas as pd

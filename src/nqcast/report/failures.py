@@ -1,7 +1,5 @@
 """The report's section on when the model fails: hours, volatility, weekdays, and its worst sessions."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import numpy as np

@@ -1,7 +1,5 @@
 """What every number of the report means, in words for someone who has not read the code."""
 
-from __future__ import annotations
-
 TERMS = {
     "Forecast": (
         "Seven quantiles (5, 10, 25, 50, 75, 90, 95 %) of the log return from the close of a 5-minute bar to the "

@@ -1,7 +1,5 @@
 """The report's section on how sure a gain is, and the other tables that session losses fill."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 

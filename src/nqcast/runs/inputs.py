@@ -1,7 +1,5 @@
 """A training run's inputs on disk, for the ranks that work on it: parquet, safetensors, JSON, each with its digest."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """What a training run is made of, by which fingerprint it is known, and the data that it trains on."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from typing import Self

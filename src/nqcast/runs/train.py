@@ -1,7 +1,5 @@
 """Training a run, in this process or by several, and the artifact that leaves it."""
 
-from __future__ import annotations
-
 import logging
 import shutil
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """A forecaster goes on with new bars: scale and calibration anew, a short training, and the better of old and new."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace

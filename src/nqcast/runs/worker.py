@@ -4,8 +4,6 @@ FOLDER is `ranks` in a run directory, written by the train node. The train node 
 `--params train.devices=N`.
 """
 
-from __future__ import annotations
-
 import argparse
 import logging
 import os

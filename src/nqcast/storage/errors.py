@@ -1,7 +1,5 @@
 """Room on disk and what a failed write says: plain Python, for whoever writes files."""
 
-from __future__ import annotations
-
 import errno
 import shutil
 from collections.abc import Iterator

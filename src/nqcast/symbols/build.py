@@ -1,7 +1,5 @@
 """One symbol: from its file to its feature table, by the functions that serve a single market."""
 
-from __future__ import annotations
-
 import io
 import time
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,5 @@
 """Parameters of work on many symbols."""
 
-from __future__ import annotations
-
 from pydantic import BaseModel, ConfigDict, Field
 
 

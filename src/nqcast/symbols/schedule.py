@@ -1,7 +1,5 @@
 """The same work for many tasks at once: in processes of this machine, or on a Dask cluster."""
 
-from __future__ import annotations
-
 import multiprocessing
 import os
 import signal

@@ -1,7 +1,5 @@
 """The MLflow side: where runs go, and the few calls that send them. Every call may be repeated without harm."""
 
-from __future__ import annotations
-
 import json
 import logging
 import math

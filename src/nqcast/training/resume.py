@@ -1,7 +1,5 @@
 """What of a run lives on in its checkpoints, and what must be the same where it goes on from one."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace

@@ -4,8 +4,6 @@ A baseline is a subclass of `base.Baseline`; `nqcast.evaluation.config.BASELINES
 lists of those names.
 """
 
-from __future__ import annotations
-
 import importlib
 from collections.abc import Sequence
 

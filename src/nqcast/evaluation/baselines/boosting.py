@@ -1,7 +1,5 @@
 """LightGBM quantile regression on the 24 features plus the scale: the strong tabular learner."""
 
-from __future__ import annotations
-
 from typing import Any, Self
 
 import numpy as np

@@ -5,8 +5,6 @@ more of the scale than one return does. Then the quantiles of y / s' are mixed f
 sessions, as the network's are.
 """
 
-from __future__ import annotations
-
 from abc import abstractmethod
 from typing import Any, Self
 

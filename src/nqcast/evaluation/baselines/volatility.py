@@ -1,7 +1,5 @@
 """The baselines that are the project's own scale, the diurnal profile times fewer or more predictors."""
 
-from __future__ import annotations
-
 from typing import Literal, Self
 
 import pandas as pd

@@ -6,8 +6,6 @@ own predictors, volatility (batch, predictors); out come quantiles (batch, horiz
 the axes mean stands in the file's metadata as JSON: features, clock, horizons, levels, context.
 """
 
-from __future__ import annotations
-
 import importlib.util
 import json
 import logging

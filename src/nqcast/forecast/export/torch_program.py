@@ -1,7 +1,5 @@
 """The network of a checkpoint as a torch.export program (.pt2), without the samples that torch would pickle into it."""
 
-from __future__ import annotations
-
 import io
 import logging
 import zipfile

@@ -1,7 +1,5 @@
 """Fused operations put into a model from outside, as `compile_regions` puts compiled ones."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial

@@ -3,8 +3,6 @@
 Shapes: B batch · T bars · F variables.
 """
 
-from __future__ import annotations
-
 import ctypes
 import functools
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Equity of all horizons together beside its controls, and what each horizon earned per session."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

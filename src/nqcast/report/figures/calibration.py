@@ -1,7 +1,5 @@
 """Is the forecast calibrated: reliability, PIT, coverage through time, and its scale beside what came."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Monitoring in one picture: drift of the features, rolling coverage and rolling skill, each with its limits."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes

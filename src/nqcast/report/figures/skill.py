@@ -1,7 +1,5 @@
 """How good the forecasts are: skill by horizon with intervals, and loss through the day."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 import numpy as np

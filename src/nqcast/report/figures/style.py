@@ -1,7 +1,5 @@
 """One look for all figures: fonts, colours, axes. No global state of matplotlib is touched."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 import numpy as np

@@ -4,8 +4,6 @@ Two ways of adding gradients: `OrderedStepper` gathers them unit by unit and add
 `OverlappedStepper` is torch's DistributedDataParallel, which sends while the backward pass still runs.
 """
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import nullcontext

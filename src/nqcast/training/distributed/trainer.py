@@ -1,7 +1,5 @@
 """A Trainer that is one rank of a run by several processes."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
