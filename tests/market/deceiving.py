@@ -5,7 +5,7 @@ from __future__ import annotations
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import date, time
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -119,6 +119,18 @@ def _spike(factor: float, columns: list[str], rows: int = 1) -> Write:
         return as_csv(spoilt, folder)
 
     return write
+
+
+def _heikin_ashi(raw: pd.DataFrame) -> pd.DataFrame:
+    close, opens = raw[PRICES].mean(axis=1), [float(raw["open"].iloc[0])]
+    for each in close[:-1]:
+        opens.append((opens[-1] + each) / 2)
+    made = raw.assign(open=opens, close=close)
+    return made.assign(high=made[PRICES].max(axis=1), low=made[PRICES].min(axis=1))
+
+
+def _at_24(raw: pd.DataFrame) -> pd.Series:
+    return (raw["ts"] - pd.Timedelta(days=1)).dt.strftime("%Y-%m-%d 24:00")
 
 
 def _day_session(raw: pd.DataFrame) -> pd.DataFrame:
@@ -411,6 +423,49 @@ CASES: dict[str, Case] = {
         _text(lambda raw: pd.concat([raw, raw[["close"]] + 1], axis=1)), error="one column 'close'"
     ),
     # 11. folders
+    "A contracts of a product without a row": Case(
+        _text(lambda raw: raw.assign(symbol="ZNH6")), error="found contracts of ZN, of which the table.*no row: add one"
+    ),
+    "B prices on another instrument's tick": Case(
+        _text(lambda raw: raw.assign(**{name: (3 * raw[name]).round() / 10 for name in PRICES})),
+        error=r"price unit: prices are multiples of 0\.1, not of 0\.25, the tick of NQ",
+    ),
+    "B prices in thirty-seconds": Case(
+        _text(lambda raw: raw.assign(close=(raw["close"] // 32).map("{:.0f}'16".format))),
+        error="expected numbers in column 'close', found \"140'16\" in line 2",
+    ),
+    "B volume in money": Case(
+        _text(lambda raw: raw.assign(volume=(20 * raw["volume"] * raw["close"]).astype(int))),
+        error="volume unit: bars have a million contracts and more",
+    ),
+    "B Heikin-Ashi bars": Case(_text(_heikin_ashi), error="made-up bars: opens lie in the middle of the bar before"),
+    "B high and low exchanged": Case(
+        _text(lambda raw: raw.rename(columns={"high": "low", "low": "high"})), error=r"high below low: \d+ rows"
+    ),
+    "C bars of days": Case(
+        _stamped(lambda raw: pd.Series(pd.date_range("2010-01-01", periods=len(raw)))),
+        error="bars every 1 or 5 minutes, found one every 1440 minutes",
+    ),
+    "C an hour late since the clocks changed": Case(
+        _stamped(lambda raw: local(raw) + pd.to_timedelta((raw["ts"] > "2016-03-13").astype(int), unit="h")),
+        CHICAGO,
+        error="time zone: .* begin in 1 of them, the first from 2016-03-14 at 18:00 exchange time .*1 h off",
+        raw=two_contracts,
+    ),
+    "E midnight as 24:00": Case(
+        _stamped(lambda raw: raw["ts"].dt.strftime("%Y-%m-%d %H:%M").where(raw["ts"].dt.time != time(0), _at_24(raw))),
+        UTC,
+    ),
+    "E stamps as C writes them": Case(_stamped(lambda raw: raw["ts"].dt.strftime("%a %b %d %H:%M:%S %Y")), UTC),
+    "E the clock before the date": Case(_stamped(lambda raw: raw["ts"].dt.strftime("%H:%M %d.%m.%Y")), UTC),
+    "E a clock with points": Case(_stamped(lambda raw: raw["ts"].dt.strftime("%Y-%m-%d %H.%M.%S")), UTC),
+    "E names behind $FORMAT": Case(
+        _lines(lambda lines: ["$FORMAT Timestamp, Open, High, Low, Close, Qty", "$SKIPLINES 0", *lines[1:]]),
+        quarantine={NO_LINE: 1},
+    ),
+    "E names of columns with signs": Case(
+        _text(lambda raw: raw.set_axis(["#Date-Time", "<Open>", "<High>", "<Low>", "Last", "TradeVolume"], axis=1))
+    ),
     "E24 a folder of days": Case(_daily, notes="6 files"),
     "E24 a folder of text and parquet": Case(_two_formats, notes="2 files.*overlap"),
 }

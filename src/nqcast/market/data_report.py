@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import Any
 
 import numpy as np
@@ -101,45 +102,41 @@ def _missing_stretches(
 
 
 def report_text(report: dict[str, Any], word: str) -> str:
-    """The report, of bars such as `word` says, to read: what came, was used, is missing and why, and is doubtful."""
+    """The report, of bars such as `word` says, in 20 lines of 80 columns: what came, was used, is missing, is odd."""
     sessions = report["sessions"]
     expected = sum(entry["expected"] for entry in sessions["per_session"])
     traded = sum(entry["traded"] for entry in sessions["per_session"])
+    missing = ", ".join(f"{n} of {why}" for why, n in sessions["missing_by_explanation"].items())
     lines = [
         f"{report['product'] or 'bars'} {report['first_bar'][:16]} to {report['last_bar'][:16]} UTC",
         _line("rows", report["rows_in"], f"{report['spacing_minutes']}-minute bars of {_contracts(report)}"),
-        f"  stamps: {report['stamps']}; volume: {report['volume']}",
+        f"  stamps: {report['stamps']}",
+        f"  volume: {report['volume']}",
         *(f"  {note}" for note in report["notes"][:_MOST]),
         _line("used", report["rows_used"], f"after {report['rolls']} rolls"),
         _line("out of order", report["rows_out_of_order"]),
         _line("identical duplicates", report["duplicates_dropped"], "dropped"),
-        _line("fillers", report["zero_volume_dropped"], "bars without volume and range, taken as no trade"),
+        _line("fillers", report["zero_volume_dropped"], "without volume and range: no trade"),
         _line("off the tick", report["off_tick_prices"], "kept"),
         _line("quarantined", report["quarantined"]),
-        *(_line(f"  {reason}", count) for reason, count in report["quarantined_by_reason"].items()),
-        _line(f"{word} bars", report["bars"], f"in {sessions['count']} sessions"),
-        _line("  traded", traded, f"of {expected} that the calendar expects ({traded / max(expected, 1):.1%})"),
-        _missing(sessions["missing_by_explanation"]),
-        *_longest(sessions["missing_stretches"]),
+        *(f"  {count:,} {reason}" for reason, count in report["quarantined_by_reason"].items()),
         *(f"odd: {doubt['check']}: {doubt['detail']}" for doubt in report["doubts"]),
-        *(f"question to the calendar: trading at {q['start']} to {q['end']}" for q in _few(report)),
+        _line(f"{word} bars", report["bars"], f"in {sessions['count']} sessions"),
+        _line("  traded", traded, f"of {expected} expected ({traded / max(expected, 1):.1%})"),
+        f"  missing stretches: {missing}" if missing else "",
+        *_longest(sessions["missing_stretches"]),
+        *(f"question: trading at {q['start']} to {q['end']}" for q in report["questions_to_the_calendar"][:_MOST]),
     ]
-    lines = [line for line in lines if line]
-    return "\n".join(
-        lines if len(lines) <= _LINES else [*lines[: _LINES - 1], f"and {len(lines) - _LINES + 1} lines more"]
-    )
+    wrapped = [part for line in lines for part in textwrap.wrap(line, _COLUMNS, subsequent_indent="    ")]
+    more = [f"and {len(wrapped) - _LINES + 1} lines more"] if len(wrapped) > _LINES else []
+    return "\n".join([*wrapped[: _LINES - len(more)], *more])
 
 
-_LINES, _MOST = 20, 3
-
-
-def _missing(stretches: dict[str, int]) -> str:
-    listed = ", ".join(f"{n} of {why}" for why, n in stretches.items())
-    return f"  missing stretches: {listed}" if listed else ""
+_COLUMNS, _LINES, _MOST = 80, 20, 3
 
 
 def _line(name: str, count: int, note: str = "") -> str:
-    return f"{name:<34} {count:>10,}  {note}".rstrip() if count else ""
+    return f"{name:<20} {count:>9,}  {note}".rstrip() if count else ""
 
 
 def _contracts(report: dict[str, Any]) -> str:
@@ -149,12 +146,9 @@ def _contracts(report: dict[str, Any]) -> str:
     return f"{len(names)} contracts, {names[0]} to {names[-1]}" if names else "unnamed contracts"
 
 
-def _few(report: dict[str, Any]) -> list[dict[str, Any]]:
-    return list(report["questions_to_the_calendar"])[:_MOST]
-
-
 def _longest(stretches: list[dict[str, Any]]) -> list[str]:
     """The longest stretches that neither calendar nor halt explains."""
     open_ = [stretch for stretch in stretches if stretch["explanation"] in ("outage", "unknown")]
     longest = sorted(open_, key=lambda stretch: -stretch["minutes"])[:_MOST]
-    return [f"    {s['start'][:16]}  {s['minutes']:>5} min  {s['explanation']}: {s['detail']}" for s in longest]
+    cause = [f"{s['explanation']}: {s['detail'].partition(':')[0]}" for s in longest]
+    return [f"    {s['start'][:16]}  {s['minutes']:>5} min  {why}" for s, why in zip(longest, cause, strict=True)]

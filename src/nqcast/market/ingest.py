@@ -69,6 +69,7 @@ def check_rows(raw: pd.DataFrame, config: IngestConfig) -> Underway:
     sound[rejected.index] = False
     if not sound.any():
         raise ValueError(f"expected bars, found none that can be believed: {_listed(rejected)}")
+    _require_few(rejected, int((~empty).sum()), config)
     bars, contracts, counts = _each_once(checked[sound])
     require_calendar(contracts.product, config.instrument)
     counts |= {"rows_in": len(raw), "spacing_minutes": spacing, "zero_volume_dropped": int(empty.sum())}
@@ -136,7 +137,9 @@ def reject_suspects(underway: Underway, config: IngestConfig) -> Underway:
     kept = numbered.rejecting(suspect, doubts)
     changes = kept.bars.pop("changes").to_numpy()
     bars = kept.bars.assign(unadjusted=np.diff(changes, prepend=0) > 0)
-    _require_enough(kept, config)
+    _require_few(kept.rejected, len(kept.rows) - kept.counts["zero_volume_dropped"], config)
+    if len(bars) < config.min_rows:
+        raise ValueError(f"expected at least {config.min_rows} usable bars, found {len(bars)}: bring more bars")
     return replace(kept, bars=bars, counts=kept.counts | {"rows_used": len(bars)})
 
 
@@ -189,7 +192,7 @@ def _ask(runs: pd.DataFrame, asked: int, total: int, config: IngestConfig) -> No
     if asked > config.max_question_share * total:
         raise ValueError(
             f"expected at most {config.max_question_share:.1%} of the bars outside the session calendar, found "
-            f"{message}: check the time zone of the stamps, or raise max_question_share"
+            f"{message}: check the time zone of the stamps and the instrument, or raise max_question_share"
         )
     logger.warning("a question to the calendar: outside it are %s; kept. Set session_closes where it is wrong", message)
 
@@ -202,17 +205,14 @@ def _whole_series(underway: Underway, bars: pd.DataFrame, config: IngestConfig) 
     return stop_or_warn([*units, *series.thin_market(bars), *thin], config) + near_rolls
 
 
-def _require_enough(kept: Underway, config: IngestConfig) -> None:
-    """Raise ValueError where too many rows are rejected, or too few left."""
-    faulty = kept.rejected[~kept.rejected.isin([*rows.NO_FAULT, series.DEFERRED])]
-    total = len(kept.rows) - kept.counts["zero_volume_dropped"]
+def _require_few(rejected: pd.Series, total: int, config: IngestConfig) -> None:
+    """Raise ValueError where too many rows are rejected for a fault of theirs."""
+    faulty = rejected[~rejected.isin([*rows.NO_FAULT, series.DEFERRED])]
     if len(faulty) > config.max_quarantined_share * total:
         raise ValueError(
             f"expected at most {config.max_quarantined_share:.1%} of the rows to be rejected, found {len(faulty)} of "
             f"{total} ({_listed(faulty)}): repair the file, or raise max_quarantined_share"
         )
-    if len(kept.bars) < config.min_rows:
-        raise ValueError(f"expected at least {config.min_rows} usable bars, found {len(kept.bars)}: bring more bars")
 
 
 def _listed(reason: pd.Series) -> str:

@@ -13,6 +13,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from nqcast.constants import EXCHANGE_TIMEZONE
+from nqcast.market.spellings import PRODUCTS
 from nqcast.market.symbols import MONTH_CODES
 
 INDEX_FUTURES = "CME_Equity"
@@ -99,10 +100,17 @@ def instrument(symbol: str, own: Mapping[str, Mapping[str, Any]] | None = None) 
 
 
 def require_calendar(product: str, chosen: Instrument) -> None:
-    """Raise ValueError for contracts of a product that the table knows to trade by another calendar."""
+    """Raise ValueError for contracts of a product that trades by another calendar, or by one that no table names."""
     known = table().get(product)
-    if known is not None and known.calendar != chosen.calendar:
+    if product not in PRODUCTS | set(table()) or product == chosen.symbol:
+        return
+    if known is None or known.calendar != chosen.calendar:
+        trades = (
+            f"which trades by {known.calendar}: "
+            if known
+            else "of which the table of instruments has no row: add one, and "
+        )
         raise ValueError(
-            f"expected bars of {chosen.symbol}, which trades by {chosen.calendar}, found contracts of {product}, which "
-            f"trades by {known.calendar}: set instrument={product}"
+            f"expected bars of {chosen.symbol}, which trades by {chosen.calendar}, found contracts of {product}, "
+            f"{trades}set instrument={product}"
         )

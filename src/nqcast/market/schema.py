@@ -136,6 +136,7 @@ def _utc(ts: pd.Series, zone: str | None) -> pd.Series:
     if ts.dt.tz is not None:
         return ts.dt.tz_convert("UTC").dt.as_unit("ns")
     if zone is None:
+        infer_spacing(ts)  # bars of days need no zone to be refused
         raise ValueError(
             f"expected time stamps with a zone, found {ts.iloc[0]} without one: set the ingest parameter "
             "naive_timezone to the zone they are in (UTC, America/Chicago, ...)"

@@ -143,9 +143,9 @@ def _cells(line: str, separator: str) -> list[str]:
 
 
 def plain(name: Any) -> str:
-    """A column's name without case, <brackets>, (units) and blanks."""
-    bare = re.sub(r"\([^)]*\)|\[[^\]]*\]", "", str(name)).strip().strip("<>").strip().lower()
-    return re.sub(r"[\s_]+", "_", bare)
+    """A column's name without case, <brackets>, (units), blanks and what marks a line of names."""
+    bare = re.sub(r"\([^)]*\)|\[[^\]]*\]|^\$FORMAT ", "", str(name)).strip().strip("<>#").strip().lower()
+    return re.sub(r"[\s_/-]+", "_", bare)
 
 
 def _under_header(separator: str, number: int, names: list[str], below: list[list[str]]) -> Layout:
@@ -210,7 +210,7 @@ def written_numbers(columns: dict[str, pd.Series]) -> dict[str, pd.Series]:
     ValueError where a comma may part thousands or decimals.
     """
     texts = {
-        name: column.astype("str").str.strip().str.replace(r"[\s'\u00a0$€£_\"]", "", regex=True)
+        name: column.astype("str").str.strip().str.replace(r"[\s\u00a0$€£_\"]|'(?=\d{3})", "", regex=True)
         for name, column in columns.items()
         if not pd.api.types.is_numeric_dtype(column)
     }

@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import pandas as pd
 
-from nqcast.market.spellings import ZONES
+from nqcast.market.spellings import REORDERED, ZONES
 
 _EPOCH_NS = ((10**17, 1), (10**14, 10**3), (10**11, 10**6), (10**8, 10**9))
 _FIRST_NS, _LAST_NS = (pd.Timestamp(year).as_unit("ns").value for year in ("1990", "2099"))
@@ -98,10 +98,13 @@ def _numbered(count: pd.Series) -> pd.Series:
 
 def _written(text: pd.Series) -> pd.Series:
     """Stamps from dates, clocks and zones in any of the usual forms."""
+    for written, read in REORDERED.items():
+        if text.dropna().head(1).str.match(written).any():
+            text = text.str.replace(written, read, regex=True)
     parts = text.str.extract(_WRITTEN)
     holds = parts[0].notna().to_numpy()
     if holds.mean() <= 0.5:
-        raise _unclear(text, int(np.flatnonzero(~holds)[0]))
+        raise _unclear(text, int(np.argmax(~holds & text.notna().to_numpy())))
     days = _each(parts[0], lambda dates: _days(dates, text))
     clocks = parts[1].fillna("0:00") + "." + parts[2].fillna("0") + parts[3].fillna("").str.lower()
     width = 6 if parts[1].dropna().str.fullmatch(r"\d{5,6}").any() else 4
@@ -147,7 +150,7 @@ def _clock(text: str, width: int) -> int:
     hour, minute, second = (int(part) for part in (*parts, "0")[:3])
     if half:
         hour = hour % 12 + 12 * (half == "p")
-    if hour > 23 or minute > 59 or second > 59:
+    if (hour, minute, second) > (24, 0, 0) or minute > 59 or second > 59:
         raise ValueError(f"expected a time of day, found {text.rstrip('.0')!r} among the time stamps: {_CURE}")
     return ((hour * 60 + minute) * 60 + second) * 1_000_000_000 + int(fraction.ljust(9, "0")[:9])
 

@@ -205,9 +205,7 @@ def _file_system(variables: tuple[tuple[str, str], ...]) -> tuple[Any, Any]:
         from obstore.exceptions import AlreadyExistsError, BaseError
         from obstore.fsspec import FsspecStore
     except ImportError as error:
-        raise ValueError(
-            f"expected the client of {_S3}, found none: pip install 'nqcast[s3]'"
-        ) from error
+        raise ValueError(f"expected the client of {_S3}, found none: pip install 'nqcast[s3]'") from error
 
     class Store(FsspecStore):
         """The one of the library overwrites whatever mode is asked for."""

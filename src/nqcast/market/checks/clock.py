@@ -104,11 +104,10 @@ def _off(minute: np.ndarray, expected: int) -> np.ndarray:
 def _weeks_off(begins: np.ndarray, off: np.ndarray) -> pd.DatetimeIndex:
     """First sessions of the weeks of which most sessions, three at least, begin at one and the same other hour.
 
-    Of files shorter than two weeks all sessions count together.
+    Where no week has three, all sessions count together.
     """
-    day = begins // DAY_NS
-    week = (day + 3) // 7
-    if day[-1] - day[0] < 14:
+    week = (begins // DAY_NS + 3) // 7
+    if np.bincount(week - week[0]).max() < 3:
         week = np.zeros_like(week)
     least = 2 if len(begins) < 5 else 3
     table = pd.DataFrame({"week": week, "off": off, "begin": begins})
