@@ -21,6 +21,7 @@ from nqcast.report.evidence import Evidence
 from nqcast.report.figures.style import new_figure, with_source
 from nqcast.report.glossary import ALIASES, TERMS
 from nqcast.report.report import _direction, render_report
+from nqcast.report.sureness import sure_section
 from nqcast.storage.checkpoint import DataCard, Metadata
 
 LEVELS = (0.05, 0.10, 0.25, 0.50, 0.75, 0.90, 0.95)
@@ -115,6 +116,8 @@ def test_the_report_is_one_page_that_answers_the_five_questions(evidence: Eviden
         assert phrase in words, phrase
     assert "<b>fp</b>" not in text
     assert "&lt;b&gt;fp&lt;/b&gt;" in text
+    few = {name: {h: {**gain, "p_value": None} for h, gain in row.items()} for name, row in found["gains"].items()}
+    assert "Diebold" in text and "Diebold" not in "".join(sure_section(evidence, {**found, "gains": few}))
 
 
 def test_the_gain_over_a_weaker_baseline_is_positive_and_over_itself_zero(evidence: Evidence) -> None:

@@ -30,6 +30,7 @@ figure { margin: 1.5rem 0; } figure img { max-width: 100%; } figcaption { color:
 .simulated { background: #fbe9e0; border-left: 4px solid #D55E00; padding: .1rem 1rem; font-weight: 600; }
 summary { cursor: pointer; font-weight: 600; margin: 1rem 0; } details table { margin-left: 1rem; }
 dt { font-weight: 600; margin-top: .6rem; } dd { margin-left: 1.2rem; } dt:target { background: #fff3c4; }
+@media screen and (min-width: 1000px) { table:not(.text) td { white-space: nowrap; } }
 @media print { body { max-width: none; font-size: 11pt; } h2, figure, table { break-inside: avoid; } }
 """
 

@@ -18,7 +18,9 @@ def sure_section(evidence: Evidence, scores: Scores) -> list[str]:
     drawn = figures.gain_by_session(losses[MODEL], losses[evidence.reference], evidence.anchors.session)
     caption = _SESSIONS.format(evidence.reference.replace("_", " "))
     picture = html.picture(figures.with_source(drawn, evidence.source), caption)
-    return [_gain_table(evidence), _p_table(scores["gains"], judged), *_session_tables(judged), picture]
+    tested = any(one["p_value"] is not None for row in scores["gains"].values() for one in row.values())
+    p_table = [_p_table(scores["gains"], judged)] if tested else []
+    return [_gain_table(evidence), *p_table, *_session_tables(judged), picture]
 
 
 def _gain_table(evidence: Evidence) -> str:
