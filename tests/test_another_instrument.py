@@ -16,8 +16,8 @@ from tests.market.known_rolls import known_rolls
 from nqcast.data.config import FeaturesConfig, ScaleConfig
 from nqcast.data.features import build_features
 from nqcast.data.fingerprint import data_card, tick_of
-from nqcast.forecast.fan import heading
 from nqcast.forecast.forecaster import Forecaster
+from nqcast.forecast.text import heading
 from nqcast.market.config import IngestConfig
 from nqcast.market.ingest import build_bars
 from nqcast.market.simulation.config import SimulationConfig

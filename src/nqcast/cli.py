@@ -1,7 +1,5 @@
 """`kedro run` as Kedro has it, with a --config file that is bounded: it is read or refused within a second."""
 
-from __future__ import annotations
-
 import copy
 from pathlib import Path
 from typing import Any

@@ -4,8 +4,6 @@ A name says everything, so names travel: in the columns of a feature table (targ
 the rows of a forecast. What a name means is asked here.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable
 from itertools import pairwise

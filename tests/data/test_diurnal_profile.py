@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from nqcast.data.diurnal_profile import (
+from nqcast.data.har import (
     diurnal_profile,
     halt_slots,
     horizon_variance,

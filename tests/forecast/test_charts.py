@@ -9,10 +9,9 @@ import pandas as pd
 import pytest
 
 from nqcast.forecast.config import ForecastConfig
-from nqcast.forecast.fan import fan_paths
 from nqcast.forecast.forecaster import Forecaster, Issued
 from nqcast.forecast.page import forecast_figure, forecast_page
-from nqcast.forecast.text import forecast_text
+from nqcast.forecast.text import fan_paths, forecast_text
 from nqcast.report.figures.fan import draw_forecast
 from nqcast.storage.checkpoint import Checkpoint
 

@@ -3,8 +3,6 @@
 Shapes: P points · S sessions. Profit is in shares of a fixed capital and never reinvested: nothing compounds.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

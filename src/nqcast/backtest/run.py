@@ -3,8 +3,6 @@
 Shapes: K trades · S sessions · R resamples. Every profit is per session in shares of a fixed capital.
 """
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

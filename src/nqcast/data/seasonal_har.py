@@ -15,8 +15,15 @@ import pandas as pd
 from nqcast.constants import LEVELS
 from nqcast.data.announcements import announcements_ahead
 from nqcast.data.config import ScaleConfig
-from nqcast.data.diurnal_profile import diurnal_profile, horizon_variance, unseen_halt_slots, with_filled, without_halt
-from nqcast.data.har import fit_laplace, frozen_ewma
+from nqcast.data.har import (
+    diurnal_profile,
+    fit_laplace,
+    frozen_ewma,
+    horizon_variance,
+    unseen_halt_slots,
+    with_filled,
+    without_halt,
+)
 from nqcast.data.long_memory import long_memory
 from nqcast.data.scale import Scale, Volatility, train_targets
 from nqcast.horizons import DEFAULT, Horizon, horizons, horizons_of

@@ -1,7 +1,5 @@
 """A set of forecasts compared on the same anchors: table, gains with their intervals, calibration."""
 
-from __future__ import annotations
-
 import dataclasses
 import logging
 import textwrap

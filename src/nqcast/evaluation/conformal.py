@@ -4,8 +4,6 @@ Shapes: N anchors · H horizons · Q levels. Both move each quantile by a number
 result back in order. Offsets are in units of the scale, so that one number serves calm and wild hours alike.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Self
 

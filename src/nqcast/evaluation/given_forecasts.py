@@ -5,8 +5,6 @@ zone) or `issue_time` (that end), `horizon`, and one column per level, q05 … q
 .025). Targets in the file are not read: they come from the features.
 """
 
-from __future__ import annotations
-
 import datetime as dt
 import re
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """A checkpoint that verifies may still contradict itself; it is asked before anything is built from it."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 

@@ -1,7 +1,5 @@
 """Parameters of a forecast from the newest bars; imports neither torch nor matplotlib."""
 
-from __future__ import annotations
-
 import datetime as dt
 from typing import Literal
 

@@ -6,8 +6,6 @@ Of several networks that forecast as one the importance is that of all, gates an
 Shapes: N anchors · F features · H horizons · P patches · K variable blocks.
 """
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any

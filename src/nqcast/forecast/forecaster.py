@@ -1,7 +1,5 @@
 """From raw bars and a checkpoint to quantiles of returns and prices from now."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

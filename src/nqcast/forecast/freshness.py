@@ -1,7 +1,5 @@
 """Whether bars can carry a forecast: new enough, without holes, in a session that goes on; and when it ends."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any

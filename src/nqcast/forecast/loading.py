@@ -1,7 +1,5 @@
 """`nqcast.load`: a trained checkpoint, from wherever it was saved, ready to forecast. Needs no Kedro."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path

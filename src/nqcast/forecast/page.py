@@ -6,7 +6,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from nqcast.constants import EXCHANGE_TIMEZONE
-from nqcast.forecast.fan import bands_of, fan_paths, heading, past_price
+from nqcast.forecast.text import bands_of, fan_paths, heading, past_price
 
 COLOURS = ("#cfe3f1", "#9dc8e3", "#5ba3d0")  # as nqcast.report.figures.style.BANDS
 BLACK, BLUE = "#1a1a1a", "#0072B2"

@@ -1,7 +1,5 @@
 """Natural mistakes end in one line with the command that cures them, before anything runs."""
 
-from __future__ import annotations
-
 import os
 import re
 import sys

@@ -1,7 +1,5 @@
 """Parameters that are bad, unknown, or read by nothing are refused before anything runs."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from kedro.framework.context import KedroContext

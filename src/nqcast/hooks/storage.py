@@ -1,7 +1,5 @@
 """Asks the disk before a run begins, and keeps others out: what cannot be written fails now, not after the ingest."""
 
-from __future__ import annotations
-
 import os
 import secrets
 import tempfile

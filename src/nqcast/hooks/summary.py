@@ -1,7 +1,5 @@
 """What ends a run: its results to read, where they were written, and the exit status that they ask for."""
 
-from __future__ import annotations
-
 import datetime as dt
 import platform
 import re

@@ -1,7 +1,5 @@
 """Bars and features that a run would make again, from the same files, code and parameters, are kept."""
 
-from __future__ import annotations
-
 import datetime as dt
 import logging
 import sys

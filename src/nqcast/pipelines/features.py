@@ -3,8 +3,6 @@
 bars → features.
 """
 
-from __future__ import annotations
-
 import pandas as pd
 from kedro.pipeline import Node, Pipeline
 

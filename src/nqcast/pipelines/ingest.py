@@ -4,8 +4,6 @@ raw_bars → bars, roll_ledger, quarantine, data_report. What lies between stays
 last node's, so that a file that is refused leaves those of an earlier one as they were.
 """
 
-from __future__ import annotations
-
 import logging
 from typing import Any
 

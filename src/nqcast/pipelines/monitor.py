@@ -4,8 +4,6 @@ training reads or wrote is an output.
 raw_bars, and what training left → checks, rolling figures, report, chart.
 """
 
-from __future__ import annotations
-
 import pandas as pd
 from kedro.pipeline import Node, Pipeline
 

@@ -3,8 +3,6 @@
 features → splits → scale → checkpoint, history → validation_metrics → calibration.
 """
 
-from __future__ import annotations
-
 import logging
 from dataclasses import replace
 from pathlib import Path

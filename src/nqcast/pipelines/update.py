@@ -3,8 +3,6 @@
 raw_bars, and what the last run left → bars, checkpoint, calibration, update_report.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pandas as pd

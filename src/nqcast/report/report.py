@@ -12,7 +12,7 @@ from nqcast.constants import SIMULATED
 from nqcast.evaluation import metrics
 from nqcast.evaluation.calibration import CONFORMAL, ONLINE
 from nqcast.evaluation.comparison import MODEL, Scores
-from nqcast.evaluation.coverage_tests import CoverageTests, all_coverage_tests
+from nqcast.evaluation.coverage import CoverageTests, all_coverage_tests
 from nqcast.evaluation.metrics import level_name
 from nqcast.evaluation.scores import MEAN, Table
 from nqcast.report import figures, html

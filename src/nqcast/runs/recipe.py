@@ -1,7 +1,5 @@
 """What a forecaster is made by: settings that agree with each other, some chosen by how much data there is."""
 
-from __future__ import annotations
-
 import logging
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Other bars beside one's own: es=es.parquet gives two features, joined by the clock, as a feature of one's own is."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path

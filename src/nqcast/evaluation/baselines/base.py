@@ -1,7 +1,5 @@
 """What every baseline is: fit on train anchors, predict quantiles at any anchors."""
 
-from __future__ import annotations
-
 import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """A foundation model of time series that has seen no bar of this market: Fracast, whose weights its package ships."""
 
-from __future__ import annotations
-
 from typing import Any, Self
 
 import numpy as np

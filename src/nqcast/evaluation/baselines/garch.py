@@ -1,7 +1,5 @@
 """GJR-GARCH(1,1) with Student's t and filtered historical simulation: the econometrician's answer."""
 
-from __future__ import annotations
-
 from typing import Self
 
 import numpy as np

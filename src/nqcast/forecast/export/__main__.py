@@ -5,8 +5,6 @@ the network was trained with them) and returns quantiles in log-return units, fo
 The scale itself comes from thousands of bars and stays outside.
 """
 
-from __future__ import annotations
-
 import argparse
 import logging
 import sys

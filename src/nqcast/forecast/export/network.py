@@ -1,7 +1,5 @@
 """The network as exporters want it, random windows for it, and how far a program may be from it."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch

@@ -4,8 +4,6 @@ That is beside Python's own bytecode, in the project's folder. Where others may 
 cache folder; where there is none either, a library lives as long as its process.
 """
 
-from __future__ import annotations
-
 import ctypes
 import importlib.util
 import logging

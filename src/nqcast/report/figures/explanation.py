@@ -1,7 +1,5 @@
 """What the network uses: importance of each feature, gates and weights of the variables, attention over time."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

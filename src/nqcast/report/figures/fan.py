@@ -1,7 +1,5 @@
 """Fans: forecast quantiles over one session of the price, how they breathe through the day, and from now on."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -14,7 +12,7 @@ from nqcast.constants import EXCHANGE_TIMEZONE
 from nqcast.evaluation.config import EvaluateConfig
 from nqcast.evaluation.frames import horizons_in, levels_of
 from nqcast.evaluation.metrics import Floats, level_name
-from nqcast.forecast.fan import bands_of, fan_paths, heading, past_price
+from nqcast.forecast.text import bands_of, fan_paths, heading, past_price
 from nqcast.horizons import horizons, in_order
 from nqcast.report.figures.style import BANDS, BLACK, BLUE, GREY, VERMILION, days, finish, new_figure, with_source
 from nqcast.report.figures.style import BANDS as COLOURS

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from nqcast.evaluation import coverage_tests as ct
+from nqcast.evaluation import coverage as ct
 
 
 def overlapping_world(rng: np.random.Generator, n: int, bars: int) -> tuple[np.ndarray, np.ndarray]:
