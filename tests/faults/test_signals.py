@@ -304,4 +304,5 @@ def test_the_way_back_holds_no_password() -> None:
 def test_the_command_that_resumes_is_the_same_one_and_never_starts_anew() -> None:
     arguments = ["/opt/x/bin/kedro", "run", "--params", "bars=my file.csv,train.resume=never"]
     assert resume_command(arguments, {}) == "kedro run --params 'bars=my file.csv,train.resume=auto'"
-    assert resume_command(["/x/__main__.py"], {"NQCAST_DATA": "/a b"}) == "NQCAST_DATA='/a b' python -m nqcast"
+    variables = {"NQCAST_DATA": "/a b", "NQCAST_WORK": "/c"}
+    assert resume_command(["/x/__main__.py"], variables) == "NQCAST_DATA='/a b' NQCAST_WORK=/c python -m nqcast"

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from tests.forecast.conftest import random_checkpoint
+from tests.live.gateway import KEY, as_records, clock, served, wait_until
 
 import nqcast
 from nqcast.constants import HORIZONS
@@ -22,6 +23,7 @@ from nqcast.data.features import build_features
 from nqcast.forecast.config import ForecastConfig
 from nqcast.forecast.forecaster import Forecaster
 from nqcast.live.command import main
+from nqcast.live.databento_feed import DatabentoFeed
 from nqcast.live.feed import Feed
 from nqcast.live.page import serve, state
 from nqcast.live.watcher import FORECASTS, OUTCOMES, Watcher
@@ -59,6 +61,7 @@ def lines(path: Path) -> list[dict[str, object]]:
 
 
 START, SOON, NIGHT, NEXT = (f"2016-01-{when}Z" for when in ("19T16:00", "19T16:40", "19T22:10", "20T03:00"))
+EVENING = "2016-01-19T17:30Z"
 
 
 def test_every_bar_gets_the_forecast_that_the_whole_history_gives(
@@ -246,3 +249,40 @@ def test_a_network_of_the_simulated_market_says_so(
     options = ["--checkpoint", "c", "--out", str(tmp_path / "out"), "--port", "-1", "--once"]
     assert main([str(tmp_path / "bars.csv"), *options]) == 0
     assert "this network was trained on the SIMULATED MARKET (seed 3): of real bars it knows nothing" in caplog.messages
+
+
+def test_the_live_road_forecasts_what_the_same_bars_in_a_file_would(
+    raw: pd.DataFrame, forecaster: Forecaster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATABENTO_API_KEY", KEY)
+    file, history = tmp_path / "file.csv", tmp_path / "bars" / "history.csv"
+    history.parent.mkdir()
+    write(raw, history, START)
+    live = raw[(raw["ts"] >= START) & (raw["ts"] < EVENING)]
+    minutes = {name: int((live["ts"] < name).sum()) for name in ("2016-01-19T16:03Z", SOON, EVENING)}
+    with served(as_records(live), {7: str(raw["contract"].iloc[0])}, symbol="NQ.FUT") as (gateway, source):
+        feed = DatabentoFeed(source, history.parent, clock(EVENING))
+        watcher = Watcher(forecaster, feed, tmp_path / "live")
+        assert watcher.step() == 1
+        gateway.send(minutes["2016-01-19T16:03Z"])
+        wait_until(lambda: watcher.step() or len((history.parent / "live.csv").read_text().splitlines()) == 4)
+        assert len(watcher.forecasts) == 1, "three minutes of a bar that has not ended"
+        gateway.send(minutes[SOON])
+        wait_until(lambda: (watcher.step(), len(watcher.forecasts) == 9)[1])
+        gateway.drop()
+        feed.close()
+        again = Watcher(forecaster, DatabentoFeed(source, history.parent, clock(EVENING)), tmp_path / "live")
+        gateway.send(minutes[EVENING])
+        wait_until(lambda: (again.step(), max(again.forecasts) == pd.Timestamp(EVENING).isoformat())[1])
+        again.feed.close()
+    stored = pd.read_csv(history.parent / "live.csv")
+    assert len(stored) == len(live) and not stored.duplicated("ts").any()
+    write(raw, file, EVENING)
+    of_file = Watcher(forecaster, Feed(file), tmp_path / "file")
+    of_file.forecasts = {key: again.forecasts[key] for key in list(again.forecasts)[:1]}
+    of_file.step()
+    made = {str(line["issue_time"]): line for line in lines(tmp_path / "live" / FORECASTS)}
+    assert len(made) == len(lines(tmp_path / "live" / FORECASTS)) and list(made) == list(of_file.forecasts)
+    for issued, record in of_file.forecasts.items():
+        for name, quantiles in record["quantiles"].items():
+            np.testing.assert_allclose(made[issued]["quantiles"][name], quantiles, rtol=1e-6, atol=1e-9)

@@ -211,6 +211,12 @@ def test_what_is_wrong_with_the_way_to_the_store_is_one_line(
         assert "\n" not in str(told.value) and os.environ["AWS_SECRET_ACCESS_KEY"] not in str(told.value)
 
 
+def test_a_bucket_that_is_not_there_is_said_and_an_empty_place_is_empty(bucket: str) -> None:
+    assert list(StorePath(f"{bucket}/nothing").iterdir()) == [] and not StorePath(f"{bucket}/nothing").is_dir()
+    with pytest.raises(StorageError, match="found no bucket of that name: make it, or correct the name"):
+        list(StorePath("s3://another/nothing").iterdir())
+
+
 def test_a_log_keeps_every_record_in_order_and_partitions_are_whole_or_left_out(
     bucket: str, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -5,6 +5,7 @@ import logging
 import os
 import secrets
 import time
+from pathlib import Path
 from typing import Any
 
 from kedro.io import DatasetError
@@ -52,11 +53,15 @@ def append_record(path: Place, record: Record) -> None:
     if isinstance(path, StorePath):
         (path / f"{time.time_ns()}-{secrets.token_hex(4)}.json").write_bytes(line, create=True)
         return
+    append_line(path, line)
+
+
+def append_line(path: Path, line: bytes) -> None:
+    """Append a line, or several whole ones, behind the last whole one, and fsync; nothing but the cut for b""."""
     path.parent.mkdir(parents=True, exist_ok=True)
     is_new = not path.exists()
     with one_writer(path.parent), path.open("a+b") as file:
-        end = _end_of_last_line(file)
-        file.truncate(end)
+        file.truncate(_end_of_last_line(file))
         file.write(line)
         file.flush()
         os.fsync(file.fileno())

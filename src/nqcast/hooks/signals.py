@@ -118,8 +118,8 @@ def resume_command(arguments: list[str], environment: dict[str, str]) -> str:
     program = "kedro" if Path(arguments[0]).name == "kedro" else "python -m nqcast"
     never = re.compile(r"\btrain\.resume\s*[=:]\s*never\b")
     rest = [redact(never.sub("train.resume=auto", argument)) for argument in arguments[1:]]
-    data = environment.get("NQCAST_DATA")
-    prefix = f"NQCAST_DATA={shlex.quote(data)} " if data else ""
+    names = [name for name in ("NQCAST_DATA", "NQCAST_WORK") if environment.get(name)]
+    prefix = "".join(f"{name}={shlex.quote(environment[name])} " for name in names)
     return f"{prefix}{program} {shlex.join(rest)}".rstrip()
 
 

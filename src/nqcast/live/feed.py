@@ -34,6 +34,9 @@ class Feed:
         found = [frame for path in self._files() if (frame := self._news(path)) is not None and len(frame)]
         return pd.concat(found, ignore_index=True) if found else None
 
+    def close(self) -> None:
+        """Nothing is held open."""
+
     def _files(self) -> list[Path]:
         if self.source.is_file():
             return [self.source]

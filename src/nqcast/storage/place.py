@@ -117,8 +117,7 @@ class StorePath:
         try:
             self._ask("pipe_file", content, mode="create" if create else "overwrite")
         except FileNotFoundError as error:
-            bucket = self._path.parts[0]
-            raise self._error(f"no bucket {bucket}: make it, or correct the name") from error
+            raise self._error(_reason("404 Not Found")) from error
 
     def unlink(self) -> None:
         self._ask("rm_file")
@@ -229,6 +228,7 @@ def _reason(text: str) -> str:
     for mark, words in (
         ("169.254.169.254", "no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"),
         ("403 Forbidden", "these credentials refused: check AWS_ACCESS_KEY_ID, its secret and its rights"),
+        ("404 Not Found", "no bucket of that name: make it, or correct the name"),
         ("error sending request", "nothing that answers: check AWS_ENDPOINT_URL and the network"),
     ):
         if mark in first:
