@@ -76,13 +76,13 @@ def test_another_seed_gives_another_order(features):
 
 
 def test_missing_files_other_files_and_empty_folders_are_named(tmp_path, features):
-    with pytest.raises(ValueError, match="found nothing at"):
+    with pytest.raises(ValueError, match="found none at"):
         NQDataModule(tmp_path / "nowhere.parquet").setup()
     (tmp_path / "text.parquet").write_text("ts,close\n")
     with pytest.raises(ValueError, match="is not one"):
         read_features(tmp_path / "text.parquet")
     (tmp_path / "features.parquet").mkdir()
-    with pytest.raises(ValueError, match="found none in"):
+    with pytest.raises(ValueError, match="found none at"):
         read_features(tmp_path / "features.parquet")
     with pytest.raises(ValueError, match="needs features"):
         NQDataModule().setup()

@@ -17,6 +17,7 @@ from nqcast.data.splits import check_no_overlap, make_splits, positions
 from nqcast.data.targets import realized_volatility
 from nqcast.data.windows import WindowLoader, WindowTable
 from nqcast.spacing import Spacing
+from nqcast.storage.versions import version_paths
 
 
 class NQDataModule:
@@ -154,20 +155,14 @@ def read_features(path: Path) -> pd.DataFrame:
         ValueError: no such path, no version in it, or not a parquet file.
     """
     own = path / path.parent.name  # one version in a versioned folder
-    file = own if own.is_file() else _newest_version(path) if path.is_dir() else path
+    newest = (found for found in version_paths(path) if isinstance(found, Path))
+    file = own if own.is_file() else next(newest, path)
     if not file.is_file():
-        raise ValueError(f"features must be a parquet file or a versioned folder; found nothing at {path}: run the "
-                         "ingest and features pipelines, or correct the path")  # fmt: skip
+        raise ValueError(
+            f"features must be a parquet file, or a folder that holds <version>/{path.name}; found none at {path}: run "
+            "the ingest and features pipelines, or correct the path"
+        )
     try:
         return pd.read_parquet(file)
     except pa.ArrowInvalid as error:
         raise ValueError(f"features must be a parquet file; {file} is not one ({error}): build it again") from error
-
-
-def _newest_version(folder: Path) -> Path:
-    versions = sorted(child / folder.name for child in folder.iterdir() if (child / folder.name).is_file())
-    if not versions:
-        raise ValueError(
-            f"a versioned folder must hold <version>/{folder.name}; found none in {folder}: run the features pipeline"
-        )
-    return versions[-1]

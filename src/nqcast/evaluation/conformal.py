@@ -141,13 +141,7 @@ class OnlineCalibration:
         return issued
 
     def _run_horizon(
-        self,
-        h: int,
-        step: float,
-        known_N: NDArray[np.int64],
-        quantiles_NQ: Floats,
-        targets_N: Floats,
-        scale_N: Floats,
+        self, h: int, step: float, known_N: NDArray[np.int64], quantiles_NQ: Floats, targets_N: Floats, scale_N: Floats
     ) -> Floats:
         """One horizon; ``known_N`` is how many of the first anchors have an outcome when each forecast is made.
 

@@ -99,11 +99,7 @@ def score_given(
     held = anchors_held(predictions, splits)
     named = ", ".join(f"{n:,} of the {of:,} {name} anchors ({n / of:.0%})" for name, (n, of) in held.items() if n)
     lines = [f"The file, called model above, holds {named}.", f"Scorings of the test split so far: {test_uses}"]
-    return {
-        **scores,
-        "anchors_held": held,
-        "text": "\n\n".join([scores["text"], scores["details"], "\n".join(lines)]),
-    }
+    return {**scores, "anchors_held": held, "text": "\n\n".join([scores["text"], scores["details"], "\n".join(lines)])}
 
 
 def _stamps(rows: pd.DataFrame, spacing: Spacing) -> pd.Series:

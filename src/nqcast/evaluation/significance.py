@@ -65,11 +65,7 @@ def resampled(n_sessions: int, config: EvaluateConfig) -> NDArray[np.int64]:
 
 
 def skill_with_interval(
-    loss_SH: Floats,
-    reference_SH: Floats,
-    base_SH: Floats,
-    resamples_RS: NDArray[np.int64],
-    confidence: float = 0.95,
+    loss_SH: Floats, reference_SH: Floats, base_SH: Floats, resamples_RS: NDArray[np.int64], confidence: float = 0.95
 ) -> Estimate:
     """Skill difference (Σ reference − Σ loss) / Σ base per horizon and in the mean, with a percentile interval.
 

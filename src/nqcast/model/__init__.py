@@ -2,11 +2,7 @@
 
 from nqcast.lazy import lazily
 
-_HOME = {
-    "ModelConfig": "config",
-    "MIGT_TVDT": "migt_tvdt",
-    "fuse": "fused.fuse",
-}
+_HOME = {"ModelConfig": "config", "MIGT_TVDT": "migt_tvdt", "fuse": "fused.fuse"}
 __all__ = sorted(_HOME)
 
 __getattr__ = lazily(__name__, _HOME)

@@ -118,12 +118,7 @@ def monitor(
     )
     shown_frame = _rolling_frame(outcomes, count, by_level, by_reference)
     shown_frame.attrs["source"] = newest.attrs.get("source", "")
-    return Monitored(
-        checks,
-        shown_frame,
-        _report(checks, judged, trained, config),
-        chosen,
-    )
+    return Monitored(checks, shown_frame, _report(checks, judged, trained, config), chosen)
 
 
 def newest_anchors(features: pd.DataFrame, after: pd.Timestamp, split: SplitConfig, sessions: int) -> Positions:

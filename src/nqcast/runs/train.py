@@ -194,11 +194,7 @@ REFERENCES = ("constants", "seasonal_har")
 
 
 def validation_report(
-    checkpoint: Checkpoint,
-    features: pd.DataFrame,
-    train: Positions,
-    validation: Positions,
-    config: EvaluateConfig,
+    checkpoint: Checkpoint, features: pd.DataFrame, train: Positions, validation: Positions, config: EvaluateConfig
 ) -> dict[str, float]:
     """`metrics.named_metrics` of the checkpoint at the validation anchors, and its skill over two references.
 
