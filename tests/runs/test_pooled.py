@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import weakref
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,14 @@ import torch
 from tests.data.conftest import random_bars
 
 from nqcast.batches import outputs
-from nqcast.constants import LEVELS
+from nqcast.constants import LEVELS, TARGETS
 from nqcast.data.config import LoaderConfig, ScaleConfig, SplitConfig
 from nqcast.data.data_module import NQDataModule
 from nqcast.data.features import build_features
 from nqcast.data.pooled import MappedTable, PooledLoader, check_no_future, pooled_splits, write_table
 from nqcast.data.seasonal_har import make_scale
 from nqcast.data.splits import positions
+from nqcast.evaluation.metrics import mean_pinball
 from nqcast.forecast.predictor import load_model, predict
 from nqcast.model.config import ModelConfig
 from nqcast.runs.pooled import PoolRecipe, Symbol, adopted
@@ -79,7 +81,7 @@ def test_a_table_on_disk_gives_the_network_what_its_own_checkpoint_computes(
     config = recipe()
     config = PoolRecipe(SPLIT, ScaleConfig(rolling_quantiles=rolling, rolling_sessions=3), config.model, config.train)
     symbols = {name: Symbol(read) for name, read in readers(tables).items()}
-    checkpoints, splits, history = config.make(symbols, tmp_path)
+    checkpoints, splits, history, _ = config.make(symbols, tmp_path)
     assert [path for path in tmp_path.iterdir() if path.name.startswith(".tables")] == [], "tables go when all is done"
     assert history[-1]["val_loss"] < history[0]["val_loss"] * 1.02
     for name, features in tables.items():
@@ -123,7 +125,7 @@ def test_every_symbol_has_the_same_share_of_an_epoch_and_a_resumed_one_goes_on(
 
 def test_an_untrained_pool_forecasts_each_symbols_own_scale(tables: dict[str, pd.DataFrame], tmp_path: Path) -> None:
     symbols = {name: Symbol(read) for name, read in readers(tables).items()}
-    checkpoints, splits, _ = recipe(epochs=0).make(symbols, tmp_path)
+    checkpoints, splits, _, _ = recipe(epochs=0).make(symbols, tmp_path)
     for name, features in tables.items():
         rows = positions(splits[name], "validation")
         scale = make_scale(ScaleConfig(), LEVELS).fit(features, positions(splits[name], "train"))
@@ -138,17 +140,46 @@ def test_a_symbol_never_seen_gets_its_own_scale_under_the_shared_weights(
     tables: dict[str, pd.DataFrame], tmp_path: Path
 ) -> None:
     known = {name: Symbol(read) for name, read in readers({k: tables[k] for k in "AC"}).items()}
-    checkpoints, _, _ = recipe().make(known, tmp_path)
-    new = adopted(checkpoints["A"], tables["B"], "B", SPLIT.warmup_bars)
-    again = adopted(checkpoints["C"], tables["B"], "B", SPLIT.warmup_bars)
-    assert new.metadata.data.pool == checkpoints["A"].metadata.data.pool
+    pool = recipe().make(known, tmp_path)
+    of_a = pool.checkpoints["A"]
+    new = adopted(pool.shared, tables["B"], "B", SPLIT.warmup_bars)
+    assert new.metadata.data.pool == of_a.metadata.data.pool
+    layers = [name for name in pool.shared.part("model") if name.startswith(("recent.", "head.delta"))]
+    assert layers and all(np.array_equal(new.part("model")[n], pool.shared.part("model")[n]) for n in layers)
     rows = np.arange(len(tables["B"]) - 50, len(tables["B"]) - 40)
-    (quantiles, scale), (others, _) = (predict(c, tables["B"], rows) for c in (new, again))
-    np.testing.assert_array_equal(quantiles, others, "any member lends the same weights")
-    _, wrong = predict(checkpoints["A"], tables["B"], rows)
+    (quantiles, scale), (_, wrong) = (predict(c, tables["B"], rows) for c in (new, of_a))
     assert not np.allclose(scale, wrong) and np.all(np.diff(quantiles) > 0)
     with pytest.raises(ValueError, match="100 bars of B with a target"):
-        adopted(checkpoints["A"], tables["B"].head(350), "B", SPLIT.warmup_bars)
+        adopted(pool.shared, tables["B"].head(350), "B", SPLIT.warmup_bars)
+
+
+@pytest.mark.parametrize("rate", [1e-2, 30.0], ids=["alone is better", "alone is worse"])
+def test_a_symbol_keeps_what_it_learns_alone_only_where_its_validation_is_better(
+    tables: dict[str, pd.DataFrame], rate: float, tmp_path: Path
+) -> None:
+    """Rises are followed by wild bars in A and by calm ones in B, which no shared weights can say."""
+    config = recipe(epochs=2)
+    config = replace(config, train=config.train.model_copy(update={"learning_rate": rate, "realized_weight": 0.0}))
+    tables = {"A": tables["A"].copy(), "B": tables["B"].copy()}
+    for name, after in (("A", 2.0), ("B", 0.5)):
+        risen = (tables[name]["rsi_14"] > tables[name]["rsi_14"].median()).to_numpy()[:, None]
+        tables[name][list(TARGETS)] *= np.where(risen, after, 1 / after)
+    pool = config.make({name: Symbol(read) for name, read in readers(tables).items()}, tmp_path)
+    shared = {f"model.{n}": w for n, w in pool.shared.part("model").items() if n.startswith(("recent.", "head.delta"))}
+    better = []
+    for name, own in pool.checkpoints.items():
+        rows = positions(pool.splits[name], "validation")
+        y = tables[name][list(TARGETS)].to_numpy()[rows]
+        losses = []
+        for one in (own, replace(own, tensors=own.tensors | shared)):
+            quantiles, scale = predict(one, tables[name], rows)
+            found = mean_pinball(quantiles / scale[..., None], y / scale, LEVELS)
+            losses.append(np.average(found, weights=np.isfinite(y).sum(axis=0)))
+        went_on = any(not np.array_equal(own.tensors[layer], shared[layer]) for layer in shared)
+        assert went_on == (losses[0] < losses[1])
+        better.append(went_on)
+    assert better == [rate < 1, rate < 1]
+    assert len({c.metadata.fingerprint for c in (*pool.checkpoints.values(), pool.shared)}) == 2 + better[0]
 
 
 def test_one_feature_table_is_in_memory_at_a_time(tables: dict[str, pd.DataFrame], tmp_path: Path) -> None:

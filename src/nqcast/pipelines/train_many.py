@@ -26,6 +26,7 @@ from nqcast.training.config import TrainConfig
 
 logger = logging.getLogger(__name__)
 
+SHARED = "shared"
 Partitions = dict[str, Callable[[], dict[str, Any]]]
 
 
@@ -52,8 +53,8 @@ def train_pool(
     model: ModelConfig,
     train: TrainConfig,
     quantiles: list[float],
-) -> tuple[dict[str, Checkpoint], dict[str, pd.DataFrame], list[dict[str, Any]]]:
-    """A checkpoint and the splits by symbol, and the history of the shared network."""
+) -> tuple[dict[str, Checkpoint], dict[str, pd.DataFrame], list[dict[str, Any]], Checkpoint]:
+    """A checkpoint and the splits by symbol, the history of the shared network, and that network."""
     from nqcast.runs.pooled import PoolRecipe, Symbol
 
     symbols = {
@@ -69,8 +70,12 @@ def validate_symbols(
     pool_tables: Partitions,
     finished_models: Partitions,
     config: EvaluateConfig,
+    shared: Checkpoint,
 ) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
-    """Each symbol's checkpoint with its validation metrics and calibration, and its line in the log."""
+    """Each symbol's checkpoint with validation metrics and calibration, its line in the log; and the shared one.
+
+    The shared network has learnt from all symbols and lends its weights to those that it has never seen.
+    """
     from nqcast.evaluation.calibration import calibration_of
     from nqcast.forecast.predictor import predict_frame
     from nqcast.runs.train import validation_report
@@ -91,10 +96,17 @@ def validate_symbols(
             {partition: {"frame": frame, "record": record, "checkpoint": checkpoint}},
             {"symbol": symbol, "partition": partition, "status": "finished"},
         )
+    partition = partition_of(SHARED, shared.metadata.fingerprint)
+    if partition not in finished_models:
+        record = {"pool": shared.metadata.data.pool}
+        lent = {partition: {"frame": pd.DataFrame(), "record": record, "checkpoint": shared}}
+        yield lent, {"symbol": None, "partition": partition, "status": "finished"}
 
 
-def describe_pool(pool_checkpoints: dict[str, Checkpoint], symbol_models: Partitions) -> dict[str, Any]:
-    """Which partition is each symbol's, its validation metrics, their means over symbols, and a table to read."""
+def describe_pool(
+    pool_checkpoints: dict[str, Checkpoint], symbol_models: Partitions, shared: Checkpoint
+) -> dict[str, Any]:
+    """Partitions of each symbol and of the shared network, validation metrics, their means, and a table to read."""
     symbols = {}
     for symbol, checkpoint in pool_checkpoints.items():
         partition = partition_of(symbol, checkpoint.metadata.fingerprint)
@@ -113,8 +125,8 @@ def describe_pool(pool_checkpoints: dict[str, Checkpoint], symbol_models: Partit
         f"  {'symbol':<12}{'constants':>11}{'SeasonalHAR':>13}{'80 %':>9}{'50 %':>8}",
         *lines,
     ])  # fmt: skip
-    pool = next(iter(pool_checkpoints.values())).metadata.data.pool
-    return {"pool": pool, "symbols": symbols, "all": every, "text": text}
+    lent = partition_of(SHARED, shared.metadata.fingerprint)
+    return {"pool": shared.metadata.data.pool, "shared": lent, "symbols": symbols, "all": every, "text": text}
 
 
 def forecast_symbols(
@@ -138,7 +150,8 @@ def forecast_symbols(
     from nqcast.symbols.build import features_of, tasks_of
 
     frames, texts, refused = [], [], {}
-    known = symbol_models[next(iter(pool["symbols"].values()))["partition"]]()["checkpoint"]
+    lent = pool.get("shared") or next(iter(pool["symbols"].values()))["partition"]  # before, all had the same weights
+    known = symbol_models[lent]()["checkpoint"]
     grid = ingest.at(known.metadata.spacing)
     for task in tasks_of(symbol_files, grid, features, instruments, known.metadata.horizons):
         try:
@@ -189,16 +202,24 @@ def create_pipeline() -> Pipeline:
                         *("pool_tables", "run_directory", "params:split", "params:scale"),
                         *("params:model", "params:train", "params:quantiles"),
                     ],
-                    outputs=["pool_checkpoints", "pool_splits", "pool_history"],
+                    outputs=["pool_checkpoints", "pool_splits", "pool_history", "pool_network"],
                     name="train_pool",
                 ),
                 Node(
                     validate_symbols,
-                    inputs=["pool_checkpoints", "pool_splits", "pool_tables", "finished_models", "params:evaluate"],
+                    inputs=[
+                        *("pool_checkpoints", "pool_splits", "pool_tables", "finished_models", "params:evaluate"),
+                        "pool_network",
+                    ],
                     outputs=["symbol_models", "model_log"],
                     name="validate_symbols",
                 ),
-                Node(describe_pool, inputs=["pool_checkpoints", "symbol_models"], outputs="pool", name="describe_pool"),
+                Node(
+                    describe_pool,
+                    inputs=["pool_checkpoints", "symbol_models", "pool_network"],
+                    outputs="pool",
+                    name="describe_pool",
+                ),
             ]
         )
         + create_forecast_pipeline()

@@ -1,17 +1,19 @@
 """One network over many symbols: each symbol has its own scale, base quantiles and feature moments; weights are shared.
 
-What comes out is an ordinary checkpoint per symbol, the shared weights beside what is the symbol's own, so that
-forecasting, evaluation and export know nothing of pools. A symbol that was never trained on gets one in the same way.
+From the shared weights each symbol goes on alone, and keeps what it learns where its validation is better. What comes
+out is an ordinary checkpoint per symbol, so that forecasting, evaluation and export know nothing of pools. A symbol
+that was never trained on gets one of the shared weights.
 """
 
 from __future__ import annotations
 
+import logging
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -25,14 +27,20 @@ from nqcast.data.pooled import MappedTable, PooledLoader, pooled_splits, write_t
 from nqcast.data.scale import Scale, ScaleState
 from nqcast.data.seasonal_har import MEMORY_SESSIONS, make_scale
 from nqcast.data.splits import anchor_rows, positions
+from nqcast.fields import changed
 from nqcast.model.config import ModelConfig
 from nqcast.runs.recipe import agreed, choose
 from nqcast.runs.run import Run
 from nqcast.runs.train import train
 from nqcast.storage.checkpoint import MEMBERS, Checkpoint, DataCard, Json, Metadata
 from nqcast.storage.fingerprint import fingerprint
+from nqcast.tracking.logger import NestedRun, nested
 from nqcast.training.config import FREE_ON_RESUME, TrainConfig
 from nqcast.training.distributed.launch import processes_here
+
+logger = logging.getLogger(__name__)
+
+ALONE = "alone"  # folder of the runs that go on from the shared weights
 
 
 @dataclass(frozen=True)
@@ -83,12 +91,15 @@ class PooledRun(Run):
             bounds = member.splits.groupby("split")["position"].agg(["min", "max", "count"]).to_dict()
             symbols[symbol] = {"data": member.own.metadata.data.fingerprint, "splits": bounds}
         first = next(iter(self.members.values()))
-        return {
+        content: Json = {
             "symbols": symbols,
             "scale": first.own.metadata.scale,
             "model": self.model.model_dump(mode="json", exclude=set(ModelConfig.without_effect)),
             "train": self.config.model_dump(mode="json", exclude=set(FREE_ON_RESUME)),
         }
+        if self.warm_start is not None:
+            content["warm_start"] = self.warm_start.weights_sha256
+        return content
 
     @property
     def origin(self) -> Checkpoint:
@@ -114,6 +125,18 @@ class PooledRun(Run):
         )
 
 
+class Pool(NamedTuple):
+    """What training leaves: a checkpoint and the splits by symbol, the shared network's history, and that network.
+
+    `shared` is a checkpoint of the first symbol by the weights that all symbols started from.
+    """
+
+    checkpoints: dict[str, Checkpoint]
+    splits: dict[str, pd.DataFrame]
+    history: list[Json]
+    shared: Checkpoint
+
+
 @dataclass(frozen=True)
 class PoolRecipe:
     """Split, scale, model and training settings for any set of symbols."""
@@ -124,10 +147,8 @@ class PoolRecipe:
     train: TrainConfig
     quantiles: tuple[float, ...] = LEVELS
 
-    def make(
-        self, symbols: Mapping[str, Symbol], root: Path
-    ) -> tuple[dict[str, Checkpoint], dict[str, pd.DataFrame], list[dict[str, Any]]]:
-        """Train below `root`; returns a checkpoint and the splits by symbol, and the history.
+    def make(self, symbols: Mapping[str, Symbol], root: Path) -> Pool:
+        """Train below `root`, all symbols as one and then each alone.
 
         One symbol's table is in memory at a time; what is trained on lies in files below `root` while it is needed.
         """
@@ -151,7 +172,30 @@ class PoolRecipe:
             first = next(iter(members.values())).own
             configs = agreed(model, loop, self.quantiles, _scale_state(first), len(first.metadata.features))
             network, history = train(PooledRun(members, *configs), root)
-        return {symbol: joined(network, member.own, symbol) for symbol, member in members.items()}, splits, history
+            alone = _alone(network, members, *configs, root / ALONE) if len(members) > 1 else {}
+        checkpoints = {symbol: joined(alone.get(symbol, network), one.own, symbol) for symbol, one in members.items()}
+        return Pool(checkpoints, splits, history, joined(network, first, next(iter(members))))
+
+
+def _alone(
+    network: Checkpoint, members: Mapping[str, Member], model: ModelConfig, config: TrainConfig, root: Path
+) -> dict[str, Checkpoint]:
+    """The networks of the symbols that go on better alone from the shared weights, by validation, with its settings.
+
+    What is shared is learnt from all; a symbol whose law is another one is not held to it (docs/log.md).
+    """
+    found, drawn = {}, config.windows_per_epoch
+    assert drawn != "auto", "the number of anchors has decided"
+    own = changed(config, {"windows_per_epoch": drawn and max(drawn // len(members), 1)})
+    for symbol, member in members.items():
+        run = PooledRun({symbol: member}, model, own, warm_start=network)
+        logger.info("%s alone, from the shared weights", symbol)
+        with nested(NestedRun(run.fingerprint, symbol, {}, {})) if own.members == 1 else nullcontext():
+            alone, _ = train(run, root)
+        if alone.metadata.epoch:
+            data = replace(alone.metadata.data, pool=network.metadata.fingerprint)
+            found[symbol] = replace(alone, metadata=replace(alone.metadata, data=data))
+    return found
 
 
 def _member(symbol: Symbol, splits: pd.DataFrame, table: Path, scale: Scale, model: ModelConfig) -> Member:
@@ -186,7 +230,7 @@ def joined(network: Checkpoint, own: Checkpoint, symbol: str) -> Checkpoint:
     """
     pool = network.metadata.data.pool or network.metadata.fingerprint
     data = replace(own.metadata.data, symbol=symbol, pool=pool)
-    name = fingerprint([pool, data.to_json(), own.metadata.scale])
+    name = fingerprint([network.metadata.fingerprint, data.to_json(), own.metadata.scale])
     metadata = replace(network.metadata, data=data, scale=own.metadata.scale, fingerprint=name)
     tensors = dict(own.tensors)
     if network.members:
