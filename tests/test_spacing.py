@@ -14,6 +14,7 @@ from tests.kedro_command import kedro, newest, output_of
 
 import nqcast
 from nqcast.constants import CONTEXT, HORIZONS
+from nqcast.data.announcements import announcements_ahead
 from nqcast.data.config import FeaturesConfig, ScaleConfig, SplitConfig
 from nqcast.data.data_module import NQDataModule
 from nqcast.data.features import build_features
@@ -37,6 +38,7 @@ from nqcast.market.extend import extended
 from nqcast.market.ingest import build_bars
 from nqcast.market.simulation.config import SimulationConfig
 from nqcast.market.simulation.simulator import simulate
+from nqcast.market.simulation.true_quantiles import TrueLaw
 from nqcast.model.config import ModelConfig
 from nqcast.model.embedding import ClockEncoding
 from nqcast.parameters import ParameterError, check_parameters
@@ -98,7 +100,8 @@ def test_bars_equal_those_that_pandas_resamples_session_by_session(raw: pd.DataF
 def test_a_session_that_ends_inside_a_bar_keeps_its_last_trades() -> None:
     """Until September 2015 the close was at 16:15: the bar of half an hour from 16:00 holds a quarter of one."""
     market = simulate(SimulationConfig(sessions=4, seed=1, start="2015-06-01"))
-    fine, coarse = (build_bars(market, IngestConfig(bar_minutes=m, doubtful="warn")).bars for m in (5, 30))
+    silent = market["ts"].dt.tz_convert("America/Chicago").dt.strftime("%d %H").eq("02 16")  # no trade after 16:00
+    fine, coarse = (build_bars(market[~silent], IngestConfig(bar_minutes=m, doubtful="warn")).bars for m in (5, 30))
     last = coarse.groupby("session").last()
     assert set(last["ts"].dt.tz_convert("America/Chicago").dt.strftime("%H:%M")) == {"16:00"}
     np.testing.assert_array_equal(last["close"], fine.groupby("session")["close"].last())
@@ -109,9 +112,12 @@ def test_what_must_not_depend_on_the_spacing_does_not(worlds: dict[int, World]) 
     rows = at_common_ends(worlds)
     table = {m: w.features.iloc[rows[m]].reset_index(drop=True) for m, w in worlds.items()}
     assert len(table[5]) > 1000
+    ahead = {m: announcements_ahead(w.features, ("employment",))[rows[m]] for m, w in worlds.items()}
+    assert ahead[5].any()
     for m in (1, 15, 30):
         for name in ("close", "session", "day_of_week", *(f"target_{horizon}" for horizon in NAMES)):
             pd.testing.assert_series_equal(table[m][name], table[5][name])
+        np.testing.assert_array_equal(ahead[m], ahead[5])
         end = {k: table[k]["bar_in_day"] * k + k for k in (m, 5)}
         np.testing.assert_array_equal(end[m], end[5])
         np.testing.assert_array_equal(table[m]["bars_to_close"] * m, table[5]["bars_to_close"] * 5)
@@ -172,6 +178,15 @@ def test_a_network_keeps_its_window_its_tokens_and_its_clock_in_time() -> None:
     encoders[15].load_state_dict(encoders[5].state_dict())
     one, other = (encoders[m]({"bar_in_day": torch.tensor([[510 // m]])}) for m in (5, 15))
     torch.testing.assert_close(one, other)
+
+
+def test_the_simulated_market_tells_its_law_from_the_end_of_the_bar() -> None:
+    law = TrueLaw(SimulationConfig(sessions=3, seed=3))
+    quarter = pd.DatetimeIndex(["2016-01-05 15:00", "2016-01-05 21:30"], tz="UTC")
+    found = law.anchors(quarter, NAMES, Spacing(15))
+    same = law.anchors(quarter + pd.Timedelta("10min"), NAMES)
+    np.testing.assert_array_equal(found.first, same.first)
+    np.testing.assert_array_equal(found.steps, same.steps)
 
 
 def test_a_step_of_the_online_calibration_counts_the_outcomes_that_overlap() -> None:

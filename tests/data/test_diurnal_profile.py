@@ -72,3 +72,16 @@ def test_the_seasonal_variance_of_a_horizon_is_the_sum_of_the_coming_slots():
 def test_bars_that_never_move_are_refused():
     with pytest.raises(ValueError, match="bars that move"):
         diurnal_profile(np.arange(288), np.zeros(288))
+
+
+def test_smoothing_reaches_as_far_in_time_whatever_the_slots():
+    for minutes in (1, 5, 15, 30):
+        peak = np.zeros(1440 // minutes)
+        peak[600 // minutes] = 1.0
+        smooth = smooth_profile(peak, np.ones(len(peak)))
+        reached = np.flatnonzero(smooth) * minutes
+        assert reached.min() > 600 - 10 and reached.max() < 600 + 10 and smooth.sum() == pytest.approx(1.0)
+        assert len(reached) == {1: 19, 5: 3}.get(minutes, 1)
+    before = np.zeros(1440)
+    before[505] = 1.0
+    assert not smooth_profile(before, np.ones(1440))[510:].any(), "08:30 parts its two sides"

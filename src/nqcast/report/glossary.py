@@ -2,7 +2,7 @@
 
 TERMS = {
     "Forecast": (
-        "Seven quantiles (5, 10, 25, 50, 75, 90, 95 %) of the log return from the close of a 5-minute bar to the "
+        "Seven quantiles (5, 10, 25, 50, 75, 90, 95 %) of the log return from the close of a bar to the "
         "close 15 minutes to 4 hours later by the clock, inside the same session. It uses that bar and earlier "
         "ones only."
     ),

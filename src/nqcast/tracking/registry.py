@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from nqcast.constants import BAR_MINUTES
 from nqcast.storage.checkpoint import DOCUMENT, WEIGHTS, metadata_in
 from nqcast.storage.fingerprint import digest
 from nqcast.tracking.facts import RECIPE_TAG
@@ -42,7 +43,7 @@ def save_served_model(forecaster: Path, target: Path) -> None:
     warnings.filterwarnings("ignore", message=".*Any type hint is inferred as AnyType", category=UserWarning)
     import mlflow
 
-    package = Path(__file__).parents[1]
+    package, metadata = Path(__file__).parents[1], metadata_in(forecaster)
     mlflow.pyfunc.save_model(
         path=str(target),
         python_model=str(package / "tracking" / "served_model.py"),
@@ -50,8 +51,8 @@ def save_served_model(forecaster: Path, target: Path) -> None:
         code_paths=[str(package)],
         pip_requirements=[f"{name}=={version(name).split('+')[0]}" for name in _REQUIRED],
         signature=signature(),
-        input_example=example_bars(),
-        metadata={"fingerprint": metadata_in(forecaster).fingerprint},
+        input_example=example_bars(min(metadata.spacing.minutes, BAR_MINUTES)),
+        metadata={"fingerprint": metadata.fingerprint},
     )
 
 
@@ -69,14 +70,14 @@ def signature() -> ModelSignature:
     return ModelSignature(Schema(bars), Schema([*texts, *numbers, ColSpec(DataType.string, "contract")]))
 
 
-def example_bars() -> pd.DataFrame:
-    """Five-minute bars of 22 simulated sessions of one contract: as much history as a forecast asks for."""
+def example_bars(bar_minutes: int = BAR_MINUTES) -> pd.DataFrame:
+    """Bars of 22 simulated sessions of one contract: as much history as a forecast asks for."""
     from nqcast.market.simulation.config import SimulationConfig
     from nqcast.market.simulation.simulator import simulate
 
     minutes = simulate(SimulationConfig(sessions=22))
     rules = {"open": "first", "high": "max", "low": "min", "close": "last", "volume": "sum"}
-    bars = minutes.groupby(minutes["ts"].dt.floor("5min")).agg(rules).reset_index()
+    bars = minutes.groupby(minutes["ts"].dt.floor(f"{bar_minutes}min")).agg(rules).reset_index()
     return bars.assign(ts=bars["ts"].dt.strftime("%Y-%m-%dT%H:%M:%SZ"))
 
 
