@@ -1,6 +1,7 @@
 """What a tuning found: a table to read, and the best parameters as a file that `kedro run --config` takes."""
 
 import json
+import textwrap
 from collections.abc import Mapping
 from typing import NotRequired, TypedDict
 
@@ -39,33 +40,36 @@ class Found(TypedDict):
 
 
 def render_tuning(found: Found) -> str:
-    """The best trials, the configured values among them, and what to run with the best."""
+    """The best trials, the configured values among them, and what to run with the best; 80 columns but for commands."""
     trials, best, objective = found["trials"], found["best"], found["objective"]
     counts = {state: sum(row["state"] == state for row in trials) for state in ("complete", "pruned", "failed")}
     counted = ", ".join(f"{n} {state}" for state, n in counts.items() if n)
-    names = list(best["parameters"])
-    widths = [max(len(name), 10) + 2 for name in names]
     lines = [
         f"Tuning {found['study']}: {len(trials)} trials ({counted})",
-        f"{objective} on {found['anchors']}; gain is over the configured values, %",
+        *textwrap.wrap(f"{objective} on {found['anchors']}; gain is over the configured values, %", 79),
         "",
-        f"{'trial':>5}  {'state':<9}{objective:>16}{'gain':>8}{'epochs':>7}"
-        + "".join(f"{name:>{width}}" for name, width in zip(names, widths, strict=True)),
-    ]
-    for row in _shown(trials):
-        cells = (f"{short(row['parameters'].get(n)):>{w}}" for n, w in zip(names, widths, strict=True))
-        mark = "  configured" if row["configured"] else ""
-        value = row["value"] or 0.0
-        gain = f"{100 * (1 - value / found['configured']):+.2f}" if found["configured"] else "–"
-        start = f"{row['trial']:>5}  {row['state']:<9}{value:>16.6g}{gain:>8}{row['epochs']:>7}"
-        lines.append(start + "".join(cells) + mark)
-    lines += [
+        f"{'trial':>5}  {'state':<9}{objective:>16}{'gain':>8}{'epochs':>7}",
+        *(line for row in _shown(trials) for line in _lines(row, found["configured"])),
         "",
-        f"The best of {len(trials)} is the best by luck too: its {objective} here is no estimate of what comes.",
+        *textwrap.wrap(
+            f"The best of {len(trials)} is the best by luck too: its {objective} here is no estimate of what comes.", 79
+        ),
         "To train with it (with --env where you tuned with one):",
         "kedro run --pipelines train --params " + as_params(best["parameters"]),
     ]
     return "\n".join(lines)
+
+
+def _lines(row: Row, configured: float | None) -> list[str]:
+    """A trial's figures, and below them its parameters."""
+    value = row["value"] or 0.0
+    gain = f"{100 * (1 - value / configured):+.2f}" if configured else "–"
+    figures = f"{row['trial']:>5}  {row['state']:<9}{value:>16.6g}{gain:>8}{row['epochs']:>7}"
+    parameters = ", ".join(f"{name}={short(value)}" for name, value in row["parameters"].items())
+    return [
+        figures + "  configured" * row["configured"],
+        *textwrap.wrap(parameters, 79, initial_indent=" " * 7, subsequent_indent=" " * 7, break_on_hyphens=False),
+    ]
 
 
 def _shown(trials: list[Row]) -> list[Row]:

@@ -112,7 +112,8 @@ class WalkForward:
         # Rows after the fold do not exist for it: whatever is fitted or carried cannot reach them.
         seen = features.loc[features["session"] <= pd.Timestamp(fold.dates["test_end"])].reset_index(drop=True)
         splits = make_splits(seen, fold.split)
-        logger.info("%s: %s", fold.name, splits["split"].value_counts(sort=False).to_dict())
+        counts = splits["split"].value_counts(sort=False)
+        logger.info("%s: %s anchors", fold.name, ", ".join(f"{n:,} {name}" for name, n in counts.items()))
         checkpoint, history = self.recipe.make(seen, splits, card, root, earlier)
         validation = predict_frame(checkpoint, seen, positions(splits, "validation"), self.evaluate)
         calibration = calibration_of(validation, checkpoint, self.evaluate)
