@@ -159,7 +159,8 @@ def test_code_and_libraries_have_one_name(tmp_path: Path) -> None:
         return program.__wrapped__(root, (str(place),))
 
     before = name()
-    (root / "market" / "grid.pyc").write_text("compiled")
+    (root / "market" / "__pycache__").mkdir()
+    (root / "market" / "__pycache__" / "encoder.so").write_text("built by the first run")
     assert name() == before
     (root / "market" / "grid.py").write_text("one = 2\n")
     changed = name()

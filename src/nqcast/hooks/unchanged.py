@@ -143,7 +143,7 @@ class Kept:
 @cache
 def program(root: Path = Path(nqcast.__file__).parent, places: tuple[str, ...] = tuple(sys.path)) -> str:
     """The name of this package's files, the libraries installed and Python: any of them may change a number."""
-    files = [path for path in sorted(root.rglob("*")) if path.is_file() and path.suffix != ".pyc"]
+    files = [path for path in sorted(root.rglob("*")) if path.is_file() and "__pycache__" not in path.parts]
     installed = sorted(folder.name for place in places for folder in Path(place).glob("*.dist-info"))
     named = (part for path in files for part in (str(path.relative_to(root)).encode(), path.read_bytes()))
     return digest([sys.version.encode(), repr(installed).encode(), *named])
