@@ -210,7 +210,7 @@ CASES: dict[str, Case] = {
     ),
     "B5 the close alone": Case(
         _text(lambda raw: raw.assign(open=raw["close"], high=raw["close"], low=raw["close"])),
-        error="highs equal lows",
+        error="bars without a range: no high or low is beyond",
     ),
     "B high and low made from open and close": Case(
         _text(lambda raw: raw.assign(high=raw[["open", "close"]].max(axis=1), low=raw[["open", "close"]].min(axis=1))),

@@ -97,6 +97,13 @@ def _yfinance(raw: pd.DataFrame, folder: Path) -> Path:
     return as_csv(frame, folder, index=True)
 
 
+def _bloomberg(raw: pd.DataFrame, folder: Path) -> Path:
+    frame = raw.assign(ts=_stamps(raw, "%m/%d/%y %H:%M", "America/New_York"))
+    path = as_csv(frame.rename(columns=lambda name: "Date" if name == "ts" else name.title()), folder)
+    path.write_text(f"NQH6 Index\nInterval: 1\n{path.read_text()}")
+    return path
+
+
 WRITERS: dict[str, Write] = {
     "Databento": _databento,
     "FirstRate": _bare("%Y-%m-%d %H:%M:%S", "America/New_York"),
@@ -130,6 +137,22 @@ WRITERS: dict[str, Write] = {
         folder,
     ),
     "Stooq": _stooq,
+    "AmiBroker": lambda raw, folder: as_csv(
+        raw.assign(ts=_stamps(raw, "%d/%m/%Y %H:%M:%S", "America/Chicago"), Ticker="NQH16").rename(
+            columns=lambda name: "Date/Time" if name == "ts" else name.title()
+        ),
+        folder,
+    ),
+    "Bloomberg": _bloomberg,
+    "MetaStock": lambda raw, folder: as_csv(
+        pd.read_csv(_stooq(raw, folder), dtype="str").rename(columns={"<DATE>": "<DTYYYYMMDD>"}), folder
+    ),
+    "Refinitiv": lambda raw, folder: as_csv(
+        raw.assign(ts=_stamps(raw, "%Y-%m-%dT%H:%M:%S.000000000Z"), Type="Intraday 1Min", **{"#RIC": "NQH6"}).rename(
+            columns={"ts": "Date-Time", "close": "Last"}
+        ),
+        folder,
+    ),
 }
 
 

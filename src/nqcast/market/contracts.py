@@ -99,7 +99,7 @@ def _by_expiry(
 ) -> tuple[np.ndarray, Contracts]:
     """Contracts whose text names month and year; a short year may mean another decade in other years."""
     month = nanoseconds(bars["ts"]).astype("datetime64[ns]").astype("datetime64[M]").astype(np.int64) + 1970 * 12
-    pairs, pair_code = _distinct(text_code * _MONTHS + month)
+    pair_code, pairs = pd.factorize(text_code * _MONTHS + month)
     pair_text, pair_month = np.divmod(pairs, _MONTHS)
     expiry = [expiry_month(symbols[t], m // 12, m % 12 + 1) for t, m in zip(pair_text, pair_month, strict=True)]
     expiries, expiry_code = np.unique(expiry, return_inverse=True)
@@ -139,9 +139,3 @@ def other_months(code: np.ndarray, contracts: Contracts, months: str) -> np.ndar
             "instrument of these bars, or its months in a row of your own"
         )
     return other
-
-
-def _distinct(key_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Distinct keys and the number of each row's key among them; without sorting millions of rows."""
-    code, keys = pd.factorize(key_N)
-    return keys, code

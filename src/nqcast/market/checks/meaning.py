@@ -55,16 +55,14 @@ def _ticks(close: np.ndarray, product: str, tick: float) -> Iterator[str]:
         on, on_other = (np.mean(np.abs(close / each - np.rint(close / each)) < 1e-6) for each in (tick, other))
         if on < 0.7 and on_other > 0.999:
             text = f"prices are multiples of {other:g}, not of {tick:g}, the tick of {product}"
-            yield f"{text}; they may be another instrument's: set instrument=…"
+            yield f"{text}; they may be rounded, or another instrument's: set instrument=…"
 
 
 def _price_tests(bars: pd.DataFrame, follows: np.ndarray) -> Iterator[tuple[str, np.ndarray, str]]:
     """Ranges exist, say more than open and close; opens follow closes. Name, the parts that fail, and the words."""
     open_, high, low, close = (bars[name].to_numpy() for name in PRICES)
-    text = "highs equal lows; the file may hold closes or single trades instead of bars"
-    yield "bars without a range", _parts(high == low) > 0.98, text
     bare = (high == np.maximum(open_, close)) & (low == np.minimum(open_, close))
-    text = "no high or low is beyond open and close; highs and lows may have been made from them"
+    text = "no high or low is beyond open and close; the file may hold closes or single trades, or bars made of them"
     yield "bars without a range", _parts(bare) > 0.98, text
     text = "opens equal closes; the file may have no opens"
     yield "bars without an open", _parts(open_ == close) > 0.9, text
