@@ -301,7 +301,7 @@ def test_the_whole_road_takes_bars_of_half_an_hour(tmp_path: Path) -> None:
     assert "expected bars of 5 minutes, found bars of 30" in output_of(
         kedro("run", "--env", "test", *refused, data=tmp_path), fails=True
     )
-    unread = ("--pipelines", "forecast", "--params", "bar_minutes=30")
+    unread = ("--pipelines", "forecast", "--params", "bar_minutes=15")
     assert "nothing in this run reads it" in output_of(
         kedro("run", "--env", "test", *unread, data=tmp_path), fails=True
     )
