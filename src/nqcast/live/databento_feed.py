@@ -24,9 +24,7 @@ SCHEME, KEY = "databento://", "DATABENTO_API_KEY"
 FILE, HEADER = "live.csv", b"ts,open,high,low,close,volume,contract\n"
 REPLAYED = pd.Timedelta(hours=24)
 """How far back the gateway sends again what was missed."""
-_SOURCE = re.compile(
-    rf"{SCHEME}(?P<dataset>[A-Z0-9.]+)/(?P<symbol>[\w.]+)(\?gateway=(?P<host>[\w.-]+):(?P<port>\d+))?"
-)
+_SOURCE = re.compile(rf"{SCHEME}(?P<dataset>[A-Z0-9.]+)/(?P<symbol>[\w.]+)(\?gateway=(?P<host>[\w.-]+):(?P<port>\d+))?")
 _WAITS = (1.0, 60.0)  # seconds between tries to connect anew: the first, the longest
 
 
