@@ -45,10 +45,10 @@ def test_its_bars_are_joined_and_carry_its_tick_into_features(root: str, price: 
     assert tick_of(build_features(ingested.bars, FeaturesConfig(tick=tick))) == tick
 
 
-def test_a_file_on_a_finer_tick_than_the_parameter_is_doubted() -> None:
+def test_a_file_on_another_tick_than_the_one_that_is_set_is_refused() -> None:
     raw, _ = another_future("RTY", 1100.0, 0.1)
-    (doubt,) = build_bars(raw, IngestConfig()).report["doubts"]
-    assert doubt["check"] == "off tick" and "no multiple of 0.25" in doubt["detail"]
+    with pytest.raises(ValueError, match=r"multiples of 0\.1, not of 0\.25, the tick that is set.*instrument=RTY"):
+        build_bars(raw, IngestConfig())
 
 
 def test_two_products_in_one_file_are_refused() -> None:

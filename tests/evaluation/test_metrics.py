@@ -203,7 +203,7 @@ def test_the_trainer_names_and_computes_its_metrics_the_same_way(forecast: tuple
 def test_the_numeric_modules_import_neither_torch_nor_plotting() -> None:
     script = (
         "import sys; import nqcast.evaluation.metrics, nqcast.evaluation.significance, "
-        "nqcast.evaluation.coverage, nqcast.evaluation.conformal, nqcast.evaluation.config; "
+        "nqcast.evaluation.conformal, nqcast.evaluation.config; "
         "print([m for m in ('torch', 'matplotlib', 'mlflow', 'pandas') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)

@@ -76,7 +76,7 @@ def test_a_broken_parquet_file_is_named(spoil: str, week: pd.DataFrame, tmp_path
         (lambda b: b.assign(high=True), "expected numbers in column 'high'"),
         (lambda b: b.assign(ts=b["ts"].dt.tz_localize(None)), "naive_timezone"),
         (lambda b: b.assign(ts=range(len(b))), "expected time stamps"),
-        (lambda b: b.assign(ts=b["ts"].map(lambda t: f"{t.day}/{t.month}/{t.year}")), "expected time stamps"),
+        (lambda b: b.assign(ts=b["ts"].map(lambda t: f"{t.day}/{t.month}/{t.year}")), "found dates alone"),
     ],
     ids=["renamed", "no ts", "no volume", "text", "not available", "bool", "no zone", "numbers", "dates without times"],
 )

@@ -428,7 +428,7 @@ CASES: dict[str, Case] = {
     ),
     "B prices on another instrument's tick": Case(
         _text(lambda raw: raw.assign(**{name: (3 * raw[name]).round() / 10 for name in PRICES})),
-        error=r"price unit: prices are multiples of 0\.1, not of 0\.25, the tick of NQ",
+        error=r"price unit: prices are multiples of 0\.1, not of 0\.25, the tick that is set",
     ),
     "B prices in thirty-seconds": Case(
         _text(lambda raw: raw.assign(close=(raw["close"] // 32).map("{:.0f}'16".format))),

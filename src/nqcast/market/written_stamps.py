@@ -105,6 +105,11 @@ def _written(text: pd.Series) -> pd.Series:
     holds = parts[0].notna().to_numpy()
     if holds.mean() <= 0.5:
         raise _unclear(text, int(np.argmax(~holds & text.notna().to_numpy())))
+    if parts[1].isna().all() and parts[0].duplicated().any():
+        raise ValueError(
+            f"expected time stamps with a time of day in column {text.name!r}, found dates alone, such as "
+            f"{text.iloc[0]!r}, several rows of one date: bring the column of times too"
+        )
     days = _each(parts[0], lambda dates: _days(dates, text))
     clocks = parts[1].fillna("0:00") + "." + parts[2].fillna("0") + parts[3].fillna("").str.lower()
     width = 6 if parts[1].dropna().str.fullmatch(r"\d{5,6}").any() else 4

@@ -54,8 +54,9 @@ def _ticks(close: np.ndarray, product: str, tick: float) -> Iterator[str]:
     for other in sorted({row.tick for row in table().values() if row.tick > tick / 5}):
         on, on_other = (np.mean(np.abs(close / each - np.rint(close / each)) < 1e-6) for each in (tick, other))
         if on < 0.7 and on_other > 0.999:
-            text = f"prices are multiples of {other:g}, not of {tick:g}, the tick of {product}"
-            yield f"{text}; they may be rounded, or another instrument's: set instrument=…"
+            text = f"prices are multiples of {other:g}, not of {tick:g}, the tick that is set"
+            name = product if other == known else "…"
+            yield f"{text}; they may be rounded, or another instrument's: set instrument={name}"
 
 
 def _price_tests(bars: pd.DataFrame, follows: np.ndarray) -> Iterator[tuple[str, np.ndarray, str]]:
