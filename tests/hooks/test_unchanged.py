@@ -11,8 +11,12 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from kedro.io import DataCatalog, MemoryDataset
+from kedro.pipeline import node, pipeline
+from kedro_datasets.pandas import ParquetDataset
 from tests.kedro_command import PROJECT, newest
 
+from nqcast.datasets import VerifiedDataset
 from nqcast.hooks import unchanged
 from nqcast.hooks.unchanged import program
 from nqcast.market.simulation.config import SimulationConfig
@@ -137,6 +141,37 @@ def test_what_is_damaged_lost_or_replaced_is_made_anew(run: Run, data: Path) -> 
     bars(data).with_name("made_of.json").write_bytes(b"{}")
     assert run() == set()
     assert run() == {"ingest", "features"}
+
+
+def test_rows_that_lie_after_now_may_be_taken_later(run: Run, data: Path) -> None:
+    ahead = pd.read_parquet(data / "bars.parquet")
+    ahead.loc[ahead.index[-1], "ts"] = pd.Timestamp.now("UTC").floor("min") + pd.Timedelta(hours=1)
+    ahead.to_parquet(data / "ahead.parquet")
+    for _ in range(2):
+        assert run(bars=str(data / "ahead.parquet")) == set()
+
+
+def test_an_entry_that_cannot_be_verified_or_named_is_made_anew(tmp_path: Path) -> None:
+    """A plain dataset of the user's own in the place of ours, and a table that a hook has put there."""
+    plain = {"features": ParquetDataset(filepath=str(tmp_path / "features.parquet"))}
+    table = MemoryDataset(pd.DataFrame({"close": range(100)}))
+    chain = pipeline([node(lambda bars: bars, "bars", "features", name="make", tags="features")])
+    catalog = DataCatalog({**plain, "bars": table, "made_of": MemoryDataset({})})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(unchanged, "pipelines", {"features": chain, "ingest": chain})
+        for _ in range(2):
+            kept = unchanged.Kept(chain, catalog)
+            assert kept.rest().nodes == chain.nodes
+            kept.before_dataset_loaded(chain.nodes[0])
+            kept.after_dataset_saved("features", chain.nodes[0])
+        verified = VerifiedDataset(dataset={"type": "pandas.ParquetDataset"}, filepath=str(tmp_path / "b.parquet"))
+        verified.save(table.load())
+        catalog["bars"] = verified
+        for _ in range(2):
+            kept = unchanged.Kept(chain, catalog)
+            assert kept.rest().nodes == chain.nodes
+            kept.before_dataset_loaded(chain.nodes[0])
+            kept.after_dataset_saved("features", chain.nodes[0])
 
 
 def test_features_of_ones_own_are_code_that_may_read_anything(run: Run, own_feature: str) -> None:

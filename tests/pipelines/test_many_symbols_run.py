@@ -42,8 +42,9 @@ def test_a_folder_of_symbols_trains_as_one_and_forecasts_each_and_a_new_one(tmp_
     assert models[pool["symbols"]["YM"]["partition"]]()["checkpoint"].metadata.data.instrument["symbol"] == "YM"
 
     simulate(SimulationConfig(sessions=40, seed=9)).to_parquet(folder / "NEW.parquet")
+    simulate(SimulationConfig(sessions=2, seed=10)).to_parquet(folder / "SHORT.parquet")
     printed = output_of(kedro("run", "--env", "test", "--pipelines", "forecast_many", "--params", chosen, data=data))
-    assert "NEW, new to the network" in printed
+    assert "NEW, new to the network" in printed and "SHORT: no forecast: expected" in printed
     forecasts = pd.read_parquet(
         newest(data / "07_model_output" / "symbol_forecasts.parquet") / "symbol_forecasts.parquet"
     )

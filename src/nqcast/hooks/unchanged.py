@@ -10,7 +10,7 @@ from typing import Any
 from kedro.framework.hooks import hook_impl
 from kedro.framework.project import pipelines
 from kedro.framework.session import KedroSession
-from kedro.io import CatalogProtocol, DatasetError, MemoryDataset
+from kedro.io import CatalogProtocol, DatasetError
 from kedro.pipeline import Pipeline
 from kedro.pipeline.node import Node
 from kedro.runner import AbstractRunner, SequentialRunner
@@ -18,6 +18,7 @@ from pydantic import BaseModel
 
 import nqcast
 from nqcast.datasets.verified import VerifiedDataset
+from nqcast.market.checks.rows import AFTER_NOW
 from nqcast.storage.fingerprint import digest, fingerprint
 
 logger = logging.getLogger(__name__)
@@ -111,15 +112,15 @@ class Kept:
     def _is_unchanged(self, name: str, others: Pipeline) -> bool:
         chain, noted = self._chains[name], self._ledger.get(name)
         outputs = self._outputs(chain)
-        handed_on = others.inputs() & chain.all_outputs()
-        if not noted or not handed_on <= outputs.keys() or noted["made_of"] != self._name(name):
+        proved = chain.outputs() | others.inputs() & chain.all_outputs() <= outputs.keys()
+        if not noted or not proved or noted["made_of"] != self._name(name):
             return False
-        return bool(noted["outputs"] == {output: _content(dataset) for output, dataset in outputs.items()})
+        return bool(noted["outputs"] == {output: _content(output, dataset) for output, dataset in outputs.items()})
 
     def _note(self, name: str) -> None:
-        if self._name(name) is None:
-            return
         outputs = self._outputs(self._chains[name])
+        if self._name(name) is None or _waits_for_the_clock(outputs.get("data_report")):
+            return
         self._ledger[name] = {
             "made_of": self._name(name),
             "outputs": {output: dataset.provenance(saved=True)["sha256"] for output, dataset in outputs.items()},
@@ -131,8 +132,9 @@ class Kept:
         """The name of all that a chain is made of; None where some of it has none, so that it is made anew."""
         if name not in self._names:
             inputs = sorted(self._chains[name].inputs())
-            parts = {one: _content(self._catalog[one]) for one in inputs}
-            self._names[name] = None if None in parts.values() else fingerprint([parts, program()], 64)
+            parts = {one: _content(one, self._catalog[one]) for one in inputs}
+            unnamed = any(part is None for part in parts.values())
+            self._names[name] = None if unnamed else fingerprint([parts, program()], 64)
         return self._names[name]
 
     def _outputs(self, chain: Pipeline) -> dict[str, VerifiedDataset]:
@@ -162,7 +164,12 @@ def _loaded(catalog: CatalogProtocol) -> dict[str, Any]:
         return {}  # damaged: all is made anew
 
 
-def _content(dataset: Any) -> Any:
+def _waits_for_the_clock(report: VerifiedDataset | None) -> bool:
+    """Whether bars were made without rows whose stamps lay after now: a later run may take them."""
+    return report is not None and AFTER_NOW in report.load()["quarantined_by_reason"]
+
+
+def _content(name: str, dataset: Any) -> Any:
     """What names the content of an entry; None where nothing does, or where it does not verify."""
     content = getattr(dataset, "content", None)
     if content is not None:
@@ -170,7 +177,7 @@ def _content(dataset: Any) -> Any:
             return content()
         except DatasetError:
             return None
-    value = dataset.load() if isinstance(dataset, MemoryDataset) else None
+    value = dataset.load() if name.startswith("params:") else None  # a table in memory has no name
     if getattr(value, "own", ()):
         return None  # features of the user's own are code, which may read anything
     return value.model_dump(mode="json") if isinstance(value, BaseModel) else value

@@ -17,7 +17,6 @@ from nqcast.data.config import FeaturesConfig, ScaleConfig, SplitConfig
 from nqcast.data.splits import positions
 from nqcast.evaluation.config import EvaluateConfig
 from nqcast.forecast.config import ForecastConfig
-from nqcast.forecast.freshness import ForecastRefusedError
 from nqcast.market.config import IngestConfig
 from nqcast.market.vendor import read_bars
 from nqcast.model.config import ModelConfig
@@ -164,7 +163,7 @@ def forecast_symbols(
                 checkpoint = adopted(known, features_of(raw, task), task.symbol, split.warmup_bars, row)
                 calibration = None
             issued = load(checkpoint, calibration, config, ingest=task.ingest).issue(raw)
-        except ForecastRefusedError as error:
+        except ValueError as error:  # one file that is refused keeps no other from its forecast
             refused[task.symbol] = str(error)
             logger.warning("%s: no forecast: %s", task.symbol, error)
             continue

@@ -172,7 +172,8 @@ class PoolRecipe:
             first = next(iter(members.values())).own
             configs = agreed(model, loop, self.quantiles, _scale_state(first), len(first.metadata.features))
             network, history = train(PooledRun(members, *configs), root)
-            alone = _alone(network, members, *configs, root / ALONE) if len(members) > 1 else {}
+            apart = root / ALONE / network.metadata.fingerprint  # a stopped one stands in no other pool's way
+            alone = _alone(network, members, *configs, apart) if len(members) > 1 else {}
         checkpoints = {symbol: joined(alone.get(symbol, network), one.own, symbol) for symbol, one in members.items()}
         return Pool(checkpoints, splits, history, joined(network, first, next(iter(members))))
 

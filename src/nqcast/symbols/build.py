@@ -82,18 +82,20 @@ def fingerprint_of(
 
 def features_of(raw: pd.DataFrame, task: SymbolTask) -> pd.DataFrame:
     """The feature table of bars at hand, by a task's settings."""
+    return _built(raw, task)[0]
+
+
+def _built(raw: pd.DataFrame, task: SymbolTask) -> tuple[pd.DataFrame, dict[str, Any]]:
+    volume = task.ingest.volume and task.features.has_volume(raw)
+    ingested = build_bars(raw, task.ingest.model_copy(update={"volume": volume}))
     own = own_features(task.features.own, task.ingest)
-    return build_features(build_bars(raw, task.ingest).bars, task.features, own, task.horizons)
+    return build_features(ingested.bars, task.features, own, task.horizons), ingested.report
 
 
 def build_symbol(task: SymbolTask) -> SymbolFeatures:
     """Read, check, aggregate and compute; ValueError where the file is refused, as for a single market."""
     started = time.perf_counter()
-    raw = read_bars(task.path)
-    volume = task.ingest.volume and task.features.has_volume(raw)
-    own = own_features(task.features.own, task.ingest)
-    ingested = build_bars(raw, task.ingest.model_copy(update={"volume": volume}))
-    table, report = build_features(ingested.bars, task.features, own, task.horizons), ingested.report
+    table, report = _built(read_bars(task.path), task)
     buffer = io.BytesIO()
     table.to_parquet(buffer, engine="pyarrow", compression="zstd")
     record = {
