@@ -27,6 +27,8 @@ class Gateway:
 
     def __init__(self, records: Sequence[dbn.OHLCVMsg], contracts: dict[int, str], refusal: str = "") -> None:
         self.records, self.contracts, self.refusal = records, contracts, refusal
+        self.later: Sequence[dbn.OHLCVMsg] = records
+        """What subscriptions after the first one get: a continuous symbol is mapped once, when it is subscribed to."""
         self.subscriptions: list[dict[str, str]] = []
         self._until, self._dropping, self._closed = 0, False, False
         self._news = threading.Condition()
@@ -83,17 +85,18 @@ class Gateway:
         if self.refusal:
             client.sendall(bytes(dbn.ErrorMsg(0, self.refusal)))
             return
-        sent = next((n for n, bar in enumerate(self.records) if bar.ts_event >= start), len(self.records))
+        records = self.later if len(self.subscriptions) > 1 else self.records
+        sent = next((n for n, bar in enumerate(records) if bar.ts_event >= start), len(records))
         while not self._closed:
             with self._news:
                 while self._until <= sent and not self._dropping and not self._closed:
                     self._news.wait()
                 until = max(self._until, sent)
                 dropping, self._dropping = self._dropping, False
-            client.sendall(b"".join(map(bytes, self.records[sent:until])))
+            client.sendall(b"".join(map(bytes, records[sent:until])))
             sent = until
             if dropping:
-                client.sendall(bytes(self.records[sent])[:20])
+                client.sendall(bytes(records[sent])[:20])
                 return
 
 
@@ -116,9 +119,9 @@ def clock(text: str) -> Callable[[], datetime]:
     return lambda: pd.Timestamp(text).to_pydatetime()
 
 
-def as_records(bars: pd.DataFrame) -> list[dbn.OHLCVMsg]:
+def as_records(bars: pd.DataFrame, number: int = 7) -> list[dbn.OHLCVMsg]:
     return [
-        dbn.OHLCVMsg(33, 1, 7, ts.value, *(round(price * 1e9) for price in prices), int(volume))
+        dbn.OHLCVMsg(33, 1, number, ts.value, *(round(price * 1e9) for price in prices), int(volume))
         for ts, *prices, volume in bars[COLUMNS[:-1]].itertuples(index=False, name=None)
     ]
 

@@ -10,7 +10,7 @@ import databento
 import databento_dbn as dbn
 import pandas as pd
 import pytest
-from tests.live.gateway import COLUMNS, KEY, clock, served, wait_until
+from tests.live.gateway import COLUMNS, KEY, as_records, clock, served, wait_until
 
 from nqcast.live.command import main
 from nqcast.live.databento_feed import FILE, HEADER, DatabentoFeed
@@ -91,6 +91,31 @@ def test_what_is_older_than_the_gateway_sends_again_is_said(tmp_path: Path, capl
         DatabentoFeed(source, tmp_path, clock("2016-01-25T00:00Z")).close()
         wait_until(lambda: gateway.subscriptions)
     assert gateway.subscriptions[0]["start"] == "0" and "has to come as a file" in caplog.text
+
+
+@pytest.mark.parametrize(("symbol", "asked"), [("NQ.v.0", 2), ("NQH6", 1)])
+def test_a_continuous_symbol_is_asked_anew_in_the_break_of_another_day(symbol: str, asked: int, tmp_path: Path) -> None:
+    """The gateway goes on with the contract of the day on which it was asked, and a roll would never come."""
+    minutes = pd.DatetimeIndex([f"2016-03-{t}Z" for t in ("09T23:57", "09T23:58", "09T23:59", "10T01:00", "10T01:01")])
+    bars = pd.DataFrame({"ts": minutes, "open": 1.0, "high": 1.0, "low": 1.0, "close": 1.0, "volume": 1})
+    time = ["2016-03-09T15:00Z"]
+    with served(as_records(bars), {7: "NQH6", 8: "NQM6"}, symbol=symbol) as (gateway, source):
+        gateway.later = as_records(bars.iloc[:3]) + as_records(bars.iloc[3:], 8)
+        feed = DatabentoFeed(source, tmp_path, lambda: pd.Timestamp(time[0]).to_pydatetime())
+        time[0] = "2016-03-09T23:59Z"
+        assert feed.poll() is None
+        gateway.send(3)
+        assert len(gather(feed, 3)) == 3
+        time[0] = "2016-03-10T00:08Z"
+        assert feed.poll() is None and len(gateway.subscriptions) == 1, "quiet on the same day; a bar has just come"
+        for time[0] in ("2016-03-10T00:09Z", "2016-03-10T00:40Z"):
+            assert feed.poll() is None
+        gateway.send(5)
+        found = gather(feed, 2)
+        feed.close()
+    assert len(gateway.subscriptions) == asked
+    assert list(found["ts"]) == list(minutes[3:])
+    assert set(found["contract"]) == {"NQ.v.0#8" if asked == 2 else "NQH6"}
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ from nqcast.forecast.forecaster import Forecaster
 from nqcast.live.command import main
 from nqcast.live.databento_feed import DatabentoFeed
 from nqcast.live.feed import Feed
+from nqcast.live.grid import GrowingGrid
 from nqcast.live.page import serve, state
 from nqcast.live.watcher import FORECASTS, OUTCOMES, Watcher
 from nqcast.market.config import IngestConfig
@@ -67,9 +68,9 @@ EVENING = "2016-01-19T17:30Z"
 def test_every_bar_gets_the_forecast_that_the_whole_history_gives(
     raw: pd.DataFrame, forecaster: Forecaster, tmp_path: Path
 ) -> None:
-    watcher = Watcher(forecaster, Feed(tmp_path / "in"), tmp_path) if (tmp_path / "in").mkdir() is None else None
-    assert watcher is not None
-    file = tmp_path / "in" / "bars.csv"
+    (tmp_path / "in").mkdir()
+    until, file = START, tmp_path / "in" / "bars.csv"
+    watcher = Watcher(forecaster, Feed(tmp_path / "in"), tmp_path, lambda: pd.Timestamp(until).to_pydatetime())
     write(raw, file, START)
     assert watcher.step() == 1 and watcher.step() == 0
     for until in ("2016-01-19T16:03Z", "2016-01-19T16:05Z", "2016-01-19T16:21Z", SOON, "2016-01-20T00:00Z", NEXT):
@@ -89,6 +90,42 @@ def test_every_bar_gets_the_forecast_that_the_whole_history_gives(
             wanted = expected.loc[expected["horizon"] == name, "return_quantile"]
             np.testing.assert_allclose(quantiles, wanted, rtol=1e-6, atol=1e-9)
     assert max(record.get("seconds", 0.0) for record in made) > 0
+
+
+def test_bars_that_come_one_by_one_make_the_rows_that_they_make_at_once(
+    raw: pd.DataFrame, forecaster: Forecaster
+) -> None:
+    """Minutes of two contracts, in any order within a minute; the front is silent at 16:09, and from 16:14 to 16:17."""
+    behind = raw.assign(
+        volume=1, contract="NQM6", **{name: raw[name] + 10 for name in ("open", "high", "low", "close")}
+    )
+    both = pd.concat([raw.assign(contract="NQH6"), behind]).sort_values("ts", kind="stable")
+    silent = [pd.Timestamp(f"2016-01-19T16:{minute:02}Z") for minute in (9, 14, 15, 16, 17)]
+    live = both[(both["ts"] >= START) & (both["ts"] < SOON)]
+    live = live[~(live["ts"].isin(silent) & (live["contract"] == "NQH6"))]
+    live = live.sample(frac=1.0, random_state=5).sort_values("ts", kind="stable")
+    one_by_one, at_once = GrowingGrid(forecaster), GrowingGrid(forecaster)
+    for grid in (one_by_one, at_once):
+        grid.add(both[both["ts"] < START])
+        grid.table()
+    first: dict[pd.Timestamp, pd.Series] = {}
+    came: dict[pd.Timestamp, str] = {}
+    for k in range(len(live)):
+        one_by_one.add(live.iloc[[k]])
+        table = one_by_one.table()
+        assert table is not None
+        for _, row in table[table["ts"] >= START].iterrows():
+            came.setdefault(row["ts"], f"{live['ts'].iloc[k]:%H:%M} {live['contract'].iloc[k]}")
+            first.setdefault(row["ts"], row)
+    at_once.add(live)
+    whole = at_once.table()
+    assert whole is not None
+    pd.testing.assert_frame_equal(
+        pd.DataFrame(list(first.values())).reset_index(drop=True),
+        whole[whole["ts"] >= START].reset_index(drop=True),
+        check_dtype=False,
+    )
+    assert list(came.values())[:4] == ["16:04 NQH6", "16:10 NQH6", "16:16 NQM6", "16:19 NQH6"]
 
 
 def test_outcomes_at_the_close_and_a_session_later_come_when_they_are_due(raw: pd.DataFrame, tmp_path: Path) -> None:
@@ -150,6 +187,7 @@ def test_a_restart_goes_on_where_the_files_end_even_after_a_kill_in_the_middle_o
     write(raw, file, NEXT)
     for folder in (whole, cut):
         Watcher(forecaster, Feed(file), folder).step()
+    assert all(r["late"] for folder in (whole, cut) for r in lines(folder / FORECASTS)), "bars of years ago"
     keys = [[r["issue_time"] for r in lines(folder / FORECASTS)] for folder in (whole, cut)]
     assert keys[0] == keys[1] and len(set(keys[0])) == len(keys[0])
     results = [{(r["issue_time"], r["horizon"]): r["log_return"] for r in lines(f / OUTCOMES)} for f in (whole, cut)]

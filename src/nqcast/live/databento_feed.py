@@ -25,6 +25,8 @@ FILE, HEADER = "live.csv", b"ts,open,high,low,close,volume,contract\n"
 REPLAYED = pd.Timedelta(hours=24)
 """How far back the gateway sends again what was missed."""
 _SOURCE = re.compile(rf"{SCHEME}(?P<dataset>[A-Z0-9.]+)/(?P<symbol>[\w.]+)(\?gateway=(?P<host>[\w.-]+):(?P<port>\d+))?")
+QUIET = pd.Timedelta(minutes=10)
+"""So long no bar has come when a continuous symbol is asked anew: the daily break, which costs nothing."""
 _WAITS = (1.0, 60.0)  # seconds between tries to connect anew: the first, the longest
 
 
@@ -32,7 +34,8 @@ class DatabentoFeed(Feed):
     """`poll()` gives what lies in `folder` and then every one-minute bar that has ended, each once.
 
     A bar is on the disk before it is given. After a dropped connection, or in the next process, the gateway is asked to
-    send again from the last bar that is there, and what is known is left out.
+    send again from the last bar that is there, and what is known is left out. The gateway never maps a continuous
+    symbol anew within a session, so its session is opened anew on every day (UTC), at the first pause of `QUIET`.
 
     Args:
         source: `databento://DATASET/SYMBOL`, the symbol raw (NQZ6), continuous (NQ.v.0) or of a parent (NQ.FUT);
@@ -67,6 +70,10 @@ class DatabentoFeed(Feed):
         dropped = not self._client.is_connected()  # asked before the queue is emptied: nothing comes after that
         self._take()
         if dropped and time.monotonic() >= self._again:
+            log.warning("the connection to Databento was lost; it is asked again from the last bar on")
+            self._reconnect()
+        elif not dropped and self._outdated():
+            log.info("%s is asked anew: its contract may be another today", self._asked["symbol"])
             self._reconnect()
         history, self._history = self._history, None
         found = [frame for frame in (history, super().poll()) if frame is not None]
@@ -85,6 +92,7 @@ class DatabentoFeed(Feed):
         import databento
 
         self._records: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._opened = self._came = self._now()
         host, port = self._asked["host"], int(self._asked["port"] or 13_000)
         symbol = self._asked["symbol"]
         try:
@@ -108,8 +116,13 @@ class DatabentoFeed(Feed):
         log.warning("the last bar is of %s: what the gateway no longer sends again has to come as a file", last)
         return 0
 
+    def _outdated(self) -> bool:
+        """Whether a continuous symbol was asked for on an earlier day, and the market pauses."""
+        now = self._now()
+        asked_before = now.astimezone(UTC).date() > self._opened.astimezone(UTC).date()
+        return _kind(self._asked["symbol"]) == "continuous" and asked_before and now - self._came >= QUIET
+
     def _reconnect(self) -> None:
-        log.warning("the connection to Databento was lost; it is asked again from the last bar on")
         self.close()
         self._again, self._wait = time.monotonic() + self._wait, min(2 * self._wait, _WAITS[1])
         try:
@@ -130,7 +143,7 @@ class DatabentoFeed(Feed):
                 self._refused(record.err)
         if lines:
             append_line(self._file, "".join(lines).encode())
-            self._had_bars, self._wait = True, _WAITS[0]
+            self._had_bars, self._wait, self._came = True, _WAITS[0], self._now()
 
     def _line(self, bar: Any) -> str:
         """The bar as a line of the file; empty where it is known."""

@@ -70,7 +70,9 @@ class GrowingGrid:
         """Grid rows of the session under way; None where another one has begun."""
         newest = self._raw["ts"].max()
         cut = (newest + pd.Timedelta(minutes=self._spacing)).floor(self._config.spacing.bar)
-        recent = self._raw[(self._raw["ts"] >= newest - pd.Timedelta(days=3)) & (self._raw["ts"] < cut)]
+        recent = self._raw[self._raw["ts"] >= newest - pd.Timedelta(days=3)]
+        front = self._of_front(recent)
+        ended, recent = self._ended(recent.loc[front, "ts"].max(), newest), recent[recent["ts"] < cut]
         sessions = calendar.sessions_around(newest, newest, self._config.session_closes, self._config.instrument)
         position = calendar.assign_sessions(recent["ts"], sessions)
         inside = recent.assign(session_position=position)[position != calendar.OUTSIDE]
@@ -81,8 +83,9 @@ class GrowingGrid:
         mine = inside[inside["session_position"] == inside["session_position"].max()]
         faulty, empty = rows.faults(mine, self._spacing, self._config.zero_volume)
         mine = mine[~empty].drop(index=faulty.index)
-        if "contract" in mine and self._front in set(mine["contract"]):
-            mine = mine[mine["contract"] == self._front]
+        mine = mine[front[mine.index] & (mine["ts"] < ended)]
+        if not len(mine):
+            return self._past.iloc[:0]
         mine = mine.sort_values("ts").drop_duplicates("ts")
         joined = mine.assign(code=0, raw_close=mine["close"], unadjusted=False)
         for name in PRICES:
@@ -92,3 +95,18 @@ class GrowingGrid:
             gap = (grid["ts"].iloc[0] - self._past["ts"].iloc[-1] - self._config.spacing.bar) / pd.Timedelta(minutes=1)
             grid["gap_minutes"] = np.where(np.arange(len(grid)) == 0, gap, 0.0)
         return grid
+
+    def _of_front(self, bars: pd.DataFrame) -> pd.Series:
+        """Which bars (N,) are of the contract at the front: all where none is named as it is."""
+        if "contract" in bars and (front := bars["contract"] == self._front).any():
+            return front
+        return pd.Series(True, bars.index)
+
+    def _ended(self, of_front: pd.Timestamp, newest: pd.Timestamp) -> pd.Timestamp:
+        """Where the front's last bar that is over ends, of the newest minute of the front and of any contract.
+
+        The contracts' bars of one minute come one by one, so another's may be there before the front's: a bar is over
+        when the front's own last minute of it, or a later one, has come, or another's that began a minute after it.
+        """
+        minutes = pd.Timedelta(minutes=self._spacing)
+        return max(of_front + minutes, newest - minutes).floor(self._config.spacing.bar)

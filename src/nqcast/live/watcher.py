@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import logging
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -39,9 +40,17 @@ class Watcher:
         feed: where bars come from.
         folder: holds forecasts.jsonl and outcomes.jsonl, flushed to the disk line by line. What is in them when the
             watcher starts is done: bars that came in meanwhile are forecast with `late`, outcomes are caught up.
+        now: the clock, by which a forecast is late once the bar after its own has ended too.
     """
 
-    def __init__(self, forecaster: Forecaster, feed: Feed, folder: Path) -> None:
+    def __init__(
+        self,
+        forecaster: Forecaster,
+        feed: Feed,
+        folder: Path,
+        now: Callable[[], dt.datetime] = lambda: dt.datetime.now(dt.UTC),
+    ) -> None:
+        self._now = now
         self.forecaster, self.feed, self.folder = forecaster, feed, folder
         self.grid = GrowingGrid(forecaster)
         self.forecasts: dict[str, Record] = {r["issue_time"]: r for r in read_records(folder / FORECASTS)}
@@ -121,11 +130,14 @@ class Watcher:
             bars = table.iloc[part.positions]
             close = sessions["close"].iloc[assign_sessions(bars["ts"], sessions)]
             ends = target_times(bars["ts"], close, maker.metadata.horizons, maker.ingest)
-            late = part.positions < len(table) - 1
+            made = self._now()
+            late = (part.positions < len(table) - 1) | (bars["ts"] + 2 * maker.spacing.bar <= made).to_numpy()
             for k, of_bar in enumerate(ends):
                 due = dict(zip(maker.metadata.horizons, of_bar, strict=True))
                 of_horizon = {"quantiles": quantiles[k], "scale_alone": base[k]}
-                records.append(_record(bars.iloc[k], maker.spacing.bar, due, of_horizon, close.iloc[k], bool(late[k])))
+                records.append(
+                    _record(bars.iloc[k], maker.spacing.bar, due, of_horizon, close.iloc[k], bool(late[k]), made)
+                )
         records[-1]["seconds"] = round(time.perf_counter() - started, 4)
         return records
 
@@ -176,12 +188,13 @@ def _record(
     of_horizon: dict[str, np.ndarray],
     close: pd.Timestamp,
     late: bool,
+    made: dt.datetime,
 ) -> Record:
     """A forecast as a line of the log; horizons by the clock that end after the session are not in it."""
     there = [(h, name) for h, (name, end) in enumerate(due.items()) if pd.notna(end)]
     return {
         "issue_time": (bar["ts"] + lasts).isoformat(),
-        "made_at": dt.datetime.now(dt.UTC).isoformat(),
+        "made_at": made.isoformat(),
         "late": late,
         "last_price": float(bar["raw_close"]),
         "contract": str(bar["contract"]),
