@@ -42,9 +42,13 @@ lock: $(STAMP)  ## resolve requirements/lock.txt anew
 	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes --no-emit-package torch \
 		--override requirements/overrides.txt --custom-compile-command "make lock" -q -o requirements/lock.txt
 
+# Where runs are tracked, as nqcast.storage.place has it: in the data folder; in NQCAST_WORK where the data lie in a store.
+PLACED = $(patsubst file://%,%,$(if $(filter s3://%,$(NQCAST_DATA)),$(NQCAST_WORK),$(NQCAST_DATA)))
+WORKED = $(or $(patsubst ~/%,$(HOME)/%,$(PLACED)),data)
+
 mlflow: $(STAMP)  ## look at the tracked runs, on loopback; env=nq: those of real bars
 	MLFLOW_DISABLE_TELEMETRY=true $(BIN)/mlflow ui --host 127.0.0.1 \
-		--backend-store-uri sqlite:///$(or $(NQCAST_WORK),$(filter-out s3://%,$(NQCAST_DATA)),data)$(if $(env),/$(env))/09_tracking/mlflow.db $(ARGS)
+		--backend-store-uri sqlite:///$(WORKED)$(if $(env),/$(env))/09_tracking/mlflow.db $(ARGS)
 
 docs: $(STAMP)  ## the site of the documentation in build/site, without network; the notebooks are run once
 	NO_MKDOCS_2_WARNING=1 NQCAST_NOTEBOOKS=execute $(BIN)/mkdocs build -q --strict $(ARGS)

@@ -1,6 +1,7 @@
 """Kedro settings: hooks, the configuration loader and its environments."""
 
 import os
+from pathlib import Path
 
 from omegaconf.resolvers import oc
 
@@ -30,6 +31,14 @@ HOOKS = (
     StorageHook(),
 )
 
+
+def _variable(name: str, *default: str | None) -> str | None:
+    """OmegaConf's `oc.env`, but that a `~` of NQCAST_DATA, which no shell has expanded, is the user's home."""
+    value: str | None = oc.env(name, *default)
+    is_home = name == "NQCAST_DATA" and str(value).startswith("~")
+    return str(Path(str(value)).expanduser()) if is_home else value
+
+
 SESSION_CLASS = KeepingSession
 
 CONFIG_LOADER_CLASS = LayeredConfigLoader
@@ -39,5 +48,5 @@ CONFIG_LOADER_ARGS = {
     "default_run_env": os.environ.get("NQCAST_LOCAL", "local"),
     # An environment changes single parameters, it does not replace whole groups.
     "merge_strategy": {"parameters": "soft"},
-    "custom_resolvers": {"oc.env": oc.env},
+    "custom_resolvers": {"oc.env": _variable},
 }

@@ -19,6 +19,7 @@ from tests.object_store import bucket, free_ports, server
 
 import nqcast
 from nqcast.datasets import AppendOnlyLogDataset, RunDirectoryDataset, VerifiedPartitionsDataset
+from nqcast.datasets.append_only import append_record, read_records
 from nqcast.storage.errors import StorageError
 from nqcast.storage.place import StorePath, place, working
 from nqcast.storage.verified import VerificationError, manifest_of, replace_verified_file, verify, write_folder
@@ -235,6 +236,31 @@ def test_a_log_keeps_every_record_in_order_and_partitions_are_whole_or_left_out(
     assert list(parts.load()) == ["two"] and "partition one is left out" in caplog.text
     parts.save({"one": {"frame": pd.DataFrame({"a": [2.0]}), "record": {"name": "again"}}})
     assert parts.load()["one"]()["record"] == {"name": "again"} and len(parts.load()) == 2
+
+
+def test_a_log_that_is_moved_between_disk_and_store_is_read_whole_and_goes_on(bucket: str, tmp_path: Path) -> None:
+    uses = [{"use": number} for number in range(4)]
+    local, stored = tmp_path / "uses.jsonl", StorePath(bucket) / "uses.jsonl"
+    for use in uses[:2]:
+        append_record(local, use)
+    stored.write_bytes(local.read_bytes())  # as a sync puts it: one object at the very name
+    assert read_records(stored) == uses[:2]
+    for use in uses[2:]:
+        append_record(stored, use)
+    assert read_records(stored) == uses
+    stored.rename(stored / "0.json")  # a disk does not hold both
+    back = tmp_path / "back" / "uses.jsonl"
+    back.mkdir(parents=True)
+    for name, content in files_below(stored).items():
+        (back / name).write_bytes(content)
+    append_record(back, {"use": 4})
+    assert read_records(back) == [*uses, {"use": 4}] and len(list(back.iterdir())) == 4
+
+
+def test_an_object_of_a_log_that_is_no_record_is_an_error_that_names_it(bucket: str) -> None:
+    (StorePath(bucket) / "uses.jsonl").write_bytes(b'{"use": 0}\nnonsense\n')
+    with pytest.raises(DatasetError, match=r"line 2 of s3://.+/uses\.jsonl,"):
+        read_records(StorePath(bucket) / "uses.jsonl")
 
 
 def test_a_replaced_file_is_never_seen_beside_a_manifest_that_refuses_it(bucket: str) -> None:

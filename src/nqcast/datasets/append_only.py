@@ -42,7 +42,8 @@ def append_record(path: Place, record: Record) -> None:
     """Append `record` as one line and fsync; two processes may append at once.
 
     A last line that a killed writer left unfinished was never acknowledged and is cut off first. In a store, where
-    nothing grows, every record is an object of its own below the name of the log.
+    nothing grows, every record is an object of its own below the name of the log; so it is in a folder that was
+    copied from one.
 
     Raises:
         DatasetError: `record` is not a dict of JSON values.
@@ -50,10 +51,11 @@ def append_record(path: Place, record: Record) -> None:
     if not isinstance(record, dict):
         raise DatasetError(f"expected one record (a dict), found {type(record).__name__}: append records one by one")
     line = json.dumps(plain(record, "the record"), ensure_ascii=False).encode() + b"\n"
+    own = f"{time.time_ns()}-{secrets.token_hex(4)}.json"
     if isinstance(path, StorePath):
-        (path / f"{time.time_ns()}-{secrets.token_hex(4)}.json").write_bytes(line, create=True)
-        return
-    append_line(path, line)
+        (path / own).write_bytes(line, create=True)
+    else:
+        append_line(path / own if path.is_dir() else path, line)
 
 
 def append_line(path: Path, line: bytes) -> None:
@@ -72,13 +74,19 @@ def append_line(path: Path, line: bytes) -> None:
 def read_records(path: Place) -> list[Record]:
     """All records of the log, oldest first; an unfinished last line is left out with a warning.
 
+    Whichever of disk and store wrote it: the lines of the one file, then those of the files below its name.
+
     Raises:
         DatasetError: another line is not a JSON object.
     """
-    if isinstance(path, StorePath):
-        return [read_object(one.read_bytes(), one) for one in sorted(path.iterdir(), key=str)]
-    if not path.exists():
-        return []
+    records = _read_lines(path) if path.is_file() else []
+    inner: list[Place] = [*path.iterdir()] if isinstance(path, StorePath) or path.is_dir() else []
+    for one in sorted(inner, key=str):
+        records += [] if one.name.startswith(".") else _read_lines(one)  # a writer's lock
+    return records
+
+
+def _read_lines(path: Place) -> list[Record]:
     *lines, rest = path.read_bytes().split(b"\n")
     if rest:
         log.warning("%s: its last line is unfinished and left out (%d bytes)", path, len(rest))

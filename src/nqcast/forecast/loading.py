@@ -53,7 +53,7 @@ def load(
             other weights.
     """
     if isinstance(checkpoint, str | Path | StorePath):
-        folder = _place(checkpoint)
+        folder = place(checkpoint)
         folder = folder / CHECKPOINT if any(version_paths(folder / CHECKPOINT)) else folder
         artifact = checkpoint_in(folder)
         if calibration is None:
@@ -61,7 +61,7 @@ def load(
     else:
         artifact = Checkpoint.of(checkpoint)
     if isinstance(calibration, str | Path | StorePath):
-        calibration = _document(_place(calibration))
+        calibration = _document(place(calibration))
     if isinstance(calibration, Mapping):
         calibration = Calibration.from_json(calibration)
     return Forecaster(artifact, calibration, config, ingest, own_features)
@@ -93,11 +93,6 @@ def checkpoint_in(folder: Place) -> Checkpoint:
             "the folder below it that holds one, such as data/06_models/checkpoint"
         )
     return read_checkpoint(newest)
-
-
-def _place(text: str | Place) -> Place:
-    found = place(text)
-    return found.expanduser() if isinstance(found, Path) else found
 
 
 def _document(path: Place) -> dict[str, Any]:

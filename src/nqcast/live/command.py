@@ -11,33 +11,38 @@ from pathlib import Path
 
 from nqcast.live.databento_feed import SCHEME, DatabentoFeed
 from nqcast.live.feed import Feed
-from nqcast.storage.place import Place, data_place, place, working
+from nqcast.storage.place import Place, data_place, local_place, place, working
 
 log = logging.getLogger(__name__)
 
 
 def main(arguments: list[str]) -> int:
     """Watch until interrupted; returns the exit status."""
-    data = data_place()
-    parser = argparse.ArgumentParser(prog="nqcast watch", description=__doc__)
-    parser.add_argument("source", help="a file of bars that grows, a folder into which files come, or databento://…")
-    parser.add_argument("--checkpoint", type=place, help="default: the one of --env nq, else of the embedded market")
-    out = working(data) / "watch"
-    parser.add_argument("--out", type=Path, default=out, help="folder of forecasts.jsonl and outcomes.jsonl")
-    parser.add_argument("--bars", type=Path, help="databento://: folder of the bars before and those that come")
-    parser.add_argument("--port", type=int, default=8050, help="of the page on 127.0.0.1; -1 serves none")
-    parser.add_argument("--every", type=float, default=0.2, help="seconds between looks at the source")
-    parser.add_argument("--once", action="store_true", help="take what is there and end")
-    chosen = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
+        chosen = _options(arguments)
         with contextlib.closing(_feed(chosen)) as feed:
-            return _watch(chosen, feed, chosen.checkpoint or _newest_checkpoint(data))
+            return _watch(chosen, feed)
     except (ValueError, OSError) as error:
         sys.stderr.write(f"error: {error}\n")
         return 1
     except KeyboardInterrupt:
         return 0
+
+
+def _options(arguments: list[str]) -> argparse.Namespace:
+    data = data_place()
+    parser = argparse.ArgumentParser(prog="nqcast watch", description=__doc__)
+    parser.add_argument("source", help="a file of bars that grows, a folder into which files come, or databento://…")
+    parser.add_argument("--checkpoint", type=place, help="default: the one of --env nq, else of the embedded market")
+    parser.add_argument("--out", default=working(data) / "watch", help="folder of forecasts.jsonl and outcomes.jsonl")
+    parser.add_argument("--bars", type=Path, help="databento://: folder of the bars before and those that come")
+    parser.add_argument("--port", type=int, default=8050, help="of the page on 127.0.0.1; -1 serves none")
+    parser.add_argument("--every", type=float, default=0.2, help="seconds between looks at the source")
+    parser.add_argument("--once", action="store_true", help="take what is there and end")
+    chosen = parser.parse_args(arguments)
+    chosen.out, chosen.checkpoint = local_place(chosen.out), chosen.checkpoint or _newest_checkpoint(data)
+    return chosen
 
 
 def _newest_checkpoint(data: Place) -> Place:
@@ -51,7 +56,7 @@ def _feed(chosen: argparse.Namespace) -> Feed:
     return DatabentoFeed(chosen.source, chosen.bars or chosen.out / "bars")
 
 
-def _watch(chosen: argparse.Namespace, feed: Feed, checkpoint: Place) -> int:
+def _watch(chosen: argparse.Namespace, feed: Feed) -> int:
     import torch
 
     import nqcast
@@ -59,7 +64,7 @@ def _watch(chosen: argparse.Namespace, feed: Feed, checkpoint: Place) -> int:
     from nqcast.live.watcher import Watcher
 
     torch.set_num_threads(1)  # one window: a second thread would only be waited for
-    watcher = Watcher(nqcast.load(checkpoint), feed, chosen.out)
+    watcher = Watcher(nqcast.load(chosen.checkpoint), feed, chosen.out)
     server = None if chosen.port < 0 else serve(watcher, chosen.port)
     if server is not None:
         log.info("http://127.0.0.1:%d", server.server_address[1])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -15,6 +16,8 @@ from typing import Any
 from nqcast.storage.errors import StorageError
 
 _S3 = "s3://"
+_URL = re.compile(r"[A-Za-z][\w+.-]+:/|file:")
+"""One slash too: a path that was a URL has lost the other, and would be a folder of that name."""
 _RETRIES = 3
 
 
@@ -149,11 +152,19 @@ Place = Path | StorePath
 
 
 def place(text: str | Path | StorePath | PurePosixPath) -> Place:
-    """The path, or the name in a store for `s3://bucket/…`; ValueError for another URL."""
-    if isinstance(text, Path | StorePath):
+    """The path, `~` being the user's home, or the name in a store for `s3://bucket/…`; ValueError for another URL."""
+    if isinstance(text, StorePath):
         return text
     local = str(text).removeprefix("file://")
-    return StorePath(local) if "://" in local else Path(local)
+    return StorePath(local) if _URL.match(local) else Path(local).expanduser()
+
+
+def local_place(text: str | Path) -> Path:
+    """The path of the local disk; ValueError for a name in a store."""
+    found = place(text)
+    if isinstance(found, StorePath):
+        raise ValueError(f"expected a folder of the local disk, found {found}: what grows or is worked in needs one")
+    return found
 
 
 def data_place() -> Place:
@@ -174,7 +185,7 @@ def working(data: Place) -> Path:
         raise ValueError(
             f"expected a local path, or a place below NQCAST_DATA, found {data}: what is worked in needs a local disk"
         )
-    return Path(os.environ.get("NQCAST_WORK") or "data") / data.relative_to(root)
+    return local_place(os.environ.get("NQCAST_WORK") or "data") / data.relative_to(root)
 
 
 def copy_here(source: Place, target: Path) -> None:
