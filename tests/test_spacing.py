@@ -13,7 +13,7 @@ from tests.forecast.conftest import random_checkpoint
 from tests.kedro_command import kedro, newest, output_of
 
 import nqcast
-from nqcast.constants import CONTEXT, HORIZONS
+from nqcast.constants import CONTEXT, FEATURES, HORIZONS
 from nqcast.data.announcements import announcements_ahead
 from nqcast.data.config import FeaturesConfig, ScaleConfig, SplitConfig
 from nqcast.data.data_module import NQDataModule
@@ -21,6 +21,9 @@ from nqcast.data.features import build_features
 from nqcast.data.long_memory import long_memory
 from nqcast.data.seasonal_har import SeasonalHAR, scale_from_state
 from nqcast.data.splits import positions
+from nqcast.evaluation.baselines import make_baseline
+from nqcast.evaluation.baselines.garch import _smooth
+from nqcast.evaluation.baselines.informed import AllInputs
 from nqcast.evaluation.conformal import OnlineCalibration
 from nqcast.experiments.leak_proof import (
     World,
@@ -267,6 +270,57 @@ def test_parameters_count_bars_of_five_minutes_and_the_default_names_no_spacing(
         check_parameters({"bar_minutes": 7})
     with pytest.raises(ParameterError, match="set `bar_minutes`, which the whole run shares"):
         check_parameters({"model": {"bar_minutes": 15}})
+
+
+def test_a_window_of_no_whole_tokens_at_the_spacing_is_refused_with_the_parameters() -> None:
+    assert check_parameters({"model": {"patch_length": 16}}).model.patch_length == 16
+    for tokens in (True, False):
+        with pytest.raises(ParameterError, match=r"found 96 bars .* and 5 for model.patch_length=16"):
+            check_parameters({"bar_minutes": 15, "horizons": "30m", "model": {"patch_length": 16, "tokens": tokens}})
+    check_parameters({"bar_minutes": 15, "horizons": "30m", "model": {"patch_length": 16, "tokens": "auto"}})
+
+
+def test_the_informed_baselines_see_and_correct_as_far_back_in_time(worlds: dict[int, World]) -> None:
+    """At one minute all rows that the rolling quantiles read are corrected; the spans are those of the network."""
+    for m in MINUTES:
+        features, train = worlds[m].features, positions(worlds[m].splits, "train")
+        baseline = make_baseline("linear", (0.25, 0.5, 0.75), NAMES)
+        assert isinstance(baseline, AllInputs)
+        baseline.fit(features, train)
+        spans = ModelConfig().at(Spacing(m)).recent_bars
+        volatility = baseline._scale.describe(features)
+        rows = np.arange(len(features) - 50, len(features))
+        found = baseline._inputs(features, volatility, rows)
+        wanted = len(spans) * len(FEATURES)
+        assert found.shape[1] == wanted + volatility.state_NK.shape[1]
+        x = np.concatenate([features[list(FEATURES)].rolling(span).mean().to_numpy()[rows] for span in spans], axis=1)
+        mean, deviation = baseline._moments
+        np.testing.assert_allclose(found[:, :wanted], np.clip((x - mean) / deviation, -8, 8), rtol=1e-6, atol=1e-6)
+        seen = []
+        baseline._correction = lambda x, seen=seen: (seen.append(len(x)), np.zeros((len(x), len(NAMES))))[1]
+        baseline.predict(features, rows)
+        assert seen == [min(50 + Spacing(m).rows(26_000), len(features))]
+
+
+def test_garch_smooths_its_profile_over_as_much_time_whatever_the_slots() -> None:
+    five = np.random.default_rng(0).gamma(2.0, size=288)
+    np.testing.assert_array_equal(_smooth(five), 0.5 * five + 0.25 * (np.roll(five, 1) + np.roll(five, -1)))
+    for m in MINUTES:
+        pulse = np.eye(1, Spacing(m).slots)[0]
+        smooth = _smooth(pulse)
+        away = np.minimum(np.arange(len(pulse)), len(pulse) - np.arange(len(pulse))) * m
+        np.testing.assert_allclose(smooth, np.maximum(1 - away / 10, 0) / max(10 / m, 1), atol=1e-12)
+        assert smooth.sum() == pytest.approx(1.0)
+
+
+def test_a_file_that_is_too_coarse_for_a_checkpoint_names_the_checkpoint_to_take(
+    raw: pd.DataFrame, worlds: dict[int, World]
+) -> None:
+    rules = {"open": "first", "high": "max", "low": "min", "close": "last", "volume": "sum"}
+    five = raw.set_index("ts").resample("5min").agg(rules).dropna().reset_index()
+    maker = Forecaster(random_checkpoint(worlds[1].features, ScaleConfig()))
+    with pytest.raises(ValueError, match=r"one-minute bars .* every 5 minutes: .* a checkpoint of 5-minute bars"):
+        maker.forecast(five)
 
 
 def test_bars_of_another_spacing_are_refused_in_one_line(raw: pd.DataFrame, worlds: dict[int, World]) -> None:

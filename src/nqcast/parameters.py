@@ -21,7 +21,7 @@ from nqcast.market.config import IngestConfig
 from nqcast.market.instruments import instrument
 from nqcast.model.config import ModelConfig
 from nqcast.monitoring.config import MonitorConfig
-from nqcast.spacing import BarMinutes
+from nqcast.spacing import BarMinutes, Spacing
 from nqcast.symbols.config import PartitionsConfig
 from nqcast.tracking.config import TrackingConfig
 from nqcast.training.config import TrainConfig
@@ -147,6 +147,17 @@ class Parameters(BaseModel):
         check_multiples(self.horizons, self.bar_minutes)
         if "bar_minutes" in self.ingest.model_fields_set and self.ingest.bar_minutes != self.bar_minutes:
             raise ValueError("ingest.bar_minutes: found a value of its own: set `bar_minutes`, which the run shares")
+        return self
+
+    @model_validator(mode="after")
+    def _a_token_is_whole_bars(self) -> Parameters:
+        context, patch = (Spacing(self.bar_minutes).rows(n) for n in (self.model.context, self.model.patch_length))
+        if self.model.tokens != "auto" and context % patch:
+            raise ValueError(
+                f"expected a window of whole tokens of {self.bar_minutes}-minute bars, found {context} bars for "
+                f"model.context={self.model.context} and {patch} for model.patch_length={self.model.patch_length}, "
+                "which count bars of five minutes: choose others, such as 288 and 12"
+            )
         return self
 
     @model_validator(mode="after")

@@ -13,6 +13,7 @@ from nqcast.data.config import SplitConfig
 from nqcast.data.splits import make_splits, positions
 from nqcast.evaluation.config import EvaluateConfig
 from nqcast.evaluation.given_forecasts import anchors_held, as_predictions, levels_of, score_given, use_of_file
+from nqcast.spacing import Spacing
 
 from .conftest import Market
 
@@ -117,3 +118,20 @@ def test_a_use_of_the_test_split_is_told_and_one_of_validation_is_none(frames: F
         use["anchors"] == 12
         and use["data"] != use["configuration"] != use_of_file(rows[1:], features, 12)["configuration"]
     )
+
+
+@pytest.mark.parametrize("every", [12, 276])
+def test_the_truth_is_asked_at_the_spacing_of_the_bars_however_sparse_the_file(every: int, frames: Frames) -> None:
+    features, splits, rows = frames
+    ts = rows["ts"].drop_duplicates()
+    kept = as_predictions(rows[rows["ts"].isin(ts.iloc[::every])], features, splits, "log_return")
+    asked = []
+
+    class Truth:
+        def quantiles_at(self, ts: pd.Series, *_: object, spacing: Spacing, **__: object) -> pd.DataFrame:
+            asked.append(spacing)
+            return kept[kept["ts"].isin(ts)]
+
+    config = EvaluateConfig(bootstrap_replications=100, baselines=("constants", "seasonal_har"))
+    score_given(kept, splits, features, Truth(), 0, config)
+    assert asked == [Spacing(5)]

@@ -2,6 +2,7 @@
 
 from nqcast.model.config import ModelConfig
 from nqcast.runs.recipe import FEWEST_WINDOWS, MANY, WIDE, choose
+from nqcast.spacing import Spacing
 from nqcast.training.config import TrainConfig
 
 AUTO = ModelConfig(tokens="auto"), TrainConfig(windows_per_epoch="auto", members="auto", epochs=6)
@@ -36,3 +37,10 @@ def test_a_model_of_full_size_keeps_its_attention(caplog):
     model, _ = choose(ModelConfig(size="full", tokens="auto"), TrainConfig(), 57_000)
     assert model == ModelConfig(size="full", tokens=True)
     assert "attention, since model.size=full asks for it" in caplog.text
+
+
+def test_many_anchors_are_years_of_them_whatever_the_spacing():
+    for minutes, enough in ((1, 5 * MANY), (5, MANY), (15, round(MANY / 3))):
+        (fewer, one), (many, several) = (choose(*AUTO, count, Spacing(minutes)) for count in (enough - 1, enough))
+        assert (fewer.recent_width, many.recent_width) == (ModelConfig().recent_width, WIDE)
+        assert (one.members, several.members) == (1, 3)

@@ -18,6 +18,7 @@ from nqcast.evaluation.judged import Judged, judge, render_judged
 from nqcast.evaluation.metrics import Floats
 from nqcast.evaluation.scores import MEAN, Table, add_truth, describe_anchors, render_scores, score_table
 from nqcast.evaluation.significance import (
+    MINIMUM_BAR_LAG,
     MINIMUM_DIFFERENCES,
     compare_losses,
     larger_p,
@@ -82,6 +83,7 @@ def compare_forecasts(
     levels: tuple[float, ...],
     config: EvaluateConfig,
     oracle: Floats | None = None,
+    spacing: Spacing | None = None,
 ) -> Scores:
     """Score every forecast on the same anchors, the model's gain over each baseline, and its calibrated rows.
 
@@ -94,6 +96,7 @@ def compare_forecasts(
         config: how the intervals are drawn.
         oracle: quantiles (N, H, Q) of a scale that knows the volatility that came (`oracle.perfect_volatility`): a
             ceiling, never a row of the table; None where there is none.
+        spacing: of the bars at which the anchors are; None where they leave none of a session out.
 
     Returns:
         anchors (one sentence), table {forecast: {horizon: {figure: value}}}, gains {baseline: {horizon: {gain, low,
@@ -106,7 +109,7 @@ def compare_forecasts(
     gains = gain_intervals(forecasts, anchors, levels, config)
     described = describe_anchors(anchors)
     nested, checks = _nested(table), _coverage_checks(anchors, forecasts, levels, config)
-    truth = _truth(market, forecasts, anchors, levels, config)
+    truth = _truth(market, forecasts, anchors, levels, config, spacing or Spacing.of(anchors.ts))
     p_values = {name: [row[h]["p_value"] for h in horizons] for name, row in gains.items()}
     judged = judge(forecasts, reference_of(gains), p_values, oracle, anchors, levels, config)
     scores = Scores(
@@ -250,8 +253,9 @@ def _with_mean_loss(
 def _p_values(loss_NH: Floats, other_NH: Floats, anchors: Forecasts, config: EvaluateConfig) -> list[float | None]:
     if anchors.session.nunique() < MINIMUM_DIFFERENCES:
         return [None] * loss_NH.shape[1]
-    minutes = Spacing.of(anchors.ts).minutes
-    own = [horizon(name).bars(minutes) for name in anchors.horizons]
+    spacing = Spacing.of(anchors.ts)
+    hour = spacing.rows(MINIMUM_BAR_LAG)
+    own = [max(horizon(name).bars(spacing.minutes), hour) for name in anchors.horizons]
     bars = [*own, max(own)]
     return [larger_p(pair) for pair in compare_losses(loss_NH, other_NH, anchors.session, bars, config.newey_west_lag)]
 
@@ -262,12 +266,13 @@ def _truth(
     anchors: Forecasts,
     levels: tuple[float, ...],
     config: EvaluateConfig,
+    spacing: Spacing,
 ) -> pd.DataFrame | None:
     if market is None or config.truth_anchors == 0:
         return None
     chosen = np.linspace(0, len(anchors.ts) - 1, min(config.truth_anchors, len(anchors.ts))).astype(int)
     logger.info("asking the simulated market for its true quantiles at %d test anchors", len(chosen))
-    ts, spacing = anchors.ts.iloc[np.unique(chosen)], Spacing.of(anchors.ts)
+    ts = anchors.ts.iloc[np.unique(chosen)]
     true_quantiles = market.quantiles_at(ts, levels, horizons=anchors.horizons, spacing=spacing)
     return add_truth(forecasts, anchors, true_quantiles, levels, anchors.horizons)
 

@@ -95,7 +95,8 @@ def score_given(
     train = positions(splits, "train")
     baselines = baseline_quantiles(features, train, anchors.ts, levels, config)
     oracle = perfect_volatility(features, train, anchors.ts, levels)
-    scores = compare_forecasts(anchors, {**baselines, MODEL: anchors.quantiles}, true_quantiles, levels, config, oracle)
+    forecasts, spacing = {**baselines, MODEL: anchors.quantiles}, Spacing.of(features["ts"])
+    scores = compare_forecasts(anchors, forecasts, true_quantiles, levels, config, oracle, spacing)
     held = anchors_held(predictions, splits)
     named = ", ".join(f"{n:,} of the {of:,} {name} anchors ({n / of:.0%})" for name, (n, of) in held.items() if n)
     lines = [f"The file, called model above, holds {named}.", f"Scorings of the test split so far: {test_uses}"]

@@ -323,6 +323,11 @@ class Forecaster:
             )
         checked = check_raw_bars(raw, self.ingest)
         checked["ts"], raw_minutes = bar_starts(checked["ts"], self.ingest.stamps == "end")
+        if self.spacing.minutes % raw_minutes:
+            raise ValueError(
+                f"expected source bars of which this checkpoint's {self.spacing.word} bars can be made, found one "
+                f"every {raw_minutes} minutes: bring 1-minute bars, or take a checkpoint of {raw_minutes}-minute bars"
+            )
         known = known_bars(checked, self.config, raw_minutes, self.spacing)
         source = raw.attrs.get("source", Path(bars).name if isinstance(bars, str | Path) else "")
         known.attrs["source"], trained_on = source, self.metadata.data.source

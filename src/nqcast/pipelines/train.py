@@ -19,6 +19,7 @@ from nqcast.evaluation.config import EvaluateConfig
 from nqcast.horizons import check_horizons
 from nqcast.market.config import IngestConfig
 from nqcast.model.config import ModelConfig
+from nqcast.spacing import Spacing
 from nqcast.storage.checkpoint import Checkpoint, DataCard, Json
 from nqcast.training.config import TrainConfig
 
@@ -79,7 +80,8 @@ def train_model(
     from nqcast.runs.run import TrainingRun
     from nqcast.runs.train import train as train_run
 
-    model, train = choose(model, train, int((splits["split"] == "train").sum()))
+    anchors, spacing = int((splits["split"] == "train").sum()), Spacing.of(feature_table["ts"])
+    model, train = choose(model, train, anchors, spacing)
     configs = agreed(model, train, tuple(quantiles), scale, len(feature_names(feature_table)))
     checkpoint, history = train_run(TrainingRun(feature_table, splits, scale, data_card, *configs), run_directory)
     return checkpoint.with_trailing(trailing_rows(feature_table, load_scale(checkpoint).config)), history

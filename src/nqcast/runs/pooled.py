@@ -32,6 +32,7 @@ from nqcast.model.config import ModelConfig
 from nqcast.runs.recipe import agreed, choose
 from nqcast.runs.run import Run
 from nqcast.runs.train import train
+from nqcast.spacing import Spacing
 from nqcast.storage.checkpoint import MEMBERS, Checkpoint, DataCard, Json, Metadata
 from nqcast.storage.fingerprint import fingerprint
 from nqcast.tracking.logger import NestedRun, nested
@@ -159,7 +160,7 @@ class PoolRecipe:
             )
         splits = pooled_splits({symbol: s.read for symbol, s in symbols.items()}, self.split)
         train_anchors = [frame[frame["split"] == "train"] for frame in splits.values()]
-        model, loop = choose(self.model, self.train, sum(map(len, train_anchors)))
+        model, loop = choose(self.model, self.train, sum(map(len, train_anchors)), Spacing.of(train_anchors[0]["ts"]))
         scale = self.scale
         if scale.long_memory == "auto":  # one network takes one set of predictors: the shortest history decides
             enough = min(int(anchors["session"].nunique()) for anchors in train_anchors) >= MEMORY_SESSIONS

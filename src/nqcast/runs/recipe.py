@@ -15,20 +15,24 @@ from nqcast.fields import changed
 from nqcast.model.config import ModelConfig
 from nqcast.runs.run import TrainingRun
 from nqcast.runs.train import Trained, train
+from nqcast.spacing import Spacing
 from nqcast.storage.checkpoint import Checkpoint, DataCard, Json
 from nqcast.training.config import WITHOUT_EFFECT, TrainConfig
 from nqcast.training.loggers import Logger
 
 logger = logging.getLogger(__name__)
 
-MANY = 200_000  # train anchors, some three years
+MANY = 200_000  # train anchors of five minutes, some three years
 WIDE = 128  # of the direct path, where there is enough to learn from
 MEMBERS = 3  # networks, where there are so many anchors; each trains in a minute or two
 FEWEST_WINDOWS = 32_768
 PASSES = 2.0  # over the train anchors in all epochs together
+FIVE_MINUTES = Spacing()
 
 
-def choose(model: ModelConfig, train: TrainConfig, anchors: int) -> tuple[ModelConfig, TrainConfig]:
+def choose(
+    model: ModelConfig, train: TrainConfig, anchors: int, spacing: Spacing = FIVE_MINUTES
+) -> tuple[ModelConfig, TrainConfig]:
     """Both settings with every auto decided by the number of train anchors; one line of the log says what and why.
 
     model.tokens: the direct path alone, wider from some three years of bars on. It looks at the newest bars only, so
@@ -37,22 +41,23 @@ def choose(model: ModelConfig, train: TrainConfig, anchors: int) -> tuple[ModelC
     train.windows_per_epoch: so many that all epochs together see each anchor twice, but never less than 32,768.
     """
     said: list[str] = []
+    enough = spacing.rows(MANY)
     if model.tokens == "auto" and model.size == "full":
         model = changed(model, {"tokens": True})
         said.append("attention, since model.size=full asks for it")
     elif model.tokens == "auto":
-        many, newest = anchors >= MANY, max(model.recent_bars)
+        many, newest = anchors >= enough, max(model.recent_bars)
         width = max(model.recent_width, WIDE) if many else model.recent_width
         fields = {"tokens": False, "recent_width": width, "context": newest, "patch_length": newest}
         model = changed(model, fields)
         relation = "at least" if many else "fewer than"
-        said.append(f"the direct path alone, {width} wide, since they are {relation} {MANY:,} (model.tokens=auto)")
+        said.append(f"the direct path alone, {width} wide, since they are {relation} {enough:,} (model.tokens=auto)")
     if train.windows_per_epoch == "auto":
         windows = max(FEWEST_WINDOWS, round(PASSES * anchors / max(train.epochs, 1)))
         train = changed(train, {"windows_per_epoch": windows})
         said.append(f"{train.epochs} epochs of {min(windows, anchors):,} windows (train.windows_per_epoch=auto)")
     if train.members == "auto":
-        train = changed(train, {"members": MEMBERS if anchors >= MANY else 1})
+        train = changed(train, {"members": MEMBERS if anchors >= enough else 1})
         said.append(f"{train.members} network{'s' if train.members != 1 else ''} (train.members=auto)")
     if said:
         logger.info("chosen for %s train anchors: %s", f"{anchors:,}", "; ".join(said))
@@ -111,7 +116,7 @@ class Recipe:
         `logger` has log(dict, step=…), called after every epoch.
         """
         state = scale_state(features, splits, self.scale, self.quantiles)
-        chosen = choose(self.model, self.train, len(positions(splits, "train")))
+        chosen = choose(self.model, self.train, len(positions(splits, "train")), Spacing.of(features["ts"]))
         configs = agreed(*chosen, self.quantiles, state, len(feature_names(features)))
         return train(TrainingRun(features, splits, state, data_card, *configs, warm_start), root, logger)
 

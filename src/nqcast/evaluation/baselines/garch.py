@@ -100,5 +100,7 @@ def _active(features: pd.DataFrame) -> NDArray[np.bool_]:
 
 
 def _smooth(profile: Floats) -> Floats:
-    """Mean over the slot and its neighbours, weights ¼ ½ ¼, around the clock."""
-    return 0.5 * profile + 0.25 * (np.roll(profile, 1) + np.roll(profile, -1))
+    """Mean over the slot and those less than ten minutes away, around the clock: ¼ ½ ¼ for slots of five minutes."""
+    reach = max(Spacing(1440 // len(profile)).lasting(2), 1.0)
+    near = ((1.0 - k / reach) / reach * (np.roll(profile, k) + np.roll(profile, -k)) for k in range(1, round(reach)))
+    return sum(near, profile / reach)

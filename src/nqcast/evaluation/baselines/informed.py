@@ -21,11 +21,12 @@ from nqcast.data.targets import realized_volatility
 from nqcast.evaluation.baselines.base import Baseline, optional_library
 from nqcast.evaluation.frames import Positions, targets_at
 from nqcast.evaluation.metrics import Floats
+from nqcast.spacing import Spacing
 
-_SPANS = (1, 3, 12)  # bars before the anchor whose means the network's direct path sees
+_SPANS = (1, 3, 12)  # five-minute bars before the anchor whose means the network's direct path sees
 _LIMIT = 1.5  # of a correction, nats
 _STEPS = 60
-_REACH = 26_000  # rows that surely hold the sessions of the rolling quantiles
+_REACH = 26_000  # five-minute bars that surely hold the sessions of the rolling quantiles
 
 
 class RollingConstants(Baseline):
@@ -61,7 +62,8 @@ class Informed(Baseline):
     def predict(self, features: pd.DataFrame, positions: Positions) -> Floats:
         """Quantiles (N, H, Q): the corrected scale times the mixed unit quantiles."""
         volatility = self._scale.describe(features)
-        rows = np.arange(max(int(positions.min()) - _REACH, 0), int(positions.max()) + 1)
+        reach = Spacing.of(features["ts"]).rows(_REACH)
+        rows = np.arange(max(int(positions.min()) - reach, 0), int(positions.max()) + 1)
         scale_NH = volatility.scale_NH.copy()
         scale_NH[rows] *= self._factor(self._inputs(features, volatility, rows))
         unit_NHQ = self._scale.rolling_quantiles(features, scale_NH, positions)
@@ -140,11 +142,12 @@ class AllInputs(Informed):
     config = ScaleConfig(announcements=KINDS, long_memory="auto")
 
     def _inputs(self, features: pd.DataFrame, volatility: Volatility, rows: Positions) -> Floats:
-        first = max(int(rows.min()) - max(_SPANS) + 1, 0)
+        spans = tuple(dict.fromkeys(map(Spacing.of(features["ts"]).rows, _SPANS)))
+        first = max(int(rows.min()) - max(spans) + 1, 0)
         table = features[list(FEATURES)].iloc[first : int(rows.max()) + 1].to_numpy(np.float64)
         total = np.concatenate([np.zeros((1, table.shape[1])), np.cumsum(table, axis=0)])
         at = rows - first + 1
-        means = [(total[at] - total[np.maximum(at - span, 0)]) / np.minimum(at, span)[:, None] for span in _SPANS]
+        means = [(total[at] - total[np.maximum(at - span, 0)]) / np.minimum(at, span)[:, None] for span in spans]
         x_NK = np.concatenate(means, axis=1)
         if not hasattr(self, "_moments"):
             deviation = x_NK.std(axis=0)
