@@ -274,9 +274,12 @@ def test_a_replaced_file_is_never_seen_beside_a_manifest_that_refuses_it(bucket:
 
     writer = threading.Thread(target=write)
     writer.start()
+    looks = 0
     while not stop.is_set():
         verify(manifest_of(path))
+        looks += 1
     writer.join()
+    assert looks and path.read_bytes() == b"59"
 
 
 def test_what_a_run_works_in_is_local(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

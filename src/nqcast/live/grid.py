@@ -46,9 +46,10 @@ class GrowingGrid:
         """The grid up to its last bar that has ended; None before there is one."""
         if len(self._raw) < self._config.min_rows:
             return None
-        if not len(self._past) or self._session_rows() is None:
+        live = self._session_rows() if len(self._past) else None
+        if live is None:
             self._rebuild()
-        live = self._session_rows()
+            live = self._session_rows()
         if live is None or not len(live):
             return self._past if len(self._past) else None
         return pd.concat([self._past, live], ignore_index=True)
