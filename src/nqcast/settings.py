@@ -1,7 +1,6 @@
 """Kedro settings: hooks, the configuration loader and its environments."""
 
 import os
-from pathlib import Path
 
 from omegaconf.resolvers import oc
 
@@ -14,6 +13,7 @@ from nqcast.hooks.storage import StorageHook
 from nqcast.hooks.summary import AlarmHook, SummaryHook
 from nqcast.hooks.unchanged import KeepingSession
 from nqcast.parameters import with_defaults
+from nqcast.storage.place import data_place
 from nqcast.tracking.hook import TrackingHook
 
 show_bad_input_in_one_line()  # an unknown environment is met before any hook is
@@ -33,10 +33,9 @@ HOOKS = (
 
 
 def _variable(name: str, *default: str | None) -> str | None:
-    """OmegaConf's `oc.env`, but that a `~` of NQCAST_DATA, which no shell has expanded, is the user's home."""
-    value: str | None = oc.env(name, *default)
-    is_home = name == "NQCAST_DATA" and str(value).startswith("~")
-    return str(Path(str(value)).expanduser()) if is_home else value
+    """OmegaConf's `oc.env`, but that the catalog asks where NQCAST_DATA lies as all code does."""
+    value: str | None = str(data_place()) if name == "NQCAST_DATA" else oc.env(name, *default)
+    return value
 
 
 SESSION_CLASS = KeepingSession

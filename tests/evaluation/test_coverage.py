@@ -7,6 +7,7 @@ import pytest
 from scipy import stats
 
 from nqcast.evaluation import coverage as ct
+from nqcast.evaluation.significance import Overlap, effective_sample_size
 
 
 def overlapping_world(rng: np.random.Generator, n: int, bars: int) -> tuple[np.ndarray, np.ndarray]:
@@ -19,7 +20,8 @@ def overlapping_world(rng: np.random.Generator, n: int, bars: int) -> tuple[np.n
 def p_values(rng: np.random.Generator, n: int, bars: int, level: float, width: float) -> list[float]:
     outcome, spread = overlapping_world(rng, n, bars)
     quantile = stats.norm.ppf(level) * width * spread
-    result = ct.coverage_tests((outcome * spread <= quantile) * 1.0, quantile, np.arange(n), level, bars)
+    hits, overlap = (outcome * spread <= quantile) * 1.0, Overlap(bars, max(bars, 12))
+    result = ct.coverage_tests(hits, quantile, np.arange(n), level, overlap)
     return [result.kupiec, result.christoffersen, result.dynamic_quantile]
 
 
@@ -82,17 +84,28 @@ def test_a_miscalibrated_forecast_is_rejected_by_each_test(width: float) -> None
 def test_a_shifted_median_is_rejected_and_short_data_are_no_verdict() -> None:
     outcome, _ = overlapping_world(np.random.default_rng(3), 12_000, 3)
     hits = (outcome <= 0.2).astype(float)
-    result = ct.coverage_tests(hits, np.zeros(12_000), np.arange(12_000), 0.5, 3)
+    result = ct.coverage_tests(hits, np.zeros(12_000), np.arange(12_000), 0.5, Overlap(3, 12))
     assert result.kupiec < 1e-4
     assert result.effective_n == pytest.approx(12_000 / 3, rel=0.5)
-    assert np.isnan(ct.coverage_tests(hits[:50], np.zeros(50), np.arange(50), 0.5, 3).kupiec)
+    assert np.isnan(ct.coverage_tests(hits[:50], np.zeros(50), np.arange(50), 0.5, Overlap(3, 12)).kupiec)
 
 
 def test_phases_follow_rows_so_that_missing_anchors_do_not_make_neighbours_overlap() -> None:
     outcome, _ = overlapping_world(np.random.default_rng(4), 12_000, 3)
     hits = np.where(np.random.default_rng(5).random(12_000) < 0.2, np.nan, (outcome <= 0) * 1.0)
     kept = np.isfinite(hits)
-    whole = ct.coverage_tests(hits, np.zeros(12_000), np.arange(12_000), 0.5, 3)
-    dropped = ct.coverage_tests(hits[kept], np.zeros(kept.sum()), np.flatnonzero(kept), 0.5, 3)
+    whole = ct.coverage_tests(hits, np.zeros(12_000), np.arange(12_000), 0.5, Overlap(3, 12))
+    dropped = ct.coverage_tests(hits[kept], np.zeros(kept.sum()), np.flatnonzero(kept), 0.5, Overlap(3, 12))
     assert whole == dropped
     assert whole.n == kept.sum()
+
+
+def test_hits_count_as_dependent_as_far_as_the_overlap_says() -> None:
+    """An hour of one-minute bars is sixty of them: so far the same hit goes on here, and so few are left."""
+    hits = np.repeat(np.random.default_rng(6).integers(0, 2, 200), 60).astype(float)
+    by_lag = {
+        lag: ct.coverage_tests(hits, np.zeros(12_000), np.arange(12_000), 0.5, Overlap(15, lag)) for lag in (12, 60)
+    }
+    expected = {lag: effective_sample_size(hits, lag) for lag in (12, 60)}
+    assert {lag: one.effective_n for lag, one in by_lag.items()} == expected
+    assert expected[60] < 0.4 * expected[12]

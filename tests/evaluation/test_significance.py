@@ -7,6 +7,7 @@ import pytest
 from scipy.signal import lfilter
 
 from nqcast.evaluation import significance as sig
+from nqcast.spacing import Spacing
 
 
 def autoregression(rng: np.random.Generator, runs: int, n: int, rho: float) -> np.ndarray:
@@ -97,10 +98,24 @@ def test_overlapping_losses_need_the_bar_version_and_the_larger_p_counts() -> No
     session = np.repeat(np.arange(120), 100)
     loss = np.abs(rng.normal(1, 0.3, (12_000, 1)))
     better, worse = loss - 0.05, loss + 0.05
-    pair = sig.compare_losses(better, loss, session, [3])[0]
+    pair = sig.compare_losses(better, loss, session, [sig.Overlap(3, 12)])[0]
     assert pair[0].n == 120
     assert pair[1].n == 12_000
     assert pair[1].lag == 12
     assert pair[0].mean < 0
     assert sig.larger_p(pair) == max(pair[0].p_value, pair[1].p_value)
-    assert sig.compare_losses(worse, loss, session, [48])[0][1].lag == 48
+    assert sig.compare_losses(worse, loss, session, [sig.Overlap(48, 48)])[0][1].lag == 48
+
+
+@pytest.mark.parametrize(
+    ("minutes", "lags"), [(1, (60, 240)), (5, (12, 48)), (15, (4, 16)), (30, (2, 8)), (60, (1, 4))]
+)
+def test_losses_count_as_dependent_over_an_hour_at_least_whatever_the_spacing(
+    minutes: int, lags: tuple[int, int]
+) -> None:
+    found = [sig.Overlap.of(name, Spacing(minutes)) for name in ("15m", "4h")]
+    assert tuple(one.lag for one in found) == lags
+    assert found[0].bars == 15 // minutes and found[1].bars == 240 // minutes
+    noise = np.random.default_rng(1).normal(size=(1000, 2))
+    tests = sig.compare_losses(noise, np.zeros_like(noise), np.arange(1000) // 20, found)
+    assert tuple(on_bars.lag for _, on_bars in tests) == lags

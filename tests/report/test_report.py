@@ -179,3 +179,10 @@ def test_an_accuracy_that_is_the_share_of_rises_gets_a_word(evidence: Evidence) 
     assert "the accuracy is the share of rises" not in said  # the median is 0 everywhere: there is no accuracy
     up = dataclasses.replace(evidence, predictions=evidence.predictions.assign(q50=1e-9))
     assert "the accuracy is the share of rises" in " ".join(_direction(up))
+
+
+def test_the_reports_tests_count_an_hour_of_the_table_that_was_forecast() -> None:
+    ts = pd.date_range("2016-01-04", periods=100, freq="1min", tz="UTC")
+    nothing, metadata = np.empty(0), Metadata(horizons=("15m", "4h"))
+    evidence = Evidence(pd.DataFrame(), pd.DataFrame({"ts": ts}), nothing, metadata, EvaluateConfig(), {}, nothing)
+    assert evidence.overlaps == ((15, 60), (240, 240))

@@ -34,15 +34,18 @@ def tracked() -> str:
     return told.partition("sqlite:///")[2].partition("/09_tracking")[0]
 
 
-@pytest.mark.parametrize("named", ["~/data", "{home}/data", "file://{home}/data", "relative"])
+@pytest.mark.parametrize("named", ["~/data", "{home}/data", "file://{home}/data", "relative", "", None])
 @pytest.mark.parametrize("work", [None, "elsewhere"])
 def test_a_local_folder_is_the_same_for_the_code_the_catalog_and_make(
-    named: str, work: str | None, home: Path, monkeypatch: pytest.MonkeyPatch
+    named: str | None, work: str | None, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("NQCAST_DATA", named.format(home=home))
+    if named is None:
+        monkeypatch.delenv("NQCAST_DATA", raising=False)
+    else:
+        monkeypatch.setenv("NQCAST_DATA", named.format(home=home))
     if work:
         monkeypatch.setenv("NQCAST_WORK", work)
-    expected = Path("relative") if named == "relative" else home / "data"
+    expected = {"relative": Path("relative"), "": Path("data"), None: Path("data")}.get(named, home / "data")
     assert data_place() == place(catalogued()) == working(data_place()) == Path(tracked()) == expected
     assert "~" not in catalogued()
 

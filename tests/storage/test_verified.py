@@ -104,6 +104,39 @@ def test_a_damaged_version_asked_for_by_name_says_expected_and_found_hash_and_th
     assert all(part in str(caught.value) for part in (expected, found, OLD, "--load-versions"))
 
 
+@pytest.mark.parametrize("part", ["model.safetensors", "checkpoint.json"])
+def test_a_damaged_checkpoint_asked_for_by_name_says_the_two_hashes_and_one_cure(
+    part: str, folder: Path, catalog_in: Callable, artifact: Callable
+) -> None:
+    catalog_in(folder, NEW).save("checkpoint", artifact("checkpoint", 1))
+    path = folder / "checkpoint" / NEW / "checkpoint" / part
+    expected = hashlib.sha256(path.read_bytes()).hexdigest()
+    flip(path, 20, 3)
+    found = hashlib.sha256(path.read_bytes()).hexdigest()
+    with pytest.raises(DatasetError) as caught:
+        catalog_in(folder, "unused", {"checkpoint": NEW}).load("checkpoint")
+    assert f"does not verify: {path}: expected SHA-256 {expected}, found {found}. The file was" in str(caught.value)
+    assert "use another one" not in str(caught.value)
+    path.with_name("model.safetensors").rename(path.with_name("weights.pt"))
+    with pytest.raises(DatasetError, match=r"found weights\.pt: \.pt files are pickles"):
+        catalog_in(folder, "unused", {"checkpoint": NEW}).load("checkpoint")
+
+
+def test_a_checkpoint_of_the_catalog_is_hashed_once_as_it_is_read(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, catalog_in: Callable, artifact: Callable
+) -> None:
+    catalog_in(folder, NEW).save("checkpoint", artifact("checkpoint", 1))
+    hashed, real = [], verified.digest
+
+    def digest(content: object) -> str:
+        hashed.append(content)
+        return real(content)
+
+    monkeypatch.setattr(verified, "digest", digest)
+    catalog_in(folder, "unused", {"checkpoint": NEW}).load("checkpoint")
+    assert len(hashed) == 2  # weights and document
+
+
 @pytest.mark.parametrize("name", VERSIONED)
 def test_a_load_version_gives_that_version(
     name: str, folder: Path, catalog_in: Callable, artifact: Callable, assert_same: Callable

@@ -11,13 +11,14 @@ from nqcast.datasets.verified import VerifiedDataset
 from nqcast.storage.checkpoint import (
     MANIFEST,
     Checkpoint,
+    CheckpointError,
     checkpoint_files,
     read_checkpoint,
     refuse_pickle,
     verify_checkpoint,
 )
 from nqcast.storage.place import Place
-from nqcast.storage.verified import write_folder
+from nqcast.storage.verified import VerificationError, write_folder
 
 
 class CheckpointDataset(VerifiedDataset):
@@ -51,8 +52,10 @@ class CheckpointDataset(VerifiedDataset):
         verify_checkpoint(path)
 
     def _read(self, path: Place) -> Checkpoint:
-        verify_checkpoint(path)
-        return read_checkpoint(path)
+        try:
+            return read_checkpoint(path)  # verifies what it reads
+        except CheckpointError as error:
+            raise (error.__cause__ if isinstance(error.__cause__, VerificationError) else error) from None
 
     def _write(self, path: Place, data: Checkpoint) -> None:
         inside = {f"{path.name}/{name}": content for name, content in checkpoint_files(data).items()}

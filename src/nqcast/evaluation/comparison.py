@@ -18,15 +18,14 @@ from nqcast.evaluation.judged import Judged, judge, render_judged
 from nqcast.evaluation.metrics import Floats
 from nqcast.evaluation.scores import MEAN, Table, add_truth, describe_anchors, render_scores, score_table
 from nqcast.evaluation.significance import (
-    MINIMUM_BAR_LAG,
     MINIMUM_DIFFERENCES,
+    Overlap,
     compare_losses,
     larger_p,
     resampled,
     session_sums,
     skill_with_interval,
 )
-from nqcast.horizons import horizon
 from nqcast.spacing import Spacing
 
 logger = logging.getLogger(__name__)
@@ -253,11 +252,9 @@ def _with_mean_loss(
 def _p_values(loss_NH: Floats, other_NH: Floats, anchors: Forecasts, config: EvaluateConfig) -> list[float | None]:
     if anchors.session.nunique() < MINIMUM_DIFFERENCES:
         return [None] * loss_NH.shape[1]
-    spacing = Spacing.of(anchors.ts)
-    hour = spacing.rows(MINIMUM_BAR_LAG)
-    own = [max(horizon(name).bars(spacing.minutes), hour) for name in anchors.horizons]
-    bars = [*own, max(own)]
-    return [larger_p(pair) for pair in compare_losses(loss_NH, other_NH, anchors.session, bars, config.newey_west_lag)]
+    own = [Overlap.of(name, Spacing.of(anchors.ts)) for name in anchors.horizons]
+    tests = compare_losses(loss_NH, other_NH, anchors.session, [*own, max(own)], config.newey_west_lag)
+    return [larger_p(pair) for pair in tests]
 
 
 def _truth(

@@ -26,7 +26,7 @@ from nqcast.evaluation import metrics
 from nqcast.evaluation.frames import Forecasts
 from nqcast.evaluation.metrics import Floats, level_name
 from nqcast.evaluation.scores import MEAN
-from nqcast.evaluation.significance import MINIMUM_BAR_LAG, effective_sample_size, session_sums
+from nqcast.evaluation.significance import Overlap, effective_sample_size, session_sums
 
 TOLERANCE = 0.01  # what the band is widened by before a level counts as outside
 
@@ -207,17 +207,17 @@ def dynamic_quantile(hits: ArrayLike, quantile: ArrayLike, level: float, lags: i
 
 
 def coverage_tests(
-    hits_N: ArrayLike, quantile_N: ArrayLike, position_N: ArrayLike, level: float, bars: int, lags: int = 4
+    hits_N: ArrayLike, quantile_N: ArrayLike, position_N: ArrayLike, level: float, overlap: Overlap, lags: int = 4
 ) -> CoverageTests:
     """The three tests of one level at one horizon on every phase of its anchors, combined by the stated rule.
 
     ``hits_N`` is 1.0 at or below the quantile, 0.0 above, NaN undefined; ``position_N`` the anchors' rows in the
-    features frame (a row is a bar inside a session), which decide the phase; ``bars`` the horizon in bars.
+    features frame (a row is a bar inside a session), which decide the phase.
     """
     hits, quantile, position = (np.asarray(a) for a in (hits_N, quantile_N, position_N))
     defined = np.isfinite(hits)
     hits, quantile, position = hits[defined], quantile[defined], position[defined]
-    phases = [position % bars == k for k in range(bars)]
+    phases = [position % overlap.bars == k for k in range(overlap.bars)]
     phases = [chosen for chosen in phases if chosen.sum() >= max(MINIMUM_ANCHORS, 5 * lags)]
 
     def by_rule(test: Callable[[Floats, Floats], float]) -> float:
@@ -226,8 +226,8 @@ def coverage_tests(
     return CoverageTests(
         coverage=float(hits.mean()) if hits.size else np.nan,
         n=int(hits.size),
-        effective_n=effective_sample_size(hits, max(bars, MINIMUM_BAR_LAG)) if hits.size else 0.0,
-        anchors_per_phase=hits.size / bars,
+        effective_n=effective_sample_size(hits, overlap.lag) if hits.size else 0.0,
+        anchors_per_phase=hits.size / overlap.bars,
         kupiec=by_rule(lambda hit, _: kupiec(hit, level)),
         christoffersen=by_rule(lambda hit, _: christoffersen(hit, level)),
         dynamic_quantile=by_rule(lambda hit, q: dynamic_quantile(hit, q, level, lags)),
@@ -239,16 +239,16 @@ def all_coverage_tests(
     quantiles_NHQ: Floats,
     position_N: ArrayLike,
     levels: Sequence[float],
-    horizon_bars: Sequence[int],
+    overlaps: Sequence[Overlap],
     lags: int = 4,
 ) -> list[list[CoverageTests]]:
     """`coverage_tests` of every horizon (outer list) and level (inner list)."""
     return [
         [
-            coverage_tests(below_NHQ[:, h, i], quantiles_NHQ[:, h, i], position_N, level, bars, lags)
+            coverage_tests(below_NHQ[:, h, i], quantiles_NHQ[:, h, i], position_N, level, overlap, lags)
             for i, level in enumerate(levels)
         ]
-        for h, bars in enumerate(horizon_bars)
+        for h, overlap in enumerate(overlaps)
     ]
 
 

@@ -4,8 +4,11 @@ Shapes: N anchors · S sessions · H horizons · R resamples. Forecasts of neigh
 outcome, so nothing here treats anchors as independent: sessions are the unit, and lags cover the overlap.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -13,9 +16,24 @@ from scipy import stats
 
 from nqcast.evaluation.config import EvaluateConfig
 from nqcast.evaluation.metrics import Floats
+from nqcast.horizons import horizon
+from nqcast.spacing import Spacing
 
-MINIMUM_BAR_LAG = 12
+LEAST_LAG = 12  # of five minutes: an hour
 MINIMUM_DIFFERENCES = 10  # below so many sessions the test says nothing
+
+
+class Overlap(NamedTuple):
+    """Rows for which the outcomes of two anchors share bars, and the lag up to which they count as dependent."""
+
+    bars: int
+    lag: int
+
+    @classmethod
+    def of(cls, name: str, spacing: Spacing) -> Overlap:
+        """That of a horizon on rows of this spacing: its own length, of which the lag is an hour at least."""
+        bars = horizon(name).bars(spacing.minutes)
+        return cls(bars, max(bars, spacing.rows(LEAST_LAG)))
 
 
 @dataclass(frozen=True)
@@ -126,14 +144,14 @@ def diebold_mariano(difference: ArrayLike, lag: int) -> DieboldMariano:
 
 
 def compare_losses(
-    loss_NH: Floats, reference_NH: Floats, session_N: ArrayLike, horizon_bars: Sequence[int], session_lag: int = 5
+    loss_NH: Floats, reference_NH: Floats, session_N: ArrayLike, overlaps: Sequence[Overlap], session_lag: int = 5
 ) -> list[tuple[DieboldMariano, DieboldMariano]]:
-    """The tests of each horizon on session sums (lag in sessions) and on bars (lag max(h, 12)); the larger p counts."""
+    """The tests of each horizon on session sums (lag in sessions) and on bars (lag by overlap); the larger p counts."""
     difference = loss_NH - reference_NH
     sums = session_sums(difference, session_N)
     return [
-        (diebold_mariano(sums[:, h], session_lag), diebold_mariano(difference[:, h], max(bars, MINIMUM_BAR_LAG)))
-        for h, bars in enumerate(horizon_bars)
+        (diebold_mariano(sums[:, h], session_lag), diebold_mariano(difference[:, h], overlap.lag))
+        for h, overlap in enumerate(overlaps)
     ]
 
 

@@ -18,8 +18,7 @@ from nqcast.evaluation.config import EvaluateConfig
 from nqcast.evaluation.frames import Forecasts, Positions, as_arrays
 from nqcast.evaluation.judged import perfect_volatility
 from nqcast.evaluation.metrics import Floats
-from nqcast.evaluation.significance import Estimate, resampled, session_sums, skill_with_interval
-from nqcast.horizons import horizon
+from nqcast.evaluation.significance import Estimate, Overlap, resampled, session_sums, skill_with_interval
 from nqcast.spacing import Spacing
 from nqcast.storage.checkpoint import Metadata
 
@@ -69,8 +68,8 @@ class Evidence:
         return self.metadata.horizons
 
     @property
-    def horizon_bars(self) -> tuple[int, ...]:
-        return tuple(horizon(name).bars(Spacing.of(self.features["ts"]).minutes) for name in self.horizons)
+    def overlaps(self) -> tuple[Overlap, ...]:
+        return tuple(Overlap.of(name, Spacing.of(self.features["ts"])) for name in self.horizons)
 
     @property
     def source(self) -> str:

@@ -45,7 +45,7 @@ TERMS = {
     ),
     "Diebold–Mariano": (
         "Test that two forecasts lose the same: on session sums (Newey–West lag 5) and on bars (lag at least the "
-        "horizon). The larger p-value counts: the smaller it is, the less the difference looks like chance."
+        "horizon and an hour). The larger p-value counts: the smaller it is, the less the difference looks like chance."
     ),
     "Holm": (
         "A correction of p-values for having asked five horizons at once: the smallest counts five times, the next "

@@ -202,7 +202,7 @@ def _calibration(evidence: Evidence, scores: Scores) -> list[str]:
     anchors, levels, horizons = evidence.anchors, evidence.levels, evidence.horizons
     hits = metrics.below(anchors.quantiles, anchors.targets, levels)
     tests = all_coverage_tests(
-        hits, anchors.quantiles, evidence.positions, levels, evidence.horizon_bars, evidence.config.phase_lag
+        hits, anchors.quantiles, evidence.positions, levels, evidence.overlaps, evidence.config.phase_lag
     )
     names = [level_name(tau) for tau in levels]
 
