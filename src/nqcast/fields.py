@@ -1,10 +1,11 @@
-"""Fields of configurations: how some are changed, and which known name a wrong one was meant to be."""
+"""Fields of configurations: how some are changed, what does not fit in them, and which known name was meant."""
 
 import difflib
+import types
 from collections.abc import Iterable, Mapping
-from typing import TypeVar
+from typing import Any, TypeVar, Union, get_args, get_origin
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 Config = TypeVar("Config", bound=BaseModel)
 
@@ -38,3 +39,31 @@ def did_you_mean(name: str, known: Iterable[str], prefix: str = "") -> str:
     names = list(known)
     meant = closest(name, names)
     return f"did you mean {prefix}{meant}?" if meant else f"known here: {', '.join(sorted(names))}"
+
+
+def complaints(error: ValidationError, model: type[BaseModel]) -> list[str]:
+    """What does not fit in the fields of `model`, a sentence each: which one, why, and which was meant."""
+    return [_complaint(dict(item), model) for item in error.errors(include_url=False)]
+
+
+def _complaint(item: dict[str, Any], model: type[BaseModel]) -> str:
+    path = [str(part) for part in item["loc"]]
+    name = ".".join(path)
+    if item["type"] != "extra_forbidden":
+        reason = str(item["msg"]).removeprefix("Value error, ")
+        found = "" if "found" in reason else f", found {item['input']!r}"
+        return f"{name}: {reason}{found}" if name else f"{reason}{found}"
+    known = list(_model_at(path[:-1], model).model_fields)
+    cure = did_you_mean(path[-1], known, "".join(f"{part}." for part in path[:-1]))
+    return f"{name}: there is no such parameter; {cure}"
+
+
+def _model_at(path: list[str], model: type[BaseModel]) -> type[BaseModel]:
+    for part in path:
+        annotation = model.model_fields[part].annotation if part in model.model_fields else None
+        options = get_args(annotation) if get_origin(annotation) in (Union, types.UnionType) else (annotation,)
+        nested = [o for o in options if isinstance(o, type) and issubclass(o, BaseModel)]
+        if not nested:
+            break
+        model = nested[0]
+    return model

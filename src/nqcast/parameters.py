@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import types
 from itertools import pairwise
-from typing import Any, Union, get_args, get_origin
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -14,7 +13,7 @@ from nqcast.data.config import FeaturesConfig, ScaleConfig, SplitConfig
 from nqcast.evaluation.config import EvaluateConfig, ScoreFileConfig
 from nqcast.experiments.config import AblationConfig, TuneConfig, UpdateConfig, VerdictConfig, WalkForwardConfig
 from nqcast.experiments.search_space import check_space
-from nqcast.fields import Config, changed, did_you_mean
+from nqcast.fields import Config, changed, complaints, did_you_mean
 from nqcast.forecast.config import ForecastConfig
 from nqcast.horizons import DEFAULT, check_multiples, in_order
 from nqcast.market.config import IngestConfig
@@ -237,8 +236,8 @@ def check_parameters(parameters: dict[str, Any]) -> Parameters:
     try:
         return Parameters.model_validate(parameters)
     except ValidationError as error:
-        complaints = [_complaint(dict(item)) for item in error.errors(include_url=False)]
-    raise ParameterError("the parameters do not fit:\n" + "\n".join(f"  - {text}" for text in complaints)) from None
+        found = complaints(error, Parameters)
+    raise ParameterError("the parameters do not fit:\n" + "\n".join(f"  - {text}" for text in found)) from None
 
 
 def with_instrument(parameters: dict[str, Any]) -> dict[str, Any]:
@@ -265,27 +264,3 @@ def with_defaults(parameters: dict[str, Any]) -> dict[str, Any]:
     for group, field in (name.split(".") for name in SET_BY_THE_RUN):
         unread.setdefault(group, set()).add(field)
     return check_parameters(parameters).model_dump(mode="json", exclude=unread)
-
-
-def _complaint(item: dict[str, Any]) -> str:
-    path = [str(part) for part in item["loc"]]
-    name = ".".join(path)
-    if item["type"] != "extra_forbidden":
-        reason = str(item["msg"]).removeprefix("Value error, ")
-        found = "" if "found" in reason else f", found {item['input']!r}"
-        return f"{name}: {reason}{found}" if name else f"{reason}{found}"
-    known = list(_model_at(path[:-1]).model_fields)
-    cure = did_you_mean(path[-1], known, "".join(f"{part}." for part in path[:-1]))
-    return f"{name}: there is no such parameter; {cure}"
-
-
-def _model_at(path: list[str]) -> type[BaseModel]:
-    model: type[BaseModel] = Parameters
-    for part in path:
-        annotation = model.model_fields[part].annotation if part in model.model_fields else None
-        options = get_args(annotation) if get_origin(annotation) in (Union, types.UnionType) else (annotation,)
-        nested = [o for o in options if isinstance(o, type) and issubclass(o, BaseModel)]
-        if not nested:
-            break
-        model = nested[0]
-    return model

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import shutil
 import subprocess
@@ -22,6 +23,7 @@ from nqcast.data.config import ScaleConfig
 from nqcast.data.features import build_features
 from nqcast.forecast.config import ForecastConfig
 from nqcast.forecast.forecaster import Forecaster
+from nqcast.forecast.loading import load
 from nqcast.live.command import main
 from nqcast.live.databento_feed import DatabentoFeed
 from nqcast.live.feed import Feed
@@ -32,7 +34,8 @@ from nqcast.market.config import IngestConfig
 from nqcast.market.ingest import build_bars
 from nqcast.market.simulation.config import SimulationConfig
 from nqcast.market.simulation.simulator import simulate
-from nqcast.storage.checkpoint import DataCard
+from nqcast.storage.checkpoint import MANIFEST, DataCard, checkpoint_files
+from nqcast.storage.verified import write_folder
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
@@ -126,6 +129,59 @@ def test_bars_that_come_one_by_one_make_the_rows_that_they_make_at_once(
         check_dtype=False,
     )
     assert list(came.values())[:4] == ["16:04 NQH6", "16:10 NQH6", "16:16 NQM6", "16:19 NQH6"]
+
+
+RULES = {"open": "first", "high": "max", "low": "min", "close": "last", "volume": "sum", "contract": "first"}
+
+
+@pytest.mark.parametrize("minutes", [1, 5])
+@pytest.mark.parametrize("stamped", ["at the end", "in the last second"])
+def test_bars_stamped_at_their_end_make_the_rows_of_those_stamped_at_their_start(
+    stamped: str, minutes: int, raw: pd.DataFrame, forecaster: Forecaster
+) -> None:
+    """From the first batch on, bar by bar, and after the next session's first bar has made the past anew."""
+    bars = raw.set_index("ts").resample(f"{minutes}min").agg(RULES).dropna().reset_index()
+    ends = bars["ts"] + pd.Timedelta(minutes=minutes)
+    late = bars.assign(ts=ends if stamped == "at the end" else ends - pd.Timedelta(seconds=1))
+    by_end = copy.copy(forecaster)
+    by_end.ingest = forecaster.ingest.model_copy(update={"stamps": "end" if stamped == "at the end" else "start"})
+    one, other = GrowingGrid(forecaster), GrowingGrid(by_end)
+    steps = pd.to_datetime([START, "2016-01-19T16:10Z", SOON, "2016-01-20T00:20Z", NEXT])
+    for since, until in zip([pd.Timestamp(0, tz="UTC"), *steps], steps, strict=False):
+        ended = (bars["ts"] >= since) & (bars["ts"] < until)
+        one.add(bars[ended])
+        other.add(late[ended])
+        expected, found = one.table(), other.table()
+        assert expected is not None and expected["ts"].iloc[-1] >= until - pd.Timedelta(minutes=15)
+        pd.testing.assert_frame_equal(found, expected)
+
+
+def test_the_command_is_told_how_bars_are_stamped_and_refuses_what_it_does_not_read(
+    raw: pd.DataFrame, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    features = build_features(build_bars(raw, IngestConfig()).bars)
+    write_folder(tmp_path / "checkpoint", checkpoint_files(random_checkpoint(features, ScaleConfig())), MANIFEST)
+    bars = raw[raw["ts"] < SOON].set_index("ts").resample("5min").agg(RULES).dropna().reset_index()
+    bars["ts"] = bars["ts"].dt.tz_convert("America/Chicago").dt.tz_localize(None) + pd.Timedelta("5min")
+    bars.to_csv(tmp_path / "bars.csv", index=False)
+
+    def told(params: str) -> str:
+        options = ["--checkpoint", str(tmp_path / "checkpoint"), "--out", str(tmp_path / "out"), "--port", "-1"]
+        assert main([str(tmp_path / "bars.csv"), *options, "--once", "--params", params]) == 1
+        return capsys.readouterr().err
+
+    zone = "ingest.naive_timezone=America/Chicago"
+    assert "set the ingest parameter naive_timezone" in told("")
+    assert "the stamps mark the END of a bar; set ingest.stamps=end" in told(zone)
+    assert told("ingest.stamp=end") == "error: ingest.stamp: there is no such parameter; did you mean stamps?\n"
+    assert told("train.seed=1").endswith("found train.seed: leave it out\n")
+    with pytest.MonkeyPatch.context() as patch:
+        short = ForecastConfig(min_bars=600)
+        patch.setattr(nqcast, "load", lambda path, **how: load(path, config=short, **how))
+        options = ["--checkpoint", str(tmp_path / "checkpoint"), "--out", str(tmp_path / "out"), "--port", "-1"]
+        params = f"{zone},ingest.stamps=end"
+        assert main([str(tmp_path / "bars.csv"), *options, "--once", "--params", params]) == 0
+    assert [record["issue_time"] for record in lines(tmp_path / "out" / FORECASTS)] == [pd.Timestamp(SOON).isoformat()]
 
 
 def test_outcomes_at_the_close_and_a_session_later_come_when_they_are_due(raw: pd.DataFrame, tmp_path: Path) -> None:
@@ -282,7 +338,7 @@ def test_a_network_of_the_simulated_market_says_so(
     checkpoint = random_checkpoint(build_features(build_bars(raw, IngestConfig()).bars), ScaleConfig())
     metadata = replace(checkpoint.metadata, data=DataCard(source="SIMULATED MARKET (seed 3)"))
     simulated = Forecaster(replace(checkpoint, metadata=metadata), config=ForecastConfig(min_bars=600))
-    monkeypatch.setattr(nqcast, "load", lambda _: simulated)
+    monkeypatch.setattr(nqcast, "load", lambda _, ingest: simulated)
     write(raw, tmp_path / "bars.csv", START)
     options = ["--checkpoint", "c", "--out", str(tmp_path / "out"), "--port", "-1", "--once"]
     assert main([str(tmp_path / "bars.csv"), *options]) == 0

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from nqcast.live.databento_feed import SCHEME, DatabentoFeed
 from nqcast.live.feed import Feed
+from nqcast.market.look import ingest_config
 from nqcast.storage.place import Place, data_place, local_place, place, working
 
 log = logging.getLogger(__name__)
@@ -35,6 +36,7 @@ def _options(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="nqcast watch", description=__doc__)
     parser.add_argument("source", help="a file of bars that grows, a folder into which files come, or databento://…")
     parser.add_argument("--checkpoint", type=place, help="default: the one of --env nq, else of the embedded market")
+    parser.add_argument("--params", default="", help="as of kedro run: ingest.stamps=end,ingest.naive_timezone=UTC,…")
     parser.add_argument("--out", default=working(data) / "watch", help="folder of forecasts.jsonl and outcomes.jsonl")
     parser.add_argument("--bars", type=Path, help="databento://: folder of the bars before and those that come")
     parser.add_argument("--port", type=int, default=8050, help="of the page on 127.0.0.1; -1 serves none")
@@ -64,7 +66,8 @@ def _watch(chosen: argparse.Namespace, feed: Feed) -> int:
     from nqcast.live.watcher import Watcher
 
     torch.set_num_threads(1)  # one window: a second thread would only be waited for
-    watcher = Watcher(nqcast.load(chosen.checkpoint), feed, chosen.out)
+    ingest = ingest_config(chosen.params, doubtful="stop")
+    watcher = Watcher(nqcast.load(chosen.checkpoint, ingest=ingest), feed, chosen.out)
     server = None if chosen.port < 0 else serve(watcher, chosen.port)
     if server is not None:
         log.info("http://127.0.0.1:%d", server.server_address[1])

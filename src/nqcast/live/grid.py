@@ -9,7 +9,7 @@ from nqcast.forecast.forecaster import Forecaster
 from nqcast.market import calendar
 from nqcast.market.checks import rows
 from nqcast.market.grid import aggregate
-from nqcast.market.schema import PRICES, check_raw_bars, infer_spacing
+from nqcast.market.schema import PRICES, Stamping, check_raw_bars
 
 KEPT_DAYS = 45
 """Days of bars that stay in memory: more than the 20 sessions of the slowest average; long memory asks for more."""
@@ -30,14 +30,12 @@ class GrowingGrid:
         self._raw = pd.DataFrame()
         self._past = pd.DataFrame()
         self._front, self._factor = "", 1.0
-        self._spacing = 1
+        self._stamping = Stamping(1)
         self._live: pd.Timestamp | None = None  # the session under way
 
     def add(self, news: pd.DataFrame) -> None:
         """Take more raw bars."""
         checked = check_raw_bars(news, self._config)
-        if self._config.stamps == "end":
-            checked["ts"] -= pd.Timedelta(minutes=self._spacing)
         self._raw = pd.concat([self._raw, checked], ignore_index=True) if len(self._raw) else checked
         newest = self._raw["ts"].max()
         self._raw = self._raw[self._raw["ts"] >= newest - self._kept].reset_index(drop=True)
@@ -55,23 +53,19 @@ class GrowingGrid:
         return pd.concat([self._past, live], ignore_index=True)
 
     def _rebuild(self) -> None:
-        raw = self._raw.assign(ts=self._raw["ts"] + pd.Timedelta(minutes=self._spacing)) if self._ends else self._raw
-        whole = self._forecaster.grid(raw)
-        self._spacing = infer_spacing(self._raw["ts"])
+        whole = self._forecaster.grid(self._raw)
+        self._stamping = Stamping.of(self._raw["ts"], self._config.stamps == "end")
         last = whole.iloc[-1]
         self._past = whole[whole["session"] < last["session"]].reset_index(drop=True)
         self._front, self._factor = str(last["contract"]), float(last["close"] / last["raw_close"])
         self._live = last["session"]
 
-    @property
-    def _ends(self) -> bool:
-        return self._config.stamps == "end"
-
     def _session_rows(self) -> pd.DataFrame | None:
         """Grid rows of the session under way; None where another one has begun."""
-        newest = self._raw["ts"].max()
-        cut = (newest + pd.Timedelta(minutes=self._spacing)).floor(self._config.spacing.bar)
-        recent = self._raw[self._raw["ts"] >= newest - pd.Timedelta(days=3)]
+        recent = self._raw[self._raw["ts"] >= self._raw["ts"].max() - pd.Timedelta(days=3)]
+        recent = recent.assign(ts=self._stamping.starts(recent["ts"]))
+        newest = recent["ts"].max()
+        cut = (newest + pd.Timedelta(minutes=self._stamping.minutes)).floor(self._config.spacing.bar)
         front = self._of_front(recent)
         ended, recent = self._ended(recent.loc[front, "ts"].max(), newest), recent[recent["ts"] < cut]
         sessions = calendar.sessions_around(newest, newest, self._config.session_closes, self._config.instrument)
@@ -82,7 +76,7 @@ class GrowingGrid:
         if sessions["session"].iloc[int(inside["session_position"].max())] != self._live:
             return None
         mine = inside[inside["session_position"] == inside["session_position"].max()]
-        faulty, empty = rows.faults(mine, self._spacing, self._config.zero_volume)
+        faulty, empty = rows.faults(mine, self._stamping.minutes, self._config.zero_volume)
         mine = mine[~empty].drop(index=faulty.index)
         mine = mine[front[mine.index] & (mine["ts"] < ended)]
         if not len(mine):
@@ -109,5 +103,5 @@ class GrowingGrid:
         The contracts' bars of one minute come one by one, so another's may be there before the front's: a bar is over
         when the front's own last minute of it, or a later one, has come, or another's that began a minute after it.
         """
-        minutes = pd.Timedelta(minutes=self._spacing)
+        minutes = pd.Timedelta(minutes=self._stamping.minutes)
         return max(of_front + minutes, newest - minutes).floor(self._config.spacing.bar)

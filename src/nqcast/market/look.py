@@ -10,7 +10,9 @@ from typing import Any
 
 import pandas as pd
 import yaml
+from pydantic import ValidationError
 
+from nqcast.fields import complaints
 from nqcast.market.config import IngestConfig
 from nqcast.market.ingest import build_bars
 from nqcast.market.instruments import instrument
@@ -48,15 +50,23 @@ def _report(raw: pd.DataFrame, config: IngestConfig) -> dict[str, Any]:
 _HARMLESS = ("unadjusted roll", "off tick")
 
 
-def ingest_config(params: str) -> IngestConfig:
-    """The settings of ingest in parameters as `kedro run` takes them; volume also of features; doubts are told."""
-    fields: dict[str, Any] = {"doubtful": "warn"}
+def ingest_config(params: str, doubtful: str = "warn") -> IngestConfig:
+    """The settings of ingest in parameters as `kedro run` takes them; volume also of features.
+
+    Raises:
+        ValueError: a parameter is none, or its value does not fit.
+    """
+    fields: dict[str, Any] = {"doubtful": doubtful}
     for pair in filter(None, params.split(",")):
         name, equals, value = pair.partition("=")
         if not equals:
             raise ValueError(f"expected parameters as name=value, found {pair!r}: write ingest.stamps=end")
         group, _, key = name.strip().rpartition(".")
-        if group in ("", "ingest") or key == "volume":
-            fields[key] = yaml.safe_load(value)
+        if group not in ("", "ingest") and key != "volume":
+            raise ValueError(f"expected settings of ingest, such as ingest.stamps=end, found {name}: leave it out")
+        fields[key] = yaml.safe_load(value)
     row = instrument(fields.get("instrument", "NQ"))
-    return IngestConfig.model_validate({**fields, "instrument": row, "tick": fields.get("tick", row.tick)})
+    try:
+        return IngestConfig.model_validate({**fields, "instrument": row, "tick": fields.get("tick", row.tick)})
+    except ValidationError as error:
+        raise ValueError("; ".join(f"ingest.{text}" for text in complaints(error, IngestConfig))) from None

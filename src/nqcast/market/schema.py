@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -81,16 +82,33 @@ def check_raw_bars(frame: pd.DataFrame, config: IngestConfig) -> pd.DataFrame:
     return raw
 
 
-def bar_starts(ts: pd.Series, end_stamped: bool) -> tuple[pd.Series, int]:
-    """Starts of bars from their stamps, and the spacing in minutes.
+class Stamping(NamedTuple):
+    """What the stamps of a series of bars mark: how many minutes a bar lasts, and which end of it is stamped.
 
     Stamps in the last second of a minute, 17:00:59, mark the end of a bar whatever the parameter says.
     """
-    second = nanoseconds(ts) % MINUTE_NS
-    if (second >= 59 * 1_000_000_000).sum() > 0.98 * ts.notna().sum():
-        ts, end_stamped = ts.dt.ceil("min"), True
-    spacing = infer_spacing(ts)
-    return (ts - pd.Timedelta(minutes=spacing) if end_stamped else ts), spacing
+
+    minutes: int
+    at_end: bool = False
+    in_last_second: bool = False
+
+    @classmethod
+    def of(cls, ts: pd.Series, at_end: bool) -> Stamping:
+        """That of these stamps, of which there are two or more."""
+        second = nanoseconds(ts) % MINUTE_NS
+        last = bool((second >= 59 * 1_000_000_000).sum() > 0.98 * ts.notna().sum())
+        return cls(infer_spacing(ts.dt.ceil("min") if last else ts), at_end or last, last)
+
+    def starts(self, ts: pd.Series) -> pd.Series:
+        """The starts of bars with these stamps."""
+        ts = ts.dt.ceil("min") if self.in_last_second else ts
+        return ts - pd.Timedelta(minutes=self.minutes) if self.at_end else ts
+
+
+def bar_starts(ts: pd.Series, end_stamped: bool) -> tuple[pd.Series, int]:
+    """Starts of bars from their stamps, and the spacing in minutes."""
+    found = Stamping.of(ts, end_stamped)
+    return found.starts(ts), found.minutes
 
 
 def infer_spacing(ts: pd.Series) -> int:
