@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -100,6 +102,22 @@ def test_nothing_is_made_again_of_the_same(run: Run, data: Path) -> None:
     assert run("features") == {"features"}
     assert run("ingest") == {"ingest"}
     assert (features(data), features(data).stat().st_mtime_ns, bars(data).stat().st_mtime_ns) == before
+
+
+def test_a_run_that_keeps_its_bars_is_tracked_as_made_from_the_same_file(run: Run, data: Path) -> None:
+    """The store does not answer, so that all that was to be sent lies in the spool."""
+    tracking, told = {"uri": "http://127.0.0.1:9", "final_wait": 0.0, "request_timeout": 0.1}, []
+    for rebuild in (True, False):
+        made = run(rebuild=rebuild, tracking=tracking)
+        [spool] = (data / "nq" / "09_tracking" / "spool").glob("*/news.jsonl")
+        lines = [json.loads(line) for line in spool.read_text().splitlines()]
+        [dataset] = [line for line in lines if line["kind"] == "dataset"]
+        tags = {name: value for line in lines if line["kind"] == "tags" for name, value in line["values"].items()}
+        about = tags["mlflow.note.content"].split(" on ")[1]
+        told.append((dataset, about, tags["data.source"], tags["data.raw_bars.sha256"], made))
+        shutil.rmtree(spool.parent)
+    assert told[0][:-1] == told[1][:-1] and [made for *_, made in told] == [set(), {"ingest", "features"}]
+    assert told[1][0]["digest"] == told[1][3][:16] and told[1][0]["profile"]["rows"] > 10_000
 
 
 def test_what_is_made_anew_is_what_was_kept(run: Run, data: Path) -> None:

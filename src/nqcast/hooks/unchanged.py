@@ -3,10 +3,12 @@
 import datetime as dt
 import logging
 import sys
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from kedro.framework.hooks import hook_impl
 from kedro.framework.project import pipelines
 from kedro.framework.session import KedroSession
@@ -20,6 +22,7 @@ import nqcast
 from nqcast.datasets.verified import VerifiedDataset
 from nqcast.market.checks.rows import AFTER_NOW
 from nqcast.storage.fingerprint import digest, fingerprint
+from nqcast.tracking.facts import source_of, span
 
 logger = logging.getLogger(__name__)
 
@@ -55,6 +58,8 @@ class KeepingRunner(AbstractRunner):
         kept = Kept(pipeline, catalog)
         rest = pipeline if only_missing_outputs else kept.rest()
         if hook_manager is not None:
+            for read in kept.not_read(rest):
+                hook_manager.hook.after_dataset_loaded(**read)
             hook_manager.register(kept)
         try:
             return self._runner.run(rest, catalog, hook_manager, run_id, only_missing_outputs)
@@ -82,6 +87,7 @@ class Kept:
         self._ledger: dict[str, Any] = _loaded(catalog) if self._chains else {}
         self._names: dict[str, str | None] = {}
         self._unsaved = {name: set(self._outputs(chain)) for name, chain in self._chains.items()}
+        self._read: dict[str, dict[str, Any]] = {name: {} for name in self._chains}
 
     def rest(self) -> Pipeline:
         """The pipeline without what is kept, which is said in one line each."""
@@ -94,6 +100,23 @@ class Kept:
                 rest = others
                 logger.info("%s as of %s unchanged: kept", name, self._ledger[name]["made"])
         return rest
+
+    def not_read(self, rest: Pipeline) -> Iterator[dict[str, Any]]:
+        """What the hook of every load of a chain that `rest` leaves out would be told: of the table, what it was."""
+        for name, chain in self._chains.items():
+            for node in (chain - rest).nodes:
+                noted = self._ledger.get(name, {}).get("read", {})
+                for dataset in [one for one in node.inputs if one in noted]:
+                    table = pd.DataFrame()
+                    table.attrs = noted[dataset]
+                    yield {"dataset_name": dataset, "data": table, "node": node}
+
+    @hook_impl
+    def after_dataset_loaded(self, dataset_name: str, data: Any, node: Node) -> None:
+        """Keep what names the bars that a chain reads, for the runs that will leave it out."""
+        for name in node.tags & self._chains.keys():
+            if dataset_name in self._chains[name].inputs() and (source := source_of(data)):
+                self._read[name][dataset_name] = {"source": source, "span": span(data)}
 
     @hook_impl
     def before_dataset_loaded(self, node: Node) -> None:
@@ -124,6 +147,7 @@ class Kept:
         self._ledger[name] = {
             "made_of": self._name(name),
             "outputs": {output: dataset.provenance(saved=True)["sha256"] for output, dataset in outputs.items()},
+            "read": self._read[name],
             "made": f"{dt.datetime.now(dt.UTC):%Y-%m-%d %H:%M} UTC",
         }
         self._catalog[LEDGER].save(self._ledger)

@@ -119,6 +119,15 @@ def source_of(data: object) -> str:
     return redact(str(attributes.get("source", ""))) if isinstance(attributes, dict) else ""
 
 
+def span(table: object) -> dict[str, str | int]:
+    """Rows of a table of bars, and its first and last stamp in UTC; what is noted of it where it was not read again."""
+    stamps = getattr(table, "get", lambda _: None)("ts")
+    if stamps is None or not len(stamps):
+        return dict(getattr(table, "attrs", {}).get("span", {}))
+    first, last = (f"{stamps.iloc[i]:%Y-%m-%d %H:%M}" for i in (0, -1))
+    return {"rows": len(stamps), "first": first, "last": last}
+
+
 def recipe_fingerprint(parameters: Mapping[str, object]) -> str:
     """Name of what makes a forecaster from bars, whatever the bars: features, scale, model, training and levels."""
     train = {name: v for name, v in _mapping(parameters.get("train")).items() if name not in WITHOUT_EFFECT}

@@ -29,6 +29,7 @@ from nqcast.tracking.facts import (
     run_tags,
     shorten,
     source_of,
+    span,
 )
 from nqcast.tracking.logger import TrackedRun, activate
 
@@ -190,15 +191,6 @@ class TrackingHook:
     def _wishes(self, name: str) -> list[str]:
         wish = self._metadata(name).get("mlflow", [])
         return [wish] if isinstance(wish, str) else list(wish)
-
-
-def span(table: object) -> dict[str, str | int]:
-    """Rows of a table of bars, and its first and last stamp in UTC."""
-    stamps = getattr(table, "get", lambda _: None)("ts")
-    if stamps is None or not len(stamps):
-        return {}
-    first, last = (f"{stamps.iloc[i]:%Y-%m-%d %H:%M}" for i in (0, -1))
-    return {"rows": len(stamps), "first": first, "last": last}
 
 
 def walk_forward_loss(scores: WalkForwardScores) -> tuple[float, str]:
