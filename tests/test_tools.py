@@ -1,4 +1,4 @@
-"""What people type beside `kedro run`: registry, viz, jupyter, package."""
+"""What people type beside `kedro run`: registry, viz, server, package."""
 
 from __future__ import annotations
 
@@ -16,10 +16,8 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-import nbformat
 import pytest
 import yaml
-from nbclient import NotebookClient
 from tests.kedro_command import KEDRO, PROJECT, environment, kedro, output_of
 
 from nqcast.pipeline_registry import register_pipelines
@@ -88,16 +86,6 @@ def test_viz_shows_the_pipelines_before_anything_has_run(env: str, tmp_path: Pat
     assert {p["id"] for p in main["pipelines"]} >= {"__default__", "ingest", "features", "train", "evaluate"}
     layers = {node.get("layer") for node in main["nodes"] if node["type"] == "data"}
     assert {"raw", "intermediate", "feature", "model_input", "models", "model_output", "reporting"} <= layers
-
-
-@pytest.mark.slow
-def test_a_kernel_of_kedro_jupyter_has_the_catalog_ready(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in environment(tmp_path).items():
-        monkeypatch.setenv(name, value)
-    code = "%load_ext kedro.ipython\nassert 'features' in catalog, catalog\nsorted(pipelines)"
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)])
-    NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(PROJECT)}}).execute()
-    assert "evaluate" in str(notebook.cells[0].outputs)
 
 
 @pytest.mark.slow

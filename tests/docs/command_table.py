@@ -167,7 +167,7 @@ RUN_ELSEWHERE: dict[str, str] = {
     "curl -H 'Content-Type: application/json' -d '{\"pipeline_names\": [\"forecast\"]}' "
     "http://127.0.0.1:8000/run": _SERVER,
     "kedro viz run": _VIZ,
-    "kedro jupyter lab": "tests/test_tools.py::test_a_kernel_of_kedro_jupyter_has_the_catalog_ready",
+    "kedro jupyter lab": "tests/test_jupyter.py::test_a_kernel_of_kedro_jupyter_has_the_catalog_ready",
     "make demo": _TOY,
     "make mlflow": _HERE,
     "make docs": "tests/docs/test_site.py::test_the_site_is_built_without_network_torch_or_warning",
@@ -200,5 +200,5 @@ PYTHON_ELSEWHERE = {
     "docs/add_a_feature.md": _OWN,
     "docs/explain.md": "tests/forecast/test_explain.py::test_a_checkpoint_is_explained_at_a_bounded_sample",
     "docs/add_a_baseline.md": "tests/docs/test_extending.py::test_the_baseline_of_the_page_can_be_asked_for_by_name",
-    "notebooks/README.md": "tests/test_tools.py::test_a_kernel_of_kedro_jupyter_has_the_catalog_ready",
+    "notebooks/README.md": "tests/test_jupyter.py::test_a_kernel_of_kedro_jupyter_has_the_catalog_ready",
 }
