@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,15 +16,24 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from kedro.io import DatasetError
-from tests.kedro_command import kedro, output_of
+from tests.kedro_command import KEDRO, PROJECT, environment, kedro, output_of
 from tests.object_store import bucket, free_ports, server
 
 import nqcast
 from nqcast.datasets import AppendOnlyLogDataset, RunDirectoryDataset, VerifiedPartitionsDataset
 from nqcast.datasets.append_only import append_record, read_records
 from nqcast.storage.errors import StorageError
+from nqcast.storage.lock import DirectoryBusyError, StoreLock
 from nqcast.storage.place import StorePath, place, working
-from nqcast.storage.verified import VerificationError, manifest_of, replace_verified_file, verify, write_folder
+from nqcast.storage.verified import (
+    VerificationError,
+    content_hash,
+    manifest_of,
+    replace_verified_file,
+    sha256_of,
+    verify,
+    write_folder,
+)
 
 __all__ = ["bucket", "server"]
 
@@ -282,6 +293,69 @@ def test_a_replaced_file_is_never_seen_beside_a_manifest_that_refuses_it(bucket:
     assert looks and path.read_bytes() == b"59"
 
 
+@pytest.mark.parametrize("stop", [1, 2, 3])
+def test_of_two_writers_of_one_file_the_last_to_look_names_the_file_that_is_there(
+    stop: int, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second one writes while the first one stands before one of its three objects, and is itself cut off there."""
+    path, put, seen = StorePath(bucket) / "it.json", StorePath.write_bytes, []
+    replace_verified_file(path, b"old")
+
+    def write(self: StorePath, content: bytes, *, create: bool = False) -> str:
+        seen.append(self.name)
+        if len(seen) == stop:
+            replace_verified_file(path, b"second")
+        return put(self, content, create=create)
+
+    monkeypatch.setattr(StorePath, "write_bytes", write)
+    replace_verified_file(path, b"first")
+    verify(manifest_of(path))
+    assert path.read_bytes() == (b"second" if stop == 3 else b"first")
+    assert content_hash(manifest_of(path)) == sha256_of(path) and len(manifest_of(path).read_bytes().splitlines()) == 1
+
+
+def test_a_place_in_a_store_is_one_runs_at_a_time_and_a_killed_ones_folder_takes_it_over(
+    bucket: str, tmp_path: Path
+) -> None:
+    place, one, other = StorePath(bucket), tmp_path / "one", tmp_path / "other"
+    one.mkdir(), other.mkdir()
+    held = StoreLock(place, one, "wait for that run").acquire()
+    told = rf"^expected {re.escape(bucket)} to be free, found it held by process {os.getpid()} on host .*, which works "
+    told += r"in another folder; wait for that run; where that process is dead, remove s3://.*/\.lock$"
+    with pytest.raises(DirectoryBusyError, match=told):
+        StoreLock(place, other, "wait for that run").acquire()
+    held.release()
+    with StoreLock(place, other, ""):
+        assert (place / ".lock").exists()
+    assert not (place / ".lock").exists()
+    atexit.unregister(StoreLock(place, one, "").acquire().release)  # it is killed
+    with StoreLock(place, one, ""), pytest.raises(DirectoryBusyError):
+        StoreLock(place, other, "").acquire()
+    StoreLock(place, other, "").acquire().release()
+
+
+@pytest.mark.slow
+def test_of_two_runs_at_once_into_one_store_one_is_refused_in_one_line_and_every_layer_is_whole(
+    bucket: str, tmp_path: Path
+) -> None:
+    command = [str(KEDRO), "run", "--env", "test", "--pipelines", "ingest,features"]
+    runs = []
+    for work in ("one", "other"):
+        variables = environment(bucket) | {"NQCAST_WORK": str(tmp_path / work)}
+        streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+        runs.append(subprocess.Popen(command, cwd=PROJECT, env=variables, **streams))
+    told = [" ".join(run.communicate()[0].split()) for run in runs]
+    assert any(run.returncode == 0 for run in runs)
+    for run, text in zip(runs, told, strict=True):
+        assert run.returncode == 0 or f"error: expected {bucket} to be free, found it held by process" in text
+        assert "Traceback" not in text
+    files = files_below(StorePath(bucket))
+    manifests = [name for name in files if name.endswith(".sha256")]
+    assert len(manifests) > 5 and ".lock" not in files
+    for name in manifests:
+        verify(StorePath(bucket) / name)
+
+
 def test_what_a_run_works_in_is_local(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("NQCAST_DATA", "s3://bucket/nqcast/")
     assert working(place("s3://bucket/nqcast/nq")) == Path("data/nq")
@@ -305,7 +379,7 @@ def test_a_run_writes_to_the_store_and_another_machine_forecasts_from_it(
     assert f"open {bucket}/08_reporting/report.html" in run
     layers = {one.name for one in StorePath(bucket).iterdir()}
     assert {"04_feature", "05_model_input", "06_models", "07_model_output", "08_reporting"} <= layers
-    assert {one.name for one in (tmp_path / "one").iterdir()} == {".lock", "06_models", "09_tracking"}
+    assert {one.name for one in (tmp_path / "one").iterdir()} == {".lock", ".name", "06_models", "09_tracking"}
     monkeypatch.setenv("NQCAST_WORK", str(tmp_path / "other"))
     forecast = output_of(kedro("run", "--env", "test", "--pipelines", "forecast", data=bucket))
     assert f"open {bucket}/08_reporting/forecast.html" in forecast

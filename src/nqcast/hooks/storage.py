@@ -4,6 +4,7 @@ import os
 import secrets
 import tempfile
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -16,7 +17,7 @@ from nqcast.datasets.placed import PlacedDataset
 from nqcast.datasets.run_directory import RunDirectoryDataset
 from nqcast.datasets.verified import VerifiedDataset
 from nqcast.storage.errors import require_free_space, storage_errors
-from nqcast.storage.lock import DirectoryLock
+from nqcast.storage.lock import DirectoryLock, StoreLock
 from nqcast.storage.place import Place, StorePath, data_place, place, working
 from nqcast.tracking.hook import FOLDER as TRACKING
 
@@ -29,7 +30,7 @@ class StorageHook:
 
     def __init__(self) -> None:
         self._data: Place | None = None
-        self._lock: DirectoryLock | None = None
+        self._locks = ExitStack()
 
     @hook_impl
     def after_context_created(self, context: KedroContext) -> None:
@@ -83,12 +84,15 @@ class StorageHook:
         self._give_back()  # a stopped run of this process, which no hook has seen end
         if self._data is not None:
             cure = "reading it is free; wait for that run, or give this one a folder of its own with NQCAST_DATA"
-            self._lock = DirectoryLock(working(self._data), cure).acquire()
+            folder = working(self._data)
+            with ExitStack() as taken:
+                here = taken.enter_context(DirectoryLock(folder, cure))
+                if isinstance(self._data, StorePath) and not here.is_shared:
+                    taken.enter_context(StoreLock(self._data, folder, cure))
+                self._locks = taken.pop_all()
 
     def _give_back(self) -> None:
-        if self._lock is not None:
-            self._lock.release()
-            self._lock = None
+        self._locks.close()
 
 
 def is_written(dataset: Any, is_output: bool) -> bool:

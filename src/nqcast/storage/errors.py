@@ -14,6 +14,10 @@ class StorageError(OSError):
     """The place to write to is full, read-only or not a folder."""
 
 
+class ExistsAlreadyError(StorageError):
+    """Another writer has put the object of a store that was to be new."""
+
+
 def require_free_space(folder: Path, n_bytes: int) -> None:
     """Raise StorageError unless `folder`'s disk has `n_bytes` and a little more free."""
     free = shutil.disk_usage(folder).free

@@ -4,17 +4,23 @@ The file holds a token that nobody can guess, and names process and host for the
 token in its environment belongs to the holder: a launcher and its workers are one run, in one container or in two.
 """
 
+import atexit
 import fcntl
 import json
+import logging
 import os
 import secrets
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Self
 
-from nqcast.storage.errors import storage_errors
+from nqcast.storage.errors import ExistsAlreadyError, storage_errors
+from nqcast.storage.json_values import read_object
+from nqcast.storage.place import StorePath
+
+log = logging.getLogger(__name__)
 
 LOCK_NAME = ".lock"
 _WRITING = ".writing"
@@ -58,6 +64,11 @@ class DirectoryLock:
         os.environ[_TOKENS] = " ".join([*_tokens(), self._token])  # what the workers of this process inherit
         return self
 
+    @property
+    def is_shared(self) -> bool:
+        """Whether another process of the same run has taken it."""
+        return self._file is None
+
     def release(self) -> None:
         """Give the lock back; nothing happens where it was shared or never taken."""
         if self._file is not None:
@@ -71,6 +82,60 @@ class DirectoryLock:
 
     def __exit__(self, *_: object) -> None:
         self.release()
+
+
+class StoreLock:
+    """The lock of a place in a store: an object that is put only where there is none, by who has the folder's lock.
+
+    A store does not know whether the process behind it lives. So the object names the holder's working folder, of which
+    no other process has the lock: the next run there takes over what a killed one has left. Any other is refused.
+
+    Args:
+        place: what is held.
+        folder: where the holder works, under its own lock.
+        cure: what someone can do who is refused, as the end of the sentence.
+    """
+
+    def __init__(self, place: StorePath, folder: Path, cure: str) -> None:
+        self._object, self._folder, self._cure = place / LOCK_NAME, folder, cure
+
+    def acquire(self) -> Self:
+        """Take the lock; raises DirectoryBusyError, naming the holder, where another working folder has it."""
+        own = {"pid": os.getpid(), "host": socket.gethostname(), "by": _name_of(self._folder)}
+        try:
+            self._object.write_bytes(json.dumps(own).encode(), create=True)
+        except ExistsAlreadyError as error:
+            holder = read_object(self._object.read_bytes(), self._object)
+            if holder.get("by") != own["by"]:
+                raise DirectoryBusyError(
+                    f"expected {self._object.parent} to be free, found it held by process {holder.get('pid')} on host "
+                    f"{holder.get('host')}, which works in another folder; {self._cure}; where that process is dead, "
+                    f"remove {self._object}"
+                ) from error
+        atexit.register(self.release)
+        return self
+
+    def release(self) -> None:
+        """Give the lock back; where the store does not answer, the next run of this folder does without."""
+        atexit.unregister(self.release)
+        try:
+            self._object.unlink()
+        except OSError as error:
+            log.warning("%s stays behind: %s", self._object, error)
+
+    def __enter__(self) -> Self:
+        return self.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+
+def _name_of(folder: Path) -> str:
+    """A name of a working folder that no other one has, wherever it is mounted; it stays."""
+    file = folder / ".name"
+    with suppress(FileExistsError), file.open("x", encoding="utf-8") as new:
+        new.write(secrets.token_hex(16))
+    return file.read_text(encoding="utf-8")
 
 
 def is_held(directory: Path) -> bool:

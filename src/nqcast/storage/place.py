@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from nqcast.storage.errors import StorageError
+from nqcast.storage.errors import ExistsAlreadyError, StorageError
 
 _S3 = "s3://"
 _URL = re.compile(r"[A-Za-z][\w+.-]+:/|file:")
@@ -111,16 +111,21 @@ class StorePath:
     def read_text(self, encoding: str) -> str:
         return self.read_bytes().decode(encoding)
 
-    def write_bytes(self, content: bytes, *, create: bool = False) -> None:
-        """Put the object in one step; with `create` only where there is none, whoever else is at it.
+    def write_bytes(self, content: bytes, *, create: bool = False) -> str:
+        """Put the object in one step and give its tag; with `create` only where there is none, whoever else is at it.
 
         Raises:
-            StorageError: it exists already, or the store does not take it.
+            ExistsAlreadyError: with `create`, there is one.
+            StorageError: the store does not take it.
         """
         try:
-            self._ask("pipe_file", content, mode="create" if create else "overwrite")
+            return str(self._ask("pipe_file", content, mode="create" if create else "overwrite")["e_tag"])
         except FileNotFoundError as error:
             raise self._error(_reason("404 Not Found")) from error
+
+    def tag(self) -> str:
+        """What the store calls the object's content; FileNotFoundError where there is none."""
+        return str(self._ask("info")["e_tag"])
 
     def unlink(self) -> None:
         self._ask("rm_file")
@@ -140,7 +145,9 @@ class StorePath:
         except FileNotFoundError:
             raise
         except FileExistsError as error:
-            raise self._error("that it exists already: save under another version") from error
+            raise ExistsAlreadyError(
+                f"expected to reach {self}, found that it exists already: save under another version"
+            ) from error
         except (failure, OSError) as error:
             raise self._error(_reason(str(error))) from error
 
@@ -222,10 +229,10 @@ def _file_system(variables: tuple[tuple[str, str], ...]) -> tuple[Any, Any]:
 
         cachable = False
 
-        async def _pipe_file(self, path: str, value: bytes, mode: str = "overwrite", **_: Any) -> None:
+        async def _pipe_file(self, path: str, value: bytes, mode: str = "overwrite", **_: Any) -> Any:
             bucket, key = self._split_path(path)
             try:
-                await self._construct_store(bucket).put_async(key, value, mode=mode)
+                return await self._construct_store(bucket).put_async(key, value, mode=mode)
             except AlreadyExistsError as error:
                 raise FileExistsError(path) from error
 

@@ -226,14 +226,18 @@ def _put_folder(folder: StorePath, files: Mapping[str, bytes] | Fill, manifest: 
 
 
 def _put_file(path: StorePath, content: bytes | Fill) -> None:
+    """Put the file between its two manifests; of two writers at once, the last to look names the file that is there."""
     with tempfile.TemporaryDirectory(prefix="nqcast-") as temporary:
         made, manifest = Path(temporary) / path.name, manifest_of(path)
         replace_verified_file(made, content)
         line = manifest_of(made).read_text(encoding="utf-8")
         if old := sorted(_present_lines(path) - {line}):
             manifest.write_bytes("".join([line, *old]).encode())
-        path.write_bytes(made.read_bytes())
+        tag = path.write_bytes(made.read_bytes())
         manifest.write_bytes(line.encode())
+    while tag != (tag_there := path.tag()):
+        tag = tag_there
+        manifest.write_bytes(f"{sha256_of(path)}  {path.name}\n".encode())
 
 
 @contextmanager
