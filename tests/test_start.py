@@ -3,8 +3,10 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+from tests.kedro_command import PROJECT
 
 
 @pytest.mark.parametrize(("given", "then"), [(None, "passive"), ("active", "active")])
@@ -16,3 +18,15 @@ def test_waiting_threads_sleep_unless_the_environment_says_otherwise(given: str 
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == then
     assert f"OMP_WAIT_POLICY = '{then.upper()}'" in done.stderr
+
+
+@pytest.mark.slow
+def test_mlflow_makes_itself_no_identity_in_a_users_home(tmp_path: Path) -> None:
+    """MLflow does where it is imported first; under pytest or in CI it never would, so no variable tells of them."""
+    variables = {"HOME": str(tmp_path), "PATH": os.environ["PATH"], "PYTHONPATH": str(PROJECT / "src")}
+    code = "import nqcast.tracking, mlflow.tracking; from mlflow.telemetry import get_telemetry_client as c; print(c())"
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=variables, cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["None"]
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []

@@ -276,7 +276,6 @@ def _quiet_environment(request_timeout: float) -> None:
     for name, value in {
         "MLFLOW_HTTP_REQUEST_TIMEOUT": str(math.ceil(request_timeout)),
         "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",  # the sender tries again by itself, and can be stopped
-        "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
         "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
         "MLFLOW_LOGGING_LEVEL": "ERROR",
