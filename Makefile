@@ -19,8 +19,8 @@ $(STAMP): requirements/lock.txt pyproject.toml
 	@echo "setting up $(VENV): some minutes, once"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@# torch first and by name: an open range may bring several GB of another build; the lock holds the rest, hashed
-	@$(BIN)/pip install -q --disable-pip-version-check torch==2.13.0
-	@$(BIN)/pip install -q --disable-pip-version-check --require-hashes -r requirements/lock.txt
+	@$(BIN)/python requirements/install.py torch==2.13.0
+	@$(BIN)/python requirements/install.py --require-hashes -r requirements/lock.txt
 	@$(BIN)/pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $(STAMP)
 

@@ -8,6 +8,7 @@ import os
 import re
 import shlex
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -35,6 +36,29 @@ def test_every_way_of_installing_takes_the_torch_and_the_lock_that_make_takes() 
         order = [text.index(part) for part in (f"torch=={TORCH}", "--require-hashes -r requirements/lock.txt", "-e .")]
         assert order == sorted(order)
     assert (PROJECT / "requirements" / "lock.txt").is_file()
+
+
+def installed(tmp_path: Path, requirement: str) -> subprocess.CompletedProcess[str]:
+    """What make's installer prints about `requirement`, twenty times a second; nothing is installed, no index asked."""
+    script = (
+        (PROJECT / "requirements" / "install.py").read_text().replace("EVERY_SECONDS = 10.0", "EVERY_SECONDS = 0.05")
+    )
+    (tmp_path / "install.py").write_text(script)
+    options = ["--no-index", "--no-build-isolation", "--no-deps", "--dry-run"]
+    command = [sys.executable, tmp_path / "install.py", *options, requirement]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_set_up_says_how_far_it_is_and_ends_as_pip_ends(tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").write_text(
+        '[project]\nname = "nothing"\nversion = "1"\n[tool.setuptools]\npackages = []\n'
+    )
+    done = installed(tmp_path, str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    assert re.search(r" s: 1 packages found, now ", done.stdout)
+    lost = installed(tmp_path, "nqcast-that-is-nowhere")
+    assert lost.returncode != 0 and "nqcast-that-is-nowhere" in lost.stderr
+    assert (PROJECT / "Makefile").read_text().count("/python requirements/install.py") == 2
 
 
 def test_the_page_names_the_pythons_and_the_extras_that_there_are() -> None:
