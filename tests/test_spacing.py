@@ -264,8 +264,13 @@ def test_parameters_count_bars_of_five_minutes_and_the_default_names_no_spacing(
     assert "bar_minutes" not in IngestConfig().model_dump() and check_parameters({}).bar_minutes == 5
     module = NQDataModule.from_frames(worlds[15].features, SplitConfig(warmup_bars=600))
     assert module.context == module.table.context == 96
-    with pytest.raises(ParameterError, match=r"found 15m: set horizons=30m\+60m\+2h\+4h, or finer bars"):
-        check_parameters({"bar_minutes": 30})
+    fits = ("30m", "60m", "2h", "4h")
+    assert check_parameters({"bar_minutes": 30}).horizons == fits and check_parameters({}).horizons == ("15m", *fits)
+    assert check_parameters({"bar_minutes": 30, "horizons": ["15m", *fits]}).horizons == fits  # as conf/base has it
+    assert check_parameters({"bar_minutes": 15}).horizons == ("15m", *fits)
+    for own in ("15m+30m+60m+2h+4h", ["15m", "30m"]):
+        with pytest.raises(ParameterError, match=r"found 15m: set horizons=30m.*, or finer bars"):
+            check_parameters({"bar_minutes": 30, "horizons": own})
     with pytest.raises(ParameterError, match="bar_minutes"):
         check_parameters({"bar_minutes": 7})
     with pytest.raises(ParameterError, match="set `bar_minutes`, which the whole run shares"):
@@ -328,8 +333,12 @@ def test_bars_of_another_spacing_are_refused_in_one_line(raw: pd.DataFrame, worl
     five = five.dropna().reset_index().assign(volume=100)
     with pytest.raises(ValueError, match=r"of 1 minutes can be made, found one every 5 minutes: .* set bar_minutes=5"):
         build_bars(five, IngestConfig(bar_minutes=1))
-    with pytest.raises(ValueError, match="found one every 15 minutes"):
-        build_bars(raw[raw["ts"].dt.minute % 15 == 0], IngestConfig(bar_minutes=30))
+    for found, wanted in ((15, 15), (15, 30), (30, 30)):
+        told = (
+            rf"found one every {found} minutes .*: export 1-minute bars, of which bar_minutes={found} makes such bars$"
+        )
+        with pytest.raises(ValueError, match=told):
+            build_bars(raw[raw["ts"].dt.minute % found == 0], IngestConfig(bar_minutes=wanted))
     maker = Forecaster(random_checkpoint(worlds[15].features, ScaleConfig()))
     with pytest.raises(ValueError, match="of 15 minutes, found bars of 5: ingest them with bar_minutes=15, or train"):
         list(maker.sweep_table(worlds[5].features))
@@ -344,11 +353,12 @@ def test_bars_of_another_spacing_are_refused_in_one_line(raw: pd.DataFrame, worl
 
 @pytest.mark.slow
 def test_the_whole_road_takes_bars_of_half_an_hour(tmp_path: Path) -> None:
-    chosen = "bar_minutes=30,horizons=30m+60m+2h+4h"
-    assert "set horizons=30m+60m+2h+4h" in output_of(
-        kedro("run", "--env", "test", "--params", "bar_minutes=30", data=tmp_path), fails=True
+    asked = "bar_minutes=30,horizons=15m+30m"
+    assert "set horizons=30m, or finer bars" in output_of(
+        kedro("run", "--env", "test", "--params", asked, data=tmp_path), fails=True
     )
-    output_of(kedro("run", "--env", "test", "--params", chosen, data=tmp_path))
+    said = "horizons=30m+60m+2h+4h: those of the default list that end with a bar of 30 minutes"
+    assert said in output_of(kedro("run", "--env", "test", "--params", "bar_minutes=30", data=tmp_path))
     scores = json.loads((tmp_path / "08_reporting" / "scores.json").read_text())
     assert set(scores["truth"]["model"]) == {*list(HORIZONS)[1:], "mean"}
     refused = ("--pipelines", "train", "--params", "horizons=30m+60m+2h+4h")

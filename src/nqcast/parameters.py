@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -15,7 +15,7 @@ from nqcast.experiments.config import AblationConfig, TuneConfig, UpdateConfig, 
 from nqcast.experiments.search_space import check_space
 from nqcast.fields import Config, changed, complaints, did_you_mean
 from nqcast.forecast.config import ForecastConfig
-from nqcast.horizons import DEFAULT, check_multiples, in_order
+from nqcast.horizons import DEFAULT, check_multiples, horizons, in_order
 from nqcast.market.config import IngestConfig
 from nqcast.market.instruments import instrument
 from nqcast.model.config import ModelConfig
@@ -90,6 +90,15 @@ class Parameters(BaseModel):
     backtest: BacktestConfig = BacktestConfig()
     monitor: MonitorConfig = MonitorConfig()
     tracking: TrackingConfig = TrackingConfig()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _default_horizons_that_end_with_a_bar(cls, given: dict[str, Any]) -> dict[str, Any]:
+        """Of the default list those that the spacing can express; a choice of the user's own is taken as it is."""
+        minutes = given.get("bar_minutes", BAR_MINUTES)
+        if given.get("horizons", DEFAULT) not in (DEFAULT, list(DEFAULT)) or minutes not in get_args(BarMinutes):
+            return given
+        return {**given, "horizons": [one.name for one in horizons(DEFAULT) if one.minutes % minutes == 0]}
 
     @field_validator("horizons", mode="before")
     @classmethod

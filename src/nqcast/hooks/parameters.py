@@ -1,5 +1,6 @@
 """Parameters that are bad, unknown, or read by nothing are refused before anything runs."""
 
+import logging
 from typing import Any
 
 from kedro.framework.context import KedroContext
@@ -10,6 +11,8 @@ from kedro.pipeline import Pipeline
 from nqcast.hooks.mistakes import show_bad_input_in_one_line
 from nqcast.hooks.terminal import print_what_the_terminal_can
 from nqcast.parameters import ParameterError, check_parameters, with_instrument
+
+logger = logging.getLogger(__name__)
 
 READ_BY_HOOKS = {"instrument", "instruments", "tracking", "rebuild"}
 ASK_FOR_THE_SPACING = {"checked_rows", "params:horizons"}
@@ -35,6 +38,11 @@ class ParameterHook:
         checked = check_parameters(parameters)
         for file in checked.scale.event_files:
             _check_events(file)
+        if len(checked.horizons) < len(parameters.get("horizons", checked.horizons)):
+            logger.info(
+                "horizons=%s: those of the default list that end with a bar of %d minutes; name others to have them",
+                *("+".join(checked.horizons), checked.bar_minutes),
+            )
         words = {"quantiles": list(checked.quantiles), "horizons": list(checked.horizons)}
         context.config_loader["parameters"] = {**parameters, **words}
 

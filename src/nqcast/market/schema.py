@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 import numpy as np
 import pandas as pd
@@ -13,6 +13,7 @@ from nqcast.fields import closest
 from nqcast.market.calendar import instants, nanoseconds
 from nqcast.market.config import SOURCE_SPACINGS, IngestConfig, zone_and_hours
 from nqcast.market.contracts import as_names
+from nqcast.spacing import BarMinutes
 
 PRICES = ("open", "high", "low", "close")
 MINUTE_NS = 60_000_000_000
@@ -120,9 +121,11 @@ def infer_spacing(ts: pd.Series) -> int:
     counts = pd.Series(steps).value_counts()
     step = int(counts.index[0])
     if step not in {minutes * MINUTE_NS for minutes in SOURCE_SPACINGS}:
+        coarse = step // MINUTE_NS if step % MINUTE_NS == 0 else 0
+        made = f", of which bar_minutes={coarse} makes such bars" if coarse in get_args(BarMinutes) else ""
         raise ValueError(
             f"expected bars every {' or '.join(map(str, SOURCE_SPACINGS))} minutes, found one every {_duration(step)} "
-            f"({counts.iloc[0]} of {len(steps)} neighbours): export 1-minute bars"
+            f"({counts.iloc[0]} of {len(steps)} neighbours): export 1-minute bars{made}"
         )
     return step // MINUTE_NS
 
