@@ -8,7 +8,6 @@ import os
 import shutil
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 import pandas as pd
@@ -26,8 +25,6 @@ from nqcast.datasets import (
     VerifiedDataset,
     run_directory,
 )
-from nqcast.datasets.append_only import append_record, read_records
-from nqcast.storage.lock import one_writer
 
 PREVIEWS = {"TablePreview", "JSONPreview", "ImagePreview", "HTMLPreview"}
 
@@ -130,21 +127,6 @@ def test_a_damaged_line_inside_the_log_is_an_error_with_its_number(line: str, tm
     path.write_text(f'{{"use": 1}}\n{line}\n{{"use": 2}}\n')
     with pytest.raises(DatasetError, match="line 2"):
         AppendOnlyLogDataset(filepath=str(path)).load()
-
-
-def test_an_append_waits_for_the_one_that_another_process_is_writing(tmp_path: Path) -> None:
-    path = tmp_path / "uses.jsonl"
-    append_record(path, {"use": 1})
-    with one_writer(tmp_path), path.open("ab") as other:
-        other.write(b'{"use": ')
-        other.flush()
-        writer = threading.Thread(target=append_record, args=(path, {"use": 3}))
-        writer.start()
-        writer.join(0.2)
-        assert writer.is_alive()
-        other.write(b"2}\n")
-    writer.join(10)
-    assert read_records(path) == [{"use": 1}, {"use": 2}, {"use": 3}]
 
 
 @pytest.mark.parametrize("filepath", ["http://host/f.parquet", "s3://bucket/../f.parquet"])

@@ -21,7 +21,7 @@ from tests.object_store import bucket, free_ports, server
 
 import nqcast
 from nqcast.datasets import AppendOnlyLogDataset, RunDirectoryDataset, VerifiedPartitionsDataset
-from nqcast.datasets.append_only import append_record, read_records
+from nqcast.storage.append_only import append_record, read_records
 from nqcast.storage.errors import StorageError
 from nqcast.storage.lock import DirectoryBusyError, StoreLock
 from nqcast.storage.place import StorePath, place, working
@@ -270,7 +270,7 @@ def test_a_log_that_is_moved_between_disk_and_store_is_read_whole_and_goes_on(bu
 
 def test_an_object_of_a_log_that_is_no_record_is_an_error_that_names_it(bucket: str) -> None:
     (StorePath(bucket) / "uses.jsonl").write_bytes(b'{"use": 0}\nnonsense\n')
-    with pytest.raises(DatasetError, match=r"line 2 of s3://.+/uses\.jsonl,"):
+    with pytest.raises(ValueError, match=r"line 2 of s3://.+/uses\.jsonl,"):
         read_records(StorePath(bucket) / "uses.jsonl")
 
 

@@ -1,112 +1,24 @@
 """A log of records that only grows, one JSON object a line."""
 
-import json
-import logging
-import os
-import secrets
-import time
-from pathlib import Path
-from typing import Any
-
-from kedro.io import DatasetError
 from kedro_datasets._typing import JSONPreview
 
-from nqcast.datasets.placed import PlacedDataset
+from nqcast.datasets.placed import PlacedDataset, in_words_of_kedro
 from nqcast.datasets.previews import json_preview
-from nqcast.storage.json_values import plain, read_object
-from nqcast.storage.lock import one_writer
-from nqcast.storage.place import Place, StorePath
-from nqcast.storage.verified import sync_folder
-
-log = logging.getLogger(__name__)
-
-Record = dict[str, Any]
+from nqcast.storage.append_only import Record, append_record, read_records
 
 
 class AppendOnlyLogDataset(PlacedDataset):
     """save(record) appends one durable line, an empty record none; load() gives all, oldest first, [] before any."""
 
     def load(self) -> list[Record]:
-        return read_records(self.path)
+        with in_words_of_kedro():
+            return read_records(self.path)
 
     def save(self, data: Record) -> None:
         if data != {}:
-            append_record(self.path, data)
+            with in_words_of_kedro():
+                append_record(self.path, data)
 
     def preview(self) -> JSONPreview:
         """The last twenty records for kedro-viz."""
         return json_preview(read_records(self.path)[-20:])
-
-
-def append_record(path: Place, record: Record) -> None:
-    """Append `record` as one line and fsync; two processes may append at once.
-
-    A last line that a killed writer left unfinished was never acknowledged and is cut off first. In a store, where
-    nothing grows, every record is an object of its own below the name of the log; so it is in a folder that was
-    copied from one.
-
-    Raises:
-        DatasetError: `record` is not a dict of JSON values.
-    """
-    if not isinstance(record, dict):
-        raise DatasetError(f"expected one record (a dict), found {type(record).__name__}: append records one by one")
-    line = json.dumps(plain(record, "the record"), ensure_ascii=False).encode() + b"\n"
-    own = f"{time.time_ns()}-{secrets.token_hex(4)}.json"
-    if isinstance(path, StorePath):
-        (path / own).write_bytes(line, create=True)
-    else:
-        append_line(path / own if path.is_dir() else path, line)
-
-
-def append_line(path: Path, line: bytes) -> None:
-    """Append a line, or several whole ones, behind the last whole one, and fsync; nothing but the cut for b""."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    is_new = not path.exists()
-    with one_writer(path.parent), path.open("a+b") as file:
-        file.truncate(_end_of_last_line(file))
-        file.write(line)
-        file.flush()
-        os.fsync(file.fileno())
-    if is_new:
-        sync_folder(path.parent)
-
-
-def read_records(path: Place) -> list[Record]:
-    """All records of the log, oldest first; an unfinished last line is left out with a warning.
-
-    Whichever of disk and store wrote it: the lines of the one file, then those of the files below its name.
-
-    Raises:
-        DatasetError: another line is not a JSON object.
-    """
-    records = _read_lines(path) if path.is_file() else []
-    inner: list[Place] = [*path.iterdir()] if isinstance(path, StorePath) or path.is_dir() else []
-    for one in sorted(inner, key=str):
-        records += [] if one.name.startswith(".") else _read_lines(one)  # a writer's lock
-    return records
-
-
-def _read_lines(path: Place) -> list[Record]:
-    *lines, rest = path.read_bytes().split(b"\n")
-    if rest:
-        log.warning("%s: its last line is unfinished and left out (%d bytes)", path, len(rest))
-    records = []
-    for number, line in enumerate(lines, start=1):
-        try:
-            records.append(read_object(line, f"line {number} of {path}"))
-        except ValueError as error:
-            raise DatasetError(str(error)) from error
-    return records
-
-
-def _end_of_last_line(file: Any) -> int:
-    """Offset just after the last newline."""
-    end = file.seek(0, os.SEEK_END)
-    while end > 0:
-        start = max(0, end - 4096)
-        file.seek(start)
-        found = file.read(end - start).rfind(b"\n")
-        if found >= 0:
-            return int(start + found + 1)
-        end = start
-    return 0

@@ -1,5 +1,7 @@
 """What the entries of a catalog have in common that lie below the data folder, on the local disk or in a store."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from kedro.io import AbstractDataset, DatasetError
@@ -9,8 +11,15 @@ from nqcast.storage.place import Place, place
 
 def placed(filepath: str) -> Place:
     """The place that a catalog entry names; DatasetError where it is neither local nor in a store."""
-    try:
+    with in_words_of_kedro():
         return place(filepath)
+
+
+@contextmanager
+def in_words_of_kedro() -> Iterator[None]:
+    """Raise a ValueError as a DatasetError: Kedro puts words of its own before any other."""
+    try:
+        yield
     except ValueError as error:
         raise DatasetError(str(error)) from error
 

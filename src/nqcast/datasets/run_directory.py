@@ -8,7 +8,7 @@ from typing import Any
 
 from kedro.io import DatasetError
 
-from nqcast.datasets.placed import PlacedDataset, placed
+from nqcast.datasets.placed import PlacedDataset, in_words_of_kedro, placed
 from nqcast.storage.place import working
 
 
@@ -23,10 +23,8 @@ class RunDirectoryDataset(PlacedDataset):
             min_free_gb: free space below which a run is refused, in GB (1e9 bytes).
             metadata: anything for plugins; ignored here.
         """
-        try:
+        with in_words_of_kedro():
             self.folder = working(placed(filepath))
-        except ValueError as error:
-            raise DatasetError(str(error)) from error
         super().__init__(filepath=str(self.folder), metadata=metadata)
         self._min_free_gb = min_free_gb
 

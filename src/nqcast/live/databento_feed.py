@@ -15,8 +15,8 @@ from typing import Any
 
 import pandas as pd
 
-from nqcast.datasets.append_only import append_line
 from nqcast.live.feed import Feed
+from nqcast.storage.append_only import append_line
 
 log = logging.getLogger(__name__)
 

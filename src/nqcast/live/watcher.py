@@ -13,7 +13,6 @@ import numpy as np
 import pandas as pd
 
 from nqcast.data.clock import utc_nanoseconds
-from nqcast.datasets.append_only import append_record, read_records
 from nqcast.evaluation import metrics
 from nqcast.forecast.forecaster import Forecaster
 from nqcast.forecast.freshness import ForecastRefusedError, check_window, least_minutes, target_times
@@ -22,6 +21,7 @@ from nqcast.horizons import horizon
 from nqcast.live.feed import Feed
 from nqcast.live.grid import GrowingGrid
 from nqcast.market.calendar import assign_sessions, nanoseconds, sessions_around
+from nqcast.storage.append_only import append_record, read_records
 
 log = logging.getLogger(__name__)
 

@@ -143,7 +143,6 @@ def _end(spool: Spool) -> None:
     kinds = [line["kind"] for line, _ in spool.read(0) if "child" not in line]
     if not kinds or "end" in kinds:
         return
-    spool.mend()
     died = int(1000 * spool.news.stat().st_mtime)
     tail = MetricsTail(spool)
     tail.take_up()

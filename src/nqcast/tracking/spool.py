@@ -14,12 +14,12 @@ import os
 import re
 import secrets
 import shutil
-import threading
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Required, TypedDict, Unpack, cast
 
+from nqcast.storage.append_only import append_line
 from nqcast.storage.json_values import read_object
 from nqcast.storage.lock import DirectoryBusyError, DirectoryLock, is_held
 from nqcast.storage.place import Place, StorePath, copy_here
@@ -84,7 +84,6 @@ class Spool:
         self.folder = folder
         self.news = folder / "news.jsonl"
         self._state_path = folder / "state.json"
-        self._writing = threading.Lock()
         self._lock = DirectoryLock(folder)
 
     @classmethod
@@ -105,14 +104,7 @@ class Spool:
     def append(self, kind: str, **fields: Unpack[Fields]) -> None:
         """Add one line; it survives the death of this process once this returns."""
         line = json.dumps({"kind": kind, **fields}, ensure_ascii=False).encode(errors="backslashreplace") + b"\n"
-        with self._writing, self.news.open("ab") as file:
-            file.write(line)
-
-    def mend(self) -> None:
-        """End a line that a kill cut short, so that the next one stands by itself."""
-        with self._writing, self.news.open("rb+") as file:
-            if file.seek(0, os.SEEK_END) and file.seek(-1, os.SEEK_END) and file.read(1) != b"\n":
-                file.write(b"\n")
+        append_line(self.news, line, durable=False)
 
     def read(self, offset: int) -> Iterator[tuple[Line, int]]:
         """Whole lines from byte `offset` on, each with the offset after it; a garbled line is skipped by name."""

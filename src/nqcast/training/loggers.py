@@ -14,7 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Protocol
 
-from nqcast.storage.errors import storage_errors
+from nqcast.storage.append_only import append_line
 from nqcast.storage.json_values import finite
 
 METRICS_NAME = "metrics.jsonl"
@@ -126,12 +126,8 @@ class MetricsLog:
         """Write one line; `durable` waits until it is on disk."""
         if not self.writes:
             return
-        line = json.dumps(finite(values), allow_nan=False) + "\n"
-        with storage_errors(self.path, len(line)), self.path.open("a", encoding="utf-8") as file:
-            file.write(line)
-            if durable:
-                file.flush()
-                os.fsync(file.fileno())
+        line = json.dumps(finite(values), allow_nan=False).encode() + b"\n"
+        append_line(self.path, line, durable=durable)
 
     def size(self) -> int:
         """Length of the file (bytes)."""
