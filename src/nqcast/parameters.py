@@ -261,9 +261,9 @@ def with_instrument(parameters: dict[str, Any]) -> dict[str, Any]:
         row = instrument(parameters.get("instrument", "NQ"), parameters.get("instruments"))
     except ValueError as error:
         raise ParameterError(f"the parameters do not fit:\n  - instrument: {error}") from None
-    told = {"bar_minutes": parameters.get("bar_minutes", BAR_MINUTES)}
-    told = {} if told["bar_minutes"] == BAR_MINUTES else told
-    ingest = {"instrument": row.model_dump(mode="json"), "tick": row.tick, **told, **(parameters.get("ingest") or {})}
+    minutes = parameters.get("bar_minutes", BAR_MINUTES)
+    grid = {} if minutes == BAR_MINUTES else {"bar_minutes": minutes}
+    ingest = {"instrument": row.model_dump(mode="json"), "tick": row.tick, **grid, **(parameters.get("ingest") or {})}
     return {**parameters, "ingest": ingest, "features": {"tick": row.tick, **(parameters.get("features") or {})}}
 
 

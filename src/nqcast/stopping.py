@@ -31,6 +31,10 @@ class RunEndedError(RuntimeError):
     """A run cannot go on for a reason that its message explains; nothing in the program is broken."""
 
 
+class TrainingInterruptedError(RuntimeError):
+    """Training was asked to stop before its end: its checkpoint is no result yet."""
+
+
 class _Asked:
     """The signal that has arrived, if any, and what is to be told of it."""
 

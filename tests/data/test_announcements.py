@@ -84,12 +84,11 @@ def test_a_horizon_holds_what_comes_from_its_first_instant_on_and_before_its_las
     assert starts[last] == decision - pd.Timedelta("5min")  # the bar that ends as it comes still has it ahead
 
 
-def test_kinds_stand_one_after_the_other_and_none_gives_no_column() -> None:
+def test_kinds_stand_one_after_the_other() -> None:
     ts = bars_at(pd.date_range("2016-11-02", "2016-11-05", freq="5min", tz="UTC"))  # a decision and a report
     both = announcements_ahead(ts, KINDS)
     np.testing.assert_array_equal(both, np.hstack([announcements_ahead(ts, [kind]) for kind in KINDS]))
     assert both.sum(axis=0).tolist() == [3, 6, 12, 24, 48] * 2
-    assert announcements_ahead(ts, []).shape == (len(ts), 0)
 
 
 def test_bars_after_the_lists_end_are_named(caplog: pytest.LogCaptureFixture) -> None:

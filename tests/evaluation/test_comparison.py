@@ -19,7 +19,7 @@ from nqcast.evaluation.judged import perfect_volatility
 from nqcast.evaluation.metrics import level_name
 from nqcast.evaluation.session_losses import holm
 from nqcast.evaluation.significance import diebold_mariano, session_sums
-from nqcast.evaluation.split_uses import use_record
+from nqcast.evaluation.split_uses import use_by_checkpoint
 from nqcast.storage.checkpoint import Checkpoint, DataCard, Metadata
 
 LEVELS = (0.05, 0.10, 0.25, 0.50, 0.75, 0.90, 0.95)
@@ -183,7 +183,7 @@ def test_forecasts_at_unknown_anchors_are_refused(features: pd.DataFrame, predic
 
 def test_a_test_use_names_the_configuration_by_a_hash_that_every_part_of_it_changes() -> None:
     metadata = Metadata(fingerprint="f", model={"size": "test"}, quantiles=(0.5,), data=DataCard("d"))
-    first, again = (use_record(Checkpoint({}, metadata), 12, CONFIG) for _ in range(2))
-    other = use_record(Checkpoint({}, replace(metadata, scale={"kind": "constant"})), 12, CONFIG)
+    first, again = (use_by_checkpoint(Checkpoint({}, metadata), 12, CONFIG) for _ in range(2))
+    other = use_by_checkpoint(Checkpoint({}, replace(metadata, scale={"kind": "constant"})), 12, CONFIG)
     assert first["configuration"] == again["configuration"] != other["configuration"]
     assert first["anchors"] == 12

@@ -12,7 +12,8 @@ from nqcast.constants import HORIZONS, LEVELS
 from nqcast.data.config import SplitConfig
 from nqcast.data.splits import make_splits, positions
 from nqcast.evaluation.config import EvaluateConfig
-from nqcast.evaluation.given_forecasts import anchors_held, as_predictions, levels_of, score_given, use_of_file
+from nqcast.evaluation.given_forecasts import anchors_held, as_predictions, checked_levels, score_given
+from nqcast.evaluation.split_uses import use_by_file
 from nqcast.spacing import Spacing
 
 from .conftest import Market
@@ -59,7 +60,7 @@ def test_outcomes_come_from_the_features_whatever_the_file_says(frames: Frames) 
 
 def test_levels_are_the_digits_behind_the_point() -> None:
     columns = ["ts", "q975", "q50", "q025", "quality", "q5"]
-    assert levels_of(pd.DataFrame(columns=columns)) == {0.025: "q025", 0.5: "q50", 0.975: "q975"}
+    assert checked_levels(pd.DataFrame(columns=columns)) == {0.025: "q025", 0.5: "q50", 0.975: "q975"}
 
 
 def worse(rows: pd.DataFrame) -> pd.DataFrame:
@@ -112,11 +113,11 @@ def test_the_verdict_says_how_much_of_the_test_split_was_chosen(frames: Frames) 
 
 def test_a_use_of_the_test_split_is_told_and_one_of_validation_is_none(frames: Frames) -> None:
     features, _, rows = frames
-    assert use_of_file(rows, features, 0) == {}
-    use = use_of_file(rows, features, 12)
+    assert use_by_file(rows, features, 0) == {}
+    use = use_by_file(rows, features, 12)
     assert (
         use["anchors"] == 12
-        and use["data"] != use["configuration"] != use_of_file(rows[1:], features, 12)["configuration"]
+        and use["data"] != use["configuration"] != use_by_file(rows[1:], features, 12)["configuration"]
     )
 
 

@@ -65,6 +65,6 @@ def test_a_variant_cannot_take_the_name_of_the_configured_model() -> None:
 
 
 def test_a_variant_changes_what_it_names_and_nothing_else(recipe: Recipe) -> None:
-    scale, model, train = Variant(model={"n_variable_blocks": 0}).apply(recipe.scale, recipe.model, recipe.train)
-    assert model == ModelConfig(size="test", n_variable_blocks=0)
-    assert (scale, train) == (recipe.scale, recipe.train)
+    changed = recipe.with_fields(model=Variant(model={"n_variable_blocks": 0}).model)
+    assert changed.model == ModelConfig(size="test", n_variable_blocks=0)
+    assert (changed.scale, changed.train) == (recipe.scale, recipe.train)

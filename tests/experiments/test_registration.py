@@ -5,9 +5,10 @@ import json
 import pytest
 
 from nqcast.evaluation.config import EvaluateConfig
+from nqcast.evaluation.split_uses import use_of_sessions
 from nqcast.experiments import registration as module
 from nqcast.experiments.config import ExperimentSettings, VerdictConfig, WalkForwardConfig
-from nqcast.experiments.registration import refuse_another, registration, use_line
+from nqcast.experiments.registration import refuse_another, registration
 from nqcast.fields import changed
 
 from .conftest import SPLIT
@@ -52,7 +53,7 @@ def test_other_bars_and_other_code_are_refused(features, settings, monkeypatch):
 
 def test_a_question_is_answered_once(features, settings):
     written = registration(features, settings, CONFIG)
-    use = use_line("verdict", features, written["id"])
+    use = use_of_sessions("verdict", features, written["id"])
     assert use["sessions"] == features["session"].nunique() and use["anchors"] == len(features)
     with pytest.raises(ValueError, match="asked once"):
         refuse_another(written, registration(features, settings, CONFIG), [use])

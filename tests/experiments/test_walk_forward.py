@@ -19,8 +19,8 @@ from nqcast.experiments.folds import plan_folds
 from nqcast.experiments.walk_forward import WalkForward, join_folds, render_folds, score_folds
 from nqcast.fields import changed
 from nqcast.runs.recipe import Recipe
+from nqcast.stopping import TrainingInterruptedError
 from nqcast.storage.checkpoint import DataCard
-from nqcast.training.run_card import TrainingInterruptedError
 
 HORIZONS = ("15m", "30m", "60m", "2h", "4h")
 Ran = tuple[dict[str, Any], list[dict[str, Any]]]

@@ -21,17 +21,13 @@ from tests.faults.killing import train
 from tests.kedro_command import PROJECT
 
 from nqcast.datasets.verified import VerifiedDataset
+from nqcast.stopping import TrainingInterruptedError
 from nqcast.storage import verified
 from nqcast.storage.checkpoint import Checkpoint, CheckpointError, read_checkpoint
 from nqcast.storage.errors import StorageError
 from nqcast.storage.lock import DirectoryLock
 from nqcast.training.checkpoint import CheckpointStore
-from nqcast.training.run_card import (
-    OtherRunUnfinishedError,
-    TrainingInterruptedError,
-    recorded,
-    refuse_other_unfinished,
-)  # fmt: skip
+from nqcast.training.run_card import OtherRunUnfinishedError, recorded, refuse_other_unfinished
 
 SMALL_DISK = """
 import sys

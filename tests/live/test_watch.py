@@ -327,6 +327,13 @@ def test_the_page_shows_fan_outcomes_and_health_in_a_browser(
         server.server_close()
 
 
+def test_a_damaged_log_is_bad_input_with_its_line(forecaster: Forecaster, raw: pd.DataFrame, tmp_path: Path) -> None:
+    write(raw, tmp_path / "live.csv", START)
+    (tmp_path / OUTCOMES).write_text("nonsense\n")
+    with pytest.raises(ValueError, match=rf"line 1 of .*{OUTCOMES}"):
+        Watcher(forecaster, Feed(tmp_path / "live.csv"), tmp_path)
+
+
 def test_a_wrong_path_ends_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(tmp_path / "nothing"), "--checkpoint", str(tmp_path), "--out", str(tmp_path), "--port", "-1"]) == 1
     assert capsys.readouterr().err.startswith("error: expected")

@@ -137,6 +137,19 @@ def test_where_the_newest_calibration_is_damaged_the_right_one_is_taken(
     assert "passed over" in caplog.text
 
 
+def test_a_run_that_starts_anew_is_followed_once_the_earlier_one_is_aside(
+    run: TrainingRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever follows it would take the earlier run's metrics for its own."""
+    found: list[bool] = []
+    monkeypatch.setattr("nqcast.runs.train.follow", lambda folder: found.append((folder / "metrics.jsonl").exists()))
+    for resume in ("auto", "auto", "never"):
+        train(run.with_train(resume=resume), tmp_path)
+    assert found == [False, True, False]
+    [directory] = tmp_path.iterdir()
+    assert (directory / "replaced_001" / "metrics.jsonl").exists()
+
+
 def test_a_run_of_the_first_format_goes_on_and_ends_bit_equal(
     run: TrainingRun, root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -81,19 +81,6 @@ def test_a_file_started_anew_is_read_from_its_beginning(spool: Spool, root: Path
     assert steps(spool) == [0, 1, 7]
 
 
-def test_what_a_run_that_begins_again_finds_is_an_earlier_runs(spool: Spool, root: Path) -> None:
-    """`train.resume=never` moves the earlier run aside, a moment after it is known where the new one trains."""
-    write(root / "fp", line(0, loss=9.0))
-    tail = MetricsTail(spool)
-    tail.follow(root / "fp", anew=True)
-    tail.look()
-    (root / "fp" / "metrics.jsonl").rename(root / "fp" / "replaced.jsonl")
-    tail.look()
-    write(root / "fp", line(0, loss=1.0))
-    tail.look()
-    assert [record["values"] for record in metrics(spool)] == [{"loss": 1.0}]
-
-
 def test_curves_are_the_metrics_that_are_asked_for(spool: Spool, root: Path) -> None:
     tail = MetricsTail(spool, curves=("val_*", "epoch"))
     tail.follow(root / "fp")

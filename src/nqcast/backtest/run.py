@@ -21,7 +21,7 @@ from nqcast.evaluation.metrics import Floats
 from nqcast.evaluation.significance import stationary_bootstrap
 from nqcast.horizons import horizon
 from nqcast.spacing import Spacing
-from nqcast.storage.checkpoint import Json
+from nqcast.storage.json_values import Json
 
 logger = logging.getLogger(__name__)
 

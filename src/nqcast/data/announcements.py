@@ -75,7 +75,7 @@ def announcements_ahead(features: pd.DataFrame, kinds: Sequence[str]) -> np.ndar
     years get 0 and a warning.
     """
     issued_N = _ends(features["ts"])
-    lengths = [_minutes_ahead(features, one) for one in horizons(horizons_of(features.columns))] if kinds else []
+    lengths = [_minutes_ahead(features, one) for one in horizons(horizons_of(features.columns))]
     columns: list[np.ndarray] = []
     for kind in kinds:
         times_A = utc_nanoseconds(_of_kind(kind))
@@ -83,7 +83,7 @@ def announcements_ahead(features: pd.DataFrame, kinds: Sequence[str]) -> np.ndar
         before_N = np.searchsorted(times_A, issued_N)
         for minutes in lengths:
             columns.append(np.searchsorted(times_A, issued_N + minutes * _MINUTE) > before_N)
-    return np.stack(columns, axis=1).astype(np.float64) if columns else np.empty((len(features), 0))
+    return np.stack(columns, axis=1).astype(np.float64)
 
 
 def _minutes_ahead(features: pd.DataFrame, horizon: Horizon) -> np.ndarray:

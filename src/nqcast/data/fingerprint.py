@@ -3,8 +3,9 @@
 import numpy as np
 import pandas as pd
 
-from nqcast.storage.checkpoint import DataCard, Json
+from nqcast.storage.checkpoint import DataCard
 from nqcast.storage.fingerprint import digest
+from nqcast.storage.json_values import Json
 
 
 def fingerprint(frame: pd.DataFrame) -> str:

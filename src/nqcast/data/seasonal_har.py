@@ -206,8 +206,9 @@ class SeasonalHAR(Scale):
 
     def _state(self, scale_NH: np.ndarray, x_NK: np.ndarray, features: pd.DataFrame) -> np.ndarray:
         """Log scales, all predictors but the intercept, the announcements ahead, and the long memory, (N, K)."""
-        ahead_NA = announcements_ahead(features, self.config.announcements)
-        parts = [np.log(scale_NH), x_NK[:, 1:], ahead_NA]
+        parts = [np.log(scale_NH), x_NK[:, 1:]]
+        if self.config.announcements:
+            parts.append(announcements_ahead(features, self.config.announcements))
         if self.config.long_memory:
             parts.append(np.stack(list(long_memory(features, self.profiles_PS, scale_NH).values()), axis=1))
         return np.concatenate(parts, axis=1)
@@ -244,7 +245,7 @@ def _left(features: pd.DataFrame) -> np.ndarray:
 
 
 def _break_variances(history: pd.DataFrame) -> np.ndarray:
-    """Variance (2,) that a night and a long break bring, as a normal law of the same mean size has."""
+    """Variance (2,) that a night and a long break bring, as a normal distribution of the same mean size has."""
     known = history[history["session_first"] & (history["gap_minutes"] > 0) & ~history["unadjusted"].astype(bool)]
     size, long = known["open_return"].abs().to_numpy(), known["gap_minutes"].to_numpy() > _LONG_BREAK
     if not size.any():

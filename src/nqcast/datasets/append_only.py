@@ -4,17 +4,18 @@ from kedro_datasets._typing import JSONPreview
 
 from nqcast.datasets.placed import PlacedDataset, in_words_of_kedro
 from nqcast.datasets.previews import json_preview
-from nqcast.storage.append_only import Record, append_record, read_records
+from nqcast.storage.append_only import append_record, read_records
+from nqcast.storage.json_values import Json
 
 
 class AppendOnlyLogDataset(PlacedDataset):
     """save(record) appends one durable line, an empty record none; load() gives all, oldest first, [] before any."""
 
-    def load(self) -> list[Record]:
+    def load(self) -> list[Json]:
         with in_words_of_kedro():
             return read_records(self.path)
 
-    def save(self, data: Record) -> None:
+    def save(self, data: Json) -> None:
         if data != {}:
             with in_words_of_kedro():
                 append_record(self.path, data)

@@ -8,7 +8,7 @@ from typing import Any
 from kedro.io import AbstractDataset, AbstractVersionedDataset, DatasetError, Version
 from kedro.io.core import VersionNotFoundError, generate_timestamp
 
-from nqcast.datasets.placed import placed
+from nqcast.datasets.placed import in_words_of_kedro, placed
 from nqcast.datasets.previews import preview_of
 from nqcast.storage.errors import StorageError
 from nqcast.storage.json_values import plain
@@ -98,10 +98,8 @@ class VerifiedDataset(AbstractVersionedDataset):
             return None
         if self._cached_save_version is None:
             wanted = self._version.save or generate_timestamp()
-            try:
+            with in_words_of_kedro():
                 self._cached_save_version = version_after_all(self._filepath, wanted)
-            except ValueError as error:
-                raise DatasetError(str(error)) from error
             if self._cached_save_version != wanted:
                 log.info("%s: saved as version %s, after the newest", self._filepath.name, self._cached_save_version)
         return self._cached_save_version

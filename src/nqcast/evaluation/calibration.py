@@ -25,7 +25,8 @@ from nqcast.evaluation.frames import Forecasts, FrameStream, as_arrays, horizons
 from nqcast.evaluation.metrics import Floats, level_name
 from nqcast.evaluation.paths import FEWEST, PathCopula
 from nqcast.horizons import horizon
-from nqcast.storage.checkpoint import Checkpoint, Json
+from nqcast.storage.checkpoint import Checkpoint
+from nqcast.storage.json_values import Json
 
 RAW, CONFORMAL, ONLINE = "model", "model_conformal", "model_online"
 
@@ -69,7 +70,7 @@ class Calibration:
                 "fields: take the calibration.json that was saved with the checkpoint, or run the train pipeline again"
             )
         online, copula = document.get("online_offsets"), document.get("copula")
-        told = ("online_rate", "checkpoint", "anchors", "coverage", "text", "val_loss")
+        as_they_are = ("online_rate", "checkpoint", "anchors", "coverage", "text", "val_loss")
         levels, horizons = tuple(document["levels"]), tuple(document["horizons"])
         return cls(
             weights=document.get("weights", ""),
@@ -79,7 +80,7 @@ class Calibration:
             online_offset_HQ=None if online is None else _offsets(online, levels, horizons),
             copula=None if copula is None else PathCopula.from_state(copula),
             headline=tuple(document.get("headline", ())),
-            **{name: document[name] for name in told if name in document},
+            **{name: document[name] for name in as_they_are if name in document},
         )
 
     def to_json(self) -> Json:

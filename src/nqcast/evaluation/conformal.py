@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from nqcast.evaluation.metrics import Floats, check_shapes, level_index
 from nqcast.spacing import Spacing
-from nqcast.storage.checkpoint import Json
+from nqcast.storage.json_values import Json
 
 
 def in_order(quantiles_NHQ: Floats, levels: Sequence[float]) -> Floats:

@@ -3,6 +3,7 @@
 Columns: ts, session, horizon, target, q05 … q95, scale; targets, quantiles and scale in log-return units.
 """
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -83,10 +84,15 @@ def predictions_frame(
     return frame
 
 
+def level_columns(frame: pd.DataFrame) -> dict[float, str]:
+    """Level and name of each column of quantiles, rising: q05 is 0.05, q025 is 0.025."""
+    names = [name for name in map(str, frame.columns) if re.fullmatch(r"q\d{2,}", name)]
+    return dict(sorted((float(f"0.{name[1:]}"), name) for name in names))
+
+
 def levels_of(predictions: pd.DataFrame) -> tuple[float, ...]:
-    """The levels of a predictions frame, rising, read off its columns: q05 is 0.05, q025 is 0.025."""
-    names = [name for name in predictions.columns if name.startswith("q") and name[1:].isdigit()]
-    return tuple(sorted(float(f"0.{name[1:]}") for name in names))
+    """The levels of a predictions frame, rising."""
+    return tuple(level_columns(predictions))
 
 
 def as_arrays(predictions: pd.DataFrame, levels: Sequence[float], horizons: Sequence[str]) -> Forecasts:

@@ -6,40 +6,37 @@ zone) or `issue_time` (that end), `horizon`, and one column per level, q05 … q
 """
 
 import datetime as dt
-import re
 from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 
-from nqcast.data.fingerprint import fingerprint
 from nqcast.data.splits import positions
 from nqcast.evaluation.baselines import baseline_quantiles
 from nqcast.evaluation.comparison import MODEL, compare_forecasts
 from nqcast.evaluation.config import EvaluateConfig
-from nqcast.evaluation.frames import Positions, as_arrays, predictions_frame
+from nqcast.evaluation.frames import Positions, as_arrays, level_columns, levels_of, predictions_frame
 from nqcast.evaluation.judged import perfect_volatility
 from nqcast.evaluation.metrics import Floats
 from nqcast.horizons import horizons_of
 from nqcast.spacing import Spacing
-from nqcast.storage.checkpoint import Json
+from nqcast.storage.json_values import Json
 
 Values = Literal["log_return", "price"]
 
-_LEVEL = re.compile(r"q(\d{2,})")
 _LARGEST_RETURN = 0.5  # a median beyond it is a price
 
 
-def levels_of(rows: pd.DataFrame) -> dict[float, str]:
+def checked_levels(rows: pd.DataFrame) -> dict[float, str]:
     """Probability and column of each level, rising; ValueError for fewer than three, or without the median."""
-    found = {float(f"0.{name[1:]}"): name for name in map(str, rows.columns) if _LEVEL.fullmatch(name)}
+    found = level_columns(rows)
     if 0.5 not in found or len(found) < 3:
         raise ValueError(
             "expected a column for each of three levels or more, with the median, as q05, q50, q95; found "
             f"{list(rows.columns)}: name the columns by the digits behind the point"
         )
-    return dict(sorted(found.items()))
+    return found
 
 
 def as_predictions(rows: pd.DataFrame, features: pd.DataFrame, splits: pd.DataFrame, values: Values) -> pd.DataFrame:
@@ -51,7 +48,7 @@ def as_predictions(rows: pd.DataFrame, features: pd.DataFrame, splits: pd.DataFr
         ValueError: a column is missing, an anchor is none of validation or test, has not each horizon once, or a
             quantile is not finite (or not a price above 0).
     """
-    levels, horizons = levels_of(rows), horizons_of(features.columns)
+    levels, horizons = checked_levels(rows), horizons_of(features.columns)
     stamps = _stamps(rows, Spacing.of(features["ts"]))
     place = _places(rows, stamps, horizons)
     order = np.lexsort([place, stamps.to_numpy()])
@@ -70,17 +67,6 @@ def anchors_held(predictions: pd.DataFrame, splits: pd.DataFrame) -> dict[str, t
     return {name: (int((held & part).sum()), int(part.sum())) for name, part in parts.items()}
 
 
-def use_of_file(rows: pd.DataFrame, features: pd.DataFrame, anchors: int) -> Json:
-    """The line for the log of uses of the test split; empty where no test anchor is scored."""
-    if not anchors:
-        return {}
-    name = fingerprint(rows)
-    return {
-        "time": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
-        **{"configuration": name, "checkpoint": f"file {name}", "data": fingerprint(features), "anchors": anchors},
-    }
-
-
 def score_given(
     predictions: pd.DataFrame,
     splits: pd.DataFrame,
@@ -90,7 +76,7 @@ def score_given(
     config: EvaluateConfig,
 ) -> Json:
     """Scores of a file's forecasts, called model in it, with the share of each split that the file holds."""
-    levels = tuple(levels_of(predictions))
+    levels = levels_of(predictions)
     anchors = as_arrays(predictions, levels, horizons_of(features.columns))
     train = positions(splits, "train")
     baselines = baseline_quantiles(features, train, anchors.ts, levels, config)

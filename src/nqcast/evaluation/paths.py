@@ -137,7 +137,7 @@ def _unpacked(text: str, columns: int) -> Floats:
 
 
 def _mean_excess(beyond_NH: Floats, gap_NH: Floats) -> Floats:
-    """Mean of what lies beyond (H,), in scales; where under 10 outcomes do, that of a law that halves every gap."""
+    """Mean of what lies beyond (H,), in scales; under 10 of them count as if each gap halved their number."""
     count_H = (beyond_NH > 0).sum(axis=0)
     mean_H = np.where(beyond_NH > 0, beyond_NH, 0.0).sum(axis=0) / np.maximum(count_H, 1)
     found_H = np.where(count_H >= 10, mean_H, np.nanmean(gap_NH, axis=0) / np.log(2.0))

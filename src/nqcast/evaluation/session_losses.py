@@ -140,13 +140,13 @@ def session_gains(loss_SK: Floats, reference_SK: Floats, names: Sequence[str]) -
     found = {}
     for name, loss, reference in zip(names, loss_SK.T, reference_SK.T, strict=True):
         difference = reference - loss
-        won, told = int((difference > 0).sum()), int((difference != 0).sum())
+        won, decided = int((difference > 0).sum()), int((difference != 0).sum())
         kept = np.sort(np.argsort(difference)[round(TRIM * len(loss)) : len(loss) - round(TRIM * len(loss))])
         known = reference > 0
         found[name] = SessionGain(
             won=won,
-            sessions=told,
-            sign_p=float(stats.binomtest(won, told).pvalue) if told else 1.0,
+            sessions=decided,
+            sign_p=float(stats.binomtest(won, decided).pvalue) if decided else 1.0,
             median=float(np.median(difference[known] / reference[known])),
             trimmed=float(difference[kept].sum() / reference[kept].sum()),
         )

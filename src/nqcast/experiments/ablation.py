@@ -28,7 +28,8 @@ from nqcast.fields import changed
 from nqcast.forecast.predictor import predict
 from nqcast.horizons import horizons_of
 from nqcast.runs.recipe import Recipe
-from nqcast.storage.checkpoint import Checkpoint, DataCard, Json
+from nqcast.storage.checkpoint import Checkpoint, DataCard
+from nqcast.storage.json_values import Json
 
 logger = logging.getLogger(__name__)
 
@@ -76,10 +77,9 @@ class Ablation:
         self, name: str, variant: Variant, seed: int, features: pd.DataFrame, splits: pd.DataFrame,
         card: DataCard, root: Path,
     ) -> Checkpoint:  # fmt: skip
-        common = changed(self.recipe.train, {**self.config.train, "seed": seed})
-        scale, model, train = variant.apply(self.recipe.scale, self.recipe.model, common)
         logger.info("variant %s, seed %d", name, seed)
-        recipe = Recipe(scale, model, changed(train, {"seed": seed}), self.recipe.quantiles)
+        train = {**self.config.train, **variant.train, "seed": seed}
+        recipe = self.recipe.with_fields(scale=variant.scale, model=variant.model, train=train)
         return recipe.make(features, splits, card, root / f"{name}_seed_{seed}")[0]
 
     def _loss(self, checkpoint: Checkpoint, features: pd.DataFrame, splits: pd.DataFrame) -> Floats:

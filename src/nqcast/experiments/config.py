@@ -10,7 +10,6 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from nqcast.data.config import ScaleConfig, SplitConfig
 from nqcast.evaluation.config import EvaluateConfig
 from nqcast.experiments.search_space import Space
-from nqcast.fields import changed
 from nqcast.model.config import ModelConfig
 from nqcast.training.config import TrainConfig
 
@@ -92,12 +91,6 @@ class Variant(BaseModel):
     scale: dict[str, Any] = Field(default_factory=dict, description="Fields of scale.* that differ.")
     model: dict[str, Any] = Field(default_factory=dict, description="Fields of model.* that differ.")
     train: dict[str, Any] = Field(default_factory=dict, description="Fields of train.* that differ.")
-
-    def apply(
-        self, scale: ScaleConfig, model: ModelConfig, train: TrainConfig
-    ) -> tuple[ScaleConfig, ModelConfig, TrainConfig]:
-        """The three configurations with this variant's changes; pydantic's ValidationError for what does not fit."""
-        return changed(scale, self.scale), changed(model, self.model), changed(train, self.train)
 
 
 class AblationConfig(BaseModel):

@@ -12,7 +12,8 @@ from nqcast.data.config import SplitConfig
 from nqcast.data.splits import anchor_mask
 from nqcast.experiments.config import WalkForwardConfig
 from nqcast.fields import changed
-from nqcast.storage.checkpoint import Checkpoint, Json
+from nqcast.storage.checkpoint import Checkpoint
+from nqcast.storage.json_values import Json
 
 
 class FoldDates(TypedDict):

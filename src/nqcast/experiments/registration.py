@@ -69,17 +69,3 @@ def _differing(registered: Mapping[str, Any], found: Mapping[str, Any]) -> list[
         else:
             names.append(key)
     return names
-
-
-def use_line(kind: str, frame: pd.DataFrame, name: str | None = None) -> dict[str, Any]:
-    """A line for the log of uses: which sessions were scored, how many anchors, under which registration."""
-    days = frame["session"]
-    return {
-        "time": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
-        "kind": kind,
-        **({} if name is None else {"registration": name}),
-        "first_session": str(days.min().date()),
-        "last_session": str(days.max().date()),
-        "sessions": int(days.nunique()),
-        "anchors": int(frame["ts"].nunique()),
-    }

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from nqcast.fields import changed, closest
+from nqcast.fields import changed, did_you_mean
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -123,8 +123,7 @@ def _complaints(name: str, parameter: SearchParameter, configs: Mapping[str, Bas
     where = f"tune.space.{name}"
     known = [f"{group}.{field}" for group, config in configs.items() for field in type(config).model_fields]
     if name not in known:
-        meant = closest(name, known) or "model.…, train.… or scale.…"
-        yield f"{where}: found no such parameter; did you mean {meant}?"
+        yield f"{where}: found no such parameter; {did_you_mean(name, known)}"
         return
     if name in NOT_TUNED:
         yield f"{where}: found a parameter that cannot be tuned (trials must forecast the same): take it out"

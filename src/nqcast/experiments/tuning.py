@@ -20,7 +20,6 @@ from nqcast.experiments.config import TuneConfig
 from nqcast.experiments.search_space import is_whole, nested
 from nqcast.experiments.trials import Trials, load_optuna
 from nqcast.experiments.tuning_report import Found, Parameters, Row, render_tuning
-from nqcast.fields import changed
 from nqcast.runs.recipe import Recipe
 from nqcast.storage.checkpoint import DataCard
 from nqcast.storage.fingerprint import fingerprint
@@ -85,9 +84,7 @@ class Tuning:
 
     def recipe_of(self, parameters: Parameters) -> Recipe:
         """The recipe of one trial; pydantic's ValidationError, a ValueError, for a combination that does not fit."""
-        base, changes = self._base(), nested(parameters)
-        scale, model, train = (changed(getattr(base, n), changes.get(n, {})) for n in ("scale", "model", "train"))
-        return Recipe(scale, model, train, base.quantiles)
+        return self._base().with_fields(**nested(parameters))
 
     def configured(self) -> Parameters:
         base = self._base()
@@ -102,8 +99,7 @@ class Tuning:
         }
 
     def _base(self) -> Recipe:
-        train = changed(self.recipe.train, {**self.config.train, "top_k": 1})
-        return Recipe(self.recipe.scale, self.recipe.model, train, self.recipe.quantiles)
+        return self.recipe.with_fields(train={**self.config.train, "top_k": 1})
 
     def _pruner(self) -> optuna.pruners.BasePruner:
         from optuna.pruners import MedianPruner, NopPruner

@@ -31,13 +31,12 @@ from nqcast.evaluation.frames import as_arrays, horizons_in, predictions_frame
 from nqcast.evaluation.judged import ORACLE, perfect_volatility
 from nqcast.experiments.config import ExperimentSettings, WalkForwardConfig
 from nqcast.experiments.folds import Fold, FoldLine, FoldRecord, Partition, Partitions, plan_folds
-from nqcast.fields import changed
 from nqcast.forecast.predictor import predict_frame
 from nqcast.runs.recipe import Recipe
-from nqcast.stopping import FOLD_FAILED
-from nqcast.storage.checkpoint import Checkpoint, DataCard, Json
+from nqcast.stopping import FOLD_FAILED, TrainingInterruptedError
+from nqcast.storage.checkpoint import Checkpoint, DataCard
 from nqcast.storage.fingerprint import fingerprint
-from nqcast.training.run_card import TrainingInterruptedError
+from nqcast.storage.json_values import Json
 
 logger = logging.getLogger(__name__)
 
@@ -54,9 +53,8 @@ class WalkForward:
     @classmethod
     def of(cls, settings: ExperimentSettings, config: WalkForwardConfig) -> WalkForward:
         """The walk-forward of the configured forecaster, with the changes of `config.train` inside its folds."""
-        train = changed(settings.train, config.train)
-        recipe = Recipe(settings.scale, settings.model, train, settings.quantiles)
-        return cls(settings.split, recipe, settings.evaluate, config)
+        recipe = Recipe(settings.scale, settings.model, settings.train, settings.quantiles)
+        return cls(settings.split, recipe.with_fields(train=config.train), settings.evaluate, config)
 
     def run(
         self, features: pd.DataFrame, finished: Partitions, root: Path

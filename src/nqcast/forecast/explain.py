@@ -32,7 +32,8 @@ from nqcast.model import MIGT_TVDT
 from nqcast.model.attention_weights import AttentionAndGates, attention_and_gates, windows_at_once
 from nqcast.model.config import ModelConfig
 from nqcast.model.members import first_of
-from nqcast.storage.checkpoint import Checkpoint, Json
+from nqcast.storage.checkpoint import Checkpoint
+from nqcast.storage.json_values import Json
 
 
 def spread_evenly(positions: Positions, count: int) -> Positions:

@@ -40,7 +40,6 @@ from nqcast.market.ingest import build_bars
 from nqcast.market.instruments import Instrument
 from nqcast.market.schema import bar_starts, check_raw_bars
 from nqcast.market.vendor import as_raw_bars, read_bars
-from nqcast.spacing import Spacing
 from nqcast.storage.checkpoint import Checkpoint
 from nqcast.symbols.foreign import own_features as read_own_features
 from nqcast.training.device import pick_device
@@ -97,6 +96,8 @@ class Forecaster:
 
     Raises:
         ValueError: a broken checkpoint, a calibration of another one, or other own features than it was trained with.
+
+    `spacing` is that of the bars it was trained on, of which bars that come in are made.
     """
 
     def __init__(
@@ -107,7 +108,7 @@ class Forecaster:
         ingest: IngestConfig | None = None,
         own_features: Sequence[str | Path] = (),
     ) -> None:
-        self.metadata = checkpoint.metadata
+        self.metadata, self.spacing = checkpoint.metadata, checkpoint.metadata.spacing
         given = (ingest or IngestConfig()).at(self.spacing)
         self._own = _as_trained(read_own_features(own_features, given), self.metadata.features)
         self.config = config or ForecastConfig()
@@ -143,11 +144,6 @@ class Forecaster:
         if kind not in self._said:
             self._said.add(kind)
             log.warning("%s", text)
-
-    @property
-    def spacing(self) -> Spacing:
-        """That of the bars it was trained on, of which bars that come in are made."""
-        return self.metadata.spacing
 
     @property
     def fewest(self) -> int:

@@ -49,7 +49,7 @@ def is_missing(entry: str, catalog: CatalogProtocol) -> bool:
 
 
 def road_to(entry: str, catalog: CatalogProtocol) -> list[str]:
-    """The pipelines that make an entry, those first that make what they read and is not there; none where none does."""
+    """The pipelines to run for an entry, those first that make what it lacks; empty where no pipeline makes it."""
     made = entry.removeprefix("last_")  # an entry under the name by which a refit reads what it will replace
     maker = next((name for name, one in pipelines.items() if name != "__default__" and made in one.all_outputs()), None)
     if maker is None:

@@ -30,7 +30,7 @@ class ParameterHook:
 
     @hook_impl(tryfirst=True)
     def after_context_created(self, context: KedroContext) -> None:
-        """Fill in what the instrument's row says, check all groups, and part what came as one word."""
+        """Fill in what the instrument's row says, check all groups, and make lists of those that came as one text."""
         show_bad_input_in_one_line()
         print_what_the_terminal_can()
         refuse_interpolation(context.config_loader.runtime_params or {})

@@ -101,9 +101,9 @@ class SignalHook:
 
 
 def _is_over(frame: FrameType | None) -> bool:
-    """Whether the run that was stopped has gone and its process goes on, as that of a notebook or of a test does.
+    """Whether a stopped run has ended and its process lives on, as that of a notebook or of a test does.
 
-    Kedro calls no hook then. While a process leaves, nothing of its program stands below the interrupted frame.
+    Kedro calls no hook at such an end, so the stack is asked: below it the program of a process that leaves is gone.
     """
     names = []
     while frame is not None:

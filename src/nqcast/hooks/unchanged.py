@@ -38,7 +38,7 @@ class KeepingSession(KedroSession):
 
     def run(self, pipeline_name: Any = None, pipeline_names: Any = None, tags: Any = None,
             runner: AbstractRunner | None = None, **options: Any) -> dict[str, Any]:  # fmt: skip
-        """As Kedro's own."""
+        """Run as Kedro does, with the runner that leaves out what is unchanged."""
         return super().run(pipeline_name, pipeline_names, tags, KeepingRunner(runner or SequentialRunner()), **options)
 
 
@@ -54,7 +54,7 @@ class KeepingRunner(AbstractRunner):
 
     def run(self, pipeline: Pipeline, catalog: Any, hook_manager: Any = None, run_id: str | None = None,
             only_missing_outputs: bool = False) -> dict[str, Any]:  # fmt: skip
-        """As Kedro's own; `--only-missing-outputs` asks for another choice of nodes."""
+        """Run what is not kept; `--only-missing-outputs` makes a choice of its own, and then nothing is left out."""
         kept = Kept(pipeline, catalog)
         rest = pipeline if only_missing_outputs else kept.rest()
         if hook_manager is not None:

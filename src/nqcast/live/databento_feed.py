@@ -26,7 +26,7 @@ REPLAYED = pd.Timedelta(hours=24)
 """How far back the gateway sends again what was missed."""
 _SOURCE = re.compile(rf"{SCHEME}(?P<dataset>[A-Z0-9.]+)/(?P<symbol>[\w.]+)(\?gateway=(?P<host>[\w.-]+):(?P<port>\d+))?")
 QUIET = pd.Timedelta(minutes=10)
-"""So long no bar has come when a continuous symbol is asked anew: the daily break, which costs nothing."""
+"""How long no bar has come before a continuous symbol is asked for anew: the daily break, in which none is missed."""
 _WAITS = (1.0, 60.0)  # seconds between tries to connect anew: the first, the longest
 
 
@@ -70,7 +70,7 @@ class DatabentoFeed(Feed):
         dropped = not self._client.is_connected()  # asked before the queue is emptied: nothing comes after that
         self._take()
         if dropped and time.monotonic() >= self._again:
-            log.warning("the connection to Databento was lost; it is asked again from the last bar on")
+            log.warning("the connection to Databento was lost; a new one begins with the last bar that is there")
             self._reconnect()
         elif not dropped and self._outdated():
             log.info("%s is asked anew: its contract may be another today", self._asked["symbol"])
@@ -80,7 +80,7 @@ class DatabentoFeed(Feed):
         return pd.concat(found, ignore_index=True) if found else None
 
     def close(self) -> None:
-        """End the connection; what ended it before has been told."""
+        """End the connection; an error that ended it earlier has been logged by then."""
         from databento import BentoError
 
         self._client.terminate()
@@ -161,7 +161,10 @@ class DatabentoFeed(Feed):
 
     def _refused(self, reason: str) -> None:
         if not self._had_bars:
-            raise ValueError(f"expected bars of {self._asked['symbol']}, found the gateway's refusal: {reason}")
+            raise ValueError(
+                f"expected bars of {self._asked['symbol']} from Databento, found its gateway's refusal ({reason}): "
+                f"check the symbol, and that your key may read {self._asked['dataset']} live"
+            )
         log.warning("Databento's gateway: %s", reason)
 
 
@@ -170,7 +173,10 @@ def _last_stamps(bars: pd.DataFrame | None) -> dict[str, pd.Timestamp]:
     if bars is None:
         return {}
     if "contract" not in bars or bars["contract"].isna().any() or bars["ts"].dt.tz is None:
-        raise ValueError("expected bars with contract and time zone beside live ones, found others: export them anew")
+        raise ValueError(
+            "expected a contract and a time zone with every bar in the folder of live bars, found some without: export "
+            "them with both"
+        )
     return {str(contract): ts for contract, ts in bars.groupby("contract")["ts"].max().items()}
 
 

@@ -13,7 +13,8 @@ from plotly.offline import get_plotlyjs
 
 from nqcast.forecast.page import forecast_figure
 from nqcast.horizons import horizon
-from nqcast.live.watcher import Record, Watcher
+from nqcast.live.watcher import Watcher
+from nqcast.storage.json_values import Json
 
 _HOSTS = ("127.0.0.1", "localhost")
 _PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>nqcast watch</title>
@@ -66,7 +67,7 @@ def serve(watcher: Watcher, port: int) -> ThreadingHTTPServer:
     return server
 
 
-def state(watcher: Watcher) -> Record:
+def state(watcher: Watcher) -> Json:
     """What the page shows, as JSON values."""
     newest = max(watcher.forecasts, default="")
     figure = None
@@ -81,7 +82,7 @@ def state(watcher: Watcher) -> Record:
     }
 
 
-def as_frame(record: Record, levels: tuple[float, ...]) -> pd.DataFrame:
+def as_frame(record: Json, levels: tuple[float, ...]) -> pd.DataFrame:
     """A forecast's line of the log as the frame that `Forecaster.forecast` gives."""
     issued = pd.Timestamp(record["issue_time"])
     ends = record.get("target_times", {})  # earlier logs hold horizons by the clock alone
@@ -94,7 +95,7 @@ def as_frame(record: Record, levels: tuple[float, ...]) -> pd.DataFrame:
     return frame.assign(price_quantile=frame["last_price"] * np.exp(frame["return_quantile"]))
 
 
-def _end(name: str, issued: pd.Timestamp, ends: Record) -> pd.Timestamp:
+def _end(name: str, issued: pd.Timestamp, ends: Json) -> pd.Timestamp:
     return pd.Timestamp(ends[name]) if name in ends else issued + pd.Timedelta(minutes=horizon(name).minutes)
 
 
@@ -106,7 +107,7 @@ def _health(watcher: Watcher, newest: str) -> str:
     return f"{text} No newer one: {watcher.refused}" if watcher.refused else text
 
 
-def _score_row(name: str, row: Record) -> list[str]:
+def _score_row(name: str, row: Json) -> list[str]:
     cover = row["coverage"]
     inside = f"{100 * (cover['q90'] - cover['q10']):.1f}" if {"q10", "q90"} <= set(cover) else "–"
     skill = "–" if row["skill"] is None else f"{100 * row['skill']:+.2f}"

@@ -22,14 +22,13 @@ from nqcast.live.feed import Feed
 from nqcast.live.grid import GrowingGrid
 from nqcast.market.calendar import assign_sessions, nanoseconds, sessions_around
 from nqcast.storage.append_only import append_record, read_records
+from nqcast.storage.json_values import Json
 
 log = logging.getLogger(__name__)
 
 FORECASTS, OUTCOMES = "forecasts.jsonl", "outcomes.jsonl"
 MISSED = 576
 """Most bars that came in while nobody watched and are forecast afterwards, marked late."""
-
-Record = dict[str, Any]
 
 
 class Watcher:
@@ -53,8 +52,8 @@ class Watcher:
         self._now = now
         self.forecaster, self.feed, self.folder = forecaster, feed, folder
         self.grid = GrowingGrid(forecaster)
-        self.forecasts: dict[str, Record] = {r["issue_time"]: r for r in read_records(folder / FORECASTS)}
-        self.outcomes: dict[tuple[str, str], Record] = {
+        self.forecasts: dict[str, Json] = {r["issue_time"]: r for r in read_records(folder / FORECASTS)}
+        self.outcomes: dict[tuple[str, str], Json] = {
             (r["issue_time"], r["horizon"]): r for r in read_records(folder / OUTCOMES)
         }
         self._due = [
@@ -113,7 +112,7 @@ class Watcher:
     def _calendar(self) -> tuple[Any, Any]:
         return self.forecaster.ingest.session_closes, self.forecaster.ingest.instrument
 
-    def _made(self, features: pd.DataFrame, rows: np.ndarray, started: float) -> list[Record]:
+    def _made(self, features: pd.DataFrame, rows: np.ndarray, started: float) -> list[Json]:
         """The records of the forecasts at these rows, oldest first."""
         if not len(rows):
             return []
@@ -161,7 +160,7 @@ class Watcher:
             self.outcomes[key, name] = record
         self._due = waiting
 
-    def scores(self) -> Record:
+    def scores(self) -> Json:
         """Coverage of every level and skill over the scale alone, by horizon, of all outcomes so far (JSON values)."""
         levels, result = list(self.forecaster.levels), {}
         for name in self.forecaster.metadata.horizons:
@@ -189,7 +188,7 @@ def _record(
     close: pd.Timestamp,
     late: bool,
     made: dt.datetime,
-) -> Record:
+) -> Json:
     """A forecast as a line of the log; horizons by the clock that end after the session are not in it."""
     there = [(h, name) for h, (name, end) in enumerate(due.items()) if pd.notna(end)]
     return {

@@ -25,7 +25,8 @@ from nqcast.monitoring.limits import Limits, session_draws
 from nqcast.monitoring.outcomes import Outcomes, coverage_limits, rolling, skill_limits
 from nqcast.monitoring.text import render
 from nqcast.stopping import LIMIT_CROSSED
-from nqcast.storage.checkpoint import Checkpoint, Json
+from nqcast.storage.checkpoint import Checkpoint
+from nqcast.storage.json_values import Json
 
 logger = logging.getLogger(__name__)
 
@@ -84,7 +85,7 @@ def monitor(
         newest: features of the newest bars, with the history that the scale needs before them.
         trained: what the checkpoint was made from.
         split: which rows are anchors (context and warm-up).
-        config: how many sessions, and how rarely same-law data may cross a limit.
+        config: how many sessions, and how rarely data like those of validation may cross a limit.
         evaluate: how forecasts are made.
 
     Raises:

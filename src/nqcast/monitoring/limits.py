@@ -35,7 +35,7 @@ def joint_limits(
     *,
     pooled: bool = False,
 ) -> Limits:
-    """Limits that any of K dependent figures crosses with probability ``rate`` while the law stays.
+    """Limits that any of K dependent figures crosses with probability ``rate`` while their distribution stays.
 
     Figures are divided by their deviation over the draws, and the greatest of them decides, draw by draw, so that
     figures which move together are not counted as many. The tail is Student's with ``blocks`` − 1 degrees of freedom,

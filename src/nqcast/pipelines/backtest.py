@@ -9,8 +9,10 @@ from kedro.pipeline import Node, Pipeline
 from nqcast.backtest.config import BacktestConfig
 from nqcast.data.config import FeaturesConfig
 from nqcast.evaluation.config import EvaluateConfig
-from nqcast.evaluation.split_uses import use_record
-from nqcast.storage.checkpoint import Checkpoint, Json
+from nqcast.evaluation.split_uses import use_by_checkpoint
+from nqcast.report import figures
+from nqcast.storage.checkpoint import Checkpoint
+from nqcast.storage.json_values import Json
 
 
 def trade_test(
@@ -25,7 +27,7 @@ def trade_test(
     from nqcast.backtest.run import backtest
 
     done = backtest(predictions, features, config, evaluate, of_features.tick)
-    record = use_record(checkpoint, int(predictions["ts"].nunique()), evaluate)
+    record = use_by_checkpoint(checkpoint, int(predictions["ts"].nunique()), evaluate)
     return done.trades, done.sessions, done.results, {**record, "backtest": config.model_dump(mode="json")}
 
 
@@ -44,10 +46,8 @@ def trade_walk_forward(
 
 
 def draw_equity(sessions: pd.DataFrame, results: Json) -> object:
-    """Equity beside its controls (a matplotlib Figure, imported only here)."""
-    from nqcast.report.figures.backtest import draw_equity
-
-    return draw_equity(sessions, results)
+    """Equity beside its controls (a matplotlib Figure)."""
+    return figures.draw_equity(sessions, results)
 
 
 _SETTINGS = ("params:backtest", "params:evaluate", "params:features")

@@ -10,8 +10,10 @@ from kedro.pipeline import Node, Pipeline
 
 from nqcast.data.splits import positions
 from nqcast.evaluation.config import EvaluateConfig
-from nqcast.evaluation.split_uses import count_uses, use_record
-from nqcast.storage.checkpoint import Checkpoint, Json
+from nqcast.evaluation.split_uses import count_uses, use_by_checkpoint
+from nqcast.report import figures
+from nqcast.storage.checkpoint import Checkpoint
+from nqcast.storage.json_values import Json
 
 
 def predict_test(
@@ -25,7 +27,7 @@ def predict_test(
     fitted_for = checkpoint.weights_sha256, checkpoint.metadata.quantiles, checkpoint.metadata.horizons
     Calibration.from_json(calibration).conformal(*fitted_for)  # refuse a mismatched pair at once
     stream = predict_stream(checkpoint, features, anchors, config)
-    return stream, use_record(checkpoint, len(anchors), config)
+    return stream, use_by_checkpoint(checkpoint, len(anchors), config)
 
 
 def calibrate_test(predictions: pd.DataFrame, calibration: Json, checkpoint: Checkpoint) -> object:
@@ -63,11 +65,9 @@ def score(
 def draw_fan_chart(predictions: pd.DataFrame, features: pd.DataFrame, config: EvaluateConfig) -> object:
     """Forecast fans over one day of the test split (a matplotlib Figure).
 
-    The annotation stays loose: Kedro resolves hints at run time, and matplotlib is imported only here.
+    The annotation stays loose: Kedro resolves hints at run time, and matplotlib is imported as it draws.
     """
-    from nqcast.report.figures import fan_chart
-
-    return fan_chart(predictions, features, config)
+    return figures.fan_chart(predictions, features, config)
 
 
 def explain_network(

@@ -44,7 +44,7 @@ def build_symbol_features(
             failed.append(f"{task.symbol}: {found}")
             yield {}, {**line, "status": "failed", "error": str(found)}
             continue
-        logger.info("%s: %s rows, %s bars, %s s", *(found.record[name] for name in _TOLD))
+        logger.info("%s: %s rows, %s bars, %s s", *(found.record[name] for name in _LOGGED))
         yield {task.partition: {"frame": found.frame, "record": found.record}}, {**line, "status": "finished"}
     if failed:
         raise ValueError(
@@ -53,7 +53,7 @@ def build_symbol_features(
         )
 
 
-_TOLD = ("symbol", "rows_in", "bars", "seconds")
+_LOGGED = ("symbol", "rows_in", "bars", "seconds")
 
 
 def create_pipeline() -> Pipeline:

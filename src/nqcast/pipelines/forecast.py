@@ -9,7 +9,9 @@ from kedro.pipeline import Node, Pipeline
 from nqcast.data.config import FeaturesConfig
 from nqcast.forecast.config import ForecastConfig
 from nqcast.market.config import IngestConfig
-from nqcast.storage.checkpoint import Checkpoint, Json
+from nqcast.report import figures
+from nqcast.storage.checkpoint import Checkpoint
+from nqcast.storage.json_values import Json
 
 
 def make_forecast(
@@ -46,10 +48,8 @@ def sweep_forecasts(
 
 
 def draw_forecast(forecast: pd.DataFrame, recent: pd.DataFrame) -> object:
-    """Recent price and the fan (a matplotlib Figure, imported only here)."""
-    from nqcast.report.figures.fan import draw_forecast
-
-    return draw_forecast(forecast, recent)
+    """Recent price and the fan (a matplotlib Figure)."""
+    return figures.draw_forecast(forecast, recent)
 
 
 def write_forecast_page(forecast: pd.DataFrame, recent: pd.DataFrame) -> str:

@@ -9,11 +9,13 @@ from kedro.pipeline import Node, Pipeline
 
 from nqcast.data.config import FeaturesConfig, SplitConfig
 from nqcast.evaluation.config import EvaluateConfig
-from nqcast.evaluation.split_uses import use_record
+from nqcast.evaluation.split_uses import use_by_checkpoint
 from nqcast.market.config import IngestConfig
 from nqcast.market.ingest import build_bars
 from nqcast.monitoring.config import MonitorConfig
-from nqcast.storage.checkpoint import Checkpoint, Json
+from nqcast.report import figures
+from nqcast.storage.checkpoint import Checkpoint
+from nqcast.storage.json_values import Json
 
 
 def read_newest(
@@ -47,15 +49,13 @@ def compare_with_training(
     done = monitor(newest, trained, split, config, evaluate)
     test = splits.loc[splits["split"] == "test", "ts"]
     scored = int(newest["ts"].iloc[done.positions].isin(test).sum())
-    record = {**use_record(checkpoint, scored, evaluate), "monitor": True} if scored else {}
+    record = {**use_by_checkpoint(checkpoint, scored, evaluate), "monitor": True} if scored else {}
     return done.checks, done.rolling, done.report, record
 
 
 def draw_monitor(checks: pd.DataFrame, rolling: pd.DataFrame) -> object:
-    """Drift, coverage and skill with their limits (a matplotlib Figure, imported only here)."""
-    from nqcast.report.figures.monitoring import draw_monitor
-
-    return draw_monitor(checks, rolling)
+    """Drift, coverage and skill with their limits (a matplotlib Figure)."""
+    return figures.draw_monitor(checks, rolling)
 
 
 def create_pipeline() -> Pipeline:

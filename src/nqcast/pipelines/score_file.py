@@ -12,20 +12,20 @@ from nqcast.data.config import SplitConfig
 from nqcast.data.fingerprint import fingerprint
 from nqcast.data.splits import make_splits
 from nqcast.evaluation.config import EvaluateConfig, ScoreFileConfig
-from nqcast.evaluation.split_uses import count_uses
-from nqcast.storage.checkpoint import Json
+from nqcast.evaluation.split_uses import count_uses, use_by_file
+from nqcast.storage.json_values import Json
 
 
 def place_forecasts(
     forecast_file: pd.DataFrame, features: pd.DataFrame, split: SplitConfig, config: ScoreFileConfig
 ) -> tuple[pd.DataFrame, pd.DataFrame, Json]:
     """The file as a predictions frame, the splits, and the record that test anchors were scored."""
-    from nqcast.evaluation.given_forecasts import anchors_held, as_predictions, use_of_file
+    from nqcast.evaluation.given_forecasts import anchors_held, as_predictions
 
     splits = make_splits(features, split)
     predictions = as_predictions(forecast_file, features, splits, config.values)
     scored, _ = anchors_held(predictions, splits)["test"]
-    return predictions, splits, use_of_file(forecast_file, features, scored)
+    return predictions, splits, use_by_file(forecast_file, features, scored)
 
 
 def score_forecasts(

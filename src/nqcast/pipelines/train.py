@@ -15,22 +15,22 @@ from nqcast.data.fingerprint import data_card
 from nqcast.data.own_features import feature_names
 from nqcast.data.scale import ScaleState
 from nqcast.data.splits import make_splits, positions
+from nqcast.data.trailing import trailing_rows
 from nqcast.evaluation.config import EvaluateConfig
 from nqcast.horizons import check_horizons
 from nqcast.market.config import IngestConfig
 from nqcast.model.config import ModelConfig
 from nqcast.spacing import Spacing
-from nqcast.storage.checkpoint import Checkpoint, DataCard, Json
+from nqcast.storage.checkpoint import Checkpoint, DataCard
+from nqcast.storage.json_values import Json
 from nqcast.training.config import TrainConfig
 
 logger = logging.getLogger(__name__)
 
 
 def load_features(features: pd.DataFrame, ingest: IngestConfig, horizons: list[str]) -> tuple[pd.DataFrame, DataCard]:
-    """The feature table, proved to hold what training needs, and the name of its content and its instrument."""
-    from nqcast.data.features import check_features
-
-    check_horizons(check_features(features).columns, horizons)
+    """The feature table, proved to be of these horizons and bars, and the name of its content and its instrument."""
+    check_horizons(features.columns, horizons)
     ingest.spacing.check(features["ts"])
     card = data_card(features, ingest.instrument.model_dump(mode="json"))
     logger.info("%d feature rows from %s to %s UTC, content %s", card.rows, card.first, card.last, card.fingerprint)
@@ -74,7 +74,6 @@ def train_model(
 
     With it go the latest sessions of the table, in which a forecast from a few weeks of bars finds what it lacks.
     """
-    from nqcast.data.trailing import trailing_rows
     from nqcast.forecast.predictor import load_scale
     from nqcast.runs.recipe import agreed, choose
     from nqcast.runs.run import TrainingRun

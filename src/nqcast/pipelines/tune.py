@@ -12,6 +12,7 @@ from nqcast.data.config import ScaleConfig, SplitConfig
 from nqcast.experiments.config import TuneConfig
 from nqcast.experiments.tuning_report import Found, run_config
 from nqcast.model.config import ModelConfig
+from nqcast.report import figures
 from nqcast.training.config import TrainConfig
 
 
@@ -26,11 +27,9 @@ def run_trials(
     tune_directory: Path,
 ) -> Found:
     """All trials of the study and the best of them; its text ends the run."""
-    from nqcast.data.features import check_features
     from nqcast.experiments.tuning import Tuning
     from nqcast.runs.recipe import Recipe
 
-    check_features(features)
     return Tuning(split, Recipe(scale, model, train, tuple(quantiles)), config).run(features, tune_directory)
 
 
@@ -41,9 +40,7 @@ def write_best(tuning_scores: Found) -> str:
 
 def draw_tuning(tuning_scores: Found, config: TuneConfig) -> tuple[object, object]:
     """The history of the search, and the objective by each parameter, as figures."""
-    from nqcast.report.figures.training import tuning_figures
-
-    return tuning_figures(tuning_scores, config.space)
+    return figures.tuning_figures(tuning_scores, config.space)
 
 
 def create_pipeline() -> Pipeline:

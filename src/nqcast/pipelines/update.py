@@ -9,20 +9,21 @@ import pandas as pd
 from kedro.pipeline import Node, Pipeline
 
 from nqcast.data.config import FeaturesConfig, SplitConfig
+from nqcast.data.fingerprint import data_card
 from nqcast.evaluation.config import EvaluateConfig
 from nqcast.experiments.config import UpdateConfig
 from nqcast.market.config import IngestConfig
+from nqcast.market.extend import extended
+from nqcast.market.ingest import build_bars
 from nqcast.spacing import Spacing
-from nqcast.storage.checkpoint import Checkpoint, Json
+from nqcast.storage.checkpoint import Checkpoint
+from nqcast.storage.json_values import Json
 
 
 def extend_bars(
     last_bars: pd.DataFrame, raw_bars: pd.DataFrame, ingest: IngestConfig, features: FeaturesConfig
 ) -> pd.DataFrame:
     """The bars that are there, and what the new file adds to them."""
-    from nqcast.market.extend import extended
-    from nqcast.market.ingest import build_bars
-
     volume = ingest.volume and features.has_volume(raw_bars) and "volume" in last_bars
     grid = ingest.at(Spacing.of(last_bars["ts"])).model_copy(update={"volume": volume})
     return extended(last_bars, build_bars(raw_bars, grid).bars)
@@ -41,7 +42,6 @@ def update_forecaster(
 ) -> tuple[Checkpoint, Json, Json]:
     """The forecaster for tomorrow, its calibration, and what has become of the one before."""
     from nqcast.data.features import build_features
-    from nqcast.data.fingerprint import data_card
     from nqcast.runs.update import Update
 
     last_checkpoint.metadata.spacing.check(bars["ts"])

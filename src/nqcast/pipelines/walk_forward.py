@@ -11,11 +11,12 @@ import pandas as pd
 from kedro.pipeline import Node, Pipeline
 
 from nqcast.evaluation.config import EvaluateConfig
+from nqcast.evaluation.split_uses import use_of_sessions
 from nqcast.experiments.config import ExperimentSettings, VerdictConfig, WalkForwardConfig
 from nqcast.experiments.folds import FoldLine, Partition, Partitions
-from nqcast.experiments.registration import VERDICT, WALK_FORWARD, refuse_another, registration, use_line
+from nqcast.experiments.registration import VERDICT, WALK_FORWARD, refuse_another, registration
 from nqcast.fields import changed
-from nqcast.storage.checkpoint import Json
+from nqcast.storage.json_values import Json
 
 logger = logging.getLogger(__name__)
 
@@ -28,10 +29,8 @@ def run_folds(
     fold_directory: Path,
 ) -> Iterator[tuple[dict[str, Partition], FoldLine]]:
     """Yield each fold as it ends: its partition, and its line in the log (finished, skipped or failed)."""
-    from nqcast.data.features import check_features
     from nqcast.experiments.walk_forward import WalkForward
 
-    check_features(features)
     yield from WalkForward.of(settings, config).run(features, finished_folds, fold_directory)
 
 
@@ -43,7 +42,7 @@ def join_folds(
 
     frame, entries = walk_forward.join_folds(folds, log)
     scores = walk_forward.score_folds(frame, entries, tuple(quantiles), evaluate)
-    return frame, scores, use_line(WALK_FORWARD, frame)
+    return frame, scores, use_of_sessions(WALK_FORWARD, frame)
 
 
 def register(features: pd.DataFrame, settings: ExperimentSettings, config: VerdictConfig) -> Json:
@@ -71,7 +70,8 @@ def close_verdict(
     frame, entries = walk_forward.join_folds(folds, log)
     scores = walk_forward.score_folds(frame, entries, settings.quantiles, settings.evaluate)
     text = f"{registered['question']}\nregistered {registered['registered']} as {registered['id']}\n\n{scores['text']}"
-    return frame, {**scores, "registration": registered, "text": text}, use_line(VERDICT, frame, registered["id"])
+    use = use_of_sessions(VERDICT, frame, registered["id"])
+    return frame, {**scores, "registration": registered, "text": text}, use
 
 
 _SETTINGS = ("split", "scale", "model", "train", "quantiles", "evaluate")

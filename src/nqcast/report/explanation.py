@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from nqcast.report import figures, html
-from nqcast.storage.checkpoint import Json
+from nqcast.storage.json_values import Json
 
 HEADING = "What does the network use"
 

@@ -21,7 +21,7 @@ TERMS = {
     "Mean": ("The plain mean of the five horizons' figures."),
     "Gain, points": ("Skill of the model over constants less that of the other forecast, in percentage points."),
     "Truth": (
-        "The true quantiles of a simulated market, from its own law: the ceiling of any forecast. The share of the "
+        "The true quantiles of a simulated market, by which it draws: the ceiling of any forecast. The share of the "
         "learnable skill is 0 % for constants and 100 % for the truth."
     ),
     "Constants": ("The quantiles of the train returns of each horizon."),

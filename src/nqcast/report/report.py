@@ -21,7 +21,7 @@ from nqcast.report.explanation import HEADING, explanation_section
 from nqcast.report.failures import failure_section, group_tables, weakest
 from nqcast.report.glossary import ALIASES, TERMS
 from nqcast.report.sureness import ceiling_table, coverage_by_part_table, sure_section
-from nqcast.storage.checkpoint import Json
+from nqcast.storage.json_values import Json
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

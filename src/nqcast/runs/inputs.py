@@ -9,9 +9,9 @@ import safetensors.numpy
 
 from nqcast.model.config import ModelConfig
 from nqcast.runs.run import TrainingRun
-from nqcast.storage.checkpoint import Checkpoint, DataCard, Json, Metadata
+from nqcast.storage.checkpoint import Checkpoint, DataCard, Metadata
 from nqcast.storage.errors import storage_errors
-from nqcast.storage.json_values import read_object
+from nqcast.storage.json_values import Json, read_object
 from nqcast.storage.verified import replace_file, sha256_of
 from nqcast.training.config import TrainConfig
 

@@ -33,10 +33,11 @@ from nqcast.runs.recipe import agreed, choose
 from nqcast.runs.run import Run
 from nqcast.runs.train import train
 from nqcast.spacing import Spacing
-from nqcast.storage.checkpoint import MEMBERS, Checkpoint, DataCard, Json, Metadata
+from nqcast.storage.checkpoint import MEMBERS, Checkpoint, DataCard, Metadata
 from nqcast.storage.fingerprint import fingerprint
+from nqcast.storage.json_values import Json
 from nqcast.tracking.logger import NestedRun, nested
-from nqcast.training.config import FREE_ON_RESUME, TrainConfig
+from nqcast.training.config import TrainConfig
 from nqcast.training.distributed.launch import processes_here
 
 logger = logging.getLogger(__name__)
@@ -85,22 +86,14 @@ class PooledRun(Run):
     warm_start: Checkpoint | None = None
 
     @property
-    def content(self) -> Json:
-        """Data, splits and scale of every symbol, model and what a step computes."""
+    def made_of(self) -> Json:
+        """Fingerprint and splits of every symbol's table, and the settings of their scales."""
         symbols = {}
         for symbol, member in self.members.items():
             bounds = member.splits.groupby("split")["position"].agg(["min", "max", "count"]).to_dict()
             symbols[symbol] = {"data": member.own.metadata.data.fingerprint, "splits": bounds}
         first = next(iter(self.members.values()))
-        content: Json = {
-            "symbols": symbols,
-            "scale": first.own.metadata.scale,
-            "model": self.model.model_dump(mode="json", exclude=set(ModelConfig.without_effect)),
-            "train": self.config.model_dump(mode="json", exclude=set(FREE_ON_RESUME)),
-        }
-        if self.warm_start is not None:
-            content["warm_start"] = self.warm_start.weights_sha256
-        return content
+        return {"symbols": symbols, "scale": first.own.metadata.scale}
 
     @property
     def origin(self) -> Checkpoint:
@@ -184,7 +177,7 @@ def _alone(
 ) -> dict[str, Checkpoint]:
     """The networks of the symbols that go on better alone from the shared weights, by validation, with its settings.
 
-    What is shared is learnt from all; a symbol whose law is another one is not held to it (docs/log.md).
+    What is shared is learnt from all; a symbol that moves otherwise is not held to it (docs/log.md).
     """
     found, drawn = {}, config.windows_per_epoch
     assert drawn != "auto", "the number of anchors has decided"

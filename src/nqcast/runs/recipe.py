@@ -1,7 +1,10 @@
 """What a forecaster is made by: settings that agree with each other, some chosen by how much data there is."""
 
+from __future__ import annotations
+
 import logging
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
@@ -16,7 +19,8 @@ from nqcast.model.config import ModelConfig
 from nqcast.runs.run import TrainingRun
 from nqcast.runs.train import Trained, train
 from nqcast.spacing import Spacing
-from nqcast.storage.checkpoint import Checkpoint, DataCard, Json
+from nqcast.storage.checkpoint import Checkpoint, DataCard
+from nqcast.storage.json_values import Json
 from nqcast.training.config import WITHOUT_EFFECT, TrainConfig
 from nqcast.training.loggers import Logger
 
@@ -119,6 +123,10 @@ class Recipe:
         chosen = choose(self.model, self.train, len(positions(splits, "train")), Spacing.of(features["ts"]))
         configs = agreed(*chosen, self.quantiles, state, len(feature_names(features)))
         return train(TrainingRun(features, splits, state, data_card, *configs, warm_start), root, logger)
+
+    def with_fields(self, **groups: Mapping[str, object]) -> Recipe:
+        """The recipe with other fields of scale, model and train, checked; ValueError for what does not fit."""
+        return replace(self, **{name: changed(getattr(self, name), fields) for name, fields in groups.items()})
 
     @property
     def content(self) -> Json:

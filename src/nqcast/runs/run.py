@@ -18,8 +18,9 @@ from nqcast.evaluation.frames import targets_at
 from nqcast.evaluation.metrics import mean_pinball
 from nqcast.fields import changed
 from nqcast.model.config import ModelConfig
-from nqcast.storage.checkpoint import Checkpoint, DataCard, Json, Metadata
+from nqcast.storage.checkpoint import Checkpoint, DataCard, Metadata
 from nqcast.storage.fingerprint import fingerprint
+from nqcast.storage.json_values import Json
 from nqcast.training.config import FREE_ON_RESUME, TrainConfig
 from nqcast.training.device import pick_device
 from nqcast.training.factory import DataModule
@@ -38,9 +39,21 @@ class Run(ABC):
         return fingerprint(self.content)
 
     @property
-    @abstractmethod
     def content(self) -> Json:
         """Data, splits, scale, model and what a step computes."""
+        content = {
+            **self.made_of,
+            "model": self.model.model_dump(mode="json", exclude=set(ModelConfig.without_effect)),
+            "train": self.config.model_dump(mode="json", exclude=set(FREE_ON_RESUME)),
+        }
+        if self.warm_start is not None:
+            content["warm_start"] = self.warm_start.weights_sha256
+        return content
+
+    @property
+    @abstractmethod
+    def made_of(self) -> Json:
+        """Data, splits and scale, by what tells them from others."""
 
     @property
     @abstractmethod
@@ -92,20 +105,11 @@ class TrainingRun(Run):
     warm_start: Checkpoint | None = None
 
     @property
-    def content(self) -> Json:
-        """Data, splits, scale, model and what a step computes."""
+    def made_of(self) -> Json:
+        """The table's fingerprint, counts and bounds of the splits, and the scale's numbers."""
         counts = self.splits["split"].value_counts().to_dict()
         bounds = self.splits.groupby("split")["position"].agg(["min", "max"]).to_dict()
-        content: Json = {
-            "data": self.data_card.fingerprint,
-            "splits": [counts, bounds],
-            "scale": self.scale["scalars"],
-            "model": self.model.model_dump(mode="json", exclude=set(ModelConfig.without_effect)),
-            "train": self.config.model_dump(mode="json", exclude=set(FREE_ON_RESUME)),
-        }
-        if self.warm_start is not None:
-            content["warm_start"] = self.warm_start.weights_sha256
-        return content
+        return {"data": self.data_card.fingerprint, "splits": [counts, bounds], "scale": self.scale["scalars"]}
 
     @property
     def origin(self) -> Checkpoint:

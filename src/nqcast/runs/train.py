@@ -22,9 +22,10 @@ from nqcast.model.config import ModelConfig
 from nqcast.model.members import first_of
 from nqcast.runs.inputs import write_run
 from nqcast.runs.run import Run, TrainingRun
-from nqcast.stopping import finishing, leave_if_asked
-from nqcast.storage.checkpoint import MEMBERS, Checkpoint, Json, read_checkpoint
+from nqcast.stopping import TrainingInterruptedError, finishing, leave_if_asked
+from nqcast.storage.checkpoint import MEMBERS, Checkpoint, read_checkpoint
 from nqcast.storage.fingerprint import fingerprint
+from nqcast.storage.json_values import Json
 from nqcast.storage.lock import DirectoryLock
 from nqcast.tracking.logger import NestedRun, follow, nested
 from nqcast.training import create_trainer
@@ -36,7 +37,6 @@ from nqcast.training.distributed.watchdog import stop_flag
 from nqcast.training.loggers import Logger
 from nqcast.training.run_card import (
     FINISHED,
-    TrainingInterruptedError,
     move_aside,
     recorded,
     refuse_other_unfinished,
@@ -65,7 +65,10 @@ def train(run: Run, root: Path, logger: Logger | None = None) -> Trained:
     with deterministic_kernels(run.config.deterministic):
         if run.config.resume == "auto":
             refuse_other_unfinished(root, directory, run.content)
-        follow(directory, anew=run.config.resume == "never")
+        else:
+            with DirectoryLock(directory):
+                move_aside(directory)  # before its metrics are followed, and before ranks, which must go on, start
+        follow(directory)
         processes = processes_here(run.config)
         if processes * run.config.hosts > 1:
             assert isinstance(run, TrainingRun), "a pool asks for one process before it comes here"
@@ -176,8 +179,6 @@ def train_launched(run: TrainingRun, directory: Path, processes: int) -> list[Js
     """
     folder = (directory / RANKS).absolute()
     with DirectoryLock(directory):
-        if run.config.resume == "never":  # once, here: a restarted rank must go on
-            move_aside(directory)
         write_run(run.with_train(resume="auto"), folder)
         with finishing(stop_flag(folder).touch):
             launch(folder, processes, run.config)

@@ -25,7 +25,8 @@ from nqcast.model.config import ModelConfig
 from nqcast.runs.recipe import agreed, scale_state
 from nqcast.runs.run import TrainingRun
 from nqcast.runs.train import train
-from nqcast.storage.checkpoint import Checkpoint, DataCard, Json
+from nqcast.storage.checkpoint import Checkpoint, DataCard
+from nqcast.storage.json_values import Json
 from nqcast.training.config import TrainConfig
 
 log = logging.getLogger(__name__)

@@ -6,20 +6,18 @@ import os
 import secrets
 import time
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from nqcast.storage.errors import storage_errors
-from nqcast.storage.json_values import plain, read_object
+from nqcast.storage.json_values import Json, plain, read_object
 from nqcast.storage.lock import one_writer
 from nqcast.storage.place import Place, StorePath
 from nqcast.storage.verified import sync_folder
 
 log = logging.getLogger(__name__)
 
-Record = dict[str, Any]
 
-
-def append_record(path: Place, record: Record) -> None:
+def append_record(path: Place, record: Json) -> None:
     """Append `record` as one line, which is on the disk once this returns; two processes may append at once.
 
     In a store, where nothing grows, every record is an object of its own below the name of the log; so it is in a
@@ -60,7 +58,7 @@ def append_line(path: Path, line: bytes, *, durable: bool = True) -> None:
             sync_folder(path.parent)
 
 
-def read_records(path: Place) -> list[Record]:
+def read_records(path: Place) -> list[Json]:
     """All records of the log, oldest first; an unfinished last line is left out with a warning.
 
     Whichever of disk and store wrote it: the lines of the one file, then those of the files below its name.
@@ -75,7 +73,7 @@ def read_records(path: Place) -> list[Record]:
     return records
 
 
-def _read_lines(path: Place) -> list[Record]:
+def _read_lines(path: Place) -> list[Json]:
     *lines, rest = path.read_bytes().split(b"\n")
     if rest:
         log.warning("%s: its last line is unfinished and left out (%d bytes)", path, len(rest))

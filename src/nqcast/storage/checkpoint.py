@@ -22,7 +22,7 @@ from safetensors.numpy import save as bytes_from_tensors
 
 from nqcast.spacing import Spacing
 from nqcast.storage.fingerprint import digest
-from nqcast.storage.json_values import plain, read_object
+from nqcast.storage.json_values import Json, plain, read_object
 from nqcast.storage.place import Place, place
 from nqcast.storage.verified import VerificationError, read_verified, verify
 
@@ -37,7 +37,6 @@ _OLD_STATE, _OLD_OPTIMIZER, OLD_MANIFEST = "state.json", "optimizer.safetensors"
 _PICKLED = {".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".bin", ".joblib"}
 
 Tensors = dict[str, NDArray[Any]]
-Json = dict[str, Any]
 
 
 class CheckpointError(VerificationError):

@@ -7,6 +7,9 @@ from typing import Any
 
 import numpy as np
 
+Json = dict[str, Any]
+"""A JSON object. What stands in it is said by whoever makes it; what comes from a file is asked where it is read."""
+
 
 def plain(value: Any, where: str = "the document") -> Any:
     """`value` made of dicts, lists, text, numbers, booleans and None only.
@@ -43,7 +46,7 @@ def finite(value: Any) -> Any:
     return [finite(item) for item in value] if isinstance(value, list | tuple) else value
 
 
-def read_object(content: bytes | str, where: object) -> dict[str, Any]:
+def read_object(content: bytes | str, where: object) -> Json:
     """The JSON object that is the content of `where`.
 
     Raises:

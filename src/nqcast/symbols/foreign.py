@@ -1,4 +1,4 @@
-"""Other bars beside one's own: es=es.parquet gives two features, joined by the clock, as a feature of one's own is."""
+"""Bars of another market as features: es=es.parquet in `features.own` gives its return and its volatility by time."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -69,7 +69,7 @@ def _closes(name: str, file: Path, ingest: IngestConfig) -> pd.DataFrame:
 
 
 def instrument_of(symbol: str, own: Mapping[str, dict[str, Any]]) -> Instrument | None:
-    """The row that a file's name begins with, or the whole name; None where no row does."""
+    """The instrument whose symbol is a file's name, or the first word of it; None where there is none."""
     for name in (symbol, re.split(r"[_ -]", symbol)[0].upper()):
         if name in own or name in table():
             return instrument(name, own)

@@ -74,9 +74,9 @@ def shorten(text: str) -> str:
 def run_name(run_params: Mapping[str, object], begun: datetime) -> str:
     """The pipelines, what was changed on the command line, and when: `train learning_rate=0.001 · 28 Nov 13:19`."""
     changes = flatten_parameters(_mapping(run_params.get("runtime_params")))
-    told = [f"{name.rpartition('.')[2]}={value.rpartition('/')[2]}" for name, value in changes.items()]
+    changed = [f"{name.rpartition('.')[2]}={value.rpartition('/')[2]}" for name, value in changes.items()]
     names = "all" if _pipelines(run_params) == "__default__" else _pipelines(run_params)
-    return f"{' '.join([names, *told])[:120]} · {begun:%d %b %H:%M}"
+    return f"{' '.join([names, *changed])[:120]} · {begun:%d %b %H:%M}"
 
 
 def run_tags(run_params: Mapping[str, object], version: str) -> dict[str, str]:

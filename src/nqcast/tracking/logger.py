@@ -115,10 +115,10 @@ class TrackedRun:
         """Let the run directories directly below `root`, once they are followed, be this run's own."""
         self._roots.add(root.absolute())
 
-    def follow(self, directory: Path, anew: bool) -> None:
+    def follow(self, directory: Path) -> None:
         """Show the metrics of a run directory, where it is this run's own or the nested run's that is open."""
         if self._child is not None or directory.absolute().parent in self._roots:
-            self._safely("metrics", lambda: self._tail.follow(directory, self._child, anew))
+            self._safely("metrics", lambda: self._tail.follow(directory, self._child))
 
     @contextmanager
     def nested(self, run: NestedRun) -> Iterator[None]:
@@ -246,13 +246,10 @@ def activate(session: TrackedRun | None) -> None:
     _active[:] = [] if session is None else [session]
 
 
-def follow(directory: Path, anew: bool = False) -> None:
-    """Show the metrics of a run directory in the tracked run of this process, if there is one.
-
-    `anew`: what is there now is an earlier run's, which is about to make room.
-    """
+def follow(directory: Path) -> None:
+    """Show the metrics of a run directory in the tracked run of this process, if there is one."""
     for session in _active:
-        session.follow(directory, anew)
+        session.follow(directory)
 
 
 @contextmanager

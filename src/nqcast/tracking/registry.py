@@ -109,8 +109,8 @@ def _new_version(client: MlflowClient, run_id: str, forecaster: Path, line: Line
     place = f"{client.get_run(run_id).info.artifact_uri}/model"
     facts = data_facts(forecaster)
     tags = {CONTENT_TAG: key, RECIPE_TAG: line.get("recipe", ""), **facts, **validation_tags(forecaster)}
-    told = f"Trained on {facts['data.source']}" + (f", {facts['data.span']} UTC." if "data.span" in facts else ".")
-    return str(client.create_model_version(name, place, run_id, tags=tags, description=told).version)
+    about = f"Trained on {facts['data.source']}" + (f", {facts['data.span']} UTC." if "data.span" in facts else ".")
+    return str(client.create_model_version(name, place, run_id, tags=tags, description=about).version)
 
 
 def content_key(forecaster: Path) -> str:

@@ -241,8 +241,8 @@ class MlflowStore:
 
         for line in lines:
             source, profile = json.dumps({"uri": line["source"]}), json.dumps(line["profile"])
-            told = Dataset(line["name"], line["digest"], "local", source, profile=profile)
-            self._client.log_inputs(run_id, [DatasetInput(told, [InputTag("mlflow.data.context", "bars")])])
+            dataset = Dataset(line["name"], line["digest"], "local", source, profile=profile)
+            self._client.log_inputs(run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", "bars")])])
 
     def _send_model(self, run_id: str, lines: list[Line], files: Path) -> None:
         from nqcast.tracking.registry import register_forecaster

@@ -26,11 +26,10 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class _Followed:
-    """One metrics file: how far it has been copied, whose metrics they are, and an earlier run's file to pass over."""
+    """One metrics file: how far it has been copied, and whose metrics they are."""
 
     offset: int = 0
     child: str | None = None
-    passed_over: int | None = None
 
 
 class MetricsTail:
@@ -47,18 +46,17 @@ class MetricsTail:
         self._files: dict[Path, _Followed] = {}
         self._looking = threading.Lock()
 
-    def follow(self, directory: Path, child: str | None = None, anew: bool = False) -> None:
+    def follow(self, directory: Path, child: str | None = None) -> None:
         """Copy the metrics of a run directory: those that are there, and those that come.
 
         Args:
             directory: the run's own; no other's metrics are read.
             child: key of the nested run whose metrics they are; None is the tracked run itself.
-            anew: the run begins again, so a file that is there now is an earlier run's.
         """
         path = directory.absolute() / METRICS_NAME
         if path in self._files:
             return
-        self._files[path] = _Followed(child=child, passed_over=_inode(path) if anew else None)
+        self._files[path] = _Followed(child=child)
         fields: Fields = {**self._address(path), "curves": list(self._curves)}
         self._spool.append("follow", **fields)
 
@@ -86,10 +84,11 @@ class MetricsTail:
         return fields if child is None else {**fields, "child": child}
 
     def _copy_news(self, path: Path, followed: _Followed) -> None:
-        found = _inode(path)
-        if found is None or found == followed.passed_over:
+        try:
+            opened = path.open("rb")
+        except FileNotFoundError:  # not there yet, or moved aside between two looks
             return
-        with path.open("rb") as file:
+        with opened as file:
             size = os.fstat(file.fileno()).st_size
             if size < followed.offset:  # started anew: its steps come again
                 followed.offset = 0
@@ -191,10 +190,3 @@ def _memory() -> dict[str, float]:
     except OSError:  # a system without /proc
         return found
     return {**found, "process_memory_megabytes": pages * os.sysconf("SC_PAGE_SIZE") / 1e6}
-
-
-def _inode(path: Path) -> int | None:
-    try:
-        return path.stat().st_ino
-    except OSError:  # not there yet, or moved aside between two looks
-        return None

@@ -8,9 +8,10 @@ import secrets
 import shutil
 from pathlib import Path
 
-from nqcast.storage.checkpoint import MANIFEST, Checkpoint, CheckpointError, Json, checkpoint_files, read_checkpoint
+from nqcast.storage.checkpoint import MANIFEST, Checkpoint, CheckpointError, checkpoint_files, read_checkpoint
 from nqcast.storage.checkpoint import training_state_in as state_in
 from nqcast.storage.errors import StorageError
+from nqcast.storage.json_values import Json
 from nqcast.storage.verified import restore_replaced, sync_folder, write_folder
 
 logger = logging.getLogger(__name__)

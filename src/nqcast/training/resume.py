@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from nqcast.storage.checkpoint import Checkpoint, CheckpointError, Json, Tensors, TrainingState
-from nqcast.storage.json_values import finite
+from nqcast.storage.checkpoint import Checkpoint, CheckpointError, Tensors, TrainingState
+from nqcast.storage.json_values import Json, finite
 from nqcast.training.config import FREE_ON_RESUME, TrainConfig
 from nqcast.training.device import Precision
 from nqcast.training.scheduler import EarlyStopping, WarmupCosineScheduler

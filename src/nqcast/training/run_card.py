@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from nqcast.storage.checkpoint import Json
-from nqcast.storage.json_values import read_object
+from nqcast.stopping import TrainingInterruptedError
+from nqcast.storage.json_values import Json, read_object
 from nqcast.storage.lock import is_held
 from nqcast.storage.verified import replace_file
 from nqcast.training.loggers import METRICS_NAME
@@ -18,10 +18,6 @@ logger = logging.getLogger(__name__)
 
 CARD = "run.json"
 UNFINISHED, FINISHED, FAILED = "unfinished", "finished", "failed"
-
-
-class TrainingInterruptedError(RuntimeError):
-    """Training was asked to stop before its end: its checkpoint is no result yet."""
 
 
 class OtherRunUnfinishedError(ValueError):

@@ -14,8 +14,8 @@ from tqdm import tqdm
 from nqcast import __version__
 from nqcast.batches import Batches, groups, to_device
 from nqcast.stopping import RunEndedError
-from nqcast.storage.checkpoint import Checkpoint, Json, Metadata, read_checkpoint
-from nqcast.storage.json_values import finite
+from nqcast.storage.checkpoint import Checkpoint, Metadata, read_checkpoint
+from nqcast.storage.json_values import Json, finite
 from nqcast.storage.lock import DirectoryLock
 from nqcast.training.checkpoint import CheckpointStore, checkpoint_name
 from nqcast.training.config import TrainConfig

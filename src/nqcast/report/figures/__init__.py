@@ -1,4 +1,4 @@
-"""Figures of the evaluation: every function returns a matplotlib Figure and writes nothing.
+"""All figures: every function returns a matplotlib Figure and writes nothing.
 
 Colours are those of Okabe and Ito, told apart by the colour-blind and in grey; no figure relies on colour alone.
 """
@@ -18,6 +18,10 @@ _HOME = {
     "importance_by_feature": "explanation",
     "variables_inside": "explanation",
     "attention_over_time": "explanation",
+    "draw_equity": "backtest",
+    "draw_forecast": "fan",
+    "draw_monitor": "monitoring",
+    "tuning_figures": "training",
     "with_source": "style",
 }
 __all__ = sorted(_HOME)

@@ -9,9 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from nqcast import stopping
-from nqcast.stopping import RunEndedError, RunStopped
+from nqcast.stopping import RunEndedError, RunStopped, TrainingInterruptedError
 from nqcast.training.distributed.watchdog import note_final_error, stop_flag
-from nqcast.training.run_card import TrainingInterruptedError
 
 log = logging.getLogger(__name__)
 

@@ -5,11 +5,12 @@ What stands in the folder that the ranks share outlives them: restarted ranks re
 
 import faulthandler
 import json
-import os
 import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+
+from nqcast.storage.verified import replace_file
 
 _ERROR, _STOP = "final_error.json", "stop"
 
@@ -39,9 +40,7 @@ class Watchdog:
 
 def note_final_error(folder: Path, message: str) -> None:
     """Keep an error after which starting again would be in vain."""
-    temporary = folder / f".{_ERROR}.{os.getpid()}.tmp"
-    temporary.write_text(json.dumps({"message": message}), encoding="utf-8")
-    temporary.replace(folder / _ERROR)
+    replace_file(folder / _ERROR, json.dumps({"message": message}).encode())
 
 
 def why_ended(folder: Path) -> str:
