@@ -18,7 +18,7 @@ from nqcast.constants import CLOCK, SPLITS
 from nqcast.data.config import SplitConfig
 from nqcast.data.data_module import NQDataModule
 from nqcast.data.splits import anchor_mask, label_end, make_splits
-from nqcast.data.windows import WindowTable
+from nqcast.data.windows import EpochLoader, WindowTable
 from nqcast.spacing import Spacing
 
 Tables = Mapping[str, Callable[[], pd.DataFrame]]
@@ -134,7 +134,7 @@ def write_table(module: NQDataModule, folder: Path) -> None:
         np.save(_file(folder, name), tensor.numpy())
 
 
-class PooledLoader:
+class PooledLoader(EpochLoader):
     """Batches over several symbols, each with the same number of windows per epoch.
 
     Args:
@@ -159,11 +159,7 @@ class PooledLoader:
         counts = [len(rows) for rows in anchors]
         total = sum(counts) if windows_per_epoch is None else windows_per_epoch
         self.per_symbol = min(counts) if seed is None else max(total // len(tables), 1)
-        self.epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch whose order the next iteration takes."""
-        self.epoch = epoch
+        self.n_windows = self.per_symbol * len(tables)
 
     def order(self) -> np.ndarray:
         """Symbol and row of each window of this epoch (n, 2), in the order in which they are handed out."""
@@ -177,16 +173,6 @@ class PooledLoader:
             return rows[np.linspace(0, len(rows) - 1, self.per_symbol).round().astype(int)]
         rounds = [rng.permutation(rows) for _ in range(-(-self.per_symbol // len(rows)))]
         return np.concatenate(rounds)[: self.per_symbol]
-
-    def __len__(self) -> int:
-        return -(-self.per_symbol * len(self.tables) // self.batch_size)
-
-    def __iter__(self) -> Iterator[Batch]:
-        return self.batches()
-
-    def batches(self, start: int = 0) -> Iterator[Batch]:
-        """Batches of this epoch from number `start` on, as a resumed run needs them."""
-        return self.numbered(range(start, len(self)))
 
     def numbered(self, numbers: Iterable[int]) -> Iterator[Batch]:
         """Batches of this epoch with these numbers; inside a batch windows stand symbol by symbol."""

@@ -3,6 +3,7 @@
 No Python runs per window; the order of a loader is a function of seed and epoch alone.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from typing import Literal
 
@@ -117,7 +118,33 @@ class WindowTable:
         return scale_NH.astype(np.float32)
 
 
-class WindowLoader:
+class EpochLoader(ABC):
+    """Batches whose order in an epoch is known from its number: a resumed run, or a rank of several, takes some."""
+
+    batch_size: int
+    n_windows: int
+    epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch whose order the next iteration takes."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return -(-self.n_windows // self.batch_size)
+
+    def __iter__(self) -> Iterator[Batch]:
+        return self.batches()
+
+    def batches(self, start: int = 0) -> Iterator[Batch]:
+        """Batches of this epoch from number `start` on, as a resumed run needs them."""
+        return self.numbered(range(start, len(self)))
+
+    @abstractmethod
+    def numbered(self, numbers: Iterable[int]) -> Iterator[Batch]:
+        """Batches of this epoch with these numbers; no other one is gathered."""
+
+
+class WindowLoader(EpochLoader):
     """Iterable over the windows that end at `positions`; with a seed in random order, without one in time order.
 
     Args:
@@ -142,12 +169,7 @@ class WindowLoader:
             raise ValueError("windows_per_epoch draws anchors at random; found no seed: give one")
         self.table, self.positions, self.batch_size, self.seed = table, np.asarray(positions), batch_size, seed
         self.n_windows = min(len(self.positions), windows_per_epoch or len(self.positions))
-        self.epoch = 0
         self._full = len(self.positions) == 0 or int(self.positions.min()) >= table.context - 1
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch whose order the next iteration takes."""
-        self.epoch = epoch
 
     def order(self) -> np.ndarray:
         """Positions of this epoch, in the order in which they are handed out."""
@@ -155,16 +177,6 @@ class WindowLoader:
             return self.positions
         rng = np.random.default_rng([self.seed, self.epoch])
         return self.positions[rng.permutation(len(self.positions))[: self.n_windows]]
-
-    def __len__(self) -> int:
-        return -(-self.n_windows // self.batch_size)
-
-    def __iter__(self) -> Iterator[Batch]:
-        return self.batches()
-
-    def batches(self, start: int = 0) -> Iterator[Batch]:
-        """Batches of this epoch from number `start` on, as a resumed run needs them."""
-        return self.numbered(range(start, len(self)))
 
     def numbered(self, numbers: Iterable[int]) -> Iterator[Batch]:
         """Batches of this epoch with these numbers, as one of several ranks needs them; no other one is gathered."""

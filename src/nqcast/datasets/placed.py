@@ -6,6 +6,7 @@ from typing import Any
 
 from kedro.io import AbstractDataset, DatasetError
 
+from nqcast.storage.errors import StorageError
 from nqcast.storage.place import Place, place
 
 
@@ -17,9 +18,11 @@ def placed(filepath: str) -> Place:
 
 @contextmanager
 def in_words_of_kedro() -> Iterator[None]:
-    """Raise a ValueError as a DatasetError: Kedro puts words of its own before any other."""
+    """Raise bad input and a disk's trouble as a DatasetError: Kedro puts words of its own before any other."""
     try:
         yield
+    except StorageError as error:
+        raise DatasetError(error.strerror or str(error)) from error
     except ValueError as error:
         raise DatasetError(str(error)) from error
 

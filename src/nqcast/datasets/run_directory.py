@@ -1,14 +1,12 @@
 """The folder of working checkpoints, proved usable before anything is trained."""
 
-import os
-import secrets
-import shutil
 from pathlib import Path
 from typing import Any
 
 from kedro.io import DatasetError
 
 from nqcast.datasets.placed import PlacedDataset, in_words_of_kedro, placed
+from nqcast.storage.errors import require_writable
 from nqcast.storage.place import working
 
 
@@ -24,12 +22,14 @@ class RunDirectoryDataset(PlacedDataset):
             metadata: anything for plugins; ignored here.
         """
         with in_words_of_kedro():
-            self.folder = working(placed(filepath))
+            self.folder = working(placed(filepath)).absolute()
         super().__init__(filepath=str(self.folder), metadata=metadata)
         self._min_free_gb = min_free_gb
 
     def load(self) -> Path:
-        return usable_folder(self.folder, self._min_free_gb)
+        with in_words_of_kedro():
+            require_writable(self.folder, int(1e9 * self._min_free_gb))
+        return self.folder
 
     def save(self, data: Any) -> None:
         raise DatasetError(
@@ -38,29 +38,3 @@ class RunDirectoryDataset(PlacedDataset):
 
     def _describe(self) -> dict[str, Any]:
         return {**super()._describe(), "min_free_gb": self._min_free_gb}
-
-
-def usable_folder(folder: Path, min_free_gb: float) -> Path:
-    """`folder`, made where needed, writable and with room.
-
-    Raises:
-        DatasetError: it cannot be made or written, or less than `min_free_gb` GB are free; says which, and the cure.
-    """
-    folder = folder.absolute()
-    probe = folder / f".probe.{secrets.token_hex(6)}.tmp"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe.write_bytes(os.urandom(16))
-        probe.unlink()
-    except OSError as error:
-        raise DatasetError(
-            f"expected a folder that can be written, found {folder} ({error.strerror}): "
-            "change its permissions or choose another data folder (NQCAST_DATA)"
-        ) from error
-    free_gb = shutil.disk_usage(folder).free / 1e9
-    if free_gb < min_free_gb:
-        raise DatasetError(
-            f"expected at least {min_free_gb:g} GB free for checkpoints in {folder}, found {free_gb:.2f} GB: "
-            "free some space, choose another data folder (NQCAST_DATA) or lower min_free_gb in the catalog"
-        )
-    return folder

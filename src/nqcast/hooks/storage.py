@@ -2,7 +2,6 @@
 
 import os
 import secrets
-import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path, PurePosixPath
@@ -16,7 +15,7 @@ from kedro.pipeline import Pipeline
 from nqcast.datasets.placed import PlacedDataset
 from nqcast.datasets.run_directory import RunDirectoryDataset
 from nqcast.datasets.verified import VerifiedDataset
-from nqcast.storage.errors import require_free_space, storage_errors
+from nqcast.storage.errors import require_writable
 from nqcast.storage.lock import DirectoryLock, StoreLock
 from nqcast.storage.place import Place, StorePath, data_place, place, working
 from nqcast.tracking.hook import FOLDER as TRACKING
@@ -120,10 +119,7 @@ def probe(folder: Place) -> None:
         asked.write_bytes(b"\0")
         asked.unlink()
         return
-    with storage_errors(folder, LEAST_FREE_BYTES), tempfile.TemporaryFile(dir=folder) as file:
-        file.write(b"\0")
-        file.flush()
-    require_free_space(folder, LEAST_FREE_BYTES)
+    require_writable(folder, LEAST_FREE_BYTES)
 
 
 def _existing(folder: Place) -> Place:

@@ -2,6 +2,7 @@
 
 import errno
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,6 +29,16 @@ def require_free_space(folder: Path, n_bytes: int) -> None:
             f"free some space or choose another data folder (NQCAST_DATA)",
             str(folder),
         )
+
+
+def require_writable(folder: Path, n_bytes: int) -> None:
+    """Raise StorageError unless `folder`, made where it is absent, takes a file and has room for `n_bytes` and more."""
+    with storage_errors(folder, n_bytes):
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(b"\0")
+            file.flush()
+    require_free_space(folder, n_bytes)
 
 
 @contextmanager
