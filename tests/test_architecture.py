@@ -7,10 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import grimp
 import pytest
 
 SOURCE = Path(__file__).resolve().parents[1] / "src" / "nqcast"
 MODULES = sorted(SOURCE.rglob("*.py"))
+LIBRARIES = {"kedro", "mlflow", "torch", "matplotlib", "pandas"}
 
 
 def run_python(code: str) -> subprocess.CompletedProcess[str]:
@@ -59,6 +61,25 @@ def test_every_package_has_a_folder_of_tests_and_a_row_in_the_maps(project_root:
     loose = {module.stem for module in SOURCE.glob("*.py")} - {"__init__", "__main__"}
     assert {name for name in packages if f"\n  {name}/ " not in f"\n{tree}"} == set()
     assert {name for name in packages | loose if f"`{name}`" not in rows} == set()
+
+
+def test_no_package_imports_what_its_row_in_the_map_says_it_never_does(project_root: Path) -> None:
+    graph = grimp.build_graph("nqcast", include_external_packages=True, exclude_type_checking_imports=True)
+    packages = {folder.parent.name for folder in SOURCE.glob("*/__init__.py")}
+    broken, asked = [], 0
+    for line in (project_root / "docs" / "architecture.md").read_text().splitlines():
+        cells = line.split("|")
+        if len(cells) != 5 or not cells[1].startswith(" `") or cells[3].startswith(" —"):
+            continue
+        never = set(re.findall(r"\w+", cells[3].partition(":")[0].lower())) & {*packages, *LIBRARIES}
+        never |= packages if "everything else of the project" in cells[3] else set()
+        for own in re.findall(r"`(\w+)`", cells[1]):
+            for module in (m for m in graph.modules if f"{m}.".startswith(f"nqcast.{own}.")):
+                imported = graph.find_modules_directly_imported_by(module)
+                found = {name.removeprefix("nqcast.").partition(".")[0] for name in imported}
+                broken += [(module, name) for name in (never - {own}) & found]
+                asked += len(never)
+    assert broken == [] and asked > 500
 
 
 def test_every_module_has_a_name_that_says_something() -> None:
