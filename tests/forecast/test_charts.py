@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 
 from nqcast.forecast.config import ForecastConfig
-from nqcast.forecast.forecaster import Forecaster, Issued
+from nqcast.forecast.forecaster import Forecaster
+from nqcast.forecast.issued import Issued
 from nqcast.forecast.page import forecast_figure, forecast_page
 from nqcast.forecast.text import fan_paths, forecast_text
 from nqcast.report.figures.fan import draw_forecast

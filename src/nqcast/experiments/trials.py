@@ -15,6 +15,7 @@ from tqdm import tqdm
 from nqcast.experiments.config import TuneConfig
 from nqcast.experiments.search_space import Value, as_choice, from_choice
 from nqcast.experiments.tuning_report import Parameters, Row, short
+from nqcast.runs.recipe import Recipe
 from nqcast.stopping import leave_if_asked
 from nqcast.storage.fingerprint import digest
 from nqcast.tracking.logger import NestedRun, nested
@@ -23,8 +24,6 @@ from nqcast.training.trainer import TrainingFailedError
 if TYPE_CHECKING:
     import optuna
     from optuna.distributions import BaseDistribution
-
-    from nqcast.runs.recipe import Recipe
 
 logger = logging.getLogger(__name__)
 

@@ -1,10 +1,7 @@
 """A forecast to read: its fan as price paths, the same for the picture and the page, and its text for a terminal."""
 
-from __future__ import annotations
-
 import textwrap
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -12,10 +9,8 @@ import pandas as pd
 from nqcast.constants import BAR_MINUTES, EXCHANGE_TIMEZONE, SIMULATED
 from nqcast.evaluation import metrics
 from nqcast.evaluation.metrics import level_name, shown_levels
+from nqcast.forecast.issued import Issued
 from nqcast.spacing import Spacing
-
-if TYPE_CHECKING:
-    from nqcast.forecast.forecaster import Issued
 
 
 def fan_paths(forecast: pd.DataFrame) -> pd.DataFrame:
