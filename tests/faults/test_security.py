@@ -18,7 +18,7 @@ from tests.kedro_command import PROJECT, environment
 
 from nqcast.cli import check_config, run
 from nqcast.datasets.checkpoint import CheckpointDataset
-from nqcast.datasets.run_directory import RunDirectoryDataset
+from nqcast.datasets.growing import RunDirectoryDataset
 from nqcast.datasets.verified import VerifiedDataset
 from nqcast.experiments.config import AblationConfig
 from nqcast.hooks.parameters import refuse_interpolation

@@ -14,8 +14,8 @@ _HOME = {
     "VendorBarsDataset": "sources",
     "ForecastFileDataset": "sources",
     "SymbolFilesDataset": "sources",
-    "RunDirectoryDataset": "run_directory",
-    "AppendOnlyLogDataset": "append_only",
+    "RunDirectoryDataset": "growing",
+    "AppendOnlyLogDataset": "growing",
     "VerifiedPartitionsDataset": "partitions",
 }
 __all__ = sorted(_HOME)

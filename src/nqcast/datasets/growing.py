@@ -1,13 +1,34 @@
-"""The folder of working checkpoints, proved usable before anything is trained."""
+"""What is worked in where it lies, not replaced: a log of records, one JSON object a line, and the folder of runs."""
 
 from pathlib import Path
 from typing import Any
 
 from kedro.io import DatasetError
+from kedro_datasets._typing import JSONPreview
 
 from nqcast.datasets.placed import PlacedDataset, in_words_of_kedro, placed
+from nqcast.datasets.previews import json_preview
+from nqcast.storage.append_only import append_record, read_records
 from nqcast.storage.errors import require_writable
+from nqcast.storage.json_values import Json
 from nqcast.storage.place import working
+
+
+class AppendOnlyLogDataset(PlacedDataset):
+    """save(record) appends one durable line, an empty record none; load() gives all, oldest first, [] before any."""
+
+    def load(self) -> list[Json]:
+        with in_words_of_kedro():
+            return read_records(self.path)
+
+    def save(self, data: Json) -> None:
+        if data != {}:
+            with in_words_of_kedro():
+                append_record(self.path, data)
+
+    def preview(self) -> JSONPreview:
+        """The last twenty records for kedro-viz."""
+        return json_preview(read_records(self.path)[-20:])
 
 
 class RunDirectoryDataset(PlacedDataset):
