@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from types import SimpleNamespace
 from typing import Any, get_type_hints
 
 import pytest
@@ -117,6 +118,20 @@ def test_what_the_project_ships_is_valid_and_its_defaults_survive_a_second_check
     complete = with_defaults(shipped)
     assert with_defaults(complete) == complete
     assert complete["train"]["learning_rate"] == shipped["train"].get("learning_rate", 1e-4)
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [({"bar_minutes": 30}, 1), ({}, 0), ({"horizons": "30m+60m"}, 0), ({"bar_minutes": 30, "horizons": "1h+close"}, 0)],
+)
+def test_horizons_that_are_left_out_are_said_and_none_where_the_list_is_ones_own(
+    asked: dict[str, Any], said: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    loader = OmegaConfigLoader(str(PROJECT / "conf"), env="test", runtime_params=asked, **settings.CONFIG_LOADER_ARGS)
+    with caplog.at_level("INFO", logger="nqcast.hooks.parameters"):
+        ParameterHook().after_context_created(context=SimpleNamespace(config_loader=loader))
+    assert caplog.text.count("those of the default list that end with a bar of 30 minutes") == said
+    assert len(caplog.records) == said
 
 
 def test_what_is_tuned_on_real_bars_is_part_of_the_model_there() -> None:

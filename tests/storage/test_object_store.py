@@ -54,7 +54,7 @@ def write(self, content, **how):
     if len(seen) == stop:
         print("here", seen, flush=True)
         time.sleep(60)
-    put(self, content, **how)
+    return put(self, content, **how)
 place.StorePath.write_bytes = write
 entry = {"type": "nqcast.datasets.VerifiedDataset", "dataset": "pandas.ParquetDataset", "filepath": sys.argv[1]}
 if sys.argv[2]:
@@ -321,17 +321,40 @@ def test_a_place_in_a_store_is_one_runs_at_a_time_and_a_killed_ones_folder_takes
     one.mkdir(), other.mkdir()
     held = StoreLock(place, one, "wait for that run").acquire()
     told = rf"^expected {re.escape(bucket)} to be free, found it held by process {os.getpid()} on host .*, which works "
-    told += r"in another folder; wait for that run; where that process is dead, remove s3://.*/\.lock$"
+    told += r"in another folder; wait for that run; where that process is dead, remove s3://.*/\.held$"
     with pytest.raises(DirectoryBusyError, match=told):
         StoreLock(place, other, "wait for that run").acquire()
     held.release()
+    (place / ".lock").write_bytes(b"")  # of a disk's folder that was moved here
     with StoreLock(place, other, ""):
-        assert (place / ".lock").exists()
-    assert not (place / ".lock").exists()
+        assert (place / ".held").exists()
+    assert not (place / ".held").exists()
     atexit.unregister(StoreLock(place, one, "").acquire().release)  # it is killed
-    with StoreLock(place, one, ""), pytest.raises(DirectoryBusyError):
+    killed = json.loads((place / ".held").read_bytes())
+    (place / ".held").write_bytes(json.dumps({**killed, "pid": 0}).encode())
+    with StoreLock(place, one, ""), pytest.raises(DirectoryBusyError, match=f"held by process {os.getpid()} "):
         StoreLock(place, other, "").acquire()
     StoreLock(place, other, "").acquire().release()
+
+
+def test_the_lock_of_a_store_is_given_back_by_its_holder_only_and_by_a_process_that_ends(
+    bucket: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    place, one, other = StorePath(bucket), tmp_path / "one", tmp_path / "other"
+    one.mkdir(), other.mkdir()
+    removed = StoreLock(place, one, "").acquire()
+    (place / ".held").unlink()
+    with StoreLock(place, other, ""):
+        removed.release()
+        assert (place / ".held").exists()
+    removed.acquire()
+    (place / ".held").unlink()
+    removed.release()
+    assert "was removed while this run went on" in caplog.text
+    code = "import sys; from pathlib import Path; from nqcast.storage.lock import StoreLock as L, StorePath as P;"
+    code += "L(P(sys.argv[1]), Path(sys.argv[2]), '').acquire(); raise KeyboardInterrupt"
+    done = subprocess.run([sys.executable, "-c", code, bucket, one], capture_output=True, text=True, check=False)
+    assert "KeyboardInterrupt" in done.stderr and not (place / ".held").exists(), done.stderr
 
 
 @pytest.mark.slow
@@ -351,7 +374,7 @@ def test_of_two_runs_at_once_into_one_store_one_is_refused_in_one_line_and_every
         assert "Traceback" not in text
     files = files_below(StorePath(bucket))
     manifests = [name for name in files if name.endswith(".sha256")]
-    assert len(manifests) > 5 and ".lock" not in files
+    assert len(manifests) > 5 and ".held" not in files
     for name in manifests:
         verify(StorePath(bucket) / name)
 

@@ -38,7 +38,8 @@ class ParameterHook:
         checked = check_parameters(parameters)
         for file in checked.scale.event_files:
             _check_events(file)
-        if len(checked.horizons) < len(parameters.get("horizons", checked.horizons)):
+        given = parameters.get("horizons")
+        if isinstance(given, list) and len(checked.horizons) < len(given):  # a list of one's own is taken whole
             logger.info(
                 "horizons=%s: those of the default list that end with a bar of %d minutes; name others to have them",
                 *("+".join(checked.horizons), checked.bar_minutes),

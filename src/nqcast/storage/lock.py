@@ -23,6 +23,8 @@ from nqcast.storage.place import StorePath
 log = logging.getLogger(__name__)
 
 LOCK_NAME = ".lock"
+HELD_NAME = ".held"
+"""Of a store's lock: a folder that is moved there brings its own lock's file, which holds nobody."""
 _WRITING = ".writing"
 _TOKENS = "NQCAST_LOCK_TOKENS"
 
@@ -97,13 +99,15 @@ class StoreLock:
     """
 
     def __init__(self, place: StorePath, folder: Path, cure: str) -> None:
-        self._object, self._folder, self._cure = place / LOCK_NAME, folder, cure
+        self._object, self._folder, self._cure = place / HELD_NAME, folder, cure
+        self._tag = ""
 
     def acquire(self) -> Self:
         """Take the lock; raises DirectoryBusyError, naming the holder, where another working folder has it."""
         own = {"pid": os.getpid(), "host": socket.gethostname(), "by": _name_of(self._folder)}
+        content = json.dumps(own).encode()
         try:
-            self._object.write_bytes(json.dumps(own).encode(), create=True)
+            self._tag = self._object.write_bytes(content, create=True)
         except ExistsAlreadyError as error:
             holder = read_object(self._object.read_bytes(), self._object)
             if holder.get("by") != own["by"]:
@@ -112,14 +116,20 @@ class StoreLock:
                     f"{holder.get('host')}, which works in another folder; {self._cure}; where that process is dead, "
                     f"remove {self._object}"
                 ) from error
+            self._tag = self._object.write_bytes(content)  # who is refused from now on looks for the living one
         atexit.register(self.release)
         return self
 
     def release(self) -> None:
-        """Give the lock back; where the store does not answer, the next run of this folder does without."""
+        """Give back what is still this run's; where the store does not answer, the next run of this folder does so."""
         atexit.unregister(self.release)
         try:
-            self._object.unlink()
+            if self._object.tag() == self._tag:
+                self._object.unlink()
+        except FileNotFoundError:
+            log.warning(
+                "%s was removed while this run went on: another may have written to the same place", self._object
+            )
         except OSError as error:
             log.warning("%s stays behind: %s", self._object, error)
 
