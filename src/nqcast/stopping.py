@@ -61,7 +61,7 @@ def asked() -> int | None:
 
 
 def forget() -> None:
-    """Start over: a process may run several sessions."""
+    """Start over: a process may go through several runs."""
     _Asked.number = _Asked.farewell = None
 
 

@@ -56,7 +56,7 @@ class SummaryHook:
 
     @hook_impl
     def before_pipeline_run(self) -> None:
-        """Start an empty list: one process may run several sessions."""
+        """Start an empty list: one process may go through several runs."""
         self._start()
 
     @hook_impl
@@ -157,7 +157,7 @@ class AlarmHook:
 
     @hook_impl
     def before_pipeline_run(self) -> None:
-        """Start without an alarm: one process may run several sessions."""
+        """Start without an alarm: one process may go through several runs."""
         self._status = 0
 
     @hook_impl

@@ -1,4 +1,4 @@
-"""What a run says of itself: flat names with short values and no secret, and what made it: code, session, data."""
+"""What a run says of itself: flat names with short values and no secret, and what made it: code, command, data."""
 
 import json
 import logging

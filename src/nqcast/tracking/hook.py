@@ -65,7 +65,7 @@ class TrackingHook:
         self._complete = complete
         self._context: KedroContext | None = None
         self._catalog: CatalogProtocol | None = None
-        self._session: TrackedRun | None = None
+        self._run: TrackedRun | None = None
         self._registers = False
         self._recipe, self._source, self._about = "", "", ""
 
@@ -86,7 +86,7 @@ class TrackingHook:
             return
         folder = self._data_folder() / FOLDER
         try:
-            session = TrackedRun(folder, str(run_params.get("run_id") or "run"), config, self._project())
+            run = TrackedRun(folder, str(run_params.get("run_id") or "run"), config, self._project())
         except OSError as error:
             log.warning("tracking: no spool can be made in %s, the run goes on untracked: %s", folder, error)
             return
@@ -97,45 +97,45 @@ class TrackingHook:
         self._recipe = recipe_fingerprint(complete)
         tags = {**run_tags(run_params, nqcast.__version__), RECIPE_TAG: self._recipe}
         self._source, self._about = "", f"`{tags['mlflow.source.name']}{f' --env {env}' if env else ''}`"
-        session.start(run_name(run_params, datetime.now()), {**tags, "mlflow.note.content": self._about})
-        session.record("params", values=parameters_read(flatten_parameters(complete), pipeline.inputs()))
-        self._session = session
-        activate(session)
+        run.start(run_name(run_params, datetime.now()), {**tags, "mlflow.note.content": self._about})
+        run.record("params", values=parameters_read(flatten_parameters(complete), pipeline.inputs()))
+        self._run = run
+        activate(run)
         atexit.register(self._finish, "KILLED")
 
     @hook_impl
     def after_dataset_loaded(self, dataset_name: str, data: object) -> None:
         """Note the version of what is read; let the runs below a run directory be this run's."""
-        if self._session is None:
+        if self._run is None:
             return
         if isinstance(data, Path) and dataset_name == "run_directory":
-            self._session.watch(data)
+            self._run.watch(data)
         facts = self._facts(dataset_name, saved=False)
-        self._session.tags(data_tags(dataset_name, facts))
+        self._run.tags(data_tags(dataset_name, facts))
         self._note_source(data)
         if "dataset" in self._wishes(dataset_name):
             digest = facts.get("sha256", "")[:16]
-            self._session.record("dataset", name=dataset_name, digest=digest, source=self._source, profile=span(data))
+            self._run.record("dataset", name=dataset_name, digest=digest, source=self._source, profile=span(data))
 
     @hook_impl
     def after_dataset_saved(self, dataset_name: str, data: object) -> None:
         """Note the version of what was written; send it where its metadata say so."""
-        if self._session is None:
+        if self._run is None:
             return
         facts = self._facts(dataset_name, saved=True)
-        self._session.tags({**data_tags(dataset_name, facts), **fingerprint_tags(data)})
+        self._run.tags({**data_tags(dataset_name, facts), **fingerprint_tags(data)})
         wishes = self._wishes(dataset_name)
         if "metrics" in wishes:
             headlines = self._metadata(dataset_name).get("headlines")
-            self._session.metrics(flatten_metrics(dataset_name, data, headlines))
+            self._run.metrics(flatten_metrics(dataset_name, data, headlines))
         if "artifact" in wishes and "path" in facts:
-            self._session.artifact(place(facts["path"]))
+            self._run.artifact(place(facts["path"]))
         checkpoint = self._facts("checkpoint", saved=False) if "model" in wishes and self._registers else {}
         if "path" in checkpoint and "path" in facts:
-            self._session.model(place(checkpoint["path"]), place(facts["path"]), recipe=self._recipe)
+            self._run.model(place(checkpoint["path"]), place(facts["path"]), recipe=self._recipe)
         if "walk_forward" in wishes and self._registers:
             loss, anchors = walk_forward_loss(cast(WalkForwardScores, data))
-            self._session.registered("walk_forward", recipe=self._recipe, loss=loss, anchors=anchors)
+            self._run.registered("walk_forward", recipe=self._recipe, loss=loss, anchors=anchors)
 
     @hook_impl
     def after_pipeline_run(self) -> None:
@@ -143,8 +143,8 @@ class TrackingHook:
 
     @hook_impl
     def on_pipeline_error(self, error: Exception) -> None:
-        if self._session is not None:
-            self._session.tags({"error": shorten(redact(f"{type(error).__name__}: {error}"))})
+        if self._run is not None:
+            self._run.tags({"error": shorten(redact(f"{type(error).__name__}: {error}"))})
         self._finish("FAILED")
 
     def close_as_killed(self) -> None:
@@ -152,12 +152,12 @@ class TrackingHook:
         self._finish("KILLED")
 
     def _finish(self, status: str) -> None:
-        session, self._session, self._catalog = self._session, None, None
-        if session is None:
+        run, self._run, self._catalog = self._run, None, None
+        if run is None:
             return
         activate(None)
         atexit.unregister(self._finish)
-        session.close(status)
+        run.close(status)
 
     def _project(self) -> Path:
         return Path(self._context.project_path) if self._context else Path.cwd()
@@ -169,9 +169,9 @@ class TrackingHook:
 
     def _note_source(self, data: object) -> None:
         source = source_of(data)
-        if self._session is not None and source and source != self._source:
+        if self._run is not None and source and source != self._source:
             self._source = source
-            self._session.tags({"data.source": source, "mlflow.note.content": f"{self._about} on {source}"})
+            self._run.tags({"data.source": source, "mlflow.note.content": f"{self._about} on {source}"})
 
     def _facts(self, name: str, saved: bool) -> dict[str, str]:
         dataset = self._catalog.get(name) if self._catalog is not None and not name.startswith("params:") else None

@@ -241,15 +241,15 @@ class NestedRun:
 _active: list[TrackedRun] = []
 
 
-def activate(session: TrackedRun | None) -> None:
-    """Let `session` be the one that whatever runs in this process reports to; None ends that."""
-    _active[:] = [] if session is None else [session]
+def activate(run: TrackedRun | None) -> None:
+    """Let `run` be the one that whatever runs in this process reports to; None ends that."""
+    _active[:] = [] if run is None else [run]
 
 
 def follow(directory: Path) -> None:
     """Show the metrics of a run directory in the tracked run of this process, if there is one."""
-    for session in _active:
-        session.follow(directory)
+    for run in _active:
+        run.follow(directory)
 
 
 @contextmanager
@@ -285,21 +285,21 @@ class MlflowLogger:
         experiment: str = "nqcast",
     ) -> None:
         config = TrackingConfig(experiment=experiment, uri=uri, system_metrics=False)
-        self._session: TrackedRun | None = TrackedRun(Path(folder), name, config, Path.cwd())
-        self._session.start(name, {})
-        self._session.record("params", values=flatten_parameters(parameters or {}))
+        self._run: TrackedRun | None = TrackedRun(Path(folder), name, config, Path.cwd())
+        self._run.start(name, {})
+        self._run.record("params", values=flatten_parameters(parameters or {}))
 
     def log(self, values: Mapping[str, object], step: int) -> None:
         """Keep the finite numbers of `values`; returns at once."""
-        if self._session is not None:
+        if self._run is not None:
             found = numbers(values)
-            self._session.metrics({name: value for name, value in found.items() if math.isfinite(value)}, step)
+            self._run.metrics({name: value for name, value in found.items() if math.isfinite(value)}, step)
 
     def close(self, status: str = "FINISHED") -> None:
         """End the run (FINISHED, FAILED or KILLED) and wait a little for the store."""
-        session, self._session = self._session, None
-        if session is not None:
-            session.close(status)
+        run, self._run = self._run, None
+        if run is not None:
+            run.close(status)
 
     def __enter__(self) -> MlflowLogger:
         return self
