@@ -139,7 +139,7 @@ def test_what_is_wrong_with_the_way_to_the_gateway_is_one_line(
 def test_a_symbol_that_the_gateway_refuses_ends_the_watch_with_its_words(tmp_path: Path) -> None:
     with served([], {}, refusal="Unknown symbol NQ.v.0") as (_, source):
         feed = DatabentoFeed(source, tmp_path)
-        with pytest.raises(ValueError, match=r"found the gateway's refusal: Unknown symbol NQ\.v\.0"):
+        with pytest.raises(ValueError, match=r"refusal \(Unknown symbol NQ\.v\.0\): check the symbol"):
             wait_until(lambda: feed.poll() is not None)
         feed.close()
 
