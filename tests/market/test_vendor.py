@@ -9,10 +9,11 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+from databento_dbn import SType
 
 from nqcast.market.config import IngestConfig
 from nqcast.market.ingest import build_bars
-from nqcast.market.vendor import _dbn_contract, read_bars
+from nqcast.market.vendor import _dbn_symbols, read_bars
 
 CONFIG = IngestConfig()
 
@@ -133,9 +134,10 @@ def test_an_instrument_id_means_what_the_mapping_says_of_that_day() -> None:
         "NQZ6": [{"start_date": date(2016, 9, 8), "end_date": date(2016, 9, 9), "symbol": "7"}],
         "NQH7": [{"start_date": date(2016, 9, 1), "end_date": date(2016, 9, 9), "symbol": "8"}],
     }
-    store = SimpleNamespace(stype_in="raw_symbol", mappings=intervals)
-    found = _dbn_contract(np.array([7, 7, 7, 8]), days.as_unit("ns").asi8, store)
-    assert found.tolist() == ["NQU6", "NQZ6", "7", "NQH7"]
+    types = {"stype_in": SType.RAW_SYMBOL, "stype_out": SType.INSTRUMENT_ID}
+    store = SimpleNamespace(metadata=SimpleNamespace(mappings=intervals, **types))
+    found = _dbn_symbols(np.array([7, 7, 7, 8]), days.tz_localize("UTC").as_unit("ns"), store)
+    assert [name if isinstance(name, str) else None for name in found] == ["NQU6", "NQZ6", None, "NQH7"]
 
 
 def test_the_vendors_own_test_file_is_read_to_the_tick(real_data: Path) -> None:

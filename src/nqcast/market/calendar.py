@@ -9,36 +9,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import date, time, timedelta
 from functools import lru_cache
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
 import pandas_market_calendars
 from pandas.tseries.holiday import GoodFriday
+from pandas_market_calendars.calendars.cme_globex_equities import CMEGlobexEquitiesExchangeCalendar
 
-from nqcast.constants import EXCHANGE_TIMEZONE
 from nqcast.market.instruments import INDEX_FUTURES, Halt, Instrument
+from nqcast.market.tables import read_table
 
-REGULAR_CLOSE_1630 = date(2012, 11, 16)
-"""Last date of the older hours: 17:00 to 15:15, and 15:30 to 16:30 on a day whose next day is a session too.
-
-The public calendar ends these sessions at 15:15 and counts 15:30 to 16:30 as the next session's."""
-REGULAR_CLOSE_1615 = (date(2012, 11, 19), date(2015, 9, 20))
-"""First and last date on which the regular close was 16:15; the public calendar says 16:00."""
-HOLIDAY_CLOSE_1030 = date(2014, 2, 17)
-"""Last holiday with a session that closed at 10:30; the public calendar says 12:00, as it is since."""
-
-SPECIAL_CLOSES = {
-    date(2012, 10, 29): time(8, 15),  # the cash market stayed closed for a hurricane
-    date(2012, 10, 30): time(8, 15),
-    date(2018, 12, 5): time(8, 30),  # national days of mourning: the public calendar has no session at all
-    date(2025, 1, 9): time(8, 30),
-}
+LAST_OLDER = pd.Timestamp("2012-11-16")
+"""Last date on which a session ended at 15:15 where no other follows on the next day, and else at 16:30."""
 PAYROLLS_BY = 7
-"""Latest day of the month on which a Good Friday has a session, until 08:15: the first Friday has the payrolls.
-
-The public calendar opens every Good Friday from 2024 on; the exchange has opened none on another Friday since 2009."""
-
+"""Latest day of the month on which a Good Friday has a session, until 08:15: the first Friday has the payrolls."""
 LAST_HALT = date(2021, 6, 25)
 """Last date of the era in which trading halts from 15:15 to 15:30."""
 
@@ -56,27 +41,41 @@ def trading_sessions(
     """
     if pd.Timestamp(end) < pd.Timestamp(start):
         raise ValueError(f"expected end on or after start, found start {start} and end {end}: swap them")
-    if instrument is not None and instrument.calendar != INDEX_FUTURES:
-        return _product_sessions(start, end, closes or {}, instrument)
-    library = _schedule(INDEX_FUTURES, start, end, EXCHANGE_TIMEZONE)
+    row = instrument or Instrument()
+    library = _schedule(row.calendar, start, end, row.zone)
+    session = pd.Series(library.index.as_unit("ns"))
     local = pd.DataFrame(
-        {
-            "session": library.index.as_unit("ns"),
-            "open": _naive(library["market_open"]),
-            "close": _naive(library["market_close"]),
-            "halt_start": _naive(library["break_start"]),
-            "halt_end": _naive(library["break_end"]),
-        }
+        {"session": session, "open": _naive(library["market_open"]), "close": _naive(library["market_close"])}
     )
-    local["close"] = _corrected_closes(local)
-    local = _with_older_hours(local)
-    special = {**SPECIAL_CLOSES, **(closes or {})}
-    local = _with_special_closes(local, {day: at for day, at in special.items() if _within(day, start, end)})
-    local = local[
-        local["session"].between(pd.Timestamp(start), pd.Timestamp(end))
-        & ~local["session"].isin(_closed_good_fridays(start, end))
-    ]
-    return _in_utc(local, EXCHANGE_TIMEZONE)
+    if row.opens is not None:
+        change = pd.Timedelta(hours=row.opens.hour, minutes=row.opens.minute)
+        local["open"], local["close"] = session - pd.Timedelta(days=1) + change, session + change
+    local[["halt_start", "halt_end"]] = _halts(library, session, row.halt)
+    if row.calendar == INDEX_FUTURES:
+        local = _without_older_evenings(local)
+    local = _with_closes(local, closes or {})
+    inside = local["session"].between(pd.Timestamp(start), pd.Timestamp(end))
+    return _in_utc(local[inside & ~local["session"].dt.strftime("%m-%d").isin(row.closed)], row.zone)
+
+
+class _IndexFutures(CMEGlobexEquitiesExchangeCalendar):
+    """The library's calendar with the hours of all years (hours.yml) and the Good Fridays that it opens too many."""
+
+    regular_market_times: ClassVar[Any] = {
+        name: tuple((since, time.fromisoformat(at), *day) for since, at, *day in eras)
+        for name, eras in read_table("hours")["regular"].items()
+    }
+
+    @property
+    def adhoc_holidays(self) -> list[pd.Timestamp]:
+        """Good Fridays on which no employment report is published; the library opens every one from 2023 on."""
+        fridays = GoodFriday.dates(pd.Timestamp("2023"), pd.Timestamp("2200"))
+        return list(fridays[fridays.day > PAYROLLS_BY])
+
+    @property
+    def special_closes_adhoc(self) -> list[tuple[time, list[str]]]:
+        """Dates with an hour of their own."""
+        return [(time.fromisoformat(at), days) for at, days in read_table("hours")["closes"].items()]
 
 
 def _in_utc(local: pd.DataFrame, zone: str) -> pd.DataFrame:
@@ -91,7 +90,8 @@ def _in_utc(local: pd.DataFrame, zone: str) -> pd.DataFrame:
 @lru_cache(maxsize=64)
 def _schedule(calendar: str, start: date, end: date, zone: str) -> Any:
     """The library's schedule of a span and ten days around it, since an empty one has no types; not to be changed."""
-    margin, library = timedelta(days=10), pandas_market_calendars.get_calendar(calendar)
+    margin = timedelta(days=10)
+    library = _IndexFutures() if calendar == INDEX_FUTURES else pandas_market_calendars.get_calendar(calendar)
     return library.schedule(start - margin, end + margin, market_times="all", tz=zone)
 
 
@@ -182,79 +182,23 @@ def _naive(column: pd.Series) -> pd.Series:
     return column.dt.tz_localize(None).dt.as_unit("ns").reset_index(drop=True)
 
 
-def _closed_good_fridays(start: date, end: date) -> pd.DatetimeIndex:
-    """Good Fridays on which no employment report is published."""
-    fridays = GoodFriday.dates(pd.Timestamp(start), pd.Timestamp(end))
-    return pd.DatetimeIndex(fridays[fridays.day > PAYROLLS_BY])
+def _without_older_evenings(local: pd.DataFrame) -> pd.DataFrame:
+    """Sessions up to LAST_OLDER end at 15:15 where no session follows the next day."""
+    session = local["session"]
+    short = (session <= LAST_OLDER) & ~(session + pd.Timedelta(days=1)).isin(session)
+    at = session + pd.Timedelta(hours=15, minutes=15)
+    return local.assign(close=local["close"].mask(short & (local["close"] > at), at))
 
 
-def _within(day: date, start: date, end: date) -> bool:
-    return pd.Timestamp(start) <= pd.Timestamp(day) <= pd.Timestamp(end)
-
-
-def _corrected_closes(local: pd.DataFrame) -> pd.Series:
-    """Closes in exchange time with the corrections that follow a rule."""
-    session, close = local["session"], local["close"].copy()
-    at = close - session
-    first, last = (pd.Timestamp(day) for day in REGULAR_CLOSE_1615)
-    late = session.between(first, last) & (at == pd.Timedelta(hours=16))
-    close[late] = session[late] + pd.Timedelta(hours=16, minutes=15)
-    month, day, weekday = session.dt.month, session.dt.day, session.dt.day_of_week
-    # The cash market closes at 12:00 Chicago time on these days and the futures a quarter of an hour later.
-    half_day = (
-        ((month == 11) & (weekday == 4) & day.between(23, 29))
-        | ((month == 12) & (day == 24))
-        | ((month == 7) & (day == 3) & (weekday < 4))
-    )
-    at_noon = at == pd.Timedelta(hours=12)
-    close[half_day & at_noon] = session[half_day & at_noon] + pd.Timedelta(hours=12, minutes=15)
-    holiday = at_noon & ~half_day & (session <= pd.Timestamp(HOLIDAY_CLOSE_1030))
-    close[holiday] = session[holiday] + pd.Timedelta(hours=10, minutes=30)
-    return close
-
-
-def _with_older_hours(local: pd.DataFrame) -> pd.DataFrame:
-    """Sessions up to REGULAR_CLOSE_1630 with their opening at 17:00, their halt and their close at 16:30."""
-    session, local = local["session"], local.copy()
-    old = session <= pd.Timestamp(REGULAR_CLOSE_1630)
-    late = old & (local["open"].dt.normalize() < session) & (local["open"].dt.hour < 17)
-    local.loc[late, "open"] = local.loc[late, "open"].dt.normalize() + pd.Timedelta(hours=17)
-    regular = old & (local["close"] - session == pd.Timedelta(hours=15, minutes=15))
-    regular &= (session + pd.Timedelta(days=1)).isin(session)
-    for column, hour, minute in (("halt_start", 15, 15), ("halt_end", 15, 30), ("close", 16, 30)):
-        local.loc[regular, column] = session[regular] + pd.Timedelta(hours=hour, minutes=minute)
-    return local
-
-
-def _with_special_closes(local: pd.DataFrame, closes: Mapping[date, time]) -> pd.DataFrame:
+def _with_closes(local: pd.DataFrame, closes: Mapping[date, time]) -> pd.DataFrame:
+    """Sessions with the given closes, also on dates that have none: from seven hours before the date on."""
     indexed = local.set_index("session", drop=False)
     for day, at in closes.items():
         session = pd.Timestamp(day)
-        close = session + pd.Timedelta(hours=at.hour, minutes=at.minute)
-        if session in indexed.index:
-            indexed.loc[session, "close"] = close
-        else:
-            indexed.loc[session] = {"session": session, "open": session - pd.Timedelta(hours=7), "close": close}
+        if session not in indexed.index:
+            indexed.loc[session, ["session", "open"]] = session, session - pd.Timedelta(hours=7)
+        indexed.loc[session, "close"] = pd.Timestamp.combine(day, at)
     return indexed.sort_index().reset_index(drop=True)
-
-
-def _product_sessions(start: date, end: date, closes: Mapping[date, time], instrument: Instrument) -> pd.DataFrame:
-    """Sessions of an instrument whose calendar the library knows well enough; 24/5 changes the date at `opens`."""
-    zone = instrument.zone
-    library = _schedule(instrument.calendar, start, end, zone)
-    session = pd.Series(library.index.as_unit("ns"))
-    if instrument.opens is None:
-        local = pd.DataFrame({"open": _naive(library["market_open"]), "close": _naive(library["market_close"])})
-    else:
-        change = pd.Timedelta(hours=instrument.opens.hour, minutes=instrument.opens.minute)
-        local = pd.DataFrame({"open": session - pd.Timedelta(days=1) + change, "close": session + change})
-    local.insert(0, "session", session)
-    local[["halt_start", "halt_end"]] = _halts(library, session, instrument.halt)
-    for day, at in closes.items():
-        local.loc[(session == pd.Timestamp(day)).to_numpy(), "close"] = pd.Timestamp.combine(day, at)
-    inside = session.between(pd.Timestamp(start), pd.Timestamp(end))
-    local = local[inside & ~session.dt.strftime("%m-%d").isin(instrument.closed)]
-    return _in_utc(local, zone)
 
 
 def _halts(library: pd.DataFrame, session: pd.Series, halt: Halt | None) -> pd.DataFrame:

@@ -6,15 +6,13 @@ import difflib
 from collections.abc import Mapping
 from datetime import date, time
 from functools import cache
-from importlib.resources import files
 from typing import Any, Self
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from nqcast.constants import EXCHANGE_TIMEZONE
-from nqcast.market.spellings import PRODUCTS
 from nqcast.market.symbols import MONTH_CODES
+from nqcast.market.tables import PRODUCTS, read_table
 
 INDEX_FUTURES = "CME_Equity"
 """The calendar whose dated corrections, halts and early closes stand in `calendar`."""
@@ -80,8 +78,7 @@ class Instrument(BaseModel):
 @cache
 def table() -> dict[str, Instrument]:
     """The instruments that this package ships, by symbol."""
-    text = files("nqcast.market").joinpath("instruments.yml").read_text(encoding="utf-8")
-    return {symbol: Instrument(symbol=symbol, **row) for symbol, row in yaml.safe_load(text).items()}
+    return {symbol: Instrument(symbol=symbol, **row) for symbol, row in read_table("instruments").items()}
 
 
 def instrument(symbol: str, own: Mapping[str, Mapping[str, Any]] | None = None) -> Instrument:

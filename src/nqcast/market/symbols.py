@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from nqcast.market.spellings import KINDS, PRODUCTS, VENUES
+from nqcast.market.tables import KINDS, PRODUCTS, VENUES
 
 MONTH_CODES = "FGHJKMNQUVXZ"
 _MONTH_NAMES = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC")

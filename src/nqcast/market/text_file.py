@@ -21,7 +21,7 @@ import pandas as pd
 import zstandard
 
 from nqcast.market.schema import PRICES
-from nqcast.market.spellings import COLUMNS, DATE, HEADERLESS, NOTHING, TIME
+from nqcast.market.tables import COLUMNS, DATE, HEADERLESS, NOTHING, TIME
 from nqcast.market.unpacked_size import require_bounded
 from nqcast.market.written_stamps import readable
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 import warnings
 from collections.abc import Callable, Hashable, Iterable, Mapping
@@ -14,8 +15,8 @@ import pandas as pd
 
 from nqcast.market.contracts import as_names
 from nqcast.market.schema import DAY_NS, PRICES, missing_column_error
-from nqcast.market.spellings import COLUMNS, DATE, SUMMED_VOLUME, TIME
 from nqcast.market.symbols import parse_symbol
+from nqcast.market.tables import COLUMNS, DATE, SUMMED_VOLUME, TIME
 from nqcast.market.text_file import ENDINGS, not_numbers, plain, read_text, written_numbers
 from nqcast.market.unpacked_size import TooLargeError, require_bounded, require_bounded_parquet
 from nqcast.market.written_stamps import parsed_stamps, readable
@@ -23,6 +24,7 @@ from nqcast.market.written_stamps import parsed_stamps, readable
 _PRICE_UNITS = 1_000_000_000  # per point
 _NO_PRICE = np.iinfo(np.int64).max
 _MOST_NAMED = 3
+_DAYS = 1 << 20  # more than the days from 1970 on in which anything trades
 
 
 def read_bars(path: str | Path) -> pd.DataFrame:
@@ -254,7 +256,7 @@ def _numbers(columns: dict[str, pd.Series], fixed: bool) -> dict[str, pd.Series]
                 f"expected numbers in column {column.name!r}, found {column.iloc[0]!r} in row 1: bring prices"
             )
         if fixed and name in PRICES and pd.api.types.is_integer_dtype(column):
-            columns[name] = pd.Series(_dbn_price(column), index=column.index)
+            columns[name] = column.mask(column == _NO_PRICE) / _PRICE_UNITS  # dividing gives 4781.25 exactly
     return written_numbers(columns)
 
 
@@ -294,6 +296,8 @@ def _contract(found: dict[str, pd.Series], frame: pd.DataFrame, lower: Mapping[s
     if names is None or names.isna().all():
         return {"contract": identity}
     continuous = names.isin([name for name in names.cat.categories if parse_symbol(name).kind == "continuous"])
+    if not continuous.any():
+        return {"contract": names}
     text = names.astype("str")
     return {"contract": text.mask(continuous, text + "#" + identity.astype("str"))}
 
@@ -307,7 +311,7 @@ def _read_dbn(file: Path) -> pd.DataFrame:
     try:
         if file.suffix.lower() == ".zst":
             require_bounded(file, zstandard.open(file, "rb"))
-        store = databento.DBNStore.from_bytes(file.read_bytes())  # from_file leaves the file open
+        store = databento.DBNStore.from_bytes(io.BytesIO(file.read_bytes()))  # from_file leaves the file open
         schema = str(store.schema)
         if not schema.startswith("ohlcv"):
             raise ValueError(f"expected bars (schema ohlcv-1m), found {schema}: download ohlcv-1m")
@@ -316,34 +320,18 @@ def _read_dbn(file: Path) -> pd.DataFrame:
             records = store.to_ndarray()
     except (databento.BentoError, BentoWarning, DBNError, zstandard.ZstdError) as error:
         raise ValueError(f"expected a DBN file, found {file} that is none or is damaged ({error})") from error
-    stamp = records["ts_event"].astype("int64")
-    return pd.DataFrame(
-        {
-            "ts": pd.to_datetime(stamp, unit="ns", utc=True),
-            **{name: _dbn_price(records[name]) for name in PRICES},
-            "volume": records["volume"].astype("int64"),
-            "contract": _dbn_contract(records["instrument_id"], stamp, store),
-        }
-    )
+    columns = {name: records[name].astype("int64") for name in ("rtype", "instrument_id", *PRICES, "volume")}
+    ts = pd.to_datetime(records["ts_event"].astype("int64"), unit="ns", utc=True)
+    return as_raw_bars(pd.DataFrame({"ts": ts, **columns, "symbol": _dbn_symbols(columns["instrument_id"], ts, store)}))
 
 
-def _dbn_price(fixed: Any) -> Any:
-    """Points from the format's integers, 1e-9 each."""
-    return np.where(fixed == _NO_PRICE, np.nan, fixed / _PRICE_UNITS)  # dividing gives 4781.25 exactly
+def _dbn_symbols(instrument: np.ndarray, ts: pd.DatetimeIndex, store: Any) -> pd.Categorical:
+    """The symbol that each record's instrument id has on its day (N,): databento's table, asked once for each pair."""
+    from databento.common.symbology import InstrumentMap
 
-
-def _dbn_contract(instrument: np.ndarray, stamp: np.ndarray, store: Any) -> pd.Series:
-    """Contract of each record: the raw symbol its instrument id had on that day, or symbol#id for a continuous one."""
-    continuous = str(store.stype_in) not in ("raw_symbol", "parent", "instrument_id")
-    identifier, code = np.unique(instrument, return_inverse=True)
-    names = [str(number) for number in identifier]
-    day = stamp // DAY_NS
-    for symbol, intervals in store.mappings.items():
-        for interval in intervals:
-            place = int(np.searchsorted(identifier, int(interval["symbol"])))
-            if place == len(identifier) or identifier[place] != int(interval["symbol"]):
-                continue
-            first, end = (np.datetime64(interval[key], "D").astype(int) for key in ("start_date", "end_date"))
-            names.append(f"{symbol}#{interval['symbol']}" if continuous else symbol)
-            code[(instrument == identifier[place]) & (day >= first) & (day < end)] = len(names) - 1
-    return pd.Series(pd.array(names, dtype="str").take(code))
+    code, pairs = pd.factorize(instrument * _DAYS + ts.asi8 // DAY_NS)
+    identifier, days = np.divmod(pairs, _DAYS)
+    known = InstrumentMap()
+    known.insert_metadata(store.metadata)
+    of_pair, names = pd.factorize(known.resolve_many(identifier.astype("uint64"), days.astype("datetime64[D]")))
+    return pd.Categorical.from_codes(of_pair[code], names)

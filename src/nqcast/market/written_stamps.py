@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import pandas as pd
 
-from nqcast.market.spellings import REORDERED, ZONES
+from nqcast.market.tables import REORDERED, ZONES
 
 _EPOCH_NS = ((10**17, 1), (10**14, 10**3), (10**11, 10**6), (10**8, 10**9))
 _FIRST_NS, _LAST_NS = (pd.Timestamp(year).as_unit("ns").value for year in ("1990", "2099"))

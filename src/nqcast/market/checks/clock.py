@@ -16,7 +16,7 @@ from nqcast.market.calendar import distinct, nanoseconds
 from nqcast.market.checks import Doubt, as_doubt
 from nqcast.market.config import zone_and_hours
 from nqcast.market.schema import DAY_NS, MINUTE_NS
-from nqcast.market.spellings import USUAL_ZONES
+from nqcast.market.tables import USUAL_ZONES
 
 REOPENING, CASH_OPEN = 17 * 60, 8 * 60 + 30  # minutes of the day in exchange time
 _LEAST_BREAK = 25 * MINUTE_NS  # longer than the halt, shorter than the daily break

@@ -9,25 +9,11 @@ import numpy as np
 import pandas as pd
 
 from nqcast.constants import EXCHANGE_TIMEZONE
-from nqcast.market.calendar import REGULAR_CLOSE_1615
+from nqcast.market.calendar import LAST_OLDER
+from nqcast.market.tables import read_table
 from nqcast.spacing import Spacing
 
 HOLIDAY, EARLY_CLOSE, HALT, OUTAGE, UNKNOWN = "holiday", "early close", "halt", "outage", "unknown"
-
-KNOWN_OUTAGES = (
-    ("2014-08-24 22:00", "2014-08-25 02:00"),  # Globex opened four hours late
-    ("2019-02-27 00:39", "2019-02-27 03:45"),  # Globex, a technical failure
-    ("2025-11-28 02:40", "2025-11-28 13:30"),  # Globex, cooling of a data centre
-)
-"""Halts of the exchange's own systems (UTC)."""
-
-CIRCUIT_BREAKERS = (
-    ("2020-03-09 13:34", "2020-03-09 13:49"),
-    ("2020-03-12 13:35", "2020-03-12 13:50"),
-    ("2020-03-16 13:30", "2020-03-16 13:45"),
-    ("2020-03-18 16:56", "2020-03-18 17:11"),
-)
-"""Market-wide halts of fifteen minutes (UTC)."""
 
 IMPROBABLE = 1e-9
 """A silence less likely than this, were the slots' usual silences independent, is no quiet market."""
@@ -59,7 +45,7 @@ def _reasons(stretches: list[Stretch], bars: pd.DataFrame) -> list[dict[str, str
         return []
     start, end = (pd.DatetimeIndex([stretch[edge] for stretch in stretches]) for edge in ("start", "end"))
     improbable = _log_likelihood(start, end, bars) < np.log(IMPROBABLE)
-    breaker, outage = (_overlaps(start, end, spans) for spans in (CIRCUIT_BREAKERS, KNOWN_OUTAGES))
+    breaker, outage = (_overlaps(start, end, read_table("hours")[name]) for name in ("circuit_breakers", "outages"))
     reasons = [
         {"explanation": HALT, "detail": "market-wide circuit breaker"},
         {"explanation": OUTAGE, "detail": "of the exchange"},
@@ -86,7 +72,7 @@ def _slot(ts: pd.Series, spacing: Spacing) -> np.ndarray:
     return np.asarray(local.hour * 60 + local.minute) // spacing.minutes
 
 
-def _overlaps(start: pd.DatetimeIndex, end: pd.DatetimeIndex, spans: tuple[tuple[str, str], ...]) -> np.ndarray:
+def _overlaps(start: pd.DatetimeIndex, end: pd.DatetimeIndex, spans: list[list[str]]) -> np.ndarray:
     """Which stretches (S,) meet one of the spans."""
     edges = [(pd.Timestamp(first, tz="UTC"), pd.Timestamp(last, tz="UTC")) for first, last in spans]
     return np.any([(start < last) & (end > first) for first, last in edges], axis=0)
@@ -109,7 +95,7 @@ def _holidays(span: pd.DataFrame) -> list[Stretch]:
 
 def _early_closes(span: pd.DataFrame) -> list[Stretch]:
     """Sessions that close before the regular close of their time: 15:15 exchange time until 2012-11-18, then 16:00."""
-    regular_hour = np.where(span["session"] < pd.Timestamp(REGULAR_CLOSE_1615[0]), 15.25, 16.0)
+    regular_hour = np.where(span["session"] <= LAST_OLDER, 15.25, 16.0)
     regular = span["session"] + pd.to_timedelta(regular_hour, unit="h")
     regular = regular.dt.tz_localize(EXCHANGE_TIMEZONE).dt.tz_convert("UTC")
     early = (span["close"] < regular).to_numpy()

@@ -14,7 +14,7 @@ from nqcast.market.calendar import nanoseconds
 from nqcast.market.checks import Doubt, as_doubt
 from nqcast.market.instruments import table
 from nqcast.market.schema import MINUTE_NS, PRICES
-from nqcast.market.spellings import LEVELS, PRODUCTS
+from nqcast.market.tables import LEVELS, PRODUCTS
 
 _PART = 2_000  # rows
 _TICKS = (500, 50_000_000)  # prices of any index future, metal or currency, in ticks
