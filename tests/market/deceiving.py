@@ -105,6 +105,11 @@ def _daily(raw: pd.DataFrame, folder: Path) -> Path:
     return folder / "days"
 
 
+def _described(raw: pd.DataFrame, folder: Path) -> Path:
+    (_daily(raw, folder) / "README.txt").write_text("Bars of the front contract.\nOne file a day.\n")
+    return folder / "days"
+
+
 def _two_formats(raw: pd.DataFrame, folder: Path) -> Path:
     (folder / "both").mkdir()
     raw[raw["ts"] < "2016-02-25"].to_csv(folder / "both" / "a.csv", index=False)
@@ -112,9 +117,9 @@ def _two_formats(raw: pd.DataFrame, folder: Path) -> Path:
     return folder / "both"
 
 
-def _spike(factor: float, columns: list[str], rows: int = 1) -> Write:
+def _spike(factor: float, columns: list[str], rows: int = 1, begin: int = 4000) -> Write:
     def write(raw: pd.DataFrame, folder: Path) -> Path:
-        spoilt, begin = raw.copy(), 4000
+        spoilt = raw.copy()
         spoilt.loc[begin : begin + rows - 1, columns] = (spoilt.loc[begin : begin + rows - 1, columns] * factor).round()
         return as_csv(spoilt, folder)
 
@@ -141,6 +146,13 @@ def _day_session(raw: pd.DataFrame) -> pd.DataFrame:
 def _resampled(raw: pd.DataFrame) -> pd.DataFrame:
     grid = raw.set_index("ts").resample("1min").first()
     return grid.assign(volume=grid["volume"].fillna(0)).reset_index()
+
+
+def _filled(raw: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
+    """Every minute, with some of the columns as they were in the minute before."""
+    grid = raw.set_index("ts").resample("1min").first()
+    grid[columns] = grid[columns].ffill()
+    return grid.reset_index()
 
 
 def _two_products(
@@ -297,10 +309,15 @@ CASES: dict[str, Case] = {
     "D1 a high three percent away": Case(_spike(1.03, ["high"]), quarantine={SPIKE: 1}),
     "D1 a low three percent away": Case(_spike(0.97, ["low"]), quarantine={SPIKE: 1}),
     "D1 a close two percent away": Case(_spike(0.98, ["low", "close"]), quarantine={SPIKE: 1}),
+    "D1 the first minute ten percent away": Case(_spike(1.1, PRICES, begin=0), quarantine={SPIKE: 1}),
     "D1 three minutes five percent away": Case(_spike(0.95, PRICES, 3), quarantine={SPIKE: 3}),
     "D1 nine minutes six percent away": Case(_spike(1.06, PRICES, 9), quarantine={SPIKE: 9}),
     # 6. empty rows
     "E1 empty rows of a resample": Case(_text(_resampled)),
+    "E1 prices filled, volume left empty": Case(_text(lambda raw: _filled(raw, PRICES))),
+    "E1 closes filled alone": Case(_text(lambda raw: _filled(raw, ["close"]).fillna({"volume": 0}))),
+    "E1 zeros where nothing traded": Case(_text(lambda raw: _filled(raw, []).fillna(0))),
+    "E volume that is all empty": Case(_text(lambda raw: raw.assign(volume=np.nan)), error="found 0 in every row, or"),
     "E1 empty rows without volume either": Case(
         _text(lambda raw: raw.set_index("ts").resample("1min").first().reset_index())
     ),
@@ -466,6 +483,16 @@ CASES: dict[str, Case] = {
     "E names of columns with signs": Case(
         _text(lambda raw: raw.set_axis(["#Date-Time", "<Open>", "<High>", "<Low>", "Last", "TradeVolume"], axis=1))
     ),
+    "E names of a terminal's fields": Case(
+        _text(lambda raw: raw.set_axis(["Timestamp", "PX_OPEN", "PX_HIGH", "PX_LOW", "PX_LAST", "Vol."], axis=1))
+    ),
+    "E times of opening and closing": Case(
+        _stamped(lambda raw: nanoseconds(raw["ts"]) // 10**6, "open_time"),
+    ),
+    "E blanks between": Case(
+        _lines(lambda lines: [line.replace(",", "  ").replace("ts", "date time", 1) for line in lines]),
+    ),
+    "E24 a folder of days and a page about it": Case(_described, error="README.txt: expected a column"),
     "E24 a folder of days": Case(_daily, notes="6 files"),
     "E24 a folder of text and parquet": Case(_two_formats, notes="2 files.*overlap"),
 }
@@ -480,6 +507,11 @@ CONTRACTS: dict[str, Write] = {
     "A2 months as floats": _text(lambda raw: raw.assign(contract=raw["contract"].astype(float))),
     "A2 the next contract first": _text(
         lambda raw: _renamed(raw, {"201603": "CME_MINI:NQH2016", "201606": "CME_MINI:NQM2016"})
+    ),
+    "A2 codes of months alone": _text(lambda raw: _renamed(raw, {"201603": "H16", "201606": "M16"})),
+    "A2 names of months alone": _text(lambda raw: _renamed(raw, {"201603": "Mar 2016", "201606": "Jun 2016"})),
+    "A2 dates of expiry beside the product": _text(
+        lambda raw: _renamed(raw, {"201603": "20160318", "201606": "20160617"}, "expiry").assign(symbol="NQ")
     ),
     "A2 in a spelling of MetaTrader": _text(
         lambda raw: _renamed(raw, {"201603": "NQ-3.16".replace("-3", "-03"), "201606": "NQ-06.16"})

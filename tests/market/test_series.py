@@ -92,7 +92,7 @@ def test_a_move_without_volume_is_quarantined_and_a_dead_column_is_an_error(week
     row = int(np.flatnonzero(raw["high"] > raw["low"])[50])
     raw.loc[row, "volume"] = 0
     assert build_bars(raw, CONFIG).report["quarantined_by_reason"] == {"prices that move without volume": 1}
-    with pytest.raises(ValueError, match=r"found 0 in every row: set features\.volume=false"):
+    with pytest.raises(ValueError, match=r"found 0 in every row, or nothing: set features\.volume=false"):
         build_bars(week.assign(volume=0), CONFIG)
 
 

@@ -17,6 +17,7 @@ import pandas_market_calendars
 from pandas.tseries.holiday import GoodFriday
 from pandas_market_calendars.calendars.cme_globex_equities import CMEGlobexEquitiesExchangeCalendar
 
+from nqcast.constants import EXCHANGE_TIMEZONE
 from nqcast.market.instruments import INDEX_FUTURES, Halt, Instrument
 from nqcast.market.tables import read_table
 
@@ -164,6 +165,12 @@ def nanoseconds(ts: pd.Series) -> np.ndarray:
     """Nanoseconds since the epoch (N,), int64; NaT is the smallest int64."""
     index = pd.DatetimeIndex(ts)
     return (index if index.unit == "ns" else index.as_unit("ns")).asi8  # as_unit copies
+
+
+def minute_of_day(ts: pd.Series | pd.DatetimeIndex | np.ndarray, zone: str = EXCHANGE_TIMEZONE) -> np.ndarray:
+    """Minute of a zone's day, 0 to 1439 (N,), of stamps in UTC or in nanoseconds."""
+    local = pd.DatetimeIndex(ts, tz="UTC").tz_convert(zone)
+    return np.asarray(local.hour * 60 + local.minute)
 
 
 def instants(ts: pd.Series) -> np.ndarray:

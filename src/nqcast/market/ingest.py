@@ -60,9 +60,10 @@ def check_rows(raw: pd.DataFrame, config: IngestConfig) -> Underway:
         mixed, checked = [], checked[(checked["ts"] >= begin).to_numpy()].reset_index(drop=True)
         spacing = infer_spacing(checked["ts"])
     doubts += stop_or_warn(mixed, config)
-    if "volume" in checked and (checked["volume"] == 0).all():
+    if "volume" in checked and (checked["volume"].fillna(0) == 0).all():
         raise ValueError(
-            "expected volumes, found 0 in every row: set features.volume=false to do without, or bring another file"
+            "expected volumes, found 0 in every row, or nothing: set features.volume=false to do without, or bring "
+            "another file"
         )
     rejected, empty = rows.faults(checked, spacing, config.zero_volume)
     sound = ~empty
@@ -192,7 +193,8 @@ def _ask(runs: pd.DataFrame, asked: int, total: int, config: IngestConfig) -> No
     if asked > config.max_question_share * total:
         raise ValueError(
             f"expected at most {config.max_question_share:.1%} of the bars outside the session calendar, found "
-            f"{message}: check the time zone of the stamps and the instrument, or raise max_question_share"
+            f"{message}: check the time zone of the stamps, whether evenings have the next day's date, and the "
+            "instrument, or raise max_question_share"
         )
     logger.warning("a question to the calendar: outside it are %s; kept. Set session_closes where it is wrong", message)
 

@@ -23,9 +23,10 @@ _CONTRACTS = tuple(
     for pattern in (
         r"(?P<root>[A-Z]*)[ _-]?(?P<year>(?:19|20)\d\d)[-_]?(?P<number>0[1-9]|1[0-2])(?:-?\d\d)?",  # 201612
         rf"{_ROOT}[ _-](?P<number>0[1-9]|1[0-2])[-./](?P<year>\d\d(?:\d\d)?)",  # NQ 12-16, NQ-12.16
-        rf"{_ROOT}[ _-]?(?P<name>{'|'.join(_MONTH_NAMES)})[ '_-]{{0,2}}(?P<year>\d\d(?:\d\d)?)",  # NQ DEC16, NQ Dec '16
+        rf"(?:{_ROOT}[ _-]?)?(?P<name>{'|'.join(_MONTH_NAMES)})[ '_-]{{0,2}}(?P<year>\d\d(?:\d\d)?)",  # NQ DEC16
         rf"{_ROOT}[ _.-]?(?P<code>[{MONTH_CODES}])[ _-]?(?P<year>\d{{4}}|\d{{1,2}})",  # NQZ6, NQ_Z16, NQZ2016
         rf"{_ROOT}[ _-]?(?P<year>\d\d(?:\d\d)?)(?P<code>[{MONTH_CODES}])",  # NQ2016Z, NQ16Z
+        rf"(?P<code>[{MONTH_CODES}])(?P<year>\d\d(?:\d\d)?)",  # Z16, Z2016
     )
 )
 _SERIES = re.compile(
@@ -83,7 +84,7 @@ def _contract(text: str) -> Symbol | None:
                 month = MONTH_CODES.index(parts["code"])
             else:
                 month = _MONTH_NAMES.index(parts["name"]) if parts.get("name") else int(parts["number"]) - 1
-            return Symbol("contract", parts["root"] or "", month, parts["year"])
+            return Symbol("contract", parts.get("root") or "", month, parts["year"])
     return None
 
 

@@ -60,7 +60,7 @@ def read_text(file: Path) -> pd.DataFrame:
         with io.TextIOWrapper(_opened(file), encoding, newline="") as handle:
             frame = pd.read_csv(
                 handle,
-                sep=layout.separator,
+                sep=layout.separator.replace(" ", r"\s+"),
                 skiprows=layout.skip,
                 header=None,
                 names=list(range(len(layout.names))),
@@ -135,7 +135,7 @@ def _layout(lines: list[str], file: Path) -> Layout:
 
 
 def _separator(line: str) -> str:
-    return next((mark for mark in ";\t|" if mark in line), ",")
+    return next((mark for mark in ";\t|," if mark in line), " ")
 
 
 def _cells(line: str, separator: str) -> list[str]:
@@ -144,7 +144,7 @@ def _cells(line: str, separator: str) -> list[str]:
 
 def plain(name: Any) -> str:
     """A column's name without case, <brackets>, (units), blanks and what marks a line of names."""
-    bare = re.sub(r"\([^)]*\)|\[[^\]]*\]|^\$FORMAT ", "", str(name)).strip().strip("<>#").strip().lower()
+    bare = re.sub(r"\([^)]*\)|\[[^\]]*\]|^\$FORMAT ", "", str(name)).strip().strip("<>#.").strip().lower()
     return re.sub(r"[\s_/-]+", "_", bare)
 
 

@@ -72,7 +72,7 @@ def _read_folder(folder: Path) -> pd.DataFrame:
     ]
     if not files:
         raise ValueError(f"expected files of bars in the folder {folder}, found none: check the path")
-    frames = {file: _named_by_file(read_bars(file), file) for file in files}
+    frames = {file: _of_folder(file) for file in files}
     zoned = {frame["ts"].dt.tz is not None: file.name for file, frame in frames.items()}
     if len(zoned) > 1:
         raise ValueError(
@@ -85,8 +85,12 @@ def _read_folder(folder: Path) -> pd.DataFrame:
     return joined
 
 
-def _named_by_file(frame: pd.DataFrame, file: Path) -> pd.DataFrame:
-    """Bars without a contract under that of their file's name, NQZ16.txt or NQ_Z16.csv, where it says one."""
+def _of_folder(file: Path) -> pd.DataFrame:
+    """Bars of one file; without a contract under that of its name, NQZ16.txt or NQ_Z16.csv, where that says one."""
+    try:
+        frame = read_bars(file)
+    except ValueError as error:
+        raise ValueError(f"{file.name}: {error}") from error
     if "contract" in frame:
         return frame
     name = file.name.partition(".")[0]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
-from typing import TypedDict
+from typing import Any, TypedDict
 
 from nqcast.market.config import IngestConfig
+from nqcast.market.tables import read_table
 
 logger = logging.getLogger(__name__)
 
@@ -18,9 +19,9 @@ class Doubt(TypedDict):
     detail: str
 
 
-def as_doubt(check: str, count: int, detail: str) -> Doubt:
-    """What is doubted, in how many places, and the words for it."""
-    return {"check": check, "count": count, "detail": detail}
+def as_doubt(kind: str, count: int, **found: Any) -> Doubt:
+    """A doubt of a kind of doubts.yml, in how many places, in its words with what was found in them."""
+    return {"check": kind.partition("/")[0], "count": count, "detail": read_table("doubts")[kind].format(**found)}
 
 
 def stop_or_warn(found: list[Doubt], config: IngestConfig) -> list[Doubt]:

@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from nqcast.constants import EXCHANGE_TIMEZONE
-from nqcast.market.calendar import distinct, nanoseconds
+from nqcast.market.calendar import distinct, minute_of_day, nanoseconds
 from nqcast.market.checks import Doubt, as_doubt
 from nqcast.market.config import zone_and_hours
 from nqcast.market.schema import DAY_NS, MINUTE_NS
@@ -39,16 +38,13 @@ def zone_doubts(bars: pd.DataFrame, spacing: int, declared: str | None) -> tuple
     expected = _expected_begin(bars, begins, hours_open)
     if expected is None:
         return [], []
-    off = _off(_minute(begins), expected)
+    off = _off(minute_of_day(begins), expected)
     weeks = _weeks_off(begins, off)
     if not len(weeks):
         return [], []
     share, zone = _likeliest(begins, expected, declared)
-    found = [
-        as_doubt(
-            "time zone", len(weeks), _words(begins, off, weeks, expected, declared, zone if share >= 0.9 else None)
-        )
-    ]
+    words = _words(begins, off, weeks, expected, declared, zone if share >= 0.9 else None)
+    found = [as_doubt("time zone", len(weeks), **words)]
     few = share <= (off == 0).mean() and (off != 0).mean() < _FEW
     return ([], found) if few else (found, [])
 
@@ -71,11 +67,6 @@ def _begins(stamp: np.ndarray, spacing: int) -> tuple[np.ndarray, float]:
     return (begins[silence <= _LONGEST_BREAK] if hours_open >= _WHOLE_DAY else begins), hours_open
 
 
-def _minute(stamp: np.ndarray, zone: str = EXCHANGE_TIMEZONE) -> np.ndarray:
-    local = pd.DatetimeIndex(stamp, tz="UTC").tz_convert(zone)
-    return np.asarray(local.hour * 60 + local.minute)
-
-
 def _expected_begin(bars: pd.DataFrame, begins: np.ndarray, hours_open: float) -> int | None:
     """When the sessions of such a file begin (minute of the day in exchange time); None where it cannot be told.
 
@@ -84,11 +75,11 @@ def _expected_begin(bars: pd.DataFrame, begins: np.ndarray, hours_open: float) -
     """
     if hours_open >= _WHOLE_DAY:
         return REOPENING
-    begin = int(np.median(_minute(begins)))
+    begin = int(np.median(minute_of_day(begins)))
     if np.abs(hours_open - np.array([6.5, 6.75, 7.0, 7.5])).min() > 0.1 or abs(begin % 60 - 30) > 5:
         return None
     newest = bars.iloc[-200_000:]
-    minute = _minute(nanoseconds(newest["ts"]))
+    minute = minute_of_day(newest["ts"])
     wide = np.log(newest["high"].to_numpy() / newest["low"].to_numpy())
     opening = (minute >= begin) & (minute < begin + 15)
     return CASH_OPEN if opening.any() and wide[opening].mean() > wide[~opening].mean() else None
@@ -121,18 +112,22 @@ def _weeks_off(begins: np.ndarray, off: np.ndarray) -> pd.DatetimeIndex:
 
 def _words(
     begins: np.ndarray, off: np.ndarray, weeks: pd.DatetimeIndex, expected: int, declared: str | None, zone: str | None
-) -> str:
+) -> dict[str, Any]:
+    """When sessions begin instead of when, in how many weeks, and the zone in which they would not."""
     wrong = int(off[begins == weeks[0].value][0])
-    begin, after = (f"{minute // 60:02d}:{minute % 60:02d}" for minute in (expected, (expected + wrong) % 1440))
+    begin, after = (clock(minute) for minute in (expected, (expected + wrong) % 1440))
     which = "all weeks" if (off != 0).mean() > 0.9 else f"{len(weeks)} of them, the first from {weeks[0]:%Y-%m-%d}"
-    hours = f"{abs(wrong) / 60:g} h off"
-    found = f"week by week, sessions begin in {which} at {after} exchange time instead of {begin}, {hours}"
-    read_in = f"read in {declared}" if declared else "whose zone the file names"
+    found = {"which": which, "after": after, "begin": begin, "hours": abs(wrong) / 60}
+    found["read"] = f"read in {declared}" if declared else "whose zone the file names"
     if zone in (None, declared or "UTC"):
-        return f"{found}: check the time zone of the stamps, {read_in}; no usual zone makes all weeks fit"
+        return {**found, "cure": "no usual zone makes all weeks fit"}
     more = "" if declared else " and write the stamps without a zone, or export them anew"
-    cure = f"they fit {zone}: set ingest.naive_timezone={zone}{more}"
-    return f"{found}: check the time zone of the stamps, {read_in}; {cure}"
+    return {**found, "cure": f"they fit {zone}: set ingest.naive_timezone={zone}{more}"}
+
+
+def clock(minute: int) -> str:
+    """A minute of the day as 08:30."""
+    return f"{minute // 60:02d}:{minute % 60:02d}"
 
 
 def _likeliest(begins: np.ndarray, expected: int, declared: str | None) -> tuple[float, str]:
@@ -145,7 +140,7 @@ def _likeliest(begins: np.ndarray, expected: int, declared: str | None) -> tuple
         moved = naive.dt.tz_localize(name, ambiguous=[True] * len(naive), nonexistent="shift_forward").dt.tz_convert(
             "UTC"
         )
-        shares.append(float((_off(_minute(nanoseconds(moved)), expected) == 0).mean()))
+        shares.append(float((_off(minute_of_day(moved), expected) == 0).mean()))
     best = int(np.argmax(shares))
     return shares[best], USUAL_ZONES[best]
 

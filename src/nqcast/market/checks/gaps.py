@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from nqcast.constants import EXCHANGE_TIMEZONE
-from nqcast.market.calendar import LAST_OLDER
+from nqcast.market.calendar import LAST_OLDER, minute_of_day
 from nqcast.market.tables import read_table
 from nqcast.spacing import Spacing
 
@@ -60,16 +60,17 @@ def _log_likelihood(start: pd.DatetimeIndex, end: pd.DatetimeIndex, bars: pd.Dat
     spacing = Spacing.of(bars["ts"])
     day = spacing.slots
     open_bars = bars[~bars["halt"]]
-    usual = (~open_bars["traded"]).groupby(_slot(open_bars["ts"], spacing)).mean().reindex(range(day)).fillna(1.0)
+    usual = (
+        (~open_bars["traded"])
+        .groupby(minute_of_day(open_bars["ts"]) // spacing.minutes)
+        .mean()
+        .reindex(range(day))
+        .fillna(1.0)
+    )
     summed = np.append(0.0, np.cumsum(np.tile(np.log(usual.clip(lower=1e-3).to_numpy()), 2)))
-    first = _slot(pd.Series(start), spacing)
+    first = minute_of_day(start) // spacing.minutes
     whole, rest = np.divmod(((end - start) // spacing.bar).to_numpy(), day)
     return whole * summed[day] + summed[first + rest] - summed[first]
-
-
-def _slot(ts: pd.Series, spacing: Spacing) -> np.ndarray:
-    local = pd.DatetimeIndex(ts).tz_convert(EXCHANGE_TIMEZONE)
-    return np.asarray(local.hour * 60 + local.minute) // spacing.minutes
 
 
 def _overlaps(start: pd.DatetimeIndex, end: pd.DatetimeIndex, spans: list[list[str]]) -> np.ndarray:

@@ -11,8 +11,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from nqcast.constants import EXCHANGE_TIMEZONE
-from nqcast.market.calendar import nanoseconds
+from nqcast.market.calendar import minute_of_day, nanoseconds
 from nqcast.market.schema import DAY_NS, MINUTE_NS
 
 BAD_PRINT = "bad print: away from the bars around it, and back at once"
@@ -43,6 +42,8 @@ def bad_prints(joined: pd.DataFrame, multiple: float, spacing: int) -> dict[str,
         allowed *= np.where(crosses, _OPENING, 1.0) * np.where(_announced(stamp[rows], bars, spacing), _ANNOUNCED, 1.0)
         for row in rows[away > multiple * allowed]:
             found[row : row + bars] = True
+    if len(joined) > 1 and session[0] == session[1]:  # nothing stands before the first bar
+        found[0] = max(np.log(high[0] / high[1]), np.log(low[1] / low[0])) > _HOURLY_LIMIT
     newest = np.zeros(len(joined), dtype=bool)
     if len(joined) > 2 and session[-1] == session[-2] and stamp[-1] - stamp[-2] < 10 * spacing * MINUTE_NS:
         reach = max(np.log(high[-1] / close[-2]), np.log(close[-2] / low[-1]))
@@ -85,7 +86,5 @@ def _mean(close: np.ndarray, session: np.ndarray, first: int, last: int) -> floa
 
 def _announced(stamp: np.ndarray, bars: int, spacing: int) -> np.ndarray:
     """Whether the bars from each stamp on hold a minute of announcements, or the one after."""
-    local = pd.DatetimeIndex(stamp, tz="UTC").tz_convert(EXCHANGE_TIMEZONE)
-    minute = np.asarray(local.hour * 60 + local.minute)[:, None]
-    at = np.array(_ANNOUNCEMENTS)
+    minute, at = minute_of_day(stamp)[:, None], np.array(_ANNOUNCEMENTS)
     return np.asarray(((minute <= at + 1) & (minute + bars * spacing > at)).any(axis=1))

@@ -20,21 +20,28 @@ AFTER_NOW = "time stamp after now"
 STRAY = "time stamp months from all others"
 FIRST_STAMP = pd.Timestamp("1990-01-01", tz="UTC")
 """No electronic market of index futures is older."""
+_FEW = 0.01  # of the rows
 
 
 def faults(raw: pd.DataFrame, spacing: int, zero_volume: str = "drop") -> tuple[pd.Series, np.ndarray]:
     """Why rows are to be quarantined, the first reason that applies by the row's label; which others (N,) are no trade.
 
     No trade is a row without prices and volume, as `resample` writes it, and, where zero_volume says drop, a flat one
-    of volume 0, with which vendors fill minutes.
+    of volume 0, or one that repeats the prices before, with which vendors fill minutes. Where over a hundredth of the
+    rows have no volume, these are such rows.
     """
-    open_, high, low, close = (raw[name].to_numpy() for name in PRICES)
+    prices = open_, high, low, close = [raw[name].to_numpy() for name in PRICES]
     volume = raw["volume"].to_numpy() if "volume" in raw else np.ones(len(raw))
+    blank = np.isnan(volume)
     lowest = np.minimum(np.minimum(open_, high), np.minimum(low, close))
-    finite = np.isfinite(open_) & np.isfinite(high) & np.isfinite(low) & np.isfinite(close)
-    priceless = np.isnan(open_) & np.isnan(high) & np.isnan(low) & np.isnan(close)
+    finite = np.logical_and.reduce([np.isfinite(price) for price in prices])
+    priceless = np.logical_and.reduce([np.isnan(price) for price in prices])
     stampless = raw["ts"].isna().to_numpy()
-    still = volume == 0
+    still = (volume == 0) | (blank & (blank.sum() > _FEW * len(raw)))
+    again = still
+    if still.any():
+        again = np.logical_and.reduce([np.diff(price, prepend=np.nan) == 0 for price in prices])
+    filler = still & ((high == low) | again) & (zero_volume == "drop")
     rules = {
         NO_BAR: stampless & priceless,
         "time stamp missing, ambiguous or impossible in its zone": stampless,
@@ -52,9 +59,10 @@ def faults(raw: pd.DataFrame, spacing: int, zero_volume: str = "drop") -> tuple[
         "volume zero": still & (zero_volume == "quarantine"),
         "prices that move without volume": still & (high > low) & (zero_volume == "drop"),
     }
-    empty = priceless & ~stampless & (still | np.isnan(volume) | ("volume" not in raw))
+    nothing = (priceless & (blank | ("volume" not in raw))) | (still & (~finite | ((high == 0) & (lowest == 0))))
+    empty = ~stampless & (nothing | (filler & (blank | again)))
     reasons = first_reasons(rules, raw.index, but=empty)
-    empty |= still & (high == low) & (zero_volume == "drop")
+    empty |= filler
     empty[raw.index.get_indexer(reasons.index)] = False
     return reasons, empty
 
@@ -76,7 +84,7 @@ def strays(ts: pd.Series) -> np.ndarray:
         return np.zeros(len(ts), dtype=bool)
     group = np.searchsorted(begins, day, side="right")
     n_days = np.bincount(np.searchsorted(begins, days, side="right"))
-    few = (np.bincount(group) < 0.01 * len(ts)) & (n_days <= 3)
+    few = (np.bincount(group) < _FEW * len(ts)) & (n_days <= 3)
     return few[group] & ts.notna().to_numpy()
 
 

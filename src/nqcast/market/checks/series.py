@@ -8,8 +8,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from nqcast.constants import BAR_MINUTES, EXCHANGE_TIMEZONE
-from nqcast.market.calendar import instants, nanoseconds
+from nqcast.constants import BAR_MINUTES
+from nqcast.market.calendar import instants, minute_of_day, nanoseconds
 from nqcast.market.checks import Doubt, as_doubt
 from nqcast.market.checks.other_contract import Activity, other_contract
 from nqcast.market.checks.prints import bad_prints
@@ -88,8 +88,7 @@ def price_units(joined: pd.DataFrame) -> list[Doubt]:
         return []
     row = int(np.flatnonzero(~away)[-1]) + 1 if not away.all() else 0
     before, after = joined["close"].iloc[max(row - 1, 0)], joined["close"].iloc[row]
-    text = f"from {joined['ts'].iloc[row]} on prices are {after / before:.3g} times those before, as in another unit"
-    return [as_doubt("price unit", int(away[row:].sum()), text)]
+    return [as_doubt("price unit/change", int(away[row:].sum()), ts=joined["ts"].iloc[row], ratio=after / before)]
 
 
 def _away(joined: pd.DataFrame) -> np.ndarray:
@@ -118,10 +117,9 @@ def wholly_deferred(reason: pd.Series, joined: pd.DataFrame, names: tuple[str, .
     rows = joined.loc[reason.index[reason == DEFERRED]]
     if len(rows) < 0.5 * len(joined) or not len(rows):
         return []
-    found = sorted({names[code] for code in rows["code"].unique()})
+    found = ", ".join(sorted({names[code] for code in rows["code"].unique()}))
     first, last = rows["session"].iloc[0].date(), rows["session"].iloc[-1].date()
-    text = f"from {first} to {last} the file holds {', '.join(found)}, which was not the most traded contract then"
-    return [as_doubt("deferred contract", len(rows), f"{text}: bring the contracts that were")]
+    return [as_doubt("deferred contract", len(rows), first=first, last=last, names=found)]
 
 
 def thin_market(bars: pd.DataFrame) -> list[Doubt]:
@@ -129,8 +127,7 @@ def thin_market(bars: pd.DataFrame) -> list[Doubt]:
 
     The front contract trades in all of them; a deferred one, whose name the file may not tell, does not.
     """
-    local = pd.DatetimeIndex(bars["ts"]).tz_convert(EXCHANGE_TIMEZONE)
-    minute = np.asarray(local.hour * 60 + local.minute)
+    minute = minute_of_day(bars["ts"])
     core = (minute >= 510) & (minute < 900) & ~bars["halt"].to_numpy()
     inside, stretch = bars.loc[core], minute[core] // BAR_MINUTES
     if Spacing.of(bars["ts"]).minutes < BAR_MINUTES:
@@ -138,9 +135,7 @@ def thin_market(bars: pd.DataFrame) -> list[Doubt]:
     share = inside["traded"].groupby(inside["session"]).mean()
     if not len(share) or (typical := float(share.median())) >= 0.9:
         return []
-    text = f"in half the sessions {1 - typical:.0%} or more of the five-minute bars from 08:30 to 15:00 have no trade"
-    cause = "rows may be missing, or the contract may not be the most traded one"
-    return [as_doubt("thin market", int((share < 0.9).sum()), f"{text}; {cause}")]
+    return [as_doubt("thin market", int((share < 0.9).sum()), share=1 - typical)]
 
 
 def thin_stretches(
@@ -171,8 +166,7 @@ def _thin(days: pd.Series, volume: np.ndarray, where: str) -> list[Doubt]:
     if not len(days):
         return []
     listed = ", ".join(f"{day.date()} ({share:.1%})" for day, share in zip(days[:5], volume, strict=False))
-    text = f"{len(days)} sessions{where} have a small part of the volume usual at their hours ({listed})"
-    return [as_doubt("thin stretch", len(days), f"{text}; they may be another contract's, or lack rows")]
+    return [as_doubt("thin stretch", len(days), n=len(days), where=where, listed=listed)]
 
 
 def volume_units(joined: pd.DataFrame, multiple: float) -> list[Doubt]:
@@ -188,9 +182,7 @@ def volume_units(joined: pd.DataFrame, multiple: float) -> list[Doubt]:
         if i - last > 5 and not 1 / multiple < ratio < multiple:
             steps = np.abs(np.diff(np.log(np.maximum(total[i - 1 : i + 5], 1))))
             day = per_session.index[i + int(np.argmax(steps))].date()
-            doubts.append(
-                as_doubt("volume unit", 1, f"from {day} on volume is {ratio:.3g} times that before, as in another unit")
-            )
+            doubts.append(as_doubt("volume unit/change", 1, day=day, ratio=ratio))
             last = i
     return doubts
 
@@ -201,8 +193,7 @@ def unadjusted_rolls(ledger: list[RollEntry]) -> list[Doubt]:
     if not near:
         return []
     listed = ", ".join(f"{jump['session']} ({jump['spread_points']:+g} points)" for jump in near[:5])
-    text = f"jumps in weeks in which contracts change are left out of features and targets: {listed}; see roll_ledger"
-    return [as_doubt("unadjusted roll", len(near), text)]
+    return [as_doubt("unadjusted roll", len(near), listed=listed)]
 
 
 def off_tick(bars: pd.DataFrame, tick: float) -> int:
@@ -218,8 +209,7 @@ def off_tick_doubt(count: int, total: int, config: IngestConfig) -> list[Doubt]:
     """A doubt where more than the configured share of the rows is off the tick."""
     if count <= config.max_off_tick_share * total:
         return []
-    text = f"{count} of {total} rows have a price that is no multiple of {config.tick:g}; prices may be adjusted"
-    return [as_doubt("off tick", count, text)]
+    return [as_doubt("off tick", count, n=count, total=total, tick=config.tick)]
 
 
 def joining_doubts(
@@ -238,31 +228,26 @@ def joining_doubts(
     if not len(used):
         return []
     if stamp[-1] - used[-1] > DAY_NS:
-        text = f"the last contract's bars end at {_at(used[-1])}, the file's at {_at(stamp[-1])}"
-        cure = "name the contracts (NQH6, NQM6), so that their order is known"
-        return [as_doubt("contracts in another order", int((stamp > used[-1]).sum()), f"{text}: {cure}")]
+        ends = {"used": _at(used[-1]), "end": _at(stamp[-1])}
+        return [as_doubt("contracts in another order", int((stamp > used[-1]).sum()), **ends)]
     first = int((inside["session_position"] == inside["session_position"].iloc[0]).sum())  # its volumes tell the front
     begin = nanoseconds(inside["ts"])[first - 1]
     later = int((stamp > begin).sum())
     share = (used > begin).sum() / later if later else 1.0
     if share < (_LEAST_USED if "volume" in inside else _LEAST_USED_BLIND):
-        text = f"only {share:.0%} of the file's minutes have a bar of the contract that is in front then"
-        cause = "a contract may come back after a roll, or there may be several products: name the contracts, or split"
-        return [as_doubt("unused bars", len(stamp) - len(used), f"{text}; {cause} the file")]
+        return [as_doubt("unused bars", len(stamp) - len(used), share=share)]
     return []
 
 
 def _two_products(joined: pd.DataFrame, entry: RollEntry) -> list[Doubt]:
     """A doubt where two contracts differ as those of one product never do."""
     factor = entry["factor"] if entry["adjusted"] else _across(joined, entry)
-    if entry["spread_width"] > _WIDEST_SPREAD:
-        found = f"move apart by {entry['spread_width']:.1%} within a day before {entry['session']}"
-    elif abs(np.log(factor)) > (_LARGEST_CARRY if entry["adjusted"] else _LARGEST_GAP):
-        found = f"differ by a factor of {factor:.3g} on {entry['session']}"
-    else:
-        return []
-    text = f"prices of {entry['from_contract']} and {entry['to_contract']} {found}, as contracts of one product do not"
-    return [as_doubt("two products", 1, f"{text}: split the file by product")]
+    both = {"old": entry["from_contract"], "new": entry["to_contract"]}
+    if (width := entry["spread_width"]) > _WIDEST_SPREAD:
+        return [as_doubt("two products/apart", 1, **both, width=width, when=f" before {entry['session']}")]
+    if abs(np.log(factor)) > (_LARGEST_CARRY if entry["adjusted"] else _LARGEST_GAP):
+        return [as_doubt("two products/factor", 1, **both, factor=factor, day=entry["session"])]
+    return []
 
 
 def _never_in_front(inside: pd.DataFrame, contracts: Contracts, joined: pd.DataFrame) -> list[Doubt]:
@@ -273,8 +258,8 @@ def _never_in_front(inside: pd.DataFrame, contracts: Contracts, joined: pd.DataF
         other = pd.Series(inside["close"].to_numpy()[rows], index=nanoseconds(inside["ts"])[rows])
         width = spread_width(np.log(front / other).dropna().tail(1440).to_numpy())
         if width > _WIDEST_SPREAD:
-            text = f"prices of {contracts.names[code]} and the contract in front move apart by {width:.1%} within a day"
-            return [as_doubt("two products", int(rows.sum()), f"{text}: split the file by product")]
+            both = {"old": contracts.names[code], "new": "the contract in front"}
+            return [as_doubt("two products/apart", int(rows.sum()), **both, width=width, when="")]
     return []
 
 

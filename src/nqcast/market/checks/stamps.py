@@ -5,13 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from nqcast.constants import EXCHANGE_TIMEZONE
-from nqcast.market.calendar import instants, nanoseconds
+from nqcast.market.calendar import instants, minute_of_day, nanoseconds
 from nqcast.market.checks import Doubt, as_doubt
+from nqcast.market.checks.clock import CASH_OPEN, clock
 from nqcast.market.config import zone_and_hours
 from nqcast.market.schema import DAY_NS, MINUTE_NS
 
-_CASH_OPEN = 8 * 60 + 30  # minute of the day in exchange time
 _FEWEST = 4  # sessions that make a part of a file
 
 
@@ -40,8 +39,7 @@ def exchanged_days(ts: pd.Series, zone: str | None) -> list[Doubt]:
         return []
     count = int((exchanged != dates)[code].sum())
     example = index[np.flatnonzero(exchanged != dates)[0]].date()
-    text = f"{count} rows, such as those of {example}, are in order of time only if day and month are exchanged"
-    return [as_doubt("day and month exchanged", count, f"{text}: export the dates anew as 2016-09-28")]
+    return [as_doubt("day and month exchanged", count, n=count, day=example)]
 
 
 def end_stamps(ts: pd.Series, sessions: pd.DataFrame, spacing: int) -> list[Doubt]:
@@ -61,17 +59,16 @@ def end_stamps(ts: pd.Series, sessions: pd.DataFrame, spacing: int) -> list[Doub
     half, cure = 0.5 * inside.sum(), f"set ingest.stamps=end (a stamp is then moved {spacing} min back)"
     if _FEWEST <= len(ended) < 0.8 * inside.sum():
         cure = "other sessions have stamps of beginnings; export the file anew with one of the two"
-    first = pd.DatetimeIndex(stamp[begin[inside]], tz="UTC").tz_convert(EXCHANGE_TIMEZONE)
-    after_cash_open = int((first.hour * 60 + first.minute == _CASH_OPEN + spacing).sum())
+    late_open = CASH_OPEN + spacing
+    after_cash_open = int((minute_of_day(stamp[begin[inside]]) == late_open).sum())
     if len(ended) > half or (len(ended) >= _FEWEST and len(ended) > 0.9 * (np.ptp(ended) + 1)):
         count, when = len(ended), sessions["session"][inside].iloc[ended[0]].date()
-        found = f"have a bar stamped at their close and none at their open, the first on {when}"
+        found = f"a bar stamped at their close and none at their open, the first on {when}"
     elif after_cash_open > half:
-        count, found = after_cash_open, f"have their first bar stamped {first[0]:%H:%M} exchange time"
+        count, found = after_cash_open, f"their first bar stamped {clock(late_open)} exchange time"
     else:
         return []
-    text = f"{count} of {int(inside.sum())} sessions {found}: the stamps mark the END of a bar; {cure}"
-    return [as_doubt("time stamps of bar ends", count, text)]
+    return [as_doubt("time stamps of bar ends", count, n=count, total=int(inside.sum()), found=found, cure=cure)]
 
 
 def mixed_spacing(ts: pd.Series, spacing: int) -> tuple[list[Doubt], pd.Timestamp | None]:
@@ -98,12 +95,9 @@ def mixed_spacing(ts: pd.Series, spacing: int) -> tuple[list[Doubt], pd.Timestam
     old, new = minutes[told[np.flatnonzero(np.diff(minutes[told]))[-1]]], minutes[told[-1]]
     start = stamp[_change(step, old, new, first[told[told < changes[-1]][-1]], first[changes[-1]] + size[changes[-1]])]
     dates = [f"{pd.Timestamp(stamp[first[k]]).date()} ({int(minutes[k])}-minute)" for k in (told[0], *changes[:4])]
-    text = (
-        f"{int(size[told[minutes[told] == spacing]].sum())} bars lie {spacing} minutes apart and "
-        f"{int(size[other].sum())} another distance: from {', from '.join(dates)}; bring one spacing, or take the "
-        "newest part with ingest.mixed_spacing=newest"
-    )
-    return [as_doubt("mixed spacing", int(size[other].sum()), text)], pd.Timestamp(start, tz="UTC")
+    alike, count = (int(size[rows].sum()) for rows in (told[minutes[told] == spacing], other))
+    found = {"alike": alike, "spacing": spacing, "other": count, "dates": ", from ".join(dates)}
+    return [as_doubt("mixed spacing", count, **found)], pd.Timestamp(start, tz="UTC")
 
 
 def _change(step: np.ndarray, old: int, new: int, first: int, stop: int) -> int:

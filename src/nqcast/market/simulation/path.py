@@ -10,8 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from nqcast.constants import EXCHANGE_TIMEZONE
-from nqcast.market.calendar import nanoseconds
+from nqcast.market.calendar import minute_of_day, nanoseconds
 from nqcast.market.simulation.config import SimulationConfig
 from nqcast.market.simulation.contracts import Contract, contracts, market_sessions
 from nqcast.market.simulation.volatility import (
@@ -75,9 +74,9 @@ def minute_grid(sessions: pd.DataFrame) -> MinuteGrid:
         ts = np.arange(first, last, MINUTE_NS)
         parts.append(ts[(ts < halt_start[row]) | (ts >= halt_end[row])])
     ts = np.concatenate(parts)
-    local = pd.DatetimeIndex(ts, tz="UTC").tz_convert(EXCHANGE_TIMEZONE)
-    minute = (local.hour * 60 + local.minute).to_numpy().astype(np.int64)
-    return MinuteGrid(ts, minute, np.concatenate([[0], np.cumsum([len(part) for part in parts])]))
+    return MinuteGrid(
+        ts, minute_of_day(ts).astype(np.int64), np.concatenate([[0], np.cumsum([len(part) for part in parts])])
+    )
 
 
 def front_path(config: SimulationConfig) -> FrontPath:

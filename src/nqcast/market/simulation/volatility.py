@@ -31,6 +31,7 @@ from scipy import stats
 from scipy.signal import lfilter
 
 from nqcast.market.simulation.config import SimulationConfig
+from nqcast.market.tables import read_table
 
 FloatArray = NDArray[np.float64]
 
@@ -38,30 +39,6 @@ MINUTES_PER_DAY = 1440
 INNOVATIONS = 1 << 16
 BIAS_STEPS, BIAS_TICKS = 32, 32
 SIGNED_LIMIT = 4.0
-
-# Exchange time (HH:MM) and volatility of a 1-minute return there, in 1e-4; straight lines between, jumps as two knots.
-DIURNAL_KNOTS: tuple[tuple[str, float], ...] = (
-    ("17:00", 5.6), ("17:01", 3.6), ("17:05", 2.2), ("17:15", 1.75), ("17:59", 1.55), ("18:00", 1.75), ("18:58", 1.62),
-    ("19:00", 2.6), ("19:05", 1.95), ("19:14", 1.85), ("19:15", 2.45), ("19:45", 1.98), ("20:30", 2.25),
-    ("21:00", 1.95), ("22:00", 1.8), ("23:00", 1.68), ("23:58", 1.5),
-    ("00:00", 1.9), ("00:15", 1.68), ("00:59", 1.65), ("01:00", 3.0),
-    ("01:05", 2.35), ("01:20", 2.0), ("01:59", 2.2), ("02:00", 5.3), ("02:02", 4.0), ("02:10", 3.4), ("02:30", 3.05),
-    ("02:59", 2.85), ("03:00", 3.1), ("03:30", 2.55), ("04:00", 2.4), ("05:00", 2.12), ("06:00", 2.1), ("07:00", 2.05),
-    ("07:29", 1.95), ("07:30", 6.2), ("07:31", 4.2), ("07:35", 3.1), ("07:45", 2.55), ("08:00", 2.55), ("08:24", 2.2),
-    ("08:29", 3.6), ("08:30", 8.2), ("08:40", 6.7), ("08:50", 6.0), ("08:59", 5.0), ("09:00", 6.7), ("09:03", 5.5),
-    ("09:25", 4.85), ("09:29", 4.85), ("09:30", 5.5), ("09:45", 4.5), ("10:00", 4.4), ("10:30", 4.0), ("11:00", 3.6),
-    ("11:30", 3.35), ("12:59", 3.35), ("13:00", 5.4), ("13:02", 4.3), ("13:30", 3.8), ("14:00", 4.05), ("14:30", 4.2),
-    ("14:54", 4.3), ("14:59", 4.8), ("15:00", 6.8), ("15:04", 3.6), ("15:14", 3.0), ("15:15", 3.3), ("15:29", 3.0),
-    ("15:30", 6.2), ("15:31", 2.3), ("15:35", 1.6), ("15:45", 1.3), ("15:58", 1.2), ("15:59", 1.9), ("16:14", 1.9),
-)  # fmt: skip
-# Exchange time and the chance that a minute there has no trade.
-MISSING_KNOTS: tuple[tuple[str, float], ...] = (
-    ("17:00", 0.0), ("17:01", 0.02), ("17:10", 0.12), ("18:00", 0.14), ("18:58", 0.14), ("19:00", 0.06),
-    ("20:30", 0.06),
-    ("22:00", 0.12), ("23:30", 0.15), ("00:00", 0.13), ("00:59", 0.1), ("01:00", 0.03), ("01:59", 0.02),
-    ("02:00", 0.003), ("07:00", 0.003), ("07:30", 0.0), ("15:14", 0.0), ("15:30", 0.0),
-    ("15:45", 0.03), ("16:14", 0.05),
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -140,17 +117,19 @@ def innovation_table(df: float) -> FloatArray:
     return z
 
 
-def _by_minute(knots: tuple[tuple[str, float], ...]) -> FloatArray:
-    """A value for each minute of the exchange's day, linear between knots of (HH:MM, value)."""
-    minute = np.array([60 * int(clock[:2]) + int(clock[3:]) for clock, _ in knots])
-    value = np.array([v for _, v in knots])
+def _by_minute(name: str) -> FloatArray:
+    """A value for each minute of the exchange's day, linear between the knots of a table."""
+    knots = read_table("knots")[name]
+    minute = np.array([60 * int(clock[:2]) + int(clock[3:]) for clock in knots])
     order = np.argsort(minute)
-    return np.interp(np.arange(MINUTES_PER_DAY), minute[order], value[order], period=MINUTES_PER_DAY)
+    return np.interp(
+        np.arange(MINUTES_PER_DAY), minute[order], np.array(list(knots.values()))[order], period=MINUTES_PER_DAY
+    )
 
 
 def missing_probability(config: SimulationConfig) -> FloatArray:
     """Chance of a minute without a trade, for each minute of the exchange's day: shape (1440,)."""
-    return np.minimum(config.missing_strength * _by_minute(MISSING_KNOTS), 0.9)
+    return np.minimum(config.missing_strength * _by_minute("missing"), 0.9)
 
 
 def diurnal_variance(config: SimulationConfig) -> FloatArray:
@@ -158,7 +137,7 @@ def diurnal_variance(config: SimulationConfig) -> FloatArray:
 
     Scaled so that a regular session (17:00–16:00, without the 15:15 halt) has the configured long-run variance.
     """
-    variance = _by_minute(DIURNAL_KNOTS) ** (2.0 * config.diurnal_strength)
+    variance = _by_minute("diurnal") ** (2.0 * config.diurnal_strength)
     minute = np.arange(MINUTES_PER_DAY)
     open_ = (minute < 15 * 60 + 15) | ((minute >= 15 * 60 + 30) & (minute < 16 * 60)) | (minute >= 17 * 60)
     traded = 1.0 - missing_probability(config)
