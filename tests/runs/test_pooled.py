@@ -69,9 +69,16 @@ def test_no_label_of_any_symbol_ends_where_a_later_window_of_another_begins(tabl
 
 
 def test_a_symbol_without_anchors_in_a_split_is_named(tables: dict[str, pd.DataFrame]) -> None:
+    early = tables["A"][tables["A"]["session"] <= "2016-03-25"].reset_index(drop=True)
     late = tables["A"][tables["A"]["session"] > "2016-04-08"].reset_index(drop=True)
-    with pytest.raises(ValueError, match=r"LATE: .*split"):
-        pooled_splits(readers({**tables, "LATE": late}), SPLIT)
+    for name, part, ends in (("A_2015", early, "2016-02-22 to 2016-03-25"), ("A_2016", late, "2016-04-11 to 2016-04-")):
+        told = (
+            rf"every symbol from before .* found those of {name} from {ends}.*: put all years of a symbol into one file"
+        )
+        with pytest.raises(ValueError, match=told):
+            pooled_splits(readers({**tables, name: part}), SPLIT)
+    with pytest.raises(ValueError, match=r"found those of A_201[56] from"):
+        pooled_splits(readers({"A_2015": early, "A_2016": late}), SPLIT)
 
 
 @pytest.mark.parametrize("rolling", [False, True], ids=["train quantiles", "rolling quantiles"])

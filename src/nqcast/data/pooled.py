@@ -90,6 +90,15 @@ def _dated(tables: Tables, config: SplitConfig) -> SplitConfig:
 
 
 def _own_splits(symbol: str, features: pd.DataFrame, config: SplitConfig) -> pd.DataFrame:
+    validation, test = config.validation_start, config.test_start
+    assert validation is not None and test is not None, "a pool is divided by date"
+    first, last = (features["session"].iloc[row].date() for row in (0, -1))
+    if first >= validation or last < test:
+        raise ValueError(
+            f"expected bars of every symbol from before {validation}, where validation begins, to {test}, where the "
+            f"test does, found those of {symbol} from {first} to {last}: put all years of a symbol into one file, or "
+            "take it out of the folder"
+        )
     try:
         splits = make_splits(features, config)
     except ValueError as error:
