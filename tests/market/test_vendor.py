@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import date
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,7 +14,7 @@ from databento_dbn import SType
 
 from nqcast.market.config import IngestConfig
 from nqcast.market.ingest import build_bars
-from nqcast.market.vendor import _dbn_symbols, read_bars
+from nqcast.market.vendor import _dbn_symbols, as_raw_bars, read_bars
 
 CONFIG = IngestConfig()
 
@@ -207,3 +208,21 @@ def test_a_missing_column_is_named_with_the_closest_one(week: pd.DataFrame, tmp_
     week.drop(columns="ts").to_csv(tmp_path / "bars.csv", index=False)
     with pytest.raises(ValueError, match=r"expected a column 'ts'.*rename"):
         read_bars(tmp_path / "bars.csv")
+
+
+@pytest.mark.parametrize(
+    ("columns", "names"),
+    [
+        ({"symbol": "ESH6", "expiry": "20160318"}, {"ESH6"}),
+        ({"symbol": ["NQH6", "NQM6"], "expiration": np.nan}, {"NQH6", "NQM6"}),
+        ({"symbol": "NQH6", "expiration": [17, 16]}, {"NQH6"}),
+        ({"symbol": ["NQH6", "NQH6-NQM6"], "expiry": "20160318"}, {"NQH6", "NQH6-NQM6"}),
+        ({"symbol": "NQ", "expiry": "20160318"}, {"20160318"}),
+        ({"contract": 495512552, "localSymbol": "NQH6"}, {"NQH6"}),
+        ({"contract": "NQH6", "symbol": "NQ"}, {"NQH6"}),
+    ],
+)
+def test_of_several_columns_the_one_that_names_contracts_is_read(columns: dict[str, Any], names: set[str]) -> None:
+    ts = pd.to_datetime(["2016-03-01T15:00Z", "2016-03-01T15:01Z"])
+    bars = {"ts": ts, "open": 4200.0, "high": 4201.0, "low": 4199.0, "close": 4200.0, "volume": 5}
+    assert set(as_raw_bars(pd.DataFrame({**bars, **columns}))["contract"].astype("str")) == names

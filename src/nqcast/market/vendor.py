@@ -134,7 +134,7 @@ def as_raw_bars(bars: Any) -> pd.DataFrame:
         return frame
     lower = {plain(column): column for column in frame.columns}
     source = {name: spelled for name, spellings in COLUMNS.items() if (spelled := _first(spellings, lower)) is not None}
-    found = {name: frame[column] for name, column in source.items() if name != "volume"}
+    found = {name: frame[column] for name, column in source.items() if name not in ("volume", "contract")}
     if "ts" not in found:
         found["ts"] = _stamps(frame, lower)
     for name in PRICES:
@@ -145,7 +145,7 @@ def as_raw_bars(bars: Any) -> pd.DataFrame:
     stamps = _in_named_zone(parsed_stamps(found["ts"]), found["ts"].name)
     numbers = _numbers({name: found[name] for name in (*PRICES, "volume") if name in found}, "rtype" in lower)
     notes = [*frame.attrs.get("notes", []), *note, *_unreadable(frame, found, stamps, numbers)]
-    found |= {"ts": stamps, **numbers, **_contract(found, frame, lower)}
+    found |= {"ts": stamps, **numbers, **_contract(frame, lower)}
     raw = pd.DataFrame({name: found[name].reset_index(drop=True) for name in COLUMNS if name in found}, copy=False)
     raw.attrs = {**frame.attrs, "columns": [str(column) for column in frame.columns], "notes": notes}
     return raw
@@ -291,9 +291,10 @@ def _row_text(frame: pd.DataFrame, row: int) -> str:
     return ",".join(str(cell) for cell in frame.iloc[row] if not pd.isna(cell))
 
 
-def _contract(found: dict[str, pd.Series], frame: pd.DataFrame, lower: Mapping[str, str]) -> dict[str, pd.Series]:
+def _contract(frame: pd.DataFrame, lower: Mapping[str, str]) -> dict[str, pd.Series]:
     """Contract text, where there is one; a continuous symbol, or none, is told apart by the instrument id."""
-    names = as_names(found["contract"]) if "contract" in found else None
+    present = [as_names(frame[lower[spelling]]) for spelling in COLUMNS["contract"] if spelling in lower]
+    names = min(present, key=_says_less) if len(present) > 1 else next(iter(present), None)
     if "instrument_id" not in lower:
         return {} if names is None else {"contract": names}
     identity = as_names(frame[lower["instrument_id"]])
@@ -304,6 +305,13 @@ def _contract(found: dict[str, pd.Series], frame: pd.DataFrame, lower: Mapping[s
         return {"contract": names}
     text = names.astype("str")
     return {"contract": text.mask(continuous, text + "#" + identity.astype("str"))}
+
+
+def _says_less(names: pd.Series) -> tuple[bool, bool, bool]:
+    """Whether the symbols of a column name no contract, no product, nothing: the least is the one to read."""
+    symbols = [parse_symbol(name) for name in names.cat.categories]
+    contracts = [symbol for symbol in symbols if symbol.kind == "contract"]
+    return not contracts, not any(symbol.product for symbol in contracts or symbols), not symbols
 
 
 def _read_dbn(file: Path) -> pd.DataFrame:
