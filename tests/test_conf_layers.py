@@ -84,3 +84,16 @@ def test_the_command_reads_it_with_an_environment(tmp_path: Path) -> None:
     arguments = ("run", "--env", "test", "--pipelines", "ingest")
     said = output_of(kedro(*arguments, data=tmp_path / "data", cwd=copy, local="local"), fails=True)
     assert "train.epoch: there is no such parameter; did you mean train.epochs?" in said
+    (copy / "conf" / "local" / "parameters_mine.yml").write_text("bars: mine.csv\n")
+    real = ("run", "--env", "nq", "--pipelines", "ingest")
+    assert "mine.csv" in output_of(kedro(*real, data=tmp_path / "data", cwd=copy, local="local"), fails=True)
+    given = kedro(*real, "--params", "bars=other.csv", data=tmp_path / "data", cwd=copy, local="local")
+    assert "other.csv" in output_of(given, fails=True)
+
+
+def test_a_look_at_the_toy_market_writes_a_folder_of_its_own(conf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NQCAST_DATA", raising=False)
+    folders = {env: loaded(conf, "globals", env)["data"] for env in ("base", "nq", "contract", "test")}
+    assert folders == {"base": "data", "nq": "data/nq", "contract": "data/contract", "test": "data/test"}
+    monkeypatch.setenv("NQCAST_DATA", "/elsewhere")
+    assert loaded(conf, "globals", "test")["data"] == "/elsewhere"  # a folder that is named is taken as it is

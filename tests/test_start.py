@@ -30,3 +30,14 @@ def test_mlflow_makes_itself_no_identity_in_a_users_home(tmp_path: Path) -> None
     )
     assert done.stdout.split() == ["None"]
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+@pytest.mark.parametrize(
+    ("word", "cure"),
+    [("forecast", "a pipeline is run by nqcast --pipelines forecast"), ("chek", "did you mean nqcast check?")],
+)
+def test_a_word_that_is_no_command_is_met_with_the_one_that_was_meant(word: str, cure: str) -> None:
+    done = subprocess.run([sys.executable, "-m", "nqcast", word], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (
+        2, f"error: expected check, watch, run or an option, found '{word}': {cure}\n",
+    )  # fmt: skip

@@ -34,7 +34,9 @@ HOOKS = (
 
 def _variable(name: str, *default: str | None) -> str | None:
     """OmegaConf's `oc.env`, but that the catalog asks where NQCAST_DATA lies as all code does."""
-    value: str | None = str(data_place()) if name == "NQCAST_DATA" else oc.env(name, *default)
+    if name == "NQCAST_DATA":
+        return str(data_place(*filter(None, default)))
+    value: str | None = oc.env(name, *default)
     return value
 
 

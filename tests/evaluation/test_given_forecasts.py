@@ -79,7 +79,9 @@ def worse(rows: pd.DataFrame) -> pd.DataFrame:
         (lambda r: r.assign(horizon=r["horizon"].replace("4h", "3h")), "log_return", "'3h'"),
         (lambda r: r.assign(ts="yesterday, or so"), "log_return", "time stamps in ts"),
         (lambda r: r.assign(ts=r["ts"] + pd.Timedelta(days=400)), "log_return", "no bar at which forecasts are scored"),
-        (worse, "log_return", "1 others"),
+        (worse, "log_return", "none in 1 of them"),
+        (lambda r: r.iloc[:0], "log_return", "the names of the columns alone"),
+        (lambda r: r.assign(**{n: 10_000 * r[n] for n in NAMES}), "log_return", "divide percent by 100"),
         (lambda r: r.assign(**{n: 4800 + r[n] for n in NAMES}), "log_return", "score_file.values=price"),
         (lambda r: r, "price", "price above 0"),
     ],
@@ -109,6 +111,28 @@ def test_the_verdict_says_how_much_of_the_test_split_was_chosen(frames: Frames) 
     assert f"{scored:,} of the {of:,} test anchors (50%)" in scores["text"]
     assert set(scores["table"]) == {"constants", "seasonal_har", "model"}
     assert scores["gains"]["seasonal_har"]["mean"]["high"] < 0  # draws of a law that knows nothing are worse
+
+
+def test_a_misspelt_level_is_named_and_crossed_quantiles_are_counted(
+    frames: Frames, caplog: pytest.LogCaptureFixture
+) -> None:
+    features, splits, rows = frames
+    as_predictions(rows, features, splits, "log_return")
+    assert not caplog.records
+    as_predictions(rows.rename(columns={"q05": "p5"}), features, splits, "log_return")
+    assert "not read: ['p5']; the levels are ['q10'" in caplog.text
+    crossed = rows.copy()
+    crossed.loc[[3, 8, 9], ["q05", "q10"]] = rows.loc[[3, 8, 9], ["q10", "q05"]].to_numpy()
+    config = EvaluateConfig(bootstrap_replications=100, baselines=("constants",))
+    for given, said in (
+        (crossed, f"In 3 of {len(rows):,} rows a quantile lies above one of a higher level"),
+        (rows, ""),
+    ):
+        text = score_given(as_predictions(given, features, splits, "log_return"), splits, features, None, 0, config)[
+            "text"
+        ]
+        assert said in text and ("higher level" in text) == bool(said)
+        assert max(map(len, text.splitlines())) <= 80
 
 
 def test_a_use_of_the_test_split_is_told_and_one_of_validation_is_none(frames: Frames) -> None:

@@ -175,7 +175,9 @@ def test_the_best_is_written_as_run_parameters_that_validate() -> None:
 def test_the_table_ranks_whole_trials_and_states_the_gain_over_the_configured_values() -> None:
     text = render_tuning(TOLD)
     lines = text.splitlines()
-    assert "4 trials (2 complete, 1 pruned, 1 failed)" in lines[0]
+    assert "4 trials (2 complete, 1 pruned, 1 cut short)" in lines[0] and "The best of 3 is" in text
+    broken = [*ROWS[:3], {**ROWS[3], "error": "ValueError: no"}]
+    assert "1 pruned, 1 failed)" in render_tuning({**TOLD, "trials": broken})
     trials = [line for line in lines[4:] if line[:5].strip().isdecimal()]
     assert [line.split()[0] for line in trials] == ["2", "0", "1"]
     assert "+10.00" in trials[0] and trials[1].endswith("configured")

@@ -105,6 +105,12 @@ def test_a_fold_that_fails_is_reported_and_the_others_go_on(
     assert set(frame["fold"]) == {"fold_01", "fold_03"}
     text = render_folds(folds)
     assert "2 of 3 folds" in text
+    large = [
+        {**fold, "anchors": {"train": 900_000, "validation": 90_000, "test": 90_000}}
+        for fold in folds
+        if fold["status"] != "failed"
+    ]
+    assert max(map(len, render_folds(large).splitlines())) <= 80
     assert "FAILED fold_02" in text
     assert "the disk is on fire" in text
     without = [fold for fold in folds if fold["status"] != "failed"]

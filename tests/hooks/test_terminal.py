@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 from tests.kedro_command import KEDRO, PROJECT, environment
 
+from nqcast.hooks import mistakes
+
 SHOWN = """
 import sys, time
 from kedro.pipeline import node, pipeline
@@ -153,3 +155,13 @@ def test_a_run_on_a_terminal_of_plain_letters_is_complete_and_a_refusal_shows_no
     )
     assert refused.returncode == 1
     assert b"tracking.enabled" in refused.stderr and b"hunter2" not in refused.stderr + refused.stdout
+
+
+def test_an_error_breaks_between_words_on_a_terminal() -> None:
+    path = "/a/folder/of/some/length/with-hyphens/that/is/not/to/be/broken/wherever/it/ends/bars.csv"
+    text = f"error: expected a file of bars, found nothing at {path}: give one with --params bars=FILE"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("COLUMNS", "80")
+        lines = mistakes._wrapped(f"{text}\n  - a second line").splitlines()
+    assert f"{path}:" in lines and lines[-1].strip() == "- a second line"
+    assert all(len(line) < 80 for line in lines if path not in line)

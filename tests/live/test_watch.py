@@ -352,6 +352,20 @@ def test_a_network_of_the_simulated_market_says_so(
     assert "this network was trained on the SIMULATED MARKET (seed 3): of real bars it knows nothing" in caplog.messages
 
 
+def test_one_look_that_ends_without_a_forecast_says_why(
+    forecaster: Forecaster, raw: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(nqcast, "load", lambda _, ingest: forecaster)
+    caplog.set_level("INFO", "nqcast.live")
+    options = [str(tmp_path / "bars.csv"), "--checkpoint", "c", "--out", str(tmp_path / "out"), "--once"]
+    for rows, said in ((0, "no bar is there that had none yet"), (500, "bars that a forecast needs are there")):
+        raw.head(rows).to_csv(tmp_path / "bars.csv", index=False)
+        caplog.clear()
+        assert main(options) == 0
+        assert said in caplog.text and "http://" not in caplog.text
+
+
 def test_the_live_road_forecasts_what_the_same_bars_in_a_file_would(
     raw: pd.DataFrame, forecaster: Forecaster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

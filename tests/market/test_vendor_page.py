@@ -214,3 +214,18 @@ def test_check_is_a_word_of_the_command_and_needs_neither_kedro_nor_torch(tmp_pa
     assert done.returncode == 0, done.stdout + done.stderr[-2000:]
     assert "1-minute bars" in done.stdout
     assert not re.search(r"\| +(kedro|torch|mlflow)$", done.stderr, flags=re.MULTILINE)
+
+
+def test_a_look_takes_a_file_without_volume_and_says_what_is_too_short(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    raw = market().drop(columns="volume")
+    file = as_csv(raw, tmp_path)
+    assert main([str(file)]) == 0
+    said = capsys.readouterr().out
+    assert "volume: left out" in said
+    assert ("short: " in said) == (int(re.search(r"in (\d+) sessions", said)[1]) < 20)
+    assert main([str(as_csv(raw.head(400), tmp_path)), "--params", "ingest.volume=true"]) == 1
+    assert "expected a column 'volume'" in capsys.readouterr().out
+    assert main([str(as_csv(raw.head(400), tmp_path))]) == 0
+    assert "a forecast takes 20 before it, training three months" in capsys.readouterr().out

@@ -175,7 +175,7 @@ def untrained(best_epochs: Sequence[int]) -> list[str]:
     if not count:
         return []
     which = "The network is untrained" if of == 1 else f"{count} of {of} networks are untrained"
-    return [f"{which}: no epoch was better than the scale it starts from (best epoch 0)."]
+    return [f"{which} (best epoch 0): no epoch beat the scale alone."]
 
 
 def _covered(table: Table, levels: Sequence[float]) -> list[str]:

@@ -6,6 +6,8 @@ zone) or `issue_time` (that end), `horizon`, and one column per level, q05 … q
 """
 
 import datetime as dt
+import logging
+import textwrap
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -23,9 +25,13 @@ from nqcast.horizons import horizons_of
 from nqcast.spacing import Spacing
 from nqcast.storage.json_values import Json
 
+log = logging.getLogger(__name__)
+
 Values = Literal["log_return", "price"]
 
 _LARGEST_RETURN = 0.5  # a median beyond it is a price
+_WIDEST = 50.0  # times the outcomes' own width: percent of a calibrated forecast are 100 times as wide
+_READ_OR_LEFT = {"ts", "issue_time", "horizon", "session", "target", "scale"}
 
 
 def checked_levels(rows: pd.DataFrame) -> dict[float, str]:
@@ -45,10 +51,14 @@ def as_predictions(rows: pd.DataFrame, features: pd.DataFrame, splits: pd.DataFr
     `values` says what the quantiles are: log returns over the horizon, or prices (of the raw, unadjusted contract).
 
     Raises:
-        ValueError: a column is missing, an anchor is none of validation or test, has not each horizon once, or a
-            quantile is not finite (or not a price above 0).
+        ValueError: no rows, a column is missing, an anchor is none of validation or test, has not each horizon once, or
+            a quantile is not finite (or not a price above 0), or of another unit.
     """
     levels, horizons = checked_levels(rows), horizons_of(features.columns)
+    if rows.empty:
+        raise ValueError("expected a row per anchor and horizon, found the names of the columns alone: write them too")
+    if unread := [str(name) for name in rows.columns if name not in _READ_OR_LEFT | set(levels.values())]:
+        log.warning("columns of the file that are not read: %s; the levels are %s", unread, [*levels.values()])
     stamps = _stamps(rows, Spacing.of(features["ts"]))
     place = _places(rows, stamps, horizons)
     order = np.lexsort([place, stamps.to_numpy()])
@@ -57,7 +67,9 @@ def as_predictions(rows: pd.DataFrame, features: pd.DataFrame, splits: pd.DataFr
     shape = (len(rows_N), len(horizons), len(levels))
     quantiles = rows[list(levels.values())].to_numpy(np.float64)[order].reshape(shape)
     returns = _returns(quantiles, features["raw_close"].to_numpy(np.float64)[rows_N], values)
-    return predictions_frame(features, rows_N, returns, np.ones(shape[:2]), list(levels), horizons)
+    found = predictions_frame(features, rows_N, returns, np.ones(shape[:2]), list(levels), horizons)
+    _check_unit(returns, found["target"].to_numpy(np.float64).reshape(shape[:2]), list(levels))
+    return found
 
 
 def anchors_held(predictions: pd.DataFrame, splits: pd.DataFrame) -> dict[str, tuple[int, int]]:
@@ -85,7 +97,9 @@ def score_given(
     scores = compare_forecasts(anchors, forecasts, true_quantiles, levels, config, oracle, spacing)
     held = anchors_held(predictions, splits)
     named = ", ".join(f"{n:,} of the {of:,} {name} anchors ({n / of:.0%})" for name, (n, of) in held.items() if n)
-    lines = [f"The file, called model above, holds {named}.", f"Scorings of the test split so far: {test_uses}"]
+    lines = textwrap.wrap(f"The file, called model above, holds {named}.", 79, break_on_hyphens=False)
+    lines += textwrap.wrap(_crossings(anchors.quantiles), 79)
+    lines += [f"Scorings of the test split so far: {test_uses}"]
     return {**scores, "anchors_held": held, "text": "\n\n".join([scores["text"], scores["details"], "\n".join(lines)])}
 
 
@@ -126,7 +140,7 @@ def _positions(ts: pd.Series, splits: pd.DataFrame) -> Positions:
         raise ValueError(
             f"expected anchors of validation and test alone, found {(index < 0).sum()} others; the first, {first}, "
             f"{'trains the baselines' if trains else 'is no bar at which forecasts are scored'}: take the anchors of "
-            "data/05_model_input/splits.parquet, or of a predictions file"
+            "05_model_input/splits.parquet in the data folder of the same --env, or of a predictions file"
         )
     return np.asarray(allowed["position"].to_numpy(np.int64)[index])
 
@@ -136,7 +150,7 @@ def _returns(quantiles_NHQ: Floats, price_N: Floats, values: Values) -> Floats:
     if bad.any():
         raise ValueError(
             f"expected a finite {'log return' if values == 'log_return' else 'price above 0'} in every cell, found "
-            f"{int(bad.sum())} others: leave out anchors that were not forecast"
+            f"none in {int(bad.sum()):,} of them: leave out anchors that were not forecast"
         )
     found = quantiles_NHQ if values == "log_return" else np.log(quantiles_NHQ / price_N[:, None, None])
     median = float(np.abs(np.median(found)))
@@ -146,3 +160,26 @@ def _returns(quantiles_NHQ: Floats, price_N: Floats, values: Values) -> Floats:
             "score_file.values=price"
         )
     return found
+
+
+def _check_unit(quantiles_NHQ: Floats, y_NH: Floats, levels: Sequence[float]) -> None:
+    """Raise ValueError where the intervals are so wide beside the outcomes that they are no log returns."""
+    width_H = np.median(quantiles_NHQ[..., -1] - quantiles_NHQ[..., 0], axis=0)
+    low_H, high_H = np.nanquantile(y_NH, [levels[0], levels[-1]], axis=0)
+    times = float(np.nanmedian(width_H / np.maximum(high_H - low_H, 1e-12)))
+    if times > _WIDEST:
+        raise ValueError(
+            f"expected log returns, found intervals {times:,.0f} times as wide as the outcomes: divide percent by 100, "
+            "basis points by 10,000"
+        )
+
+
+def _crossings(quantiles_NHQ: Floats) -> str:
+    """A sentence where a lower level lies above a higher one; empty where none does."""
+    crossed = (np.diff(quantiles_NHQ, axis=-1) < 0).any(axis=-1)
+    if not crossed.any():
+        return ""
+    return (
+        f"In {int(crossed.sum()):,} of {crossed.size:,} rows a quantile lies above one of a higher level. They are "
+        "scored as they stand; sorted along the levels they cannot lose more."
+    )

@@ -2,6 +2,7 @@
 
 import json
 import textwrap
+from collections import Counter
 from collections.abc import Mapping
 from typing import NotRequired, TypedDict
 
@@ -42,8 +43,9 @@ class Found(TypedDict):
 def render_tuning(found: Found) -> str:
     """The best trials, the configured values among them, and what to run with the best; 80 columns but for commands."""
     trials, best, objective = found["trials"], found["best"], found["objective"]
-    counts = {state: sum(row["state"] == state for row in trials) for state in ("complete", "pruned", "failed")}
-    counted = ", ".join(f"{n} {state}" for state, n in counts.items() if n)
+    counts = Counter(_ended(row) for row in trials)
+    counted = ", ".join(f"{counts[end]} {end}" for end in ("complete", "pruned", "failed", "cut short") if counts[end])
+    tried = counts["complete"] + counts["pruned"]
     lines = [
         f"Tuning {found['study']}: {len(trials)} trials ({counted})",
         *textwrap.wrap(f"{objective} on {found['anchors']}; gain is over the configured values, %", 79),
@@ -52,12 +54,17 @@ def render_tuning(found: Found) -> str:
         *(line for row in _shown(trials) for line in _lines(row, found["configured"])),
         "",
         *textwrap.wrap(
-            f"The best of {len(trials)} is the best by luck too: its {objective} here is no estimate of what comes.", 79
+            f"The best of {tried} is the best by luck too: its {objective} here is no estimate of what comes.", 79
         ),
         "To train with it (with --env where you tuned with one):",
         "kedro run --pipelines train --params " + as_params(best["parameters"]),
     ]
     return "\n".join(lines)
+
+
+def _ended(row: Row) -> str:
+    """A trial that a stop or a kill cut short has failed without an error; another goes on in its place."""
+    return "cut short" if row["state"] == "failed" and not row.get("error") else row["state"]
 
 
 def _lines(row: Row, configured: float | None) -> list[str]:

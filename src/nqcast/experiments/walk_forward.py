@@ -210,13 +210,13 @@ def render_folds(folds: Sequence[FoldLine]) -> str:
         textwrap.fill(f"FAILED {fold['fold']} ({fold['test_start']} to {fold['test_end']}): {fold['error']}", 79)
         for fold in failed
     ]
-    lines.append("           train from  out of sample              train  valid.   test epoch     s")
+    lines.append("         train from  out of sample              train  valid.   test epoch    s")
     for fold in folds:
         if fold["status"] != "failed" and "anchors" in fold:
             count = fold["anchors"]
             lines.append(
-                f"  {fold['fold']}  {fold['train_start']}  {fold['test_start']} to {fold['test_end']}"
+                f"{fold['fold']}  {fold['train_start']}  {fold['test_start']} to {fold['test_end']}"
                 f"  {count['train']:>6,} {count['validation']:>6,} {count['test']:>6,} {fold['epoch']:>5} "
-                f"{fold['seconds']:>5.0f}"
+                f"{fold['seconds']:>4.0f}"
             )
     return "\n".join(lines)

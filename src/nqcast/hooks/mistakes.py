@@ -2,7 +2,10 @@
 
 import os
 import re
+import shlex
+import shutil
 import sys
+import textwrap
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -38,8 +41,10 @@ class MistakesHook:
         if not roads:
             return
         name = max(roads, key=lambda name: len(roads[name]))  # the longest road makes the others on its way
-        env = run_params.get("env")
-        command = " ".join(["kedro run", *([f"--env {env}"] if env else []), f"--pipelines {','.join(roads[name])}"])
+        env, bars = run_params.get("env"), (run_params.get("runtime_params") or {}).get("bars")
+        options = [f"--env {env}"] * bool(env) + [f"--pipelines {','.join(roads[name])}"]
+        options += [f"--params {shlex.quote(f'bars={bars}')}"] * bool(bars and "ingest" in roads[name])
+        command = " ".join(["kedro run", *options])
         raise NotReadyError(f"expected {name.removeprefix('last_')}, found none so far: `{command}` makes it")
 
 
@@ -71,12 +76,21 @@ def show_bad_input_in_one_line() -> None:
     def show(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         if isinstance(error, bad_input):
             text = without_secrets(in_words(error), sys.argv)
-            sys.stderr.write(f"\nerror: {text}\n(NQCAST_TRACEBACK=1 shows where it was raised)\n")
+            text = f"error: {text}"
+            text = _wrapped(text) if sys.stderr.isatty() else text
+            sys.stderr.write(f"\n{text}\n(NQCAST_TRACEBACK=1 shows where it was raised)\n")
         else:
             previous(kind, error, trace)
 
     show.is_short = True  # type: ignore[attr-defined]
     sys.excepthook = show
+
+
+def _wrapped(text: str) -> str:
+    """Broken between words, never in a path or a command's option, where a terminal would break anywhere."""
+    width = max(shutil.get_terminal_size().columns - 1, 40)
+    parts = (textwrap.wrap(line, width, break_long_words=False, break_on_hyphens=False) for line in text.splitlines())
+    return "\n".join("\n".join(part) for part in parts)
 
 
 def in_words(error: BaseException) -> str:

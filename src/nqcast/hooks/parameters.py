@@ -14,6 +14,8 @@ from nqcast.parameters import ParameterError, check_parameters, with_instrument
 
 logger = logging.getLogger(__name__)
 
+FILES = {"bars", "predictions"}
+"""Parameters that catalog entries read, on the command line or in a file of the configuration."""
 READ_BY_HOOKS = {"instrument", "instruments", "tracking", "rebuild"}
 ASK_FOR_THE_SPACING = {"checked_rows", "params:horizons"}
 """Datasets of pipelines that make a grid, or a table of it; others read the spacing in what they are given."""
@@ -33,9 +35,12 @@ class ParameterHook:
         """Fill in what the instrument's row says, check all groups, and make lists of those that came as one text."""
         show_bad_input_in_one_line()
         print_what_the_terminal_can()
-        refuse_interpolation(context.config_loader.runtime_params or {})
+        context.config_loader.runtime_params = {**(context.config_loader.runtime_params or {})}
+        refuse_interpolation(context.config_loader.runtime_params)
         parameters = with_instrument(context.config_loader["parameters"])
         checked = check_parameters(parameters)
+        for name in FILES & parameters.keys():  # entries take them by ${runtime_params:…}: a file may name them too
+            context.config_loader.runtime_params.setdefault(name, parameters[name])
         for file in checked.scale.event_files:
             _check_events(file)
         given = parameters.get("horizons")

@@ -39,7 +39,7 @@ def _options(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--params", default="", help="as of kedro run: ingest.stamps=end,ingest.naive_timezone=UTC,…")
     parser.add_argument("--out", default=working(data) / "watch", help="folder of forecasts.jsonl and outcomes.jsonl")
     parser.add_argument("--bars", type=Path, help="databento://: folder of the bars before and those that come")
-    parser.add_argument("--port", type=int, default=8050, help="of the page on 127.0.0.1; -1 serves none")
+    parser.add_argument("--port", type=int, default=8050, help="of the page on 127.0.0.1; -1 and --once serve none")
     parser.add_argument("--every", type=float, default=0.2, help="seconds between looks at the source")
     parser.add_argument("--once", action="store_true", help="take what is there and end")
     chosen = parser.parse_args(arguments)
@@ -68,7 +68,7 @@ def _watch(chosen: argparse.Namespace, feed: Feed) -> int:
     torch.set_num_threads(1)  # one window: a second thread would only be waited for
     ingest = ingest_config(chosen.params, doubtful="stop")
     watcher = Watcher(nqcast.load(chosen.checkpoint, ingest=ingest), feed, chosen.out)
-    server = None if chosen.port < 0 else serve(watcher, chosen.port)
+    server = None if chosen.port < 0 or chosen.once else serve(watcher, chosen.port)
     if server is not None:
         log.info("http://127.0.0.1:%d", server.server_address[1])
     try:
@@ -76,7 +76,9 @@ def _watch(chosen: argparse.Namespace, feed: Feed) -> int:
             if made := watcher.step():
                 newest = max(watcher.forecasts)
                 seconds = watcher.forecasts[newest]["seconds"]
-                log.info("%d forecasts, the newest issued %s, in %s s", made, newest, seconds)
+                log.info("forecasts made: %d, the newest issued %s, in %s s", made, newest, seconds)
+            elif chosen.once and not watcher.refused:
+                log.info("no forecast: no bar is there that had none yet")
             if chosen.once:
                 return 0
             time.sleep(chosen.every)

@@ -73,6 +73,7 @@ class Watcher:
         if bars is None or len(bars) < self.forecaster.fewest:
             there = 0 if bars is None else len(bars)
             self.refused = f"{there:,} of the {self.forecaster.fewest:,} bars that a forecast needs are there"
+            log.warning("no forecast: %s", self.refused)
             return 0
         features = self.forecaster.features(bars)
         self.recent = self.forecaster.recent(features)

@@ -29,13 +29,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     logging.disable(logging.WARNING)  # the report says it all
     try:
-        report = _report(read_bars(given.file), ingest_config(given.params))
+        raw, config = read_bars(given.file), ingest_config(given.params)
+        if "volume" not in given.params:  # as of --env nq, which takes a file without
+            config = config.model_copy(update={"volume": "volume" in raw and bool((raw["volume"] > 0).any())})
+        report = _report(raw, config)
     except (ValueError, OSError) as error:
         sys.stdout.write(f"{error}\n")
         return 1
     finally:
         logging.disable(logging.NOTSET)
     sys.stdout.write(f"{report['text']}\n")
+    if (found := report["sessions"]["count"]) < _FEWEST:
+        sys.stdout.write(f"short: {found} sessions; a forecast takes {_FEWEST} before it, training three months\n")
     return int(any(doubt["check"] not in _HARMLESS for doubt in report["doubts"]))
 
 
@@ -47,6 +52,7 @@ def _report(raw: pd.DataFrame, config: IngestConfig) -> dict[str, Any]:
         return build_bars(raw, config.model_copy(update={"doubtful": "stop"})).report
 
 
+_FEWEST = 20
 _HARMLESS = ("unadjusted roll", "off tick")
 
 

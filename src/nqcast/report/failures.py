@@ -90,8 +90,9 @@ def _worst_sessions(evidence: Evidence) -> str:
     share = (own - other).sum(axis=1) / other.sum()
     dates = np.unique(evidence.anchors.session.to_numpy())
     worst = np.argsort(share)[::-1][:5]
+    of_session = (own - other).sum(axis=1) / other.sum(axis=1)
     frame = pd.DataFrame(
-        {"loss added, % of all": 100 * share[worst], "loss of the model, 1e-4": 1e4 * own.sum(axis=1)[worst]},
+        {"loss added, % of all sessions'": 100 * share[worst], "% of that session's": 100 * of_session[worst]},
         index=[str(pd.Timestamp(dates[i]).date()) for i in worst],
     )
     caption = f"Sessions in which the model lost most against {evidence.reference.replace('_', ' ')}"

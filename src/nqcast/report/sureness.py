@@ -27,8 +27,7 @@ def _gain_table(evidence: Evidence) -> str:
     gains = {name: evidence.skill(MODEL, name) for name in evidence.forecasts if name != MODEL}
     cells = {
         name: [
-            f"{100 * v:+.2f}\n{100 * a:+.2f} … {100 * b:+.2f}"
-            for v, a, b in zip(one.value, one.low, one.high, strict=True)
+            f"{_points(v)}\n{_points(a)} … {_points(b)}" for v, a, b in zip(one.value, one.low, one.high, strict=True)
         ]
         for name, one in gains.items()
     }
@@ -38,6 +37,11 @@ def _gain_table(evidence: Evidence) -> str:
     )
     columns = [*evidence.horizons, MEAN]
     return html.table(html.titled(pd.DataFrame.from_dict(cells, orient="index", columns=columns)), caption)
+
+
+def _points(gain: float) -> str:
+    """Three digits, so that a table of intervals is no wider than the page."""
+    return f"{100 * gain:+.{2 if abs(gain) < 0.0995 else 1}f}"
 
 
 def _p_table(gains: Gains, judged: Judged) -> str:

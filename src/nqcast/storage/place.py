@@ -174,9 +174,9 @@ def local_place(text: str | Path) -> Path:
     return found
 
 
-def data_place() -> Place:
-    """What NQCAST_DATA names: the place of every layer."""
-    return place(os.environ.get("NQCAST_DATA") or "data")
+def data_place(unnamed: str = "data") -> Place:
+    """What NQCAST_DATA names: the place of every layer; `unnamed` where it names none."""
+    return place(os.environ.get("NQCAST_DATA") or unnamed)
 
 
 def working(data: Place) -> Path:
