@@ -86,13 +86,14 @@ def test_the_image_installs_what_make_installs_and_runs_as_a_user_of_its_own() -
     users = [i for i, (kind, rest) in enumerate(found) if kind == "USER" and rest != "root"]
     assert users and users[0] > max(i for i, (kind, _) in enumerate(found) if kind in ("RUN", "COPY"))
     assert ("ENTRYPOINT", '["kedro", "run"]') in found and ("VOLUME", "/data") in found
-    version = re.fullmatch(r"python:(3\.\d+)-slim-\w+", dict(found)["FROM"])
+    assert re.fullmatch(r"docker\.io/library/python:\$\{PYTHON\}-slim-\w+", dict(found)["FROM"])
+    version = re.fullmatch(r"PYTHON=(3\.\d+)", dict(reversed(found))["ARG"])
     assert version and f"{version[1]} or" in PAGE.read_text()
 
 
 def test_the_variables_of_the_image_are_ones_that_the_project_reads() -> None:
     given = [rest for kind, rest in instructions() if kind == "ENV"]
-    assert "NQCAST_DATA=/data" in " ".join(given)
+    assert {"NQCAST_DATA=/data", "HOME=/data"} <= set(" ".join(given).split())
     assert "NQCAST_DATA" in (PROJECT / "conf" / "base" / "globals.yml").read_text()
 
 
@@ -131,6 +132,7 @@ def test_the_dev_container_is_built_from_the_same_file() -> None:
     assert (folder / config["build"]["dockerfile"]).resolve() == PROJECT / "docker" / "Dockerfile"
     assert (folder / config["build"]["context"]).resolve() == PROJECT
     assert config["remoteUser"] == dict(reversed(instructions()))["USER"]
+    assert config["containerEnv"]["HOME"] == f"/home/{config['remoteUser']}"  # the image's own is the volume of a run
 
 
 @pytest.mark.parametrize("job", ["test", "docs", "image"])
