@@ -330,7 +330,7 @@ def test_the_page_shows_fan_outcomes_and_health_in_a_browser(
 def test_a_damaged_log_is_bad_input_with_its_line(forecaster: Forecaster, raw: pd.DataFrame, tmp_path: Path) -> None:
     write(raw, tmp_path / "live.csv", START)
     (tmp_path / OUTCOMES).write_text("nonsense\n")
-    with pytest.raises(ValueError, match=rf"line 1 of .*{OUTCOMES}"):
+    with pytest.raises(ValueError, match=rf"line 1 of .*{OUTCOMES}.*: take that line out"):
         Watcher(forecaster, Feed(tmp_path / "live.csv"), tmp_path)
 
 

@@ -77,7 +77,8 @@ def _read_lines(path: Place) -> list[Json]:
     *lines, rest = path.read_bytes().split(b"\n")
     if rest:
         log.warning("%s: its last line is unfinished and left out (%d bytes)", path, len(rest))
-    return [read_object(line, f"line {number} of {path}") for number, line in enumerate(lines, start=1)]
+    cure = "take that line out, or move the file aside"
+    return [read_object(line, f"line {number} of {path}", cure) for number, line in enumerate(lines, start=1)]
 
 
 def _end_of_last_line(file: IO[bytes]) -> int:

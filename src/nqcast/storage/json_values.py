@@ -46,8 +46,8 @@ def finite(value: Any) -> Any:
     return [finite(item) for item in value] if isinstance(value, list | tuple) else value
 
 
-def read_object(content: bytes | str, where: object) -> Json:
-    """The JSON object that is the content of `where`.
+def read_object(content: bytes | str, where: object, cure: str = "write it anew") -> Json:
+    """The JSON object that is the content of `where`; `cure` ends the sentence where it is none.
 
     Raises:
         ValueError: it is none: cut short, no JSON, of another kind, or nested without end.
@@ -59,5 +59,5 @@ def read_object(content: bytes | str, where: object) -> Json:
     else:
         reason = ""
     if not isinstance(found, dict):
-        raise ValueError(f"expected a JSON object in {where}, found {content[:40]!r}{reason}: write it anew")
+        raise ValueError(f"expected a JSON object in {where}, found {content[:40]!r}{reason}: {cure}")
     return found
