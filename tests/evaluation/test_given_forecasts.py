@@ -94,6 +94,13 @@ def test_what_is_no_file_of_forecasts_is_refused(
         as_predictions(change(rows.copy()), features, splits, values)
 
 
+def test_the_unit_of_a_single_anchor_is_known_by_the_market(frames: Frames) -> None:
+    features, splits, rows = frames
+    assert len(as_predictions(rows.iloc[:5], features, splits, "log_return")) == 5
+    with pytest.raises(ValueError, match="divide percent by 100"):
+        as_predictions(rows.iloc[:5].assign(**{n: 1_000 * rows[n] for n in NAMES}), features, splits, "log_return")
+
+
 def test_anchors_that_train_the_baselines_are_refused(frames: Frames) -> None:
     features, splits, rows = frames
     train = features["ts"].iloc[positions(splits, "train")[: len(rows) // 5]]

@@ -227,5 +227,5 @@ def test_a_look_takes_a_file_without_volume_and_says_what_is_too_short(
     assert ("short: " in said) == (int(re.search(r"in (\d+) sessions", said)[1]) < 20)
     assert main([str(as_csv(raw.head(400), tmp_path)), "--params", "ingest.volume=true"]) == 1
     assert "expected a column 'volume'" in capsys.readouterr().out
-    assert main([str(as_csv(raw.head(400), tmp_path))]) == 0
+    assert main([str(as_csv(raw.head(400), tmp_path)), "--params", "ingest.zero_volume=keep"]) == 0
     assert "a forecast takes 20 before it, training three months" in capsys.readouterr().out

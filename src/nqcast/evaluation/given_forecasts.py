@@ -21,7 +21,7 @@ from nqcast.evaluation.config import EvaluateConfig
 from nqcast.evaluation.frames import Positions, as_arrays, level_columns, levels_of, predictions_frame
 from nqcast.evaluation.judged import perfect_volatility
 from nqcast.evaluation.metrics import Floats
-from nqcast.horizons import horizons_of
+from nqcast.horizons import horizons_of, target_names
 from nqcast.spacing import Spacing
 from nqcast.storage.json_values import Json
 
@@ -67,9 +67,8 @@ def as_predictions(rows: pd.DataFrame, features: pd.DataFrame, splits: pd.DataFr
     shape = (len(rows_N), len(horizons), len(levels))
     quantiles = rows[list(levels.values())].to_numpy(np.float64)[order].reshape(shape)
     returns = _returns(quantiles, features["raw_close"].to_numpy(np.float64)[rows_N], values)
-    found = predictions_frame(features, rows_N, returns, np.ones(shape[:2]), list(levels), horizons)
-    _check_unit(returns, found["target"].to_numpy(np.float64).reshape(shape[:2]), list(levels))
-    return found
+    _check_unit(returns, features[target_names(features.columns)].to_numpy(np.float64), list(levels))
+    return predictions_frame(features, rows_N, returns, np.ones(shape[:2]), list(levels), horizons)
 
 
 def anchors_held(predictions: pd.DataFrame, splits: pd.DataFrame) -> dict[str, tuple[int, int]]:
@@ -162,10 +161,10 @@ def _returns(quantiles_NHQ: Floats, price_N: Floats, values: Values) -> Floats:
     return found
 
 
-def _check_unit(quantiles_NHQ: Floats, y_NH: Floats, levels: Sequence[float]) -> None:
-    """Raise ValueError where the intervals are so wide beside the outcomes that they are no log returns."""
+def _check_unit(quantiles_NHQ: Floats, y_MH: Floats, levels: Sequence[float]) -> None:
+    """Raise ValueError where the intervals are so wide beside the market's outcomes that they are no log returns."""
     width_H = np.median(quantiles_NHQ[..., -1] - quantiles_NHQ[..., 0], axis=0)
-    low_H, high_H = np.nanquantile(y_NH, [levels[0], levels[-1]], axis=0)
+    low_H, high_H = np.nanquantile(y_MH, [levels[0], levels[-1]], axis=0)
     times = float(np.nanmedian(width_H / np.maximum(high_H - low_H, 1e-12)))
     if times > _WIDEST:
         raise ValueError(

@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.disable(logging.WARNING)  # the report says it all
     try:
         raw, config = read_bars(given.file), ingest_config(given.params)
-        if "volume" not in given.params:  # as of --env nq, which takes a file without
+        if "volume" not in config.model_fields_set:  # as of --env nq, which takes a file without
             config = config.model_copy(update={"volume": "volume" in raw and bool((raw["volume"] > 0).any())})
         report = _report(raw, config)
     except (ValueError, OSError) as error:
