@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import gc
+import os
+import signal
 import weakref
 from dataclasses import replace
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +28,8 @@ from nqcast.data.splits import positions
 from nqcast.evaluation.metrics import mean_pinball
 from nqcast.forecast.predictor import load_model, predict
 from nqcast.model.config import ModelConfig
-from nqcast.runs.pooled import PoolRecipe, Symbol, adopted
+from nqcast.runs.pooled import ALONE, PoolRecipe, Symbol, adopted
+from nqcast.training.checkpoint import CheckpointStore
 from nqcast.training.config import TrainConfig
 
 CONTEXT = 48
@@ -187,6 +191,48 @@ def test_a_symbol_keeps_what_it_learns_alone_only_where_its_validation_is_better
         better.append(went_on)
     assert better == [rate < 1, rate < 1]
     assert len({c.metadata.fingerprint for c in (*pool.checkpoints.values(), pool.shared)}) == 2 + better[0]
+
+
+def killed_at(save: int, folder: Path, root: Path) -> None:
+    """In a process of its own: the pool of the tables in `folder`, killed once this checkpoint has been written."""
+    seen, write = [], CheckpointStore.save
+
+    def save_and_die(self: CheckpointStore, *given: Any, **options: Any) -> Any:
+        written = write(self, *given, **options)
+        seen.append(written)
+        if len(seen) == save:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return written
+
+    CheckpointStore.save = save_and_die  # type: ignore[method-assign]
+    torch.set_num_threads(1)
+    symbols = {path.stem: Symbol(lambda path=path: pd.read_parquet(path)) for path in sorted(folder.iterdir())}
+    recipe(epochs=2).make(symbols, root)
+
+
+@pytest.mark.slow
+def test_a_pool_that_is_killed_goes_on_to_the_same_networks_in_the_pool_and_on_each_symbols_own_way(
+    tables: dict[str, pd.DataFrame], tmp_path: Path
+) -> None:
+    two = {name: tables[name] for name in ("A", "B")}
+    (tmp_path / "tables").mkdir()
+    for name, frame in two.items():
+        frame.to_parquet(tmp_path / "tables" / f"{name}.parquet")
+    symbols = {name: Symbol(read) for name, read in readers(two).items()}
+    expected = recipe(epochs=2).make(symbols, tmp_path / "whole")
+    for save in (2, 5):  # in the pool, and on a symbol's own way
+        child = get_context("spawn").Process(target=killed_at, args=(save, tmp_path / "tables", tmp_path / f"{save}"))
+        child.start()
+        child.join()
+        assert child.exitcode == -signal.SIGKILL
+        alone = (tmp_path / f"{save}" / ALONE).exists()
+        assert alone == (save == 5)
+        found = recipe(epochs=2).make(symbols, tmp_path / f"{save}")
+        assert found.shared.weights_sha256 == expected.shared.weights_sha256
+        for name, one in expected.checkpoints.items():
+            assert found.checkpoints[name].weights_sha256 == one.weights_sha256
+            assert found.checkpoints[name].metadata.fingerprint == one.metadata.fingerprint
+        assert [path for path in (tmp_path / f"{save}").iterdir() if path.name.startswith(".tables")] == []
 
 
 def test_one_feature_table_is_in_memory_at_a_time(tables: dict[str, pd.DataFrame], tmp_path: Path) -> None:
