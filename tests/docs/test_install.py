@@ -93,7 +93,7 @@ def test_the_image_installs_what_make_installs_and_runs_as_a_user_of_its_own() -
 
 def test_the_variables_of_the_image_are_ones_that_the_project_reads() -> None:
     given = [rest for kind, rest in instructions() if kind == "ENV"]
-    assert {"NQCAST_DATA=/data", "HOME=/data"} <= set(" ".join(given).split())
+    assert {"NQCAST_DATA=/data", "NQCAST_WORK=/data", "HOME=/data"} <= set(" ".join(given).split())
     assert "NQCAST_DATA" in (PROJECT / "conf" / "base" / "globals.yml").read_text()
 
 
