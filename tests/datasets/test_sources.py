@@ -18,6 +18,7 @@ from kedro.io import DataCatalog, DatasetError
 import nqcast.datasets
 from nqcast.datasets import (
     AppendOnlyLogDataset,
+    ForecastFileDataset,
     RunDirectoryDataset,
     SimulatedMarketDataset,
     TrueQuantilesDataset,
@@ -51,6 +52,16 @@ def test_a_preview_of_the_users_bars_is_their_first_rows(tmp_path: Path, monkeyp
         preview = VendorBarsDataset(source=name).preview(nrows=4)
         assert preview["columns"] == ["ts", "close"]
         assert [row[1] for row in preview["data"]] == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("manner", [{}, {"sep": ";", "decimal": ","}, {"sep": ";", "encoding": "utf-8-sig"}])
+def test_forecasts_in_a_spreadsheets_text_are_those_of_any_other(
+    manner: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    rows = pd.DataFrame({"ts": ["2016-08-03 14:00"] * 2, "horizon": ["15m", "4h"], "q50": [1.5e-4, -0.25]})
+    rows.to_csv("mine.csv", index=False, **manner)
+    pd.testing.assert_frame_equal(ForecastFileDataset(source="mine.csv").load(), rows)
 
 
 @pytest.mark.parametrize("kind", [SimulatedMarketDataset, TrueQuantilesDataset, VendorBarsDataset])

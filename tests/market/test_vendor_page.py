@@ -228,4 +228,16 @@ def test_a_look_takes_a_file_without_volume_and_says_what_is_too_short(
     assert main([str(as_csv(raw.head(400), tmp_path)), "--params", "ingest.volume=true"]) == 1
     assert "expected a column 'volume'" in capsys.readouterr().out
     assert main([str(as_csv(raw.head(400), tmp_path)), "--params", "ingest.zero_volume=keep"]) == 0
-    assert "a forecast takes 20 before it, training three months" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "a forecast takes 20 before it, training three months" in said
+    assert "missing stretches" in said and " min  " not in said  # what lies before the first bar and after the last
+
+
+def test_a_hole_inside_a_file_is_named_and_its_ends_are_none(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    raw = market().iloc[120:4000]
+    main([str(as_csv(raw.drop(raw.index[900:1000]), tmp_path))])
+    stretches = re.findall(r"^    (\S+ \S+) +(\d+) min", capsys.readouterr().out, flags=re.MULTILINE)
+    first, last = (stamp.strftime("%Y-%m-%d %H:%M") for stamp in (raw["ts"].iloc[0], raw["ts"].iloc[-1]))
+    assert len(stretches) >= 1 and all(first <= start <= last for start, _ in stretches)

@@ -166,6 +166,16 @@ class SymbolFilesDataset(_UserDataset):
         return folder is not None and folder.is_dir()
 
 
+def _read_csv(path: Path) -> pd.DataFrame:
+    """A table of text between commas, or between semicolons with decimal points or commas, as spreadsheets write it."""
+    names = pd.read_csv(path, nrows=0).columns
+    if len(names) > 1 or ";" not in names[0]:
+        return pd.read_csv(path)
+    frame = pd.read_csv(path, sep=";")
+    has_commas = any("," in str(value) for value in frame.head(1).filter(regex=r"^q\d").to_numpy().ravel())
+    return pd.read_csv(path, sep=";", decimal=",") if has_commas else frame
+
+
 class ForecastFileDataset(_UserDataset):
     """Forecasts of anyone's making: a parquet or CSV file."""
 
@@ -173,7 +183,7 @@ class ForecastFileDataset(_UserDataset):
         path = self._path()
         if path is None:
             raise DatasetError("expected a file of forecasts, found none: give one with --params predictions=FILE")
-        readers: dict[str, Any] = {".parquet": pd.read_parquet, ".csv": pd.read_csv, ".gz": pd.read_csv}
+        readers: dict[str, Any] = {".parquet": pd.read_parquet, ".csv": _read_csv, ".gz": _read_csv}
         if not path.is_file() or path.suffix not in readers:
             raise DatasetError(
                 f"expected a parquet or CSV file of forecasts, found {'nothing' if not path.exists() else 'none'} at "

@@ -124,7 +124,7 @@ def report_text(report: dict[str, Any], word: str) -> str:
         _line(f"{word} bars", report["bars"], f"in {sessions['count']} sessions"),
         _line("  traded", traded, f"of {expected} expected ({traded / max(expected, 1):.1%})"),
         f"  missing stretches: {missing}" if missing else "",
-        *_longest(sessions["missing_stretches"]),
+        *_longest(sessions["missing_stretches"], report["first_bar"], report["last_bar"]),
         *(f"question: trading at {q['start']} to {q['end']}" for q in report["questions_to_the_calendar"][:_MOST]),
     ]
     wrapped = [part for line in lines for part in textwrap.wrap(line, _COLUMNS, subsequent_indent="    ")]
@@ -146,9 +146,14 @@ def _contracts(report: dict[str, Any]) -> str:
     return f"{len(names)} contracts, {names[0]} to {names[-1]}" if names else "unnamed contracts"
 
 
-def _longest(stretches: list[dict[str, Any]]) -> list[str]:
-    """The longest stretches that neither calendar nor halt explains."""
-    open_ = [stretch for stretch in stretches if stretch["explanation"] in ("outage", "unknown")]
+def _iso(stamp: str) -> str:
+    return stamp.replace(" ", "T")
+
+
+def _longest(stretches: list[dict[str, Any]], first: str, last: str) -> list[str]:
+    """The longest stretches between the first bar and the last that neither calendar nor halt explains."""
+    inside = [stretch for stretch in stretches if first <= _iso(stretch["start"]) <= last]
+    open_ = [stretch for stretch in inside if stretch["explanation"] in ("outage", "unknown")]
     longest = sorted(open_, key=lambda stretch: -stretch["minutes"])[:_MOST]
     cause = [f"{s['explanation']}: {s['detail'].partition(':')[0]}" for s in longest]
     return [f"    {s['start'][:16]}  {s['minutes']:>5} min  {why}" for s, why in zip(longest, cause, strict=True)]
