@@ -192,7 +192,7 @@ def test_the_calibration_is_of_the_checkpoint_beside_it_and_of_no_other(toy: tup
     calibration = json.loads((folder / "calibration.json").read_text())
     card = json.loads((newest(data / "06_models" / "checkpoint") / "checkpoint" / "checkpoint.json").read_text())
     assert calibration["checkpoint"] == card["fingerprint"]
-    chosen = ("--to-nodes", "fit_calibration", "--params", "train.seed=5", "--pipelines", "train")
+    chosen = ("--params", "train.seed=5", "--pipelines", "train")
     output_of(kedro("run", "--env", "test", *chosen, data=data))
     pair = ("--pipelines", "evaluate", "--load-versions", f"calibration:{folder.name}")
     text = output_of(kedro("run", "--env", "test", *pair, data=data), fails=True)

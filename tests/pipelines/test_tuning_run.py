@@ -69,7 +69,7 @@ def test_train_takes_the_best_parameters_from_their_file(tuned: tuple[Path, str,
     data, *_ = tuned
     best = json.loads((data / "08_reporting" / "tuning_scores.json").read_text())["best"]["parameters"]
     file = data / "06_models" / "tuned_parameters.yml"
-    chosen = ("--pipelines", "train", "--to-nodes", "train_model", "--config", str(file))
+    chosen = ("--pipelines", "train", "--config", str(file))
     output_of(kedro("run", "--env", "test", *chosen, data=data))
     card = json.loads((newest(data / "06_models" / "checkpoint") / "checkpoint" / "checkpoint.json").read_text())
     for name, value in best.items():

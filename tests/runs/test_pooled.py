@@ -258,3 +258,6 @@ def test_several_processes_are_refused_in_words(tables: dict[str, pd.DataFrame],
     shared = PoolRecipe(one.split, one.scale, one.model, one.train.model_copy(update={"devices": 2}))
     with pytest.raises(ValueError, match=r"one process for a pool of symbols, found 2: set train.devices=1"):
         shared.make({"A": Symbol(readers(tables)["A"])}, tmp_path)
+    twice = PoolRecipe(one.split, one.scale, one.model, one.train.model_copy(update={"refit": True}))
+    with pytest.raises(ValueError, match=r"to be trained once, found train.refit=true"):
+        twice.make({"A": Symbol(readers(tables)["A"])}, tmp_path)

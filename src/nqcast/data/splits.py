@@ -97,6 +97,21 @@ def newest_splits(features: pd.DataFrame, config: SplitConfig, validation_sessio
     return pd.concat([_split_frame(features, train, SPLITS[0]), _split_frame(features, newest, SPLITS[1])])
 
 
+def with_longer_train(
+    features: pd.DataFrame, splits: pd.DataFrame, config: SplitConfig, validation_sessions: int
+) -> pd.DataFrame:
+    """The splits where of validation the latest sessions alone validate and those before them train.
+
+    An anchor whose label ends inside a window of what still validates is in neither. Where validation is no longer than
+    that, the splits as they are.
+    """
+    judging, rows = splits["split"] == SPLITS[1], splits["position"].to_numpy()
+    newest = judging & splits["session"].isin(np.unique(splits.loc[judging, "session"])[-validation_sessions:])
+    limit = int(rows[newest].min()) - Spacing.of(features["ts"]).rows(config.embargo_bars) + 1
+    learnt = judging & (label_end(features)[rows] < limit)
+    return splits.assign(split=splits["split"].mask(learnt, SPLITS[0]))[~judging | newest | learnt]
+
+
 def positions(splits: pd.DataFrame, split: str) -> np.ndarray:
     """Sorted anchor positions of one split, int64 (N,)."""
     if split not in SPLITS:

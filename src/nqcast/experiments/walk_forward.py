@@ -33,6 +33,7 @@ from nqcast.experiments.config import ExperimentSettings, WalkForwardConfig
 from nqcast.experiments.folds import Fold, FoldLine, FoldRecord, Partition, Partitions, plan_folds
 from nqcast.forecast.predictor import predict_frame
 from nqcast.runs.recipe import Recipe
+from nqcast.runs.refit import Final, refit
 from nqcast.stopping import FOLD_FAILED, TrainingInterruptedError
 from nqcast.storage.checkpoint import Checkpoint, DataCard
 from nqcast.storage.fingerprint import fingerprint
@@ -115,6 +116,7 @@ class WalkForward:
         checkpoint, history = self.recipe.make(seen, splits, card, root, earlier)
         validation = predict_frame(checkpoint, seen, positions(splits, "validation"), self.evaluate)
         calibration = calibration_of(validation, checkpoint, self.evaluate)
+        checkpoint, calibration, splits = refit(Final(checkpoint, calibration, splits), seen, fold.split, root, earlier)
         frame = self._forecasts(checkpoint, calibration, seen, splits)
         record: FoldRecord = {
             **line,

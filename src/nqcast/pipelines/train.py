@@ -1,6 +1,7 @@
 """Feature loading, splitting, scale, training, validation metrics, calibration; torch is imported where it is used.
 
-features → splits → scale → checkpoint, history → validation_metrics → calibration.
+features → first_splits → scale → first_checkpoint, history → validation_metrics → first_calibration, and by a second
+training, where train.refit asks for one, → checkpoint, calibration, splits.
 """
 
 import logging
@@ -118,6 +119,24 @@ def fit_calibration(
     return replace(fitted, val_loss=validation_metrics["val_loss"], headline=found).to_json()
 
 
+def refit(
+    first_checkpoint: Checkpoint,
+    first_calibration: Json,
+    first_splits: pd.DataFrame,
+    feature_table: pd.DataFrame,
+    run_directory: Path,
+    config: SplitConfig,
+) -> tuple[Checkpoint, Json, pd.DataFrame]:
+    """What forecasts, with its calibration and splits: what validation has judged, or that trained once more on it."""
+    from nqcast.evaluation.calibration import Calibration
+    from nqcast.runs.refit import Final
+    from nqcast.runs.refit import refit as train_again
+
+    judged = Final(first_checkpoint, Calibration.from_json(first_calibration), first_splits)
+    checkpoint, calibration, splits = train_again(judged, feature_table, config, run_directory)
+    return checkpoint, calibration.to_json(), splits
+
+
 def create_pipeline() -> Pipeline:
     return Pipeline(
         [
@@ -127,33 +146,44 @@ def create_pipeline() -> Pipeline:
                 outputs=["feature_table", "data_card"],
                 name="load_features",
             ),
-            Node(split_dataset, inputs=["feature_table", "params:split"], outputs="splits", name="split_dataset"),
+            Node(split_dataset, inputs=["feature_table", "params:split"], outputs="first_splits", name="split_dataset"),
             Node(
                 fit_scale,
-                inputs=["feature_table", "splits", "params:scale", "params:quantiles"],
+                inputs=["feature_table", "first_splits", "params:scale", "params:quantiles"],
                 outputs="scale",
                 name="fit_scale",
             ),
             Node(
                 train_model,
                 inputs=[
-                    *("feature_table", "splits", "scale", "data_card", "run_directory"),
+                    *("feature_table", "first_splits", "scale", "data_card", "run_directory"),
                     *("params:model", "params:train", "params:quantiles"),
                 ],
-                outputs=["checkpoint", "history"],
+                outputs=["first_checkpoint", "history"],
                 name="train_model",
             ),
             Node(
                 validation_metrics,
-                inputs=["checkpoint", "feature_table", "splits", "params:evaluate"],
+                inputs=["first_checkpoint", "feature_table", "first_splits", "params:evaluate"],
                 outputs="validation_metrics",
                 name="validation_metrics",
             ),
             Node(
                 fit_calibration,
-                inputs=["checkpoint", "feature_table", "splits", "validation_metrics", "params:evaluate"],
-                outputs="calibration",
+                inputs=[
+                    *("first_checkpoint", "feature_table", "first_splits", "validation_metrics", "params:evaluate"),
+                ],
+                outputs="first_calibration",
                 name="fit_calibration",
+            ),
+            Node(
+                refit,
+                inputs=[
+                    *("first_checkpoint", "first_calibration", "first_splits"),
+                    *("feature_table", "run_directory", "params:split"),
+                ],
+                outputs=["checkpoint", "calibration", "splits"],
+                name="refit",
             ),
         ]
     )

@@ -151,6 +151,8 @@ class PoolRecipe:
                 f"expected one process for a pool of symbols, found {processes_here(self.train) * self.train.hosts}: "
                 "set train.devices=1"
             )
+        if self.train.refit is True:
+            raise ValueError("expected a pool of symbols to be trained once, found train.refit=true: set it to false")
         splits = pooled_splits({symbol: s.read for symbol, s in symbols.items()}, self.split)
         train_anchors = [frame[frame["split"] == "train"] for frame in splits.values()]
         model, loop = choose(self.model, self.train, sum(map(len, train_anchors)), Spacing.of(train_anchors[0]["ts"]))

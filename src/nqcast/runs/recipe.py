@@ -42,6 +42,8 @@ def choose(
     model.tokens: the direct path alone, wider from some three years of bars on. It looks at the newest bars only, so
     its windows hold no more. Attention beside long memory is for whoever asks for it (docs/log.md).
     train.members: three networks from some three years of bars on, whose mean gains a twelfth more; one on fewer.
+    train.refit: trained once more, on validation too, from as many on: newer sessions are worth more than a long
+    validation (docs/log.md). `refit` says so, where it is done.
     train.windows_per_epoch: so many that all epochs together see each anchor twice, but never less than 32,768.
     """
     said: list[str] = []
@@ -63,6 +65,8 @@ def choose(
     if train.members == "auto":
         train = changed(train, {"members": MEMBERS if anchors >= enough else 1})
         said.append(f"{train.members} network{'s' if train.members != 1 else ''} (train.members=auto)")
+    if train.refit == "auto":
+        train = changed(train, {"refit": anchors >= enough})
     if said:
         logger.info("chosen for %s train anchors: %s", f"{anchors:,}", "; ".join(said))
     return model, train

@@ -8,10 +8,10 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 # Fields that may differ between a run and its continuation: they do not change what a step computes.
 FREE_ON_RESUME = frozenset(
     {"epochs", "patience", "resume", "log_every", "top_k", "every_minutes", "device", "on_out_of_memory", "compile"}
-    | {"devices", "hosts", "rendezvous", "max_restarts", "hang_minutes", "members"}
+    | {"devices", "hosts", "rendezvous", "max_restarts", "hang_minutes", "members", "refit"}
 )
 """What a run that goes on may have otherwise than it began."""
-WITHOUT_EFFECT = FREE_ON_RESUME - {"epochs", "patience", "members"}
+WITHOUT_EFFECT = FREE_ON_RESUME - {"epochs", "patience", "members", "refit"}
 """What changes neither what is learnt nor when it ends."""
 
 
@@ -103,6 +103,11 @@ class TrainConfig(BaseModel):
         default=1,
         description="Networks that are trained from seed, seed + 1, … and forecast as one by the mean of their "
         "quantiles; auto = by the number of train anchors (count).",
+    )
+    refit: bool | Literal["auto"] = Field(
+        default=False,
+        description="Train once more when validation has judged and calibrated, on all of validation but its latest 60 "
+        "sessions too; what comes of it forecasts. auto = by the number of train anchors.",
     )
     deterministic: bool = Field(
         default=False, description="Take only kernels that give the same bits every time; slower on a GPU."
