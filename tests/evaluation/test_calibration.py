@@ -90,6 +90,18 @@ def test_the_online_row_goes_on_where_the_validation_stretch_left_it() -> None:
     assert np.abs(issued - second.quantiles).max() > 2e-4
 
 
+def test_offsets_by_part_of_the_session_go_through_the_file_and_on() -> None:
+    validation, later = stream(40, 1.3, 0), stream(40, 1.3, 1)
+    by_part = CONFIG.model_copy(update={"online_by_part": True})
+    made = fit_calibration(validation, LEVELS, CHECKPOINT, by_part)
+    state = Calibration.from_json(json.loads(json.dumps(made.to_json())))
+    assert state.online_offset_HQ is not None and state.online_offset_HQ.shape == (4, 5, 7)
+    assert state.to_json() == made.to_json()
+    one = fit_calibration(validation, LEVELS, CHECKPOINT, CONFIG)
+    rows = [calibrated_quantiles(later, each, WEIGHTS, LEVELS) for each in (state, one)]
+    assert (rows[0][CONFORMAL] == rows[1][CONFORMAL]).all() and (rows[0][ONLINE] != rows[1][ONLINE]).any()
+
+
 def part(anchors: Forecasts, cut: slice) -> dict[str, object]:
     of_anchors = [field.name for field in dataclasses.fields(anchors) if field.name != "horizons"]
     return {name: getattr(anchors, name)[cut] for name in of_anchors}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import stats
 
@@ -12,6 +13,7 @@ from nqcast import constants
 from nqcast.evaluation import metrics
 from nqcast.evaluation.calibration import Calibration
 from nqcast.evaluation.conformal import ConformalCalibration, OnlineCalibration, conformal_quantile, in_order
+from nqcast.evaluation.session_losses import PARTS, session_part
 
 LEVELS = (0.05, 0.10, 0.25, 0.50, 0.75, 0.90, 0.95)
 HORIZONS = ("15m", "60m")
@@ -177,3 +179,20 @@ def test_online_offsets_by_blocks_are_those_of_outcome_after_outcome_to_the_bit(
     np.testing.assert_array_equal(runs[1].run(ts, quantiles, targets, scale), expected)
     np.testing.assert_array_equal(runs[1].offset_HQ, runs[0].offset_HQ)
     assert np.abs(runs[1].offset_HQ).max() > 0.01
+
+
+def test_each_part_of_the_session_follows_its_own_outcomes_alone() -> None:
+    """The oracle: the stream of one part by itself; what comes in the others moves nothing there."""
+    ts, _, targets, scale = world(20_000, 1.0)
+    part = session_part(pd.Series(ts).dt.tz_localize("UTC"))
+    width = np.select([part == name for name in PARTS], [1.4, 0.7, 1.0, 1.0])
+    quantiles = (width[:, None] * scale)[..., None] * stats.norm.ppf(LEVELS)
+    online = OnlineCalibration(LEVELS, MINUTES, by_part=True)
+    issued = online.run(ts, quantiles, targets, scale)
+    for number, name in enumerate(PARTS):
+        rows = part == name
+        alone = OnlineCalibration(LEVELS, MINUTES)
+        expected = alone.run(ts[rows], quantiles[rows], targets[rows], scale[rows])
+        np.testing.assert_array_equal(issued[rows], expected)
+        np.testing.assert_array_equal(online.offset_HQ[number], alone.offset_HQ)
+    assert online.offset_HQ[0, :, -1].max() < 0 < online.offset_HQ[1, :, -1].min(), "one was too wide, one too narrow"

@@ -24,6 +24,7 @@ from nqcast.evaluation.coverage import render_coverage
 from nqcast.evaluation.frames import Forecasts, FrameStream, as_arrays, horizons_in
 from nqcast.evaluation.metrics import Floats, level_name
 from nqcast.evaluation.paths import FEWEST, PathCopula
+from nqcast.evaluation.session_losses import PARTS
 from nqcast.horizons import horizon
 from nqcast.storage.checkpoint import Checkpoint
 from nqcast.storage.json_values import Json
@@ -36,7 +37,8 @@ class Calibration:
     """What the validation anchors have taught about the forecasts of one checkpoint's weights.
 
     weights: the SHA-256 of the tensors that it was fitted for (`Checkpoint.weights_sha256`); offset_HQ: in scales,
-    offline; online_rate and online_offset_HQ: where the online calibration goes on from; checkpoint: its fingerprint;
+    offline; online_rate and online_offset_HQ: where the online calibration goes on from, (P, H, Q) by part of the
+    session; checkpoint: its fingerprint;
     copula: joint ranks over the horizons, None where too few anchors have an outcome at each; anchors: count, first and
     last; coverage: before and after on the same anchors, {forecast: {horizon: {q05: …}}}, and as text; val_loss:
     pinball loss there, in scales; headline: sentences for the end of a run.
@@ -77,7 +79,7 @@ class Calibration:
             levels=levels,
             horizons=horizons,
             offset_HQ=_offsets(document["offsets"], levels, horizons),
-            online_offset_HQ=None if online is None else _offsets(online, levels, horizons),
+            online_offset_HQ=None if online is None else _offsets(online, levels, horizons, len(PARTS)),
             copula=None if copula is None else PathCopula.from_state(copula),
             headline=tuple(document.get("headline", ())),
             **{name: document[name] for name in as_they_are if name in document},
@@ -125,18 +127,20 @@ class Calibration:
                 "expected a calibration with online offsets, found the offline ones alone: run the train pipeline "
                 "again, which reads a finished run back and calibrates"
             )
-        online = OnlineCalibration(self.levels, _minutes(self.horizons), self.online_rate)
+        by_part = self.online_offset_HQ.ndim == 3
+        online = OnlineCalibration(self.levels, _minutes(self.horizons), self.online_rate, by_part)
         online.offset_HQ = self.online_offset_HQ.copy()  # a run moves them
         return online
 
 
-def _offsets(value: object, levels: Sequence[float], horizons: Sequence[str]) -> Floats:
-    """Offsets (H, Q) of a document; ValueError where they are no finite numbers of that shape."""
+def _offsets(value: object, levels: Sequence[float], horizons: Sequence[str], parts: int | None = None) -> Floats:
+    """Offsets (H, Q) of a document, or (P, H, Q) of so many `parts`; ValueError where they are no such numbers."""
     try:
         offset_HQ = np.asarray(value, dtype=float)
     except (TypeError, ValueError):
         offset_HQ = np.empty(0)
-    if offset_HQ.shape != (len(horizons), len(levels)) or not np.isfinite(offset_HQ).all():
+    shape = (len(horizons), len(levels))
+    if offset_HQ.shape not in (shape, (parts, *shape)) or not np.isfinite(offset_HQ).all():
         raise ValueError(
             f"expected a calibration of {len(horizons)} horizons by {len(levels)} finite offsets, found others: take "
             "the calibration.json that was saved with the checkpoint, or run the train pipeline again"
@@ -159,7 +163,7 @@ def fit_calibration(
     symmetric = config.conformal == "symmetric"
     conformal = ConformalCalibration(levels, horizons, checkpoint.weights_sha256, symmetric=symmetric)
     conformal.fit(anchors.quantiles, anchors.targets, anchors.scale)
-    online = OnlineCalibration(levels, _minutes(horizons), config.online_rate)
+    online = OnlineCalibration(levels, _minutes(horizons), config.online_rate, config.online_by_part)
     online.run(_stamps(anchors), anchors.quantiles, anchors.targets, anchors.scale)
     rows = {RAW: anchors.quantiles, CONFORMAL: conformal.apply(anchors.quantiles, anchors.scale)}
     names = [level_name(tau) for tau in levels]

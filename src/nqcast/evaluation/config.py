@@ -69,6 +69,9 @@ class EvaluateConfig(BaseModel):
         lt=1,
         description="Step of the online calibration per whole horizon, in scales; chosen on validation.",
     )
+    online_by_part: bool = Field(
+        default=False, description="The online calibration has offsets of its own for each part of the session."
+    )
     phase_lag: int = Field(
         default=4, ge=1, le=20, description="Lagged hits in the dynamic-quantile test, in steps of a horizon."
     )

@@ -8,9 +8,11 @@ from collections.abc import Sequence
 from typing import Self
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from nqcast.evaluation.metrics import Floats, check_shapes, level_index
+from nqcast.evaluation.session_losses import PARTS, session_part
 from nqcast.spacing import Spacing
 from nqcast.storage.json_values import Json
 
@@ -112,14 +114,21 @@ class OnlineCalibration:
     the same thing that many times. An outcome counts only once its horizon has passed.
     """
 
-    def __init__(self, levels: Sequence[float], minutes: Sequence[int], rate: float = 0.015) -> None:
-        """``minutes`` are the horizons; ``rate`` is the step in scales per whole horizon, 0 < rate < 1."""
+    def __init__(
+        self, levels: Sequence[float], minutes: Sequence[int], rate: float = 0.015, by_part: bool = False
+    ) -> None:
+        """``minutes`` are the horizons; ``rate`` is the step in scales per whole horizon, 0 < rate < 1.
+
+        ``by_part``: each part of the session (`session_losses.PARTS`) has offsets (P, H, Q) of its own, which the
+        outcomes of its anchors move.
+        """
         if not 0 < rate < 1:
             raise ValueError(f"expected a rate between 0 and 1 scales per horizon, found {rate}: 0.015 is usual")
         self.levels = tuple(levels)
         self.minutes = tuple(minutes)
         self.rate = rate
-        self.offset_HQ = np.zeros((len(self.minutes), len(self.levels)))
+        shape = (len(self.minutes), len(self.levels))
+        self.offset_HQ = np.zeros((len(PARTS), *shape) if by_part else shape)
 
     def run(self, ts_N: ArrayLike, quantiles_NHQ: ArrayLike, targets_NH: ArrayLike, scale_NH: ArrayLike) -> Floats:
         """Calibrated quantiles (N, H, Q) issued through a stream; the offsets go on from where they stand.
@@ -134,14 +143,29 @@ class OnlineCalibration:
         if (np.diff(ts) <= np.timedelta64(0, "ns")).any():
             raise ValueError("expected anchors in time order, each once, found a step back: sort the forecasts by ts")
         issued, bar = np.empty_like(quantiles), Spacing.of(ts).minutes
-        for h, minutes in enumerate(self.minutes):
-            known = np.searchsorted(ts + np.timedelta64(minutes, "m"), ts, side="right")
-            step = self.rate * bar / max(minutes, bar)
-            issued[:, h] = self._run_horizon(h, step, known, quantiles[:, h], targets[:, h], scale[:, h])
+        for rows, offset_HQ in self._streams(ts):
+            for h, minutes in enumerate(self.minutes):
+                known = np.searchsorted(ts[rows] + np.timedelta64(minutes, "m"), ts[rows], side="right")
+                step = self.rate * bar / max(minutes, bar)
+                one = quantiles[rows, h], targets[rows, h], scale[rows, h]
+                issued[rows, h] = self._run_horizon(offset_HQ[h], step, known, *one)
         return issued
 
+    def _streams(self, ts_N: NDArray[np.datetime64]) -> list[tuple[slice | NDArray[np.intp], Floats]]:
+        """The anchors that share offsets, and these (H, Q), which a run moves in place."""
+        if self.offset_HQ.ndim == 2:
+            return [(slice(None), self.offset_HQ)]
+        part_N = session_part(pd.Series(ts_N).dt.tz_localize("UTC"))
+        return [(np.flatnonzero(part_N == part), offset) for part, offset in zip(PARTS, self.offset_HQ, strict=True)]
+
     def _run_horizon(
-        self, h: int, step: float, known_N: NDArray[np.int64], quantiles_NQ: Floats, targets_N: Floats, scale_N: Floats
+        self,
+        offset_Q: Floats,
+        step: float,
+        known_N: NDArray[np.int64],
+        quantiles_NQ: Floats,
+        targets_N: Floats,
+        scale_N: Floats,
     ) -> Floats:
         """One horizon; ``known_N`` is how many of the first anchors have an outcome when each forecast is made.
 
@@ -156,11 +180,11 @@ class OnlineCalibration:
             past = slice(done, int(known_N[stop - 1]))
             moves = step * (tau - (targets_N[past, None] <= issued_NQ[past]))
             moves[~np.isfinite(targets_N[past])] = 0.0
-            path = np.add.accumulate(np.concatenate([self.offset_HQ[h][None], moves]))
+            path = np.add.accumulate(np.concatenate([offset_Q[None], moves]))
             offset_NQ = path[known_N[start:stop] - done]
             issued_NQ[start:stop] = in_order(
                 quantiles_NQ[start:stop] + offset_NQ * scale_N[start:stop, None], self.levels
             )
-            self.offset_HQ[h] = path[-1]
+            offset_Q[:] = path[-1]
             start, done = stop, int(known_N[stop - 1])
         return issued_NQ

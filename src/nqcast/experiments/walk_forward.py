@@ -100,7 +100,7 @@ class WalkForward:
             "split": fold.split.model_dump(mode="json"),
             "recipe": self.recipe.content,
             "baselines": [*self.evaluate.baseline_names, self.evaluate.seed],
-            "calibration": [self.evaluate.conformal, self.evaluate.online_rate],
+            "calibration": [self.evaluate.conformal, self.evaluate.online_rate, self.evaluate.online_by_part],
             "warm_start": earlier and earlier.weights_sha256,
         }
         return fingerprint(content)
