@@ -127,7 +127,7 @@ def where_written(written: Mapping[str, Place], project: Path) -> list[str]:
     folders: dict[Place, list[str]] = {}
     for name, path in written.items():
         folders.setdefault(_layer(path), []).append(name)
-    lines = ["what this run wrote:"]
+    lines = ["what this run wrote, by the names of the catalog:"]
     for folder, names in folders.items():
         lines += textwrap.wrap(
             f"{_relative(folder, project)}: {', '.join(names)}", 79,
