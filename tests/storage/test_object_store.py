@@ -400,6 +400,7 @@ def test_a_run_writes_to_the_store_and_another_machine_forecasts_from_it(
     monkeypatch.setenv("NQCAST_WORK", str(tmp_path / "one"))
     run = output_of(kedro("run", "--env", "test", data=bucket))
     assert f"open {bucket}/08_reporting/report.html" in run
+    assert "Unable to get file size" not in run
     layers = {one.name for one in StorePath(bucket).iterdir()}
     assert {"04_feature", "05_model_input", "06_models", "07_model_output", "08_reporting"} <= layers
     assert {one.name for one in (tmp_path / "one").iterdir()} == {".lock", ".name", "06_models", "09_tracking"}
