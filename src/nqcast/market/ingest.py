@@ -196,7 +196,9 @@ def _ask(runs: pd.DataFrame, asked: int, total: int, config: IngestConfig) -> No
             f"{message}: check the time zone of the stamps, whether evenings have the next day's date, and the "
             "instrument, or raise max_question_share"
         )
-    logger.warning("a question to the calendar: outside it are %s; kept. Set session_closes where it is wrong", message)
+    logger.warning(
+        "a question to the calendar, which leaves out %s; kept. Set session_closes where it is wrong", message
+    )
 
 
 def _whole_series(underway: Underway, bars: pd.DataFrame, config: IngestConfig) -> list[Doubt]:

@@ -70,7 +70,7 @@ def check_raw_bars(frame: pd.DataFrame, config: IngestConfig) -> pd.DataFrame:
             cure = (
                 "rename the column that holds it, or set volume to false (features too) if the source has none"
                 if name == "volume"
-                else "rename the column of the file"
+                else f"rename the file's column to {name}"
             )
             raise missing_column_error(name, frame.attrs.get("columns") or frame.columns, cure)
     checked = {"ts": _utc(frame["ts"], config.naive_timezone)}

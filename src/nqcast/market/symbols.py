@@ -43,7 +43,7 @@ class Symbol:
     """A symbol taken apart.
 
     contract: a month and a year; continuous: a product alone; identity: a number that tells contracts apart without
-    naming them, alone or behind a continuous symbol; spread: two legs or more; unknown: nothing of these.
+    naming them, alone or behind a continuous symbol; spread: two legs or more; unknown: none of these.
     """
 
     kind: Kind

@@ -139,7 +139,7 @@ def as_raw_bars(bars: Any) -> pd.DataFrame:
         found["ts"] = _stamps(frame, lower)
     for name in PRICES:
         if name not in found:
-            raise missing_column_error(name, frame.columns, "rename the column of the file")
+            raise missing_column_error(name, frame.columns, f"rename the file's column to {name}")
     volume, note = _volume(frame, lower)
     found |= {} if volume is None else {"volume": volume}
     stamps = _in_named_zone(parsed_stamps(found["ts"]), found["ts"].name)
@@ -200,7 +200,7 @@ def _each_once(frame: pd.DataFrame) -> pd.DataFrame:
         same = frame.loc[:, names == name]
         if not all(same.iloc[:, 0].equals(same.iloc[:, k]) for k in range(1, same.shape[1])):
             raise ValueError(
-                f"expected one column {name!r}, found {same.shape[1]} with other contents among "
+                f"expected one column {str(same.columns[0])!r}, found {same.shape[1]} with other contents among "
                 f"{[str(column) for column in frame.columns]}: leave one of them"
             )
     return frame.loc[:, ~again]
@@ -218,7 +218,7 @@ def _stamps(frame: pd.DataFrame, lower: Mapping[str, str]) -> pd.Series:
         unnamed = str(first) == "" or str(first).startswith("Unnamed")
         if unnamed and readable(frame[first].astype("str").head(20)):
             return frame[first].rename("(the first, without a name)")
-        raise missing_column_error("ts", frame.columns, "rename the column of the bars' start times")
+        raise missing_column_error("ts", frame.columns, "rename the column of the bars' start times to ts")
     if len(present) == 1:
         return frame[present[0]]
     day, clock = (frame[name] for name in present)

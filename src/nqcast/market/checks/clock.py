@@ -30,7 +30,7 @@ def zone_doubts(bars: pd.DataFrame, spacing: int, declared: str | None) -> tuple
     """Doubts where sessions begin at another hour than the exchange's: those to stop for, and the others.
 
     bars: sorted by ts (UTC), with high and low. declared: the zone that the stamps were read in; None where the file
-    names it. Few weeks among many that no zone explains are the source's fault, and reported.
+    names it. A few weeks among many that no zone explains are the source's fault: they are reported.
     """
     begins, hours_open = _begins(nanoseconds(bars["ts"]), spacing)
     if len(begins) < 2:

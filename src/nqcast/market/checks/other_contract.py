@@ -76,7 +76,7 @@ class Activity:
         """Sessions (rows of `sessions`) that trade hardly anything, and the share of the usual volume in each.
 
         Usual is here the lesser of the medians of ten sessions before and ten after, five at least on either side. Of
-        the sessions that have both, four at least on either side are not thin: what changes for good is not meant.
+        the sessions that have both, four at least on either side are not thin: a change for good makes nothing thin.
         """
         traded = (self.volume > 0) & (self._beside > 0)  # a slot without a row says nothing of the size of trades
         volume, usual, session = self.volume[traded], self._beside[traded], self.session[traded]
@@ -107,7 +107,7 @@ def other_contract(bars: pd.DataFrame, sessions: pd.DataFrame, config: IngestCon
     bars: the front contract's, adjusted, sorted by ts. A jump is a change of the log close beyond `level_jump` and
     beyond half of `level_jump_multiple` times what is usual in its hour and day (where a session opens: the usual gap).
     Volume halves within an hour at either end at least, and the stretch has less than `thin_share` of the volume around
-    it and of what is usual; of a jump below the full multiple m a part (jump / m)². At most 400 jumps lie between.
+    it and of what is usual; below the full multiple m, only (jump / m)² of that share. At most 400 jumps lie between.
     """
     stamp = nanoseconds(bars["ts"])
     change, noise = _changes(bars, stamp)

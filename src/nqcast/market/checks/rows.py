@@ -34,8 +34,8 @@ def faults(raw: pd.DataFrame, spacing: int, zero_volume: str = "drop") -> tuple[
     volume = raw["volume"].to_numpy() if "volume" in raw else np.ones(len(raw))
     blank = np.isnan(volume)
     lowest = np.minimum(np.minimum(open_, high), np.minimum(low, close))
-    finite = np.logical_and.reduce([np.isfinite(price) for price in prices])
-    priceless = np.logical_and.reduce([np.isnan(price) for price in prices])
+    finite = np.isfinite(open_) & np.isfinite(high) & np.isfinite(low) & np.isfinite(close)
+    priceless = np.isnan(open_) & np.isnan(high) & np.isnan(low) & np.isnan(close)
     stampless = raw["ts"].isna().to_numpy()
     still = (volume == 0) | (blank & (blank.sum() > _FEW * len(raw)))
     again = still
@@ -68,7 +68,7 @@ def faults(raw: pd.DataFrame, spacing: int, zero_volume: str = "drop") -> tuple[
 
 
 def first_reasons(rules: dict[str, np.ndarray], index: pd.Index, but: np.ndarray | None = None) -> pd.Series:
-    """The first rule that each row (N,) breaks, as text by the row's label, for those that break one; but for some."""
+    """The first rule that each row (N,) breaks, as text by the row's label; rows of `but` break none."""
     any_ = np.logical_or.reduce(list(rules.values()))
     broken = np.flatnonzero(any_ if but is None else any_ & ~but)
     reason = np.select([rows[broken] for rows in rules.values()], list(rules), "")
