@@ -55,12 +55,14 @@ def test_a_preview_of_the_users_bars_is_their_first_rows(tmp_path: Path, monkeyp
 
 
 @pytest.mark.parametrize("manner", [{}, {"sep": ";", "decimal": ","}, {"sep": ";", "encoding": "utf-8-sig"}])
+@pytest.mark.parametrize("first", [1.5e-4, 0.0])
 def test_forecasts_in_a_spreadsheets_text_are_those_of_any_other(
-    manner: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    manner: dict[str, str], first: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    rows = pd.DataFrame({"ts": ["2016-08-03 14:00"] * 2, "horizon": ["15m", "4h"], "q50": [1.5e-4, -0.25]})
-    rows.to_csv("mine.csv", index=False, **manner)
+    rows = pd.DataFrame({"ts": ["2016-08-03 14:00"] * 2, "horizon": ["15m", "4h"], "q50": [first, -0.25]})
+    text = rows.to_csv(index=False, **manner).replace("15m;0,0\n", "15m;0\n")
+    Path("mine.csv").write_text(text, encoding=manner.get("encoding", "utf-8"))
     pd.testing.assert_frame_equal(ForecastFileDataset(source="mine.csv").load(), rows)
 
 

@@ -172,7 +172,7 @@ def _read_csv(path: Path) -> pd.DataFrame:
     if len(names) > 1 or ";" not in names[0]:
         return pd.read_csv(path)
     frame = pd.read_csv(path, sep=";")
-    has_commas = any("," in str(value) for value in frame.head(1).filter(regex=r"^q\d").to_numpy().ravel())
+    has_commas = frame.filter(regex=r"^q\d").select_dtypes(exclude="number").size > 0
     return pd.read_csv(path, sep=";", decimal=",") if has_commas else frame
 
 
