@@ -23,7 +23,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def catalogued() -> str:
     found = settings.CONFIG_LOADER_CLASS(
-        str(PROJECT / "conf"), env="test", **{**settings.CONFIG_LOADER_ARGS, "default_run_env": "base"}
+        str(PROJECT / "conf"), env="base", **{**settings.CONFIG_LOADER_ARGS, "default_run_env": "base"}
     )
     assert isinstance(found, OmegaConfigLoader)
     return str(found["globals"]["data"])
