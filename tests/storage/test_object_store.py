@@ -337,6 +337,31 @@ def test_a_place_in_a_store_is_one_runs_at_a_time_and_a_killed_ones_folder_takes
     StoreLock(place, other, "").acquire().release()
 
 
+def test_a_place_that_is_given_back_while_its_holder_is_asked_for_is_taken(
+    bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place, one, other = StorePath(bucket), tmp_path / "one", tmp_path / "other"
+    one.mkdir(), other.mkdir()
+    held, read = StoreLock(place, one, "").acquire(), StorePath.read_bytes
+
+    def late(self: StorePath) -> bytes:
+        held.release()
+        return read(self)
+
+    monkeypatch.setattr(StorePath, "read_bytes", late)
+    with StoreLock(place, other, ""):
+        assert json.loads(read(place / ".held"))["by"] == (other / ".name").read_text()
+
+
+def test_a_folders_name_that_was_cut_short_is_made_anew(bucket: str, tmp_path: Path) -> None:
+    one, other = tmp_path / "one", tmp_path / "other"
+    for folder in (one, other):
+        folder.mkdir()
+        (folder / ".name").write_text("")
+    with StoreLock(StorePath(bucket), one, ""), pytest.raises(DirectoryBusyError, match="works in another folder"):
+        StoreLock(StorePath(bucket), other, "").acquire()
+
+
 def test_the_lock_of_a_store_is_given_back_by_its_holder_only_and_by_a_process_that_ends(
     bucket: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -12,12 +12,12 @@ import os
 import secrets
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Self
 
 from nqcast.storage.errors import ExistsAlreadyError, storage_errors
-from nqcast.storage.json_values import read_object
+from nqcast.storage.json_values import Json, read_object
 from nqcast.storage.place import StorePath
 
 log = logging.getLogger(__name__)
@@ -26,6 +26,7 @@ LOCK_NAME = ".lock"
 HELD_NAME = ".held"
 """Of a store's lock: a folder that is moved there brings its own lock's file, which holds nobody."""
 _WRITING = ".writing"
+_NAME_LENGTH = 32
 _TOKENS = "NQCAST_LOCK_TOKENS"
 
 
@@ -109,7 +110,9 @@ class StoreLock:
         try:
             self._tag = self._object.write_bytes(content, create=True)
         except ExistsAlreadyError as error:
-            holder = read_object(self._object.read_bytes(), self._object)
+            holder = self._holder()
+            if holder is None:
+                return self.acquire()
             if holder.get("by") != own["by"]:
                 raise DirectoryBusyError(
                     f"expected {self._object.parent} to be free, found it held by process {holder.get('pid')} on host "
@@ -119,6 +122,13 @@ class StoreLock:
             self._tag = self._object.write_bytes(content)  # who is refused from now on looks for the living one
         atexit.register(self.release)
         return self
+
+    def _holder(self) -> Json | None:
+        """What the object says of its holder; None where it has been given back meanwhile."""
+        try:
+            return read_object(self._object.read_bytes(), self._object)
+        except FileNotFoundError:
+            return None
 
     def release(self) -> None:
         """Give back what is still this run's; where the store does not answer, the next run of this folder does so."""
@@ -141,11 +151,13 @@ class StoreLock:
 
 
 def _name_of(folder: Path) -> str:
-    """A name of a working folder that no other one has, wherever it is mounted; it stays."""
+    """A name of a working folder that no other one has, wherever it is mounted; it stays, where it is whole."""
     file = folder / ".name"
-    with suppress(FileExistsError), file.open("x", encoding="utf-8") as new:
-        new.write(secrets.token_hex(16))
-    return file.read_text(encoding="utf-8")
+    name = file.read_text(encoding="utf-8") if file.exists() else ""
+    if len(name) != _NAME_LENGTH:
+        name = secrets.token_hex(_NAME_LENGTH // 2)
+        file.write_text(name, encoding="utf-8")
+    return name
 
 
 def is_held(directory: Path) -> bool:
