@@ -175,6 +175,7 @@ def test_the_command_is_told_how_bars_are_stamped_and_refuses_what_it_does_not_r
     assert "the stamps mark the END of a bar; set ingest.stamps=end" in told(zone)
     assert told("ingest.stamp=end") == "error: ingest.stamp: there is no such parameter; did you mean stamps?\n"
     assert told("train.seed=1").endswith("found train.seed: leave it out\n")
+    assert "found instrument, which is its own" in told("instrument=ES")
     with pytest.MonkeyPatch.context() as patch:
         short = ForecastConfig(min_bars=600)
         patch.setattr(nqcast, "load", lambda path, **how: load(path, config=short, **how))
