@@ -1,10 +1,12 @@
 import pytest
 from pydantic import ValidationError
 
+from nqcast.constants import LEVELS
 from nqcast.data.config import ScaleConfig
 from nqcast.experiments.config import Variant
 from nqcast.fields import changed, closest, did_you_mean
 from nqcast.model.config import ModelConfig
+from nqcast.runs.recipe import Recipe
 from nqcast.training.config import TrainConfig
 
 
@@ -15,8 +17,8 @@ def test_another_size_brings_its_preset_and_keeps_what_was_set_by_hand() -> None
 
 
 def test_a_variant_of_another_size_is_of_that_size() -> None:
-    _, model, _ = Variant(model={"size": "full"}).apply(ScaleConfig(), ModelConfig(), TrainConfig())
-    assert model == ModelConfig(size="full")
+    recipe = Recipe(ScaleConfig(), ModelConfig(), TrainConfig(), LEVELS)
+    assert recipe.with_fields(model=Variant(model={"size": "full"}).model).model == ModelConfig(size="full")
 
 
 def test_what_is_changed_is_checked_and_the_original_stays() -> None:

@@ -187,8 +187,8 @@ def test_each_part_of_the_session_follows_its_own_outcomes_alone() -> None:
     part = session_part(pd.Series(ts).dt.tz_localize("UTC"))
     width = np.select([part == name for name in PARTS], [1.4, 0.7, 1.0, 1.0])
     quantiles = (width[:, None] * scale)[..., None] * stats.norm.ppf(LEVELS)
-    online = OnlineCalibration(LEVELS, MINUTES, by_part=True)
-    issued = online.run(ts, quantiles, targets, scale)
+    online = OnlineCalibration(LEVELS, MINUTES, parts=len(PARTS))
+    issued = online.run(ts, quantiles, targets, scale, [PARTS.index(name) for name in part])
     for number, name in enumerate(PARTS):
         rows = part == name
         alone = OnlineCalibration(LEVELS, MINUTES)

@@ -19,6 +19,7 @@ import shutil
 import signal
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -29,6 +30,7 @@ import pandas as pd
 import torch
 from kedro.io import Version
 from tests.training.conftest import HORIZONS, TinyLoader, TinyModel
+from tqdm import tqdm
 
 from nqcast.datasets.verified import VerifiedDataset
 from nqcast.storage.checkpoint import CheckpointError, read_checkpoint
@@ -64,6 +66,7 @@ def forked(work: Callable[[], None]) -> int:
     if pid:
         return pid
     status = 1
+    tqdm.set_lock(threading.RLock())  # its own is shared by forked processes: one that is killed in it stops the others
     try:
         work()
         status = 0

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from nqcast.data.clock import utc_nanoseconds
 from nqcast.evaluation import metrics
@@ -24,7 +23,7 @@ from nqcast.evaluation.coverage import render_coverage
 from nqcast.evaluation.frames import Forecasts, FrameStream, as_arrays, horizons_in
 from nqcast.evaluation.metrics import Floats, level_name
 from nqcast.evaluation.paths import FEWEST, PathCopula
-from nqcast.evaluation.session_losses import PARTS
+from nqcast.evaluation.session_losses import PARTS, session_part
 from nqcast.horizons import horizon
 from nqcast.storage.checkpoint import Checkpoint
 from nqcast.storage.json_values import Json
@@ -127,8 +126,8 @@ class Calibration:
                 "expected a calibration with online offsets, found the offline ones alone: run the train pipeline "
                 "again, which reads a finished run back and calibrates"
             )
-        by_part = self.online_offset_HQ.ndim == 3
-        online = OnlineCalibration(self.levels, _minutes(self.horizons), self.online_rate, by_part)
+        parts = len(PARTS) if self.online_offset_HQ.ndim == 3 else 0
+        online = OnlineCalibration(self.levels, _minutes(self.horizons), self.online_rate, parts)
         online.offset_HQ = self.online_offset_HQ.copy()  # a run moves them
         return online
 
@@ -163,8 +162,9 @@ def fit_calibration(
     symmetric = config.conformal == "symmetric"
     conformal = ConformalCalibration(levels, horizons, checkpoint.weights_sha256, symmetric=symmetric)
     conformal.fit(anchors.quantiles, anchors.targets, anchors.scale)
-    online = OnlineCalibration(levels, _minutes(horizons), config.online_rate, config.online_by_part)
-    online.run(_stamps(anchors), anchors.quantiles, anchors.targets, anchors.scale)
+    parts = len(PARTS) if config.online_by_part else 0
+    online = OnlineCalibration(levels, _minutes(horizons), config.online_rate, parts)
+    issued_online(online, anchors.ts, anchors.quantiles, anchors.targets, anchors.scale)
     rows = {RAW: anchors.quantiles, CONFORMAL: conformal.apply(anchors.quantiles, anchors.scale)}
     names = [level_name(tau) for tau in levels]
     by_level = partial(metrics.coverage_by_level, targets_NH=anchors.targets, levels=levels)
@@ -211,17 +211,22 @@ def calibrated_quantiles(
     conformal = calibration.conformal(weights, levels, anchors.horizons)
     return {
         CONFORMAL: conformal.apply(anchors.quantiles, anchors.scale),
-        ONLINE: calibration.online().run(_stamps(anchors), anchors.quantiles, anchors.targets, anchors.scale),
+        ONLINE: issued_online(calibration.online(), anchors.ts, anchors.quantiles, anchors.targets, anchors.scale),
     }
+
+
+def issued_online(
+    online: OnlineCalibration, ts: pd.Series, quantiles_NHQ: Floats, targets_NH: Floats, scale_NH: Floats
+) -> Floats:
+    """What an online calibration issues (N, H, Q) at anchors whose bars start at `ts`, in time order."""
+    parts = pd.Categorical(session_part(ts), PARTS).codes if online.offset_HQ.ndim == 3 else None
+    stamps = np.asarray(utc_nanoseconds(ts)).astype("datetime64[ns]")
+    return online.run(stamps, quantiles_NHQ, targets_NH, scale_NH, parts)
 
 
 def _minutes(horizons: Sequence[str]) -> list[int]:
     """Minutes after which each horizon's outcome is known: by the clock, its own length."""
     return [horizon(name).within for name in horizons]
-
-
-def _stamps(anchors: Forecasts) -> NDArray[np.datetime64]:
-    return np.asarray(utc_nanoseconds(anchors.ts)).astype("datetime64[ns]")
 
 
 def calibrated_frame(

@@ -8,11 +8,9 @@ from collections.abc import Sequence
 from typing import Self
 
 import numpy as np
-import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from nqcast.evaluation.metrics import Floats, check_shapes, level_index
-from nqcast.evaluation.session_losses import PARTS, session_part
 from nqcast.spacing import Spacing
 from nqcast.storage.json_values import Json
 
@@ -114,13 +112,11 @@ class OnlineCalibration:
     the same thing that many times. An outcome counts only once its horizon has passed.
     """
 
-    def __init__(
-        self, levels: Sequence[float], minutes: Sequence[int], rate: float = 0.015, by_part: bool = False
-    ) -> None:
+    def __init__(self, levels: Sequence[float], minutes: Sequence[int], rate: float = 0.015, parts: int = 0) -> None:
         """``minutes`` are the horizons; ``rate`` is the step in scales per whole horizon, 0 < rate < 1.
 
-        ``by_part``: each part of the session (`session_losses.PARTS`) has offsets (P, H, Q) of its own, which the
-        outcomes of its anchors move.
+        ``parts``: so many parts of the session have offsets (P, H, Q) of their own, which the outcomes of their anchors
+        move; 0 for one offset in all of it.
         """
         if not 0 < rate < 1:
             raise ValueError(f"expected a rate between 0 and 1 scales per horizon, found {rate}: 0.015 is usual")
@@ -128,22 +124,30 @@ class OnlineCalibration:
         self.minutes = tuple(minutes)
         self.rate = rate
         shape = (len(self.minutes), len(self.levels))
-        self.offset_HQ = np.zeros((len(PARTS), *shape) if by_part else shape)
+        self.offset_HQ = np.zeros((parts, *shape) if parts else shape)
 
-    def run(self, ts_N: ArrayLike, quantiles_NHQ: ArrayLike, targets_NH: ArrayLike, scale_NH: ArrayLike) -> Floats:
+    def run(
+        self,
+        ts_N: ArrayLike,
+        quantiles_NHQ: ArrayLike,
+        targets_NH: ArrayLike,
+        scale_NH: ArrayLike,
+        part_N: ArrayLike | None = None,
+    ) -> Floats:
         """Calibrated quantiles (N, H, Q) issued through a stream; the offsets go on from where they stand.
 
         Outcomes still unknown at the last anchor are not carried into a later run: run a stream in one piece, or lose
         the last horizon of each.
         ``ts_N`` are the starts of the anchors' bars (datetime64, rising). At an anchor the outcomes of those earlier
-        anchors are used whose ts + horizon is at most its own ts: both bars last as long.
+        anchors are used whose ts + horizon is at most its own ts: both bars last as long. ``part_N`` is each anchor's
+        part of the session, 0 … P − 1, where parts have offsets of their own.
         """
         quantiles, targets = check_shapes(quantiles_NHQ, targets_NH, self.levels)
         scale, ts = np.asarray(scale_NH, dtype=float), np.asarray(ts_N, dtype="datetime64[ns]")
         if (np.diff(ts) <= np.timedelta64(0, "ns")).any():
             raise ValueError("expected anchors in time order, each once, found a step back: sort the forecasts by ts")
         issued, bar = np.empty_like(quantiles), Spacing.of(ts).minutes
-        for rows, offset_HQ in self._streams(ts):
+        for rows, offset_HQ in self._streams(part_N):
             for h, minutes in enumerate(self.minutes):
                 known = np.searchsorted(ts[rows] + np.timedelta64(minutes, "m"), ts[rows], side="right")
                 step = self.rate * bar / max(minutes, bar)
@@ -151,12 +155,12 @@ class OnlineCalibration:
                 issued[rows, h] = self._run_horizon(offset_HQ[h], step, known, *one)
         return issued
 
-    def _streams(self, ts_N: NDArray[np.datetime64]) -> list[tuple[slice | NDArray[np.intp], Floats]]:
+    def _streams(self, part_N: ArrayLike | None) -> list[tuple[slice | NDArray[np.intp], Floats]]:
         """The anchors that share offsets, and these (H, Q), which a run moves in place."""
-        if self.offset_HQ.ndim == 2:
+        assert (part_N is None) == (self.offset_HQ.ndim == 2), "parts of the session go with offsets by part"
+        if part_N is None:
             return [(slice(None), self.offset_HQ)]
-        part_N = session_part(pd.Series(ts_N).dt.tz_localize("UTC"))
-        return [(np.flatnonzero(part_N == part), offset) for part, offset in zip(PARTS, self.offset_HQ, strict=True)]
+        return [(np.flatnonzero(np.asarray(part_N) == part), offset) for part, offset in enumerate(self.offset_HQ)]
 
     def _run_horizon(
         self,

@@ -11,14 +11,13 @@ import torch
 
 from nqcast.batches import Batch, outputs
 from nqcast.constants import SIMULATED
-from nqcast.data.clock import utc_nanoseconds
 from nqcast.data.config import FeaturesConfig
 from nqcast.data.features import build_features
 from nqcast.data.own_features import OwnFeature, is_own
 from nqcast.data.splits import anchor_rows
 from nqcast.data.trailing import behind, reach
 from nqcast.data.windows import WindowTable
-from nqcast.evaluation.calibration import Calibration
+from nqcast.evaluation.calibration import Calibration, issued_online
 from nqcast.evaluation.config import EvaluateConfig
 from nqcast.evaluation.frames import FrameStream, predictions_frame
 from nqcast.evaluation.metrics import Floats
@@ -208,9 +207,8 @@ class Forecaster:
         predictor = Predictor(self.model, self.scale, table, EvaluateConfig().batch_size)
         parts = list(predictor.stream(rows + moved))
         quantiles_NHQ, scale_NH = (np.concatenate([part[k] for part in parts]) for k in (1, 2))
-        stamps = np.asarray(utc_nanoseconds(ts.iloc[rows])).astype("datetime64[ns]")
         targets_NH = features[target_names(features.columns)].to_numpy()[rows]
-        return self._fitted.online().run(stamps, quantiles_NHQ, targets_NH, scale_NH)[-1]
+        return issued_online(self._fitted.online(), ts.iloc[rows], quantiles_NHQ, targets_NH, scale_NH)[-1]
 
     def _paths(self, forecast: pd.DataFrame, scale_H: Floats) -> pd.DataFrame:
         """Joint paths whose margins are the forecast's quantiles; the same for the same forecast."""
