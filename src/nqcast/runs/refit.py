@@ -62,7 +62,7 @@ def refit(
     scale = scale_state(features, splits, ScaleConfig(**known.scale["config"]), known.quantiles)
     run = TrainingRun(features, splits, scale, known.data, ModelConfig(**known.model), config, warm_start)
     last = splits.loc[splits["split"] == "train", "session"].max()
-    said = f"Trained once more, up to {last:%Y-%m-%d} (train.refit); validation's figures are of the first training."
+    said = f"Trained once more, up to {last:%Y-%m-%d}; the figures are of the first training."
     log.info(said)
     with nested(NestedRun(run.fingerprint, "refit", {}, {})) if config.members == 1 else nullcontext():
         checkpoint, _ = train(run, root)
