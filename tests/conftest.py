@@ -11,6 +11,7 @@ import pytest
 PROJECT = Path(__file__).resolve().parents[1]
 
 os.environ["NQCAST_LOCAL"] = "base"  # a developer's own conf/local takes no part in the tests
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # as `make test` sets it: sums of two threads differ in last digits
 
 # A job in the background of a script starts with SIGINT ignored, and so would every process that a test interrupts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
