@@ -252,7 +252,8 @@ def _with_mean_loss(
 def _p_values(loss_NH: Floats, other_NH: Floats, anchors: Forecasts, config: EvaluateConfig) -> list[float | None]:
     if anchors.session.nunique() < MINIMUM_DIFFERENCES:
         return [None] * loss_NH.shape[1]
-    own = [Overlap.of(name, Spacing.of(anchors.ts)) for name in anchors.horizons]
+    spacing = Spacing.of(anchors.ts)
+    own = [Overlap.of(name, spacing) for name in anchors.horizons]
     tests = compare_losses(loss_NH, other_NH, anchors.session, [*own, max(own)], config.newey_west_lag)
     return [larger_p(pair) for pair in tests]
 

@@ -112,8 +112,7 @@ def check_window(bars: pd.DataFrame, context: int, config: ForecastConfig, sessi
 
 
 def _slot(ts: pd.DatetimeIndex, spacing: Spacing) -> np.ndarray:
-    local = ts.tz_convert(EXCHANGE_TIMEZONE)
-    return np.asarray((local.hour * 60 + local.minute) // spacing.minutes)
+    return calendar.minute_of_day(ts) // spacing.minutes
 
 
 def _usual_slots(bars: pd.DataFrame, spacing: Spacing) -> np.ndarray:

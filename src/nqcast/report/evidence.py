@@ -69,7 +69,8 @@ class Evidence:
 
     @property
     def overlaps(self) -> tuple[Overlap, ...]:
-        return tuple(Overlap.of(name, Spacing.of(self.features["ts"])) for name in self.horizons)
+        spacing = Spacing.of(self.features["ts"])
+        return tuple(Overlap.of(name, spacing) for name in self.horizons)
 
     @property
     def source(self) -> str:

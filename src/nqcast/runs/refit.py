@@ -52,9 +52,11 @@ def refit(
     """
     known, before = judged.checkpoint.metadata, len(positions(judged.splits, "train"))
     config = TrainConfig(**known.train)
+    if not config.refit:
+        return judged
     splits = with_longer_train(features, judged.splits, split, JUDGING)
     grown = len(positions(splits, "train")) / before
-    if not config.refit or grown == 1:
+    if grown == 1:
         return judged
     drawn = config.windows_per_epoch
     assert drawn != "auto", "the number of anchors has decided"
