@@ -18,7 +18,7 @@ def make(sessions: int, path: str) -> dict[str, Any]:
     from nqcast.market.simulation.config import SimulationConfig
     from nqcast.market.simulation.simulator import simulate
 
-    raw = simulate(SimulationConfig(sessions=sessions))
+    raw = simulate(SimulationConfig(sessions=sessions, start="2008-12-01"))
     raw.to_parquet(path)
     return {"rows": len(raw)}
 

@@ -9,6 +9,7 @@ from nqcast.market.calendar import OUTSIDE, assign_sessions, sessions_around, tr
 from nqcast.market.config import IngestConfig
 from nqcast.market.ingest import build_bars
 from nqcast.market.simulation.config import SimulationConfig
+from nqcast.market.simulation.contracts import market_sessions
 from nqcast.market.simulation.simulator import simulate
 
 ROLL_SESSIONS = 60
@@ -126,3 +127,11 @@ def test_hardly_any_bar_is_quarantined(raw: pd.DataFrame) -> None:
 def test_too_many_sessions_for_the_calendar_are_refused() -> None:
     with pytest.raises(ValueError, match="sessions"):
         simulate(SimulationConfig(sessions=0))
+
+
+def test_a_market_that_would_reach_beyond_today_is_refused_with_its_last_session() -> None:
+    with pytest.raises(
+        ValueError, match=r"3790 sessions from 2016-01-04 on that have been, found the last on 20[3-9]\d"
+    ):
+        simulate(SimulationConfig(sessions=3790))
+    assert len(market_sessions(SimulationConfig(sessions=3790, start="2008-12-01"))) == 3790 + 80
