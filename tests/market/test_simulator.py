@@ -130,8 +130,18 @@ def test_too_many_sessions_for_the_calendar_are_refused() -> None:
 
 
 def test_a_market_that_would_reach_beyond_today_is_refused_with_its_last_session() -> None:
-    with pytest.raises(
-        ValueError, match=r"3790 sessions from 2016-01-04 on that have been, found the last on 20[3-9]\d"
-    ):
+    found = r"3790 sessions from 2016-01-04 on that are over, found the last on 20[3-9]\d"
+    with pytest.raises(ValueError, match=found):
         simulate(SimulationConfig(sessions=3790))
     assert len(market_sessions(SimulationConfig(sessions=3790, start="2008-12-01"))) == 3790 + 80
+
+
+def test_a_market_goes_up_to_the_latest_session_that_is_over_and_no_farther() -> None:
+    now = pd.Timestamp.now("UTC")
+    start = (now - pd.Timedelta(days=20)).date()
+    sessions = trading_sessions(start, (now + pd.Timedelta(days=10)).date())
+    over = int((sessions["close"] <= now).sum())
+    latest = market_sessions(SimulationConfig(sessions=over, start=start)).iloc[over - 1]
+    assert latest["session"] == sessions["session"].iloc[over - 1]
+    with pytest.raises(ValueError, match=f"found the last on {sessions['session'].iloc[over]:%Y-%m-%d}, and stamps"):
+        market_sessions(SimulationConfig(sessions=over + 1, start=start))

@@ -43,11 +43,11 @@ def market_sessions(config: SimulationConfig) -> pd.DataFrame:
             f"expected {config.sessions} sessions from {config.start} on and a quarter more, found {len(sessions)} in "
             "the calendar: start earlier or ask for fewer sessions"
         )
-    last = sessions["session"].iloc[config.sessions - 1]
-    if last > pd.Timestamp.now():
+    last = sessions.iloc[config.sessions - 1]
+    if last["close"] > pd.Timestamp.now("UTC"):
         raise ValueError(
-            f"expected {config.sessions} sessions from {config.start} on that have been, found the last on "
-            f"{last:%Y-%m-%d}, and stamps after now are no bars: start earlier or ask for fewer sessions"
+            f"expected {config.sessions} sessions from {config.start} on that are over, found the last on "
+            f"{last['session']:%Y-%m-%d}, and stamps after now are no bars: start earlier or ask for fewer sessions"
         )
     return sessions.iloc[: config.sessions + 80].reset_index(drop=True)
 
