@@ -19,9 +19,9 @@ from nqcast.evaluation.metrics import Floats
 from nqcast.evaluation.scores import MEAN, Table, add_truth, describe_anchors, render_scores, score_table
 from nqcast.evaluation.significance import (
     MINIMUM_DIFFERENCES,
-    Overlap,
     compare_losses,
     larger_p,
+    overlaps,
     resampled,
     session_sums,
     skill_with_interval,
@@ -252,8 +252,7 @@ def _with_mean_loss(
 def _p_values(loss_NH: Floats, other_NH: Floats, anchors: Forecasts, config: EvaluateConfig) -> list[float | None]:
     if anchors.session.nunique() < MINIMUM_DIFFERENCES:
         return [None] * loss_NH.shape[1]
-    spacing = Spacing.of(anchors.ts)
-    own = [Overlap.of(name, spacing) for name in anchors.horizons]
+    own = overlaps(anchors.horizons, anchors.ts)
     tests = compare_losses(loss_NH, other_NH, anchors.session, [*own, max(own)], config.newey_west_lag)
     return [larger_p(pair) for pair in tests]
 

@@ -6,7 +6,7 @@ outcome, so nothing here treats anchors as independent: sessions are the unit, a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -34,6 +34,12 @@ class Overlap(NamedTuple):
         """That of a horizon on rows of this spacing: its own length, of which the lag is an hour at least."""
         bars = horizon(name).bars(spacing.minutes)
         return cls(bars, max(bars, spacing.rows(LEAST_LAG)))
+
+
+def overlaps(horizons: Iterable[str], ts: ArrayLike) -> tuple[Overlap, ...]:
+    """Those of several horizons on rows with these stamps."""
+    spacing = Spacing.of(ts)
+    return tuple(Overlap.of(name, spacing) for name in horizons)
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,7 @@ from nqcast.evaluation.config import EvaluateConfig
 from nqcast.evaluation.frames import Forecasts, Positions, as_arrays
 from nqcast.evaluation.judged import perfect_volatility
 from nqcast.evaluation.metrics import Floats
-from nqcast.evaluation.significance import Estimate, Overlap, resampled, session_sums, skill_with_interval
-from nqcast.spacing import Spacing
+from nqcast.evaluation.significance import Estimate, Overlap, overlaps, resampled, session_sums, skill_with_interval
 from nqcast.storage.checkpoint import Metadata
 
 
@@ -69,8 +68,7 @@ class Evidence:
 
     @property
     def overlaps(self) -> tuple[Overlap, ...]:
-        spacing = Spacing.of(self.features["ts"])
-        return tuple(Overlap.of(name, spacing) for name in self.horizons)
+        return overlaps(self.horizons, self.features["ts"])
 
     @property
     def source(self) -> str:
