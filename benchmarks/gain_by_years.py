@@ -2,12 +2,14 @@
 
     kedro run --env nq --pipelines ingest,features --params bars=FILE
     python benchmarks/gain_by_years.py train --hardware 2-core-cpu --date 2026-11-28
+    python benchmarks/gain_by_years.py train --attention --date 2026-11-28
     python benchmarks/gain_by_years.py draw VERDICT_PREDICTIONS.parquet --date 2026-11-28
 
 `train` fits the direct path of conf/nq, one network each, on the 1, 2, 4 and 9 years before 2018 and asks 2018 and
-2019 alone: the bars of later years are cut off before anything is fitted. `draw` trains nothing: it parts the
-forecasts that the verdict left by calendar year. Gains are in % of SeasonalHAR's pinball loss, their intervals by
-resampled sessions.
+2019 alone: the bars of later years are cut off before anything is fitted. With `--attention` the network looks back
+over the window too, in two passes over the anchors or five epochs of 100,000 windows. `draw` trains nothing: it draws
+both, and parts the forecasts that the verdict left by calendar year. Gains are in % of SeasonalHAR's pinball loss,
+their intervals by resampled sessions.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ import numpy as np
 import pandas as pd
 from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
+from matplotlib.axes import Axes
 
 from nqcast.constants import HORIZONS
 from nqcast.data.fingerprint import data_card
@@ -47,6 +50,10 @@ PROJECT = HERE.parent
 YEARS = (1, 2, 4, 9)
 END = "2018-01-02"  # validation begins; it ends before test_start, and the frame before 2020
 NAMES = [*HORIZONS, "mean"]
+ATTENTION = {"tokens": True, "d_model": 32, "dropout": 0.2}
+MANY_WINDOWS = 100_000
+TITLES = {"training": "Direct path", "attention": "With attention"}
+IMAGES = PROJECT / "docs" / "images"
 BASELINES = ("constants", "seasonal_har")
 
 
@@ -61,6 +68,13 @@ def settled() -> tuple[pd.DataFrame, ExperimentSettings]:
     return features[features["session"] < pd.Timestamp("2020-01-01")].reset_index(drop=True), settings
 
 
+def with_attention(settings: ExperimentSettings, anchors: int) -> ExperimentSettings:
+    """The settings of the trials with attention on many years: slower and more regular than the direct path's."""
+    windows = min(2 * anchors // 5, MANY_WINDOWS)
+    train = {"learning_rate": 4e-4, "epochs": 5, "t_0": 5, "windows_per_epoch": windows}
+    return changed(settings, {"model": changed(settings.model, ATTENTION), "train": changed(settings.train, train)})
+
+
 def gain(loss_SH: Floats, reference_SH: Floats, config: EvaluateConfig) -> dict[str, list[float]]:
     """Gain per horizon and in the mean, % of the reference's loss, with its interval."""
     rng = np.random.default_rng(config.seed)
@@ -70,11 +84,15 @@ def gain(loss_SH: Floats, reference_SH: Floats, config: EvaluateConfig) -> dict[
     return {name: (100 * values).round(3).tolist() for name, values in parts.items()}
 
 
-def train(years: int, seeds: int, features: pd.DataFrame, settings: ExperimentSettings, root: Path) -> dict[str, Any]:
+def train(
+    years: int, seeds: int, attention: bool, features: pd.DataFrame, settings: ExperimentSettings, root: Path
+) -> dict[str, Any]:
     """Gains of the network, losses averaged over the seeds, over SeasonalHAR fitted on the same years."""
     start = f"{2018 - years}-01-01" if years < max(YEARS) else None
     dates = {"train_start": start, "validation_start": END, "test_start": "2019-12-16", "test_end": "2019-12-31"}
     splits = make_splits(features, changed(settings.split, dates))
+    if attention:
+        settings = with_attention(settings, len(positions(splits, "train")))
     asked, levels = positions(splits, "validation"), settings.quantiles
     ts, session = features["ts"].iloc[asked], features["session"].iloc[asked]
     targets = targets_at(features, asked, tuple(HORIZONS))
@@ -122,10 +140,20 @@ def compare(predictions: pd.DataFrame, config: EvaluateConfig) -> Scores:
     return compare_forecasts(anchors, quantiles_by_row(predictions, levels), None, levels, config)
 
 
-def picture(found: Mapping[str, Any], title: str, x: str, path: Path) -> None:
-    """A group of bars for each entry: horizons and the mean, with intervals."""
-    figure = new_figure(9.0, 4.2)
-    axes = figure.subplots()
+def picture(panels: Mapping[str, Mapping[str, Any]], x: str, path: Path) -> None:
+    """Panels by their titles; in each a group of bars for each entry: horizons and the mean, with intervals."""
+    figure = new_figure(9.0, 4.2 * len(panels))
+    for axes, (title, found) in zip(
+        figure.subplots(len(panels), sharey=True, squeeze=False)[:, 0], panels.items(), strict=True
+    ):
+        _bars(axes, found)
+        finish(axes, title, x, "Gain, % of SeasonalHAR's loss")
+    labels = figure.axes[0].get_legend_handles_labels()
+    figure.legend(*labels, loc="outside lower center", ncols=len(NAMES), fontsize=9, frameon=False)
+    figure.savefig(path, dpi=110, metadata={"Software": None})
+
+
+def _bars(axes: Axes, found: Mapping[str, Any]) -> None:
     places = np.arange(len(found), dtype=float)
     for h, name in enumerate(NAMES):
         value, low, high = (np.array([one[key][h] for one in found.values()]) for key in ("gain", "low", "high"))
@@ -135,9 +163,6 @@ def picture(found: Mapping[str, Any], title: str, x: str, path: Path) -> None:
         axes.bar(shown, value, 0.13, yerr=spread, color=colour, label=name, error_kw={"lw": 1, "ecolor": "#1a1a1a"})
     axes.axhline(0, color=GREY, linewidth=0.8)
     axes.set_xticks(places, list(found))
-    finish(axes, title, x, "Gain, % of SeasonalHAR's loss")
-    figure.legend(loc="outside lower center", ncols=len(NAMES), fontsize=9, frameon=False)
-    figure.savefig(path, dpi=110, metadata={"Software": None})
 
 
 def main() -> None:
@@ -148,31 +173,40 @@ def main() -> None:
     parser.add_argument("--hardware", default="2-core-cpu")
     parser.add_argument("--date", required=True)
     parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--attention", action="store_true")
     options = parser.parse_args()
     path = HERE / f"gain_by_years_{options.hardware}_{options.date}.json"
     kept = json.loads(path.read_text()) if path.exists() else {}
     if options.what == "train":
         features, settings = settled()
-        kept["training"] = {}
+        found = kept["attention" if options.attention else "training"] = {}
         with tempfile.TemporaryDirectory() as root:
             for years in YEARS:
-                begun = time.perf_counter()
-                kept["training"][str(years)] = train(years, options.seeds, features, settings, Path(root))
-                kept["training"][str(years)]["seconds"] = round(time.perf_counter() - begun)
-                print(years, kept["training"][str(years)], flush=True)
+                begun = time.process_time()
+                found[str(years)] = train(years, options.seeds, options.attention, features, settings, Path(root))
+                found[str(years)]["seconds"] = round(time.process_time() - begun)
+                print(years, found[str(years)], flush=True)
                 path.write_text(json.dumps(kept, indent=1) + "\n")
         return
-    predictions, config = pd.read_parquet(options.predictions), EvaluateConfig()
-    kept["verdict"] = by_year(predictions, config)
-    scores = compare(predictions, config)
-    kept["verdict_judged"] = scores["judged"]
+    panels = {
+        f"{title}, gain on 2018–2019": {f"{k} year{'s' if k != '1' else ''}": one for k, one in kept[name].items()}
+        for name, title in TITLES.items()
+        if name in kept
+    }
+    picture(panels, "Years of training bars before 2018", IMAGES / "gain_by_years.png")
+    if options.predictions is not None:
+        kept |= of_verdict(pd.read_parquet(options.predictions))
+        path.write_text(json.dumps(kept, indent=1) + "\n")
+
+
+def of_verdict(predictions: pd.DataFrame) -> dict[str, Any]:
+    """What a verdict's forecasts gained by year, and what their sessions say; draws the one and prints the other."""
+    config = EvaluateConfig()
+    years, scores = by_year(predictions, config), compare(predictions, config)
     print(scores["text"])
-    path.write_text(json.dumps(kept, indent=1) + "\n")
-    images = PROJECT / "docs" / "images"
-    named = {f"{k} year{'s' if k != '1' else ''}": one for k, one in kept["training"].items()}
-    picture(named, "Direct path, gain on 2018–2019", "Years of training bars before 2018", images / "gain_by_years.png")
-    shown = {year: rows["seasonal_har"] for year, rows in kept["verdict"].items()}
-    picture(shown, "Registered verdict, gain by year", "Year", images / "gain_of_the_verdict.png")
+    shown = {year: rows["seasonal_har"] for year, rows in years.items()}
+    picture({"Registered verdict, gain by year": shown}, "Year", IMAGES / "gain_of_the_verdict.png")
+    return {"verdict": years, "verdict_judged": scores["judged"]}
 
 
 if __name__ == "__main__":
