@@ -184,19 +184,30 @@ def main() -> None:
             for years in YEARS:
                 begun = time.process_time()
                 found[str(years)] = train(years, options.seeds, options.attention, features, settings, Path(root))
-                found[str(years)]["seconds"] = round(time.process_time() - begun)
+                found[str(years)]["cpu_seconds"] = round(time.process_time() - begun)
                 print(years, found[str(years)], flush=True)
                 path.write_text(json.dumps(kept, indent=1) + "\n")
         return
-    panels = {
-        f"{title}, gain on 2018–2019": {f"{k} year{'s' if k != '1' else ''}": one for k, one in kept[name].items()}
-        for name, title in TITLES.items()
-        if name in kept
-    }
-    picture(panels, "Years of training bars before 2018", IMAGES / "gain_by_years.png")
+    draw(kept, options.predictions)
     if options.predictions is not None:
         kept |= of_verdict(pd.read_parquet(options.predictions))
         path.write_text(json.dumps(kept, indent=1) + "\n")
+
+
+def draw(kept: Mapping[str, Any], predictions: Path | None) -> None:
+    """The picture of years, of what has been trained; ValueError where there is nothing to draw at all."""
+    panels = {
+        f"{title}, gain on 2018–2019": {f"{k} year{'s' if k != '1' else ''}": one for k, one in kept[name].items()}
+        for name, title in TITLES.items()
+        if kept.get(name)
+    }
+    if panels:
+        picture(panels, "Years of training bars before 2018", IMAGES / "gain_by_years.png")
+    elif predictions is None:
+        raise ValueError(
+            "expected gains of this date and hardware, found none: run `train` with the same --date and --hardware "
+            "first, or name the forecasts of a verdict"
+        )
 
 
 def of_verdict(predictions: pd.DataFrame) -> dict[str, Any]:
