@@ -250,21 +250,26 @@ def check_parameters(parameters: dict[str, Any]) -> Parameters:
 
 
 def with_instrument(parameters: dict[str, Any]) -> dict[str, Any]:
-    """The parameters with what the instrument's row says where they say nothing themselves: calendar and ticks.
+    """The parameters with what the row of a chosen instrument says where they say nothing themselves: calendar, ticks.
 
-    The spacing of the grid, which ingest is told of where it is not five minutes, comes with them.
+    Where none is chosen NQ's holds, or a checkpoint's. The spacing of the grid, which ingest is told of where it is not
+    five minutes, comes with them.
 
     Raises:
         ParameterError: there is no such row, or it does not fit.
     """
-    try:
-        row = instrument(parameters.get("instrument", "NQ"), parameters.get("instruments"))
-    except ValueError as error:
-        raise ParameterError(f"the parameters do not fit:\n  - instrument: {error}") from None
+    chosen: dict[str, Any] = {}
+    if "instrument" in parameters:
+        try:
+            row = instrument(parameters["instrument"], parameters.get("instruments"))
+        except ValueError as error:
+            raise ParameterError(f"the parameters do not fit:\n  - instrument: {error}") from None
+        chosen = {"instrument": row.model_dump(mode="json"), "tick": row.tick}
     minutes = parameters.get("bar_minutes", BAR_MINUTES)
     grid = {} if minutes == BAR_MINUTES else {"bar_minutes": minutes}
-    ingest = {"instrument": row.model_dump(mode="json"), "tick": row.tick, **grid, **(parameters.get("ingest") or {})}
-    return {**parameters, "ingest": ingest, "features": {"tick": row.tick, **(parameters.get("features") or {})}}
+    ingest = {**chosen, **grid, **(parameters.get("ingest") or {})}
+    tick = {name: value for name, value in chosen.items() if name == "tick"}
+    return {**parameters, "ingest": ingest, "features": {**tick, **(parameters.get("features") or {})}}
 
 
 def with_defaults(parameters: dict[str, Any]) -> dict[str, Any]:

@@ -21,6 +21,7 @@ import nqcast
 from nqcast.constants import HORIZONS
 from nqcast.data.config import ScaleConfig
 from nqcast.data.features import build_features
+from nqcast.data.fingerprint import data_card
 from nqcast.forecast.config import ForecastConfig
 from nqcast.forecast.forecaster import Forecaster
 from nqcast.forecast.loading import load
@@ -160,7 +161,10 @@ def test_the_command_is_told_how_bars_are_stamped_and_refuses_what_it_does_not_r
     raw: pd.DataFrame, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     features = build_features(build_bars(raw, IngestConfig()).bars)
-    write_folder(tmp_path / "checkpoint", checkpoint_files(random_checkpoint(features, ScaleConfig())), MANIFEST)
+    drawn = random_checkpoint(features, ScaleConfig())
+    card = data_card(features, IngestConfig().instrument.model_dump(mode="json"))
+    trained = replace(drawn, metadata=replace(drawn.metadata, data=card))
+    write_folder(tmp_path / "checkpoint", checkpoint_files(trained), MANIFEST)
     bars = raw[raw["ts"] < SOON].set_index("ts").resample("5min").agg(RULES).dropna().reset_index()
     bars["ts"] = bars["ts"].dt.tz_convert("America/Chicago").dt.tz_localize(None) + pd.Timedelta("5min")
     bars.to_csv(tmp_path / "bars.csv", index=False)
@@ -175,7 +179,7 @@ def test_the_command_is_told_how_bars_are_stamped_and_refuses_what_it_does_not_r
     assert "the stamps mark the END of a bar; set ingest.stamps=end" in told(zone)
     assert told("ingest.stamp=end") == "error: ingest.stamp: there is no such parameter; did you mean stamps?\n"
     assert told("train.seed=1").endswith("found train.seed: leave it out\n")
-    assert "found instrument, which is its own" in told("instrument=ES")
+    assert "expected instrument=NQ, by which the checkpoint was trained, found ES" in told("instrument=ES")
     with pytest.MonkeyPatch.context() as patch:
         short = ForecastConfig(min_bars=600)
         patch.setattr(nqcast, "load", lambda path, **how: load(path, config=short, **how))

@@ -32,11 +32,11 @@ from nqcast.forecast.freshness import (
 )
 from nqcast.forecast.issued import Issued
 from nqcast.forecast.predictor import CHUNK_ANCHORS, Predictor, load_model, load_scale
+from nqcast.forecast.settled import settled
 from nqcast.horizons import horizon, target_names
 from nqcast.market.calendar import sessions_around
 from nqcast.market.config import IngestConfig
 from nqcast.market.ingest import build_bars
-from nqcast.market.instruments import Instrument
 from nqcast.market.schema import bar_starts, check_raw_bars
 from nqcast.market.vendor import as_raw_bars, read_bars
 from nqcast.storage.checkpoint import Checkpoint
@@ -56,11 +56,12 @@ class Forecaster:
         checkpoint: a trained model with its scale.
         calibration: one that was fitted for this checkpoint; None applies none.
         config: age, gaps and history that are asked of the bars.
-        ingest: how raw bars are checked; instrument, tick, and whether volume is needed follow from the checkpoint.
+        ingest: how raw bars are checked; what the training has settled of it (nqcast.forecast.settled) stays.
         own_features: the files of the features of your own that the checkpoint was trained with, in their order.
 
     Raises:
-        ValueError: a broken checkpoint, a calibration of another one, or other own features than it was trained with.
+        ValueError: a broken checkpoint, a calibration of another one, or other settings or own features than it was
+            trained with.
 
     `spacing` is that of the bars it was trained on, of which bars that come in are made.
     """
@@ -74,17 +75,11 @@ class Forecaster:
         own_features: Sequence[str | Path] = (),
     ) -> None:
         self.metadata, self.spacing = checkpoint.metadata, checkpoint.metadata.spacing
-        given = (ingest or IngestConfig()).at(self.spacing)
-        self._own = _as_trained(read_own_features(own_features, given), self.metadata.features)
         self.config = config or ForecastConfig()
         self._device = pick_device(self.config.device)
         self.model, self.scale = load_model(checkpoint).to(self._device), load_scale(checkpoint)
-        self._volume = _trained_with_volume(checkpoint)
-        data = self.metadata.data
-        tick = data.tick or given.tick  # features are floored as they were in training
-        row = Instrument(**data.instrument) if data.instrument else given.instrument
-        changes = {"volume": given.volume and self._volume, "tick": tick, "instrument": row}
-        self.ingest = given.model_copy(update=changes)
+        self.ingest = settled(checkpoint, ingest or IngestConfig())
+        self._own = _as_trained(read_own_features(own_features, self.ingest), self.metadata.features)
         fitted_for = checkpoint.weights_sha256, self.levels, self.metadata.horizons
         self.calibration = None if calibration is None else calibration.conformal(*fitted_for)
         self._fitted, self._kept = calibration, checkpoint.trailing
@@ -269,9 +264,8 @@ class Forecaster:
 
     def features(self, grid: pd.DataFrame) -> pd.DataFrame:
         """The feature table of bars on the grid, made as it was for the training."""
-        return build_features(
-            grid, FeaturesConfig(volume=self._volume, tick=self.ingest.tick), self._own, self.metadata.horizons
-        )
+        asked = FeaturesConfig(volume=self.ingest.volume, tick=self.ingest.tick)
+        return build_features(grid, asked, self._own, self.metadata.horizons)
 
     def grid(self, bars: Bars) -> pd.DataFrame:
         """Bars on the grid of all that is known when the forecast is made."""
@@ -328,9 +322,3 @@ def _as_trained(given: tuple[OwnFeature, ...], trained: Sequence[str]) -> tuple[
             f"{cure} by features.own or nqcast.load(…, own_features=[…]); the digits name a file's content"
         )
     return given
-
-
-def _trained_with_volume(checkpoint: Checkpoint) -> bool:
-    """Whether training saw volume: without it log_volume is 0 on every row, and so is its mean."""
-    mean_F = checkpoint.member(0).tensors["model.norm.feature_mean_F"]
-    return bool(mean_F[checkpoint.metadata.features.index("log_volume")] != 0)

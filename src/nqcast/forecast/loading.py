@@ -5,9 +5,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from nqcast.data.config import FeaturesConfig
 from nqcast.evaluation.calibration import Calibration
 from nqcast.forecast.config import ForecastConfig
 from nqcast.forecast.forecaster import Forecaster
+from nqcast.forecast.settled import require
 from nqcast.market.config import IngestConfig
 from nqcast.storage.checkpoint import (
     DOCUMENT,
@@ -46,7 +48,7 @@ def load(
             the checkpoint and was fitted for its weights; without one the quantiles are the model's own.
         config: age, gaps and history that are asked of the bars.
         own_features: the files of the features of your own that it was trained with; they are run.
-        ingest: how raw bars are checked; instrument, tick, and whether volume is needed follow from the checkpoint.
+        ingest: how raw bars are checked; what the training has settled of it (nqcast.forecast.settled) stays.
 
     Raises:
         ValueError: there is no checkpoint, it does not verify or contradicts itself, or the calibration was fitted for
@@ -65,6 +67,20 @@ def load(
     if isinstance(calibration, Mapping):
         calibration = Calibration.from_json(calibration)
     return Forecaster(artifact, calibration, config, ingest, own_features)
+
+
+def as_asked(
+    checkpoint: Checkpoint,
+    ingest: IngestConfig,
+    features: FeaturesConfig,
+    calibration: Mapping[str, Any] | None = None,
+    config: ForecastConfig | None = None,
+) -> Forecaster:
+    """A forecaster by the parameters of a run; ValueError where they contradict how the checkpoint was trained."""
+    made = load(checkpoint, calibration, config, features.own, ingest)
+    if "volume" in features.model_fields_set and features.volume != "auto":
+        require("features.volume", made.ingest.volume, features.volume)
+    return made
 
 
 def checkpoint_in(folder: Place) -> Checkpoint:

@@ -8,9 +8,11 @@ from kedro.framework.hooks import hook_impl
 from kedro.framework.project import pipelines
 from kedro.pipeline import Pipeline
 
+from nqcast.forecast.settled import require_as_trained
 from nqcast.hooks.mistakes import show_bad_input_in_one_line
 from nqcast.hooks.terminal import print_what_the_terminal_can
 from nqcast.parameters import ParameterError, check_parameters, with_instrument
+from nqcast.storage.checkpoint import Checkpoint
 
 logger = logging.getLogger(__name__)
 
@@ -29,6 +31,7 @@ class ParameterHook:
 
     def __init__(self) -> None:
         self._entries: dict[str, Any] = {}
+        self._chosen: dict[str, Any] = {}
 
     @hook_impl(tryfirst=True)
     def after_context_created(self, context: KedroContext) -> None:
@@ -49,13 +52,23 @@ class ParameterHook:
                 "horizons=%s: those of the default list that end with a bar of %d minutes; name others to have them",
                 *("+".join(checked.horizons), checked.bar_minutes),
             )
-        words = {"quantiles": list(checked.quantiles), "horizons": list(checked.horizons)}
+        usual = check_parameters({"bar_minutes": checked.bar_minutes})
+        settled = {name: getattr(checked, name) for name in ("quantiles", "horizons")}
+        self._chosen = {name: value for name, value in settled.items() if value != getattr(usual, name)}
+        self._chosen |= {"instrument": checked.instrument} if "instrument" in parameters else {}
+        words = {name: list(value) for name, value in settled.items()}
         context.config_loader["parameters"] = {**parameters, **words}
 
     @hook_impl
     def after_catalog_created(self, conf_catalog: dict[str, Any]) -> None:
         """Keep the entries as they are configured: some take a parameter by ${runtime_params:…}."""
         self._entries = dict(conf_catalog)
+
+    @hook_impl
+    def after_dataset_loaded(self, data: Any) -> None:
+        """Refuse a choice that contradicts the checkpoint of the run."""
+        if isinstance(data, Checkpoint):
+            require_as_trained(data.metadata, self._chosen)
 
     @hook_impl(tryfirst=True)
     def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline) -> None:

@@ -66,7 +66,7 @@ def _watch(chosen: argparse.Namespace, feed: Feed) -> int:
     from nqcast.live.watcher import Watcher
 
     torch.set_num_threads(1)  # one window: a second thread would only be waited for
-    ingest = ingest_config(chosen.params, doubtful="stop", settled=("instrument", "tick"))
+    ingest = ingest_config(chosen.params, doubtful="stop")
     watcher = Watcher(nqcast.load(chosen.checkpoint, ingest=ingest), feed, chosen.out)
     server = None if chosen.port < 0 or chosen.once else serve(watcher, chosen.port)
     if server is not None:

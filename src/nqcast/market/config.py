@@ -38,7 +38,8 @@ class IngestConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     instrument: Instrument = Field(
-        Instrument(), description="Row of the table of instruments: calendar, halts, contract months; a name or a row."
+        default_factory=lambda: instrument("NQ"),
+        description="Row of the table of instruments: calendar, halts, contract months; a name or a row.",
     )
     bar_minutes: BarMinutes = Field(
         BAR_MINUTES,
@@ -144,7 +145,12 @@ class IngestConfig(BaseModel):
         return Spacing(self.bar_minutes)
 
     def at(self, spacing: Spacing) -> IngestConfig:
-        """The same for a grid of this spacing."""
+        """The same for a grid of this spacing; ValueError where another one was asked for."""
+        if "bar_minutes" in self.model_fields_set and self.spacing != spacing:
+            raise ValueError(
+                f"expected bar_minutes={spacing.minutes}, as what is there has it, found {self.bar_minutes}: leave it "
+                "out, or ingest and train anew"
+            )
         return self.model_copy(update={"bar_minutes": spacing.minutes})
 
     @field_validator("naive_timezone")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
@@ -56,11 +56,11 @@ _FEWEST = 20
 _HARMLESS = ("unadjusted roll", "off tick")
 
 
-def ingest_config(params: str, doubtful: str = "warn", settled: Collection[str] = ()) -> IngestConfig:
+def ingest_config(params: str, doubtful: str = "warn") -> IngestConfig:
     """The settings of ingest in parameters as `kedro run` takes them; volume also of features.
 
     Raises:
-        ValueError: a parameter is none, or its value does not fit, or a checkpoint has settled it.
+        ValueError: a parameter is none, or its value does not fit.
     """
     fields: dict[str, Any] = {"doubtful": doubtful}
     for pair in filter(None, params.split(",")):
@@ -70,11 +70,11 @@ def ingest_config(params: str, doubtful: str = "warn", settled: Collection[str] 
         group, _, key = name.strip().rpartition(".")
         if group not in ("", "ingest") and key != "volume":
             raise ValueError(f"expected settings of ingest, such as ingest.stamps=end, found {name}: leave it out")
-        if key in settled:
-            raise ValueError(f"expected what the checkpoint leaves open, found {name}, which is its own: leave it out")
         fields[key] = yaml.safe_load(value)
-    row = instrument(fields.get("instrument", "NQ"))
+    if "instrument" in fields:
+        row = instrument(fields["instrument"])
+        fields |= {"instrument": row, "tick": fields.get("tick", row.tick)}
     try:
-        return IngestConfig.model_validate({**fields, "instrument": row, "tick": fields.get("tick", row.tick)})
+        return IngestConfig.model_validate(fields)
     except ValidationError as error:
         raise ValueError("; ".join(f"ingest.{text}" for text in complaints(error, IngestConfig))) from None

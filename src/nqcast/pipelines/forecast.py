@@ -26,10 +26,10 @@ def make_forecast(
 
     ValueError for a calibration of another checkpoint, and for bars that carry no forecast.
     """
-    from nqcast.forecast.loading import load
+    from nqcast.forecast.loading import as_asked
     from nqcast.forecast.text import summary
 
-    issued = load(checkpoint, calibration, config, features.own, ingest).issue(raw_bars)
+    issued = as_asked(checkpoint, ingest, features, calibration, config).issue(raw_bars)
     return issued.forecast, issued.recent, issued.paths, summary(issued)
 
 
@@ -42,9 +42,9 @@ def sweep_forecasts(
     features: FeaturesConfig,
 ) -> object:
     """Calibrated forecasts at every anchor of the bars, made while they are written (a FrameStream)."""
-    from nqcast.forecast.loading import load
+    from nqcast.forecast.loading import as_asked
 
-    return load(checkpoint, calibration, config, features.own, ingest).sweep(raw_bars)
+    return as_asked(checkpoint, ingest, features, calibration, config).sweep(raw_bars)
 
 
 def draw_forecast(forecast: pd.DataFrame, recent: pd.DataFrame) -> object:

@@ -21,14 +21,11 @@ from nqcast.storage.json_values import Json
 def read_newest(
     raw_bars: pd.DataFrame, checkpoint: Checkpoint, ingest: IngestConfig, of_features: FeaturesConfig
 ) -> pd.DataFrame:
-    """Features of the newest bars, made as `ingest` and `features` make them, and written nowhere."""
-    from nqcast.data.features import build_features
-    from nqcast.symbols.foreign import own_features
+    """Features of the newest bars, made as for the training, and written nowhere."""
+    from nqcast.forecast.loading import as_asked
 
-    grid = ingest.at(checkpoint.metadata.spacing)
-    checked = grid.model_copy(update={"volume": grid.volume and of_features.volume})
-    own = own_features(of_features.own, grid)
-    return build_features(build_bars(raw_bars, checked).bars, of_features, own, checkpoint.metadata.horizons)
+    maker = as_asked(checkpoint, ingest, of_features)
+    return maker.features(build_bars(raw_bars, maker.ingest).bars)
 
 
 def compare_with_training(

@@ -15,39 +15,42 @@ from nqcast.experiments.config import UpdateConfig
 from nqcast.market.config import IngestConfig
 from nqcast.market.extend import extended
 from nqcast.market.ingest import build_bars
-from nqcast.spacing import Spacing
 from nqcast.storage.checkpoint import Checkpoint
 from nqcast.storage.json_values import Json
 
 
 def extend_bars(
-    last_bars: pd.DataFrame, raw_bars: pd.DataFrame, ingest: IngestConfig, features: FeaturesConfig
-) -> pd.DataFrame:
-    """The bars that are there, and what the new file adds to them."""
-    volume = ingest.volume and features.has_volume(raw_bars) and "volume" in last_bars
-    grid = ingest.at(Spacing.of(last_bars["ts"])).model_copy(update={"volume": volume})
-    return extended(last_bars, build_bars(raw_bars, grid).bars)
+    last_bars: pd.DataFrame,
+    raw_bars: pd.DataFrame,
+    last_checkpoint: Checkpoint,
+    ingest: IngestConfig,
+    features: FeaturesConfig,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The bars that are there and what the new file adds to them, and their features as the checkpoint takes them."""
+    from nqcast.forecast.loading import as_asked
+
+    maker = as_asked(last_checkpoint, ingest, features)
+    maker.spacing.check(last_bars["ts"])
+    volume = maker.ingest.volume or FeaturesConfig(volume="auto").has_volume(raw_bars)
+    grid = maker.ingest.model_copy(update={"volume": volume})
+    bars = extended(last_bars, build_bars(raw_bars, grid).bars)
+    return bars, maker.features(bars)
 
 
 def update_forecaster(
-    bars: pd.DataFrame,
+    feature_table: pd.DataFrame,
     last_checkpoint: Checkpoint,
     last_calibration: Json,
     run_directory: Path,
-    features: FeaturesConfig,
     split: SplitConfig,
-    ingest: IngestConfig,
     config: UpdateConfig,
     evaluate: EvaluateConfig,
 ) -> tuple[Checkpoint, Json, Json]:
     """The forecaster for tomorrow, its calibration, and what has become of the one before."""
-    from nqcast.data.features import build_features
     from nqcast.runs.update import Update
 
-    last_checkpoint.metadata.spacing.check(bars["ts"])
-    table = build_features(bars, features, names=last_checkpoint.metadata.horizons)
-    card = data_card(table, ingest.instrument.model_dump(mode="json"))
-    update = Update(table, card, last_checkpoint, split, config.validation_sessions, config.train, evaluate)
+    card = data_card(feature_table, last_checkpoint.metadata.data.instrument)
+    update = Update(feature_table, card, last_checkpoint, split, config.validation_sessions, config.train, evaluate)
     return update.make(last_calibration, run_directory)
 
 
@@ -56,15 +59,15 @@ def create_pipeline() -> Pipeline:
         [
             Node(
                 extend_bars,
-                inputs=["last_bars", "raw_bars", "params:ingest", "params:features"],
-                outputs="bars",
+                inputs=["last_bars", "raw_bars", "last_checkpoint", "params:ingest", "params:features"],
+                outputs=["bars", "feature_table"],
                 name="extend_bars",
             ),
             Node(
                 update_forecaster,
                 inputs=[
-                    *("bars", "last_checkpoint", "last_calibration", "run_directory", "params:features"),
-                    *("params:split", "params:ingest", "params:update", "params:evaluate"),
+                    *("feature_table", "last_checkpoint", "last_calibration", "run_directory"),
+                    *("params:split", "params:update", "params:evaluate"),
                 ],
                 outputs=["checkpoint", "calibration", "update_report"],
                 name="update_forecaster",
