@@ -165,7 +165,9 @@ TOLD = {"study": "tune_x", "objective": "val_loss", "anchors": "9 validation anc
 
 
 def test_the_best_is_written_as_run_parameters_that_validate() -> None:
-    params = yaml.safe_load(run_config(TOLD))["run"]["params"]
+    run = yaml.safe_load(run_config(TOLD, "nq"))["run"]
+    params = run["params"]
+    assert run["env"] == "nq"
     assert params == {"train": {"learning_rate": 1.25e-05}, "model": {"recent_bars": [1, 3, 12], "size": "laptop"}}
     checked = check_parameters(params)
     assert checked.train == TrainConfig(learning_rate=1.25e-05)

@@ -66,10 +66,13 @@ def test_the_pipeline_writes_table_picture_and_page_and_prints_the_forecast(data
 
 @pytest.mark.slow
 def test_a_sweep_writes_every_anchor_of_the_file(data: Path) -> None:
-    output_of(kedro("run", "--env", "test", "--pipelines", "sweep", data=data))
+    output = output_of(kedro("run", "--env", "test", "--pipelines", "sweep", data=data))
     frame = pd.read_parquet(newest(data / "07_model_output" / "sweep.parquet") / "sweep.parquet")
     assert len(frame) == 5 * frame["ts"].nunique() > 50_000
     assert frame["q05"].notna().all() and frame["ts"].is_monotonic_increasing
+    first, last = (f"{frame['ts'].iloc[row] + pd.Timedelta('5min'):%Y-%m-%d %H:%M}" for row in (0, -1))
+    said = f"{frame['ts'].nunique():,} forecasts of 5 horizons, issued {first} to {last} UTC."
+    assert said in output and "07_model_output: sweep" in output
 
 
 @pytest.mark.slow

@@ -70,7 +70,7 @@ def test_train_takes_the_best_parameters_from_their_file(tuned: tuple[Path, str,
     best = json.loads((data / "08_reporting" / "tuning_scores.json").read_text())["best"]["parameters"]
     file = data / "06_models" / "tuned_parameters.yml"
     chosen = ("--pipelines", "train", "--config", str(file))
-    output_of(kedro("run", "--env", "test", *chosen, data=data))
+    output_of(kedro("run", *chosen, data=data))  # the file knows the environment
     card = json.loads((newest(data / "06_models" / "checkpoint") / "checkpoint" / "checkpoint.json").read_text())
     for name, value in best.items():
         group, field = name.split(".")

@@ -56,7 +56,7 @@ def render_tuning(found: Found) -> str:
         *textwrap.wrap(
             f"The best of {tried} is the best by luck too: its {objective} here is no estimate of what comes.", 79
         ),
-        "To train with it (with --env where you tuned with one):",
+        "To train with it:",
         "kedro run --pipelines train --params " + as_params(best["parameters"]),
     ]
     return "\n".join(lines)
@@ -86,17 +86,18 @@ def _shown(trials: list[Row]) -> list[Row]:
     return ranked[:SHOWN] + [row for row in ranked[SHOWN:] if row["configured"]]
 
 
-def run_config(found: Found) -> str:
-    """YAML for `kedro run --pipelines train --config FILE`: the best parameters alone, as run parameters."""
+def run_config(found: Found, environment: str) -> str:
+    """YAML for `kedro run --pipelines train --config FILE`: the best parameters alone, and where they were tuned."""
     best, configured = found["best"], found["configured"]
     before = "" if configured is None else f"; the configured values: {configured:.6g}"
     lines = [
         f"# Trial {best['trial']} of study {found['study']}: {found['objective']} {best['value']:.6g}{before}",
         f"# on {found['anchors']}.",
-        "# Use it:      kedro run --pipelines train --config THIS_FILE      (with --env where you tuned with one)",
+        "# Use it:      kedro run --pipelines train --config THIS_FILE",
         "# Make it stay: copy what stands below `params:` into conf/local/parameters_tuned.yml",
     ]
-    changes = yaml.safe_dump({"run": {"params": nested(best["parameters"])}}, sort_keys=False, default_flow_style=None)
+    run = {"env": environment, "params": nested(best["parameters"])}
+    changes = yaml.safe_dump({"run": run}, sort_keys=False, default_flow_style=None)
     return "\n".join(lines) + "\n" + changes
 
 

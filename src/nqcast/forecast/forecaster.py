@@ -19,7 +19,7 @@ from nqcast.data.trailing import behind, reach
 from nqcast.data.windows import WindowTable
 from nqcast.evaluation.calibration import Calibration, issued_online
 from nqcast.evaluation.config import EvaluateConfig
-from nqcast.evaluation.frames import FrameStream, predictions_frame
+from nqcast.evaluation.frames import FrameStream, Positions, predictions_frame
 from nqcast.evaluation.metrics import Floats
 from nqcast.forecast.config import ForecastConfig
 from nqcast.forecast.freshness import (
@@ -237,19 +237,24 @@ class Forecaster:
         """
         return self.sweep_table(self.features(self.grid(bars)))
 
-    def sweep_table(self, features: pd.DataFrame, chunk: int = CHUNK_ANCHORS) -> FrameStream:
-        """`sweep` over a feature table, `chunk` anchors a frame: scale, windows and model are made once.
-
-        Refusals come here, not while the stream is read.
-        """
+    def sweep_rows(self, features: pd.DataFrame) -> Positions:
+        """The rows (N,) of a feature table at which a sweep forecasts; ForecastRefusedError where there is none."""
         context, warmup = self.model.config.context, self.fewest
-        positions = np.flatnonzero(anchor_rows(features, context, warmup))
-        if not len(positions):
+        rows = np.flatnonzero(anchor_rows(features, context, warmup))
+        if not len(rows):
             raise ForecastRefusedError(
                 f"expected bars with {max(context, warmup)} {self.spacing.word} bars before them and a horizon that "
                 f"ends in their session, found none among {len(features)}: bring a longer history, or lower "
                 "forecast.min_bars"
             )
+        return rows
+
+    def sweep_table(self, features: pd.DataFrame, chunk: int = CHUNK_ANCHORS) -> FrameStream:
+        """`sweep` over a feature table, `chunk` anchors a frame: scale, windows and model are made once.
+
+        Refusals come here, not while the stream is read.
+        """
+        positions = self.sweep_rows(features)
         table, moved = self.behind(features)
         predictor = Predictor(self.model, self.scale, table, EvaluateConfig().batch_size)
         horizons = list(self.metadata.horizons)

@@ -6,6 +6,7 @@ import shlex
 import shutil
 import sys
 import textwrap
+from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 from kedro.config import MissingConfigException
 from kedro.framework.hooks import hook_impl
 from kedro.framework.project import pipelines
-from kedro.io import CatalogProtocol, DatasetError
+from kedro.io import CatalogProtocol, DatasetError, MemoryDataset
 from kedro.pipeline import Pipeline
 
 from nqcast.fields import did_you_mean
@@ -34,8 +35,16 @@ class MistakesHook:
     def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline, catalog: CatalogProtocol) -> None:
         """
         Raises:
-            NotReadyError: an input that another pipeline makes has not been made.
+            NotReadyError: an input that another pipeline makes has not been made, or a node that this run leaves out
+                makes it in memory alone.
         """
+        unkept = sorted(name for name in pipeline.inputs() if _is_unkept(name, catalog))
+        if unkept:
+            begin = ",".join(sorted(_beginning(unkept, catalog)))
+            raise NotReadyError(
+                f"expected {' and '.join(unkept)}, found a run that begins behind what makes it and keeps it in memory "
+                f"alone: begin with --from-nodes {begin}; a finished training is read back"
+            )
         missing = [name for name in sorted(pipeline.inputs()) if is_missing(name, catalog)]
         roads = {name: road for name in missing if (road := road_to(name, catalog))}
         if not roads:
@@ -46,6 +55,21 @@ class MistakesHook:
         options += [f"--params {shlex.quote(f'bars={bars}')}"] * bool(bars and "ingest" in roads[name])
         command = " ".join(["kedro run", *options])
         raise NotReadyError(f"expected {name.removeprefix('last_')}, found none so far: `{command}` makes it")
+
+
+def _is_unkept(entry: str, catalog: CatalogProtocol) -> bool:
+    """Whether an entry is in memory alone, empty, and made by a node."""
+    made = any(entry in one.all_outputs() for one in pipelines.values())
+    return made and isinstance(catalog.get(entry), MemoryDataset | None) and not catalog.exists(entry)
+
+
+def _beginning(entries: Iterable[str], catalog: CatalogProtocol) -> set[str]:
+    """The names of the nodes with which a run must begin that makes these entries from what is kept."""
+    found: set[str] = set()
+    for node in {node for one in pipelines.values() for node in one.nodes if {*node.outputs} & {*entries}}:
+        before = [name for name in node.inputs if _is_unkept(name, catalog)]
+        found |= _beginning(before, catalog) if before else {node.name}
+    return found
 
 
 def is_missing(entry: str, catalog: CatalogProtocol) -> bool:
@@ -101,6 +125,9 @@ def in_words(error: BaseException) -> str:
     if found := re.search(r"Failed to find the pipeline named '([^']*)'", text):
         names = sorted(set(pipelines) - {"__default__"})
         return f"expected the name of a pipeline, found {found[1]!r}: {did_you_mean(found[1], names, '--pipelines ')}"
+    if found := re.search(r"does not contain nodes named \['([^']*)'", text):
+        names = sorted({node.name for one in pipelines.values() for node in one.nodes})
+        return f"expected the name of a node, found {found[1]!r}: {did_you_mean(found[1], names)}"
     return text
 
 

@@ -28,6 +28,7 @@ from nqcast.tracking.facts import git
 class _Shown:
     """What an entry wants to be read, and the node that made it."""
 
+    entry: str
     node: str
     text: str
     headline: Sequence[str]
@@ -71,7 +72,7 @@ class SummaryHook:
         if dataset_name not in self._saved:
             self._saved.append(dataset_name)
         if isinstance(data, dict) and isinstance(data.get("text"), str):
-            self._shown.append(_Shown(node.name, data["text"], data.get("headline", ())))
+            self._shown.append(_Shown(dataset_name, node.name, data["text"], data.get("headline", ())))
 
     @hook_impl(trylast=True)
     def after_pipeline_run(self, catalog: DataCatalog, pipeline: Pipeline, run_params: dict[str, Any]) -> None:
@@ -82,12 +83,20 @@ class SummaryHook:
             return
         written = {name: path for name in self._saved if (path := _path_of(catalog, name))}
         project = Path(run_params["project_path"])
-        lines = [line for one in last for line in ("", *one.text.splitlines())]
+        lines = [line for one in last for line in ("", *self._read(one))]
         lines += ["", *where_written(written, project)] if written else []
+        gone = pipeline.outputs() - written.keys() - {one.entry for one in self._shown}
+        lines += [f"made, and gone with this run: {', '.join(sorted(gone))}"] if gone else []
         lines += ["", *(line for one in last for line in one.headline), self._took()]
         page = next((written[name] for name in _TO_OPEN if name in written), None)
         lines += [] if page is None else [f"open {_relative(page, project)}"]
         tell("\n".join(lines))
+
+    def _read(self, shown: _Shown) -> list[str]:
+        """The lines of a text that its headline will not say again; commands name the environment of this run."""
+        command, named = "kedro run --pipelines", f"kedro run --env {self._environment} --pipelines"
+        text = shown.text if self._environment == "base" else shown.text.replace(command, named)
+        return [line for line in text.splitlines() if line not in shown.headline]
 
     def _last(self, pipeline: Pipeline) -> list[_Shown]:
         """The texts that no later text of the same run builds upon: those before them stand in their files."""

@@ -40,11 +40,16 @@ def sweep_forecasts(
     config: ForecastConfig,
     ingest: IngestConfig,
     features: FeaturesConfig,
-) -> object:
-    """Calibrated forecasts at every anchor of the bars, made while they are written (a FrameStream)."""
+) -> tuple[object, Json]:
+    """Calibrated forecasts at every anchor of the bars, made while they are written (a FrameStream), and how many."""
     from nqcast.forecast.loading import as_asked
 
-    return as_asked(checkpoint, ingest, features, calibration, config).sweep(raw_bars)
+    maker = as_asked(checkpoint, ingest, features, calibration, config)
+    table = maker.features(maker.grid(raw_bars))
+    issued = table["ts"].iloc[maker.sweep_rows(table)] + maker.spacing.bar
+    first, last = (f"{issued.iloc[row]:%Y-%m-%d %H:%M}" for row in (0, -1))
+    counted = f"{len(issued):,} forecasts of {len(maker.metadata.horizons)} horizons, issued {first} to {last} UTC."
+    return maker.sweep_table(table), {"text": "", "headline": [counted]}
 
 
 def draw_forecast(forecast: pd.DataFrame, recent: pd.DataFrame) -> object:
@@ -83,4 +88,4 @@ def create_pipeline() -> Pipeline:
 
 
 def create_sweep_pipeline() -> Pipeline:
-    return Pipeline([Node(sweep_forecasts, inputs=_INPUTS, outputs="sweep", name="sweep_forecasts")])
+    return Pipeline([Node(sweep_forecasts, inputs=_INPUTS, outputs=["sweep", "sweep_summary"], name="sweep_forecasts")])

@@ -33,9 +33,9 @@ def run_trials(
     return Tuning(split, Recipe(scale, model, train, tuple(quantiles)), config).run(features, tune_directory)
 
 
-def write_best(tuning_scores: Found) -> str:
+def write_best(tuning_scores: Found, run_details: dict[str, str]) -> str:
     """The best parameters as a file for `kedro run --config`."""
-    return run_config(tuning_scores)
+    return run_config(tuning_scores, run_details["Environment"].partition(";")[0])
 
 
 def draw_tuning(tuning_scores: Found, config: TuneConfig) -> tuple[object, object]:
@@ -50,7 +50,7 @@ def create_pipeline() -> Pipeline:
             Node(
                 run_trials, inputs=["features", *settings, "tune_directory"], outputs="tuning_scores", name="run_trials"
             ),
-            Node(write_best, inputs="tuning_scores", outputs="tuned_parameters", name="write_best"),
+            Node(write_best, inputs=["tuning_scores", "run_details"], outputs="tuned_parameters", name="write_best"),
             Node(
                 draw_tuning,
                 inputs=["tuning_scores", "params:tune"],

@@ -38,7 +38,7 @@ def extend_bars(
 
 
 def update_forecaster(
-    feature_table: pd.DataFrame,
+    extended_features: pd.DataFrame,
     last_checkpoint: Checkpoint,
     last_calibration: Json,
     run_directory: Path,
@@ -49,8 +49,8 @@ def update_forecaster(
     """The forecaster for tomorrow, its calibration, and what has become of the one before."""
     from nqcast.runs.update import Update
 
-    card = data_card(feature_table, last_checkpoint.metadata.data.instrument)
-    update = Update(feature_table, card, last_checkpoint, split, config.validation_sessions, config.train, evaluate)
+    card = data_card(extended_features, last_checkpoint.metadata.data.instrument)
+    update = Update(extended_features, card, last_checkpoint, split, config.validation_sessions, config.train, evaluate)
     return update.make(last_calibration, run_directory)
 
 
@@ -60,13 +60,13 @@ def create_pipeline() -> Pipeline:
             Node(
                 extend_bars,
                 inputs=["last_bars", "raw_bars", "last_checkpoint", "params:ingest", "params:features"],
-                outputs=["bars", "feature_table"],
+                outputs=["bars", "extended_features"],
                 name="extend_bars",
             ),
             Node(
                 update_forecaster,
                 inputs=[
-                    *("feature_table", "last_checkpoint", "last_calibration", "run_directory"),
+                    *("extended_features", "last_checkpoint", "last_calibration", "run_directory"),
                     *("params:split", "params:update", "params:evaluate"),
                 ],
                 outputs=["checkpoint", "calibration", "update_report"],
