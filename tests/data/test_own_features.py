@@ -114,6 +114,8 @@ def test_the_function_cannot_change_the_bars(bars: pd.DataFrame, features: pd.Da
 def test_parameters_take_a_list_or_text_and_paths_inside_the_project_alone() -> None:
     assert FeaturesConfig(own="mine/a.py+mine/b.py").own == ("mine/a.py", "mine/b.py")
     assert FeaturesConfig(own=["a.py"]).own == ("a.py",) and FeaturesConfig(own="").own == ()
+    with pytest.raises(ValidationError, match="another market's bars as es=FILE"):
+        FeaturesConfig(own="es.parquet")
     for outside in ("/etc/x.py", "../x.py", "mine/../../x.py"):
         with pytest.raises(ValidationError, match="inside the project"):
             FeaturesConfig(own=outside)

@@ -71,7 +71,7 @@ RUN_ELSEWHERE: dict[str, str] = {
     "kedro run --pipelines forecast --env nq --params bars=FILE,features.own=es=es.parquet": _FOREIGN,
     "kedro run --env nq --params bars=FILE,scale.announcements=none": _KINDS,
     "kedro run --env nq --params bars=FILE,scale.announcements=fomc+employment+cpi": _KINDS,
-    "kedro run --env nq --params bars=FILE,scale.announcements=fomc+mine/opec.csv": _EVENTS,
+    "kedro run --env nq --params bars=FILE,scale.announcements=fomc+employment+mine/opec.csv": _EVENTS,
     "kedro run --env es --params bars=es.csv": _TOY,
     "kedro run --params horizons=5m+45m+close+1d": _HORIZONS,
     "kedro run --params horizons=15m+2h,quantiles=.005+.05+.25+.5+.75+.95+.995": _HORIZONS,

@@ -74,7 +74,8 @@ def test_a_network_is_told_of_another_market_and_a_forecast_says_if_absent(
     late = Forecaster(random_checkpoint(table, ScaleConfig()), own_features=[f"es={tmp_path / 'es.parquet'}"])
     with caplog.at_level(logging.WARNING):
         second = late.forecast(raw)
-    assert f"its bars end at {known['ts'].max().floor('5min')}" in caplog.text
+    end = f"{known['ts'].max().floor('5min'):%Y-%m-%d %H:%M} UTC"
+    assert caplog.text.count(f"that market's bars end at {end}") == 1  # for both of its features
     assert (first["return_quantile"] != second["return_quantile"]).any()
     with pytest.raises(ValueError, match="own features that the checkpoint was trained with"):
         Forecaster(random_checkpoint(table, ScaleConfig()))
@@ -89,3 +90,19 @@ def test_a_file_of_another_time_or_without_a_name_is_refused(raw: pd.DataFrame, 
         make_features(bars, FeaturesConfig(own=(f"es={tmp_path / 'old.parquet'}",)), DEFAULT, IngestConfig())
     with pytest.raises(ValueError, match="write es=FILE"):
         own_features([f"e s={other}"], IngestConfig())
+
+
+def test_a_column_of_no_volume_is_none_and_what_is_wrong_with_a_file_says_whose_it_is(
+    raw: pd.DataFrame, other: Path, tmp_path: Path
+) -> None:
+    frame = pd.read_parquet(other)
+    frame.assign(volume=np.nan).to_parquet(tmp_path / "es.parquet")
+    bars = build_bars(raw, IngestConfig()).bars
+    frame.drop(columns="volume").to_parquet(tmp_path / "without.parquet")
+    files = (tmp_path / "es.parquet", tmp_path / "without.parquet")
+    empty, without = (own_features([f"es={file}"], IngestConfig()) for file in files)
+    for one, two in zip(empty, without, strict=True):
+        np.testing.assert_array_equal(one.compute(bars), two.compute(bars))
+    frame.assign(high=frame["low"] - 1).to_parquet(tmp_path / "bad.parquet")
+    with pytest.raises(ValueError, match=r"^es=.*bad\.parquet: expected"):
+        own_features([f"es={tmp_path / 'bad.parquet'}"], IngestConfig())

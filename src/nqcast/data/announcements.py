@@ -8,6 +8,7 @@ A file of the user's own with the same columns is one more kind, named by its pa
 
 import logging
 from collections.abc import Sequence
+from datetime import date
 from functools import cache
 from importlib import resources
 
@@ -34,28 +35,31 @@ def announcements() -> pd.DataFrame:
 
 
 def own_announcements(file: str) -> pd.DataFrame:
-    """The events of a user's file (date, time in New York, and kind, which is not read), in time order: ts (UTC), kind.
+    """The events of a user's file in time order: ts (UTC), kind.
+
+    The file has a date and a time in New York, between commas or semicolons; its kind is not read.
 
     Raises:
         ValueError: no such file, a column is missing, a row has no date or time, or there is none.
     """
     try:
-        table = pd.read_csv(file, dtype=str, encoding="utf-8-sig")
+        table = pd.read_csv(file, dtype=str, encoding="utf-8-sig", sep="[,;]", engine="python", index_col=False)
     except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         raise ValueError(
-            f"expected a CSV file of dated events, found none at {file} ({error}): correct scale.announcements"
+            f"expected a CSV file of dated events, found none at {file} ({error}): put it there, or correct "
+            "scale.announcements"
         ) from error
-    missing = [name for name in ("date", "time") if name not in table.columns]
-    if missing or table.empty:
+    table.columns = table.columns.str.strip().str.lower()
+    if not {"date", "time"} <= set(table.columns) or table.empty:
         raise ValueError(
-            f"expected the columns date, time and kind and a row for each event in {file}, found "
-            f"{f'no {missing}' if missing else 'no row'}: write it as nqcast/data/announcements.csv is"
+            f"expected the columns date and time, in New York, and a row for each event in {file}, found the columns "
+            f"{', '.join(table.columns)} and {len(table)} rows: write it as nqcast/data/announcements.csv is"
         )
     return _dated(table.assign(kind=file), file)
 
 
 def _dated(table: pd.DataFrame, file: str) -> pd.DataFrame:
-    text = table["date"].str.strip() + " " + table["time"].str.strip()
+    text = table["date"].fillna("no date").str.strip() + " " + table["time"].fillna("no time").str.strip()
     local = pd.to_datetime(text, format="%Y-%m-%d %H:%M", errors="coerce")
     ts = local.dt.tz_localize(_NEW_YORK, ambiguous="NaT", nonexistent="NaT").dt.tz_convert("UTC")
     if ts.hasnans:
@@ -79,7 +83,8 @@ def announcements_ahead(features: pd.DataFrame, kinds: Sequence[str]) -> np.ndar
     columns: list[np.ndarray] = []
     for kind in kinds:
         times_A = utc_nanoseconds(_of_kind(kind))
-        _warn_outside(issued_N, times_A, kind)
+        outside = int(((issued_N < times_A[0]) | (issued_N > times_A[-1])).sum())
+        _warn_outside(outside, *(pd.Timestamp(int(time)).date() for time in (times_A[0], times_A[-1])), kind)
         before_N = np.searchsorted(times_A, issued_N)
         for minutes in lengths:
             columns.append(np.searchsorted(times_A, issued_N + minutes * _MINUTE) > before_N)
@@ -115,12 +120,12 @@ def _of_kind(kind: str) -> pd.Series:
     return table.loc[table["kind"] == kind, "ts"]
 
 
-def _warn_outside(issued_N: np.ndarray, times_A: np.ndarray, kind: str) -> None:
-    outside = int(((issued_N < times_A[0]) | (issued_N > times_A[-1])).sum())
-    if outside:
-        first, last = (pd.Timestamp(int(time)).date() for time in (times_A[0], times_A[-1]))
+@cache
+def _warn_outside(bars: int, first: date, last: date, kind: str) -> None:
+    """Said once of the same bars: a run tells several models of them."""
+    if bars:
         logger.warning(
             "%d bars lie outside of the listed %s announcements, %s to %s, and count as having none ahead; add rows to "
             "%s or leave scale.announcements out",
-            *(outside, kind, first, last, kind if is_file(kind) else f"nqcast/data/{_LIST}"),
+            *(bars, kind, first, last, kind if is_file(kind) else f"nqcast/data/{_LIST}"),
         )

@@ -64,7 +64,10 @@ class FeaturesConfig(BaseModel):
     @field_validator("own")
     @classmethod
     def _inside(cls, files: tuple[str, ...]) -> tuple[str, ...]:
-        inside_the_project([file for file in files if "=" not in file])
+        code = [file for file in files if "=" not in file]
+        if other := [file for file in code if not file.endswith(".py")]:
+            raise ValueError(f"expected Python files, or another market's bars as es=FILE, found {other}: name them so")
+        inside_the_project(code)
         return files
 
 

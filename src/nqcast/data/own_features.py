@@ -52,23 +52,22 @@ def own_columns(bars: pd.DataFrame, features: Sequence[OwnFeature]) -> dict[str,
         ValueError: a column that is not one finite number per bar, that changes when later bars are taken away, or
             when all prices are four times as high.
     """
-    for feature in features:
-        _say_what_is_absent(feature, bars["ts"])
+    for span in {feature.span for feature in features if feature.span}:
+        _say_what_is_absent([feature.name for feature in features if feature.span == span], span, bars["ts"])
     return {feature.name: _checked(feature, bars) for feature in features}
 
 
-def _say_what_is_absent(feature: OwnFeature, ts: pd.Series) -> None:
+def _say_what_is_absent(names: Sequence[str], span: tuple[pd.Timestamp, pd.Timestamp], ts: pd.Series) -> None:
     """Warn where another market's bars end before these do; ValueError where they have no hour in common."""
-    if feature.span is None:
-        return
-    first, last = feature.span
+    (first, last), told = span, ", ".join(names)
+    since, until, begin, end = (f"{time:%Y-%m-%d %H:%M} UTC" for time in (first, last, ts.iloc[0], ts.iloc[-1]))
     if last < ts.iloc[0] or first > ts.iloc[-1]:
         raise ValueError(
-            f"expected bars of another market for {feature.name} between {ts.iloc[0]} and {ts.iloc[-1]}, found them "
-            f"from {first} to {last}: give a file that covers the same time"
+            f"expected bars of another market for {told} between {begin} and {end}, found them from {since} to "
+            f"{until}: give a file that covers the same time"
         )
     if last < ts.iloc[-1]:
-        log.warning("%s: its bars end at %s, these at %s; it stands still since", feature.name, last, ts.iloc[-1])
+        log.warning("%s: that market's bars end at %s, these at %s; it stands still since", told, until, end)
 
 
 def is_own(name: str) -> bool:

@@ -321,9 +321,10 @@ class Forecaster:
 def _as_trained(given: tuple[OwnFeature, ...], trained: Sequence[str]) -> tuple[OwnFeature, ...]:
     expected, found = [name for name in trained if is_own(name)], [feature.name for feature in given]
     if expected != found:
-        cure = "give their files, unchanged," if expected else "leave them out of what is given"
+        cure = "give them" if expected else "leave them out of what is given"
         raise ValueError(
             f"expected the own features that the checkpoint was trained with, {expected or 'none'}, found {found}: "
-            f"{cure} by features.own or nqcast.load(…, own_features=[…]); the digits name a file's content"
+            f"{cure} by features.own or nqcast.load(…, own_features=[…]), a Python file unchanged (the digits name its "
+            "content), another market's bars as NAME=FILE"
         )
     return given

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from nqcast.data.clock import utc_nanoseconds
+from nqcast.data.config import FeaturesConfig
 from nqcast.data.har import frozen_ewma
 from nqcast.data.own_features import OwnFeature, load_own_features
 from nqcast.market.config import IngestConfig
@@ -62,9 +63,13 @@ def _foreign(entry: str, ingest: IngestConfig) -> tuple[OwnFeature, ...]:
 def _closes(name: str, file: Path, ingest: IngestConfig) -> pd.DataFrame:
     """ts (UTC) and close of every bar that has traded, checked and rolled as the run's own bars are."""
     raw = read_bars(file)
+    raw.attrs["source"] = file.name
     row = instrument_of(file.stem, {}) or instrument_of(name.upper(), {}) or ingest.instrument
-    changes = {"instrument": row, "tick": row.tick, "volume": "volume" in raw.columns}
-    bars = build_bars(raw, ingest.model_copy(update=changes)).bars
+    changes = {"instrument": row, "tick": row.tick, "volume": FeaturesConfig(volume="auto").has_volume(raw)}
+    try:
+        bars = build_bars(raw, ingest.model_copy(update=changes)).bars
+    except ValueError as error:
+        raise ValueError(f"{name}={file}: {error}") from error
     return bars.loc[bars["traded"], ["ts", "close"]]
 
 

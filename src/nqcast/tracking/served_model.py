@@ -19,12 +19,13 @@ class ServedForecaster(mlflow.pyfunc.PythonModel):
         self.forecaster = nqcast.load(context.artifacts["forecaster"])
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
-        """One row per horizon and level from the newest bar on; times as ISO text, which JSON can hold."""
+        """One row per horizon and level from the newest bar on; what JSON cannot hold as text (times) or null (NaN)."""
         bars = model_input.dropna(axis="columns", how="all")
         forecast = self.forecaster.forecast(bars)
         for name in ("issue_time", "target_time"):
             forecast[name] = forecast[name].dt.strftime("%Y-%m-%dT%H:%M:%SZ")
-        return forecast
+        empty = forecast.columns[forecast.isna().any()]
+        return forecast.astype(dict.fromkeys(empty, object)).where(forecast.notna(), None)
 
 
 mlflow.models.set_model(ServedForecaster())
