@@ -346,7 +346,7 @@ def test_bars_of_another_spacing_are_refused_in_one_line(raw: pd.DataFrame, worl
         maker.quantiles(worlds[5].features)
     grids = [build_bars(raw, IngestConfig(bar_minutes=m)).bars for m in (5, 30)]
     with pytest.raises(ValueError, match="expected bars of 5 minutes, found bars of 30"):
-        extended(*grids)
+        extended(*grids, IngestConfig())
     with pytest.raises(ValueError, match="multiple of 30 minutes"):
         build_features(grids[1], names=("45m",))
 

@@ -33,7 +33,7 @@ def extend_bars(
     maker.spacing.check(last_bars["ts"])
     volume = maker.ingest.volume or FeaturesConfig(volume="auto").has_volume(raw_bars)
     grid = maker.ingest.model_copy(update={"volume": volume})
-    bars = extended(last_bars, build_bars(raw_bars, grid).bars)
+    bars = extended(last_bars, build_bars(raw_bars, grid).bars, grid)
     return bars, maker.features(bars)
 
 

@@ -1,6 +1,7 @@
 """A forecaster goes on with new bars: scale and calibration anew, a short training, and the better of old and new."""
 
 import logging
+import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -56,7 +57,7 @@ class Update:
         end = int(utc_nanoseconds(self.features["ts"])[-1])
         if self.last.trailing and int(self.last.trailing["ts"][-1]) >= end:
             text = f"No bar after {self.card.last} UTC: the version of {self.last.metadata.data.last} UTC stays."
-            return self.last, calibration, {"status": "nothing new", "text": text, "headline": [text]}
+            return self.last, calibration, {"status": "nothing new", "text": text}
         splits = newest_splits(self.features, self.split, self.validation_sessions)
         new = self._trained(splits, root)
         losses = {name: self._loss(one, splits) for name, one in (("before", self.last), ("new", new))}
@@ -98,4 +99,4 @@ class Update:
         found = "The new version takes its place." if better else "The one before stays, calibrated anew."
         by_name = {name: dict(zip(names, map(float, loss_H), strict=True)) for name, loss_H in losses.items()}
         status = "replaced" if better else "kept"
-        return {"status": status, "losses": by_name, "text": text, "headline": [text, found]}
+        return {"status": status, "losses": by_name, "text": textwrap.fill(text, 79), "headline": [found]}

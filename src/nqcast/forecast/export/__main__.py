@@ -27,7 +27,8 @@ def main(arguments: list[str]) -> None:
     export = _BY_ENDING.get(chosen.file.suffix)
     if export is None:
         parser.error(f"expected a file that ends in .pt2 or .onnx, found {chosen.file}: the ending chooses the format")
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("nqcast").setLevel(logging.INFO)  # the exporter has dozens of remarks on itself
     export(checkpoint_in(chosen.checkpoint), chosen.file)
 
 
