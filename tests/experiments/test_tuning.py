@@ -61,7 +61,7 @@ def finish(folder: Path, config: TuneConfig, train: Callable[..., Any], recipe: 
     study = optuna.create_study(storage=storage, study_name="s", load_if_exists=True, pruner=pruner)
     trials = Trials(config, tuning.configured(), tuning.distributions(), study, folder)
     try:
-        trials.finish(lambda parameters: parameters, train)
+        trials.finish(train)
         return trials.rows()
     finally:
         storage.remove_session()

@@ -1,6 +1,5 @@
 """Folds of a walk-forward: trading dates at which train, validation and out-of-sample begin."""
 
-import datetime as dt
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Required, TypedDict
@@ -103,13 +102,9 @@ def _fold(usable: np.ndarray, split: SplitConfig, config: WalkForwardConfig, ind
     validation = test - config.validation_sessions
     train = validation - config.train_sessions if config.mode == "rolling" else 0
     dates = {
-        "train_start": _date(usable[train]),
-        "validation_start": _date(usable[validation]),
-        "test_start": _date(usable[test]),
-        "test_end": _date(usable[test + config.test_sessions - 1]),
+        "train_start": usable[train].item(),
+        "validation_start": usable[validation].item(),
+        "test_start": usable[test].item(),
+        "test_end": usable[test + config.test_sessions - 1].item(),
     }
     return Fold(f"fold_{index + 1:02d}", changed(split, dates))
-
-
-def _date(day: np.datetime64) -> dt.date:
-    return pd.Timestamp(day).date()

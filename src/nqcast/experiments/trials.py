@@ -15,7 +15,6 @@ from tqdm import tqdm
 from nqcast.experiments.config import TuneConfig
 from nqcast.experiments.search_space import Value, as_choice, from_choice
 from nqcast.experiments.tuning_report import Parameters, Row, short
-from nqcast.runs.recipe import Recipe
 from nqcast.stopping import leave_if_asked
 from nqcast.storage.fingerprint import digest
 from nqcast.tracking.logger import NestedRun, nested
@@ -68,22 +67,15 @@ class Trials:
         self._config, self._configured, self._distributions = config, configured, dict(distributions)
         self._study, self._folder, self._state = study, folder, TrialState
 
-    def finish(
-        self, recipe_of: Callable[[Parameters], Recipe], train: Callable[[Recipe, Path, EpochFollower], History]
-    ) -> None:
-        """Try until config.trials have ended; first those again that a kill cut short.
-
-        Args:
-            recipe_of: parameters by name to what is trained; ValueError where they do not fit each other.
-            train: trains it in a folder and gives the history, one dict per epoch, all of them told to the follower.
-        """
+    def finish(self, train: Training) -> None:
+        """Try until config.trials have ended; first those again that a kill cut short."""
         self._put_right()
         wanted, done = self._config.trials, self._ended()
         logger.info("study %s: %d of %d trials have ended", self._study.study_name, done, wanted)
         with tqdm(total=wanted, initial=min(done, wanted), desc="trials", unit="trial", disable=None) as bar:
             while self._ended() < wanted:
                 leave_if_asked()
-                self._try_one(recipe_of, train)
+                self._try_one(train)
                 bar.update(min(self._ended(), wanted) - bar.n)
 
     def rows(self) -> list[Row]:
@@ -115,13 +107,13 @@ class Trials:
                 _retry()(self._study, trial)
             logger.info("trial %d was cut short and is tried again", trial.number)
 
-    def _try_one(self, recipe_of: Callable[[Parameters], Recipe], train: Callable[..., History]) -> None:
+    def _try_one(self, train: Training) -> None:
         trial = self._next()
         parameters, folder = self._parameters(trial.params), self._folder_of(self._all()[trial.number])
         name = f"trial_{trial.number:04d}"
         tags = {"optuna.study": self._study.study_name, "optuna.trial": str(trial.number)}
         with nested(NestedRun(f"{self._study.study_name}/{name}", name, parameters, tags)) as run:
-            row = self._row(self._outcome(trial, lambda follower: train(recipe_of(parameters), folder, follower)))
+            row = self._row(self._outcome(trial, lambda follower: train(parameters, folder, follower)))
             run.failed = row["state"] == "failed"
             run.tags["optuna.state"] = row["state"]
             run.metrics = {} if row["value"] is None else {f"best_{self._config.objective}": row["value"]}
@@ -226,6 +218,11 @@ class EpochFollower:
         if epoch not in self._reported:
             self._reported.add(epoch)
             self._trial.report(value, epoch)
+
+
+Training = Callable[[Parameters, Path, EpochFollower], History]
+"""Trains a network with these parameters in a folder and gives its history, one dict per epoch, each told to the
+follower; ValueError where the parameters do not fit each other."""
 
 
 def _retry() -> Callable[[optuna.Study, optuna.trial.FrozenTrial], None]:

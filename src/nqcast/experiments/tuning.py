@@ -67,8 +67,9 @@ class Tuning:
                 study = optuna.create_study(storage=storage, study_name=name, load_if_exists=True, pruner=pruner)
                 trials = Trials(self.config, self.configured(), self.distributions(), study, root / name)
                 trials.finish(
-                    self.recipe_of,
-                    lambda recipe, folder, log: recipe.make(features, splits, card, folder, logger=log)[1],
+                    lambda parameters, folder, follower: self.recipe_of(parameters).make(
+                        features, splits, card, folder, logger=follower
+                    )[1]
                 )
                 rows = trials.rows()
             finally:
