@@ -33,10 +33,11 @@ from nqcast.data.fingerprint import data_card
 from nqcast.data.splits import make_splits, positions
 from nqcast.evaluation import metrics
 from nqcast.evaluation.baselines import baseline_quantiles
-from nqcast.evaluation.calibration import RAW, quantiles_by_row
+from nqcast.evaluation.calibration import quantiles_by_row
+from nqcast.evaluation.compared import Compared
 from nqcast.evaluation.comparison import Scores, compare_forecasts
 from nqcast.evaluation.config import EvaluateConfig
-from nqcast.evaluation.frames import as_arrays, levels_of, targets_at
+from nqcast.evaluation.frames import MODEL, as_arrays, levels_of, targets_at
 from nqcast.evaluation.metrics import Floats
 from nqcast.evaluation.significance import session_sums, skill_with_interval, stationary_bootstrap
 from nqcast.experiments.config import ExperimentSettings
@@ -121,23 +122,24 @@ def train(
 def by_year(predictions: pd.DataFrame, config: EvaluateConfig) -> dict[str, Any]:
     """Gains of a verdict's model over SeasonalHAR and over each other baseline, in the mean, by calendar year."""
     levels = levels_of(predictions)
-    anchors = as_arrays(predictions[predictions["forecast"] == RAW], levels, tuple(HORIZONS))
+    anchors = as_arrays(predictions[predictions["forecast"] == MODEL], levels, tuple(HORIZONS))
     losses = {
         k: metrics.anchor_loss(q, anchors.targets, levels) for k, q in quantiles_by_row(predictions, levels).items()
     }
     found = {}
     for year, rows in anchors.session.groupby(anchors.session.dt.year).groups.items():
         sums = {name: session_sums(loss[rows], anchors.session[rows]) for name, loss in losses.items()}
-        others = [name for name in sums if not name.startswith(RAW)]
-        found[str(year)] = {name: gain(sums[RAW], sums[name], config) for name in others}
+        others = [name for name in sums if not name.startswith(MODEL)]
+        found[str(year)] = {name: gain(sums[MODEL], sums[name], config) for name in others}
     return found
 
 
 def compare(predictions: pd.DataFrame, config: EvaluateConfig) -> Scores:
     """What the sessions of the verdict say: the confidence set, sessions won, gains by part and third."""
     levels = levels_of(predictions)
-    anchors = as_arrays(predictions[predictions["forecast"] == RAW], levels, tuple(HORIZONS))
-    return compare_forecasts(anchors, quantiles_by_row(predictions, levels), None, levels, config)
+    anchors = as_arrays(predictions[predictions["forecast"] == MODEL], levels, tuple(HORIZONS))
+    forecasts = quantiles_by_row(predictions, levels)
+    return compare_forecasts(Compared(anchors=anchors, forecasts=forecasts, config=config))
 
 
 def picture(panels: Mapping[str, Mapping[str, Any]], x: str, path: Path) -> None:

@@ -15,7 +15,7 @@ from nqcast.evaluation.baselines import make_baseline, make_baselines
 from nqcast.evaluation.baselines.base import Baseline
 from nqcast.evaluation.config import BASELINES, EvaluateConfig
 from nqcast.evaluation.frames import targets_at
-from nqcast.evaluation.scores import score_table
+from nqcast.evaluation.scores import score_table, wide
 
 Market = Callable[..., pd.DataFrame]
 LEVELS = (0.05, 0.10, 0.25, 0.50, 0.75, 0.90, 0.95)
@@ -180,8 +180,8 @@ def test_on_real_bars_the_baselines_reach_their_known_skill(real_data: Path) -> 
         for name, baseline in make_baselines(EvaluateConfig().baseline_names, LEVELS, HORIZONS).items()
     }
     table = score_table(forecasts, targets_at(features, test, HORIZONS), LEVELS, HORIZONS)
-    skill = 100 * table.pivot(index="forecast", columns="horizon", values="skill_constants")[[*HORIZONS, "mean"]]
-    loss = 1e4 * table.pivot(index="forecast", columns="horizon", values="mean_pinball")[list(HORIZONS)]
+    skill = 100 * wide(table, "skill_constants")
+    loss = 1e4 * wide(table, "mean_pinball")[list(HORIZONS)]
     assert (skill.loc["seasonal_har"] >= [19.0, 18.4, 17.4, 16.6, 15.5, 17.5]).all()
     assert (loss.loc["seasonal_har"] <= [1.48, 2.12, 3.11, 4.72, 7.17]).all()
     assert (skill.loc["seasonal_har", ["15m", "30m"]] - skill.loc["log_har", ["15m", "30m"]] >= 0.3).all()

@@ -133,7 +133,7 @@ def test_bands_hold_a_calibrated_forecast_as_often_as_they_say() -> None:
     for seed in range(30):
         anchors = stream(40, 1.0, seed)
         resamples = stationary_bootstrap(40, 5.0, 200, np.random.default_rng(seed))
-        low, high = coverage_band(anchors, LEVELS, resamples)
+        low, high = coverage_band(anchors, resamples)
         error = metrics.coverage_by_level(anchors.quantiles, anchors.targets, LEVELS) - LEVELS
         inside.append((error >= low) & (error <= high))
     assert np.mean(inside) == pytest.approx(0.93, abs=0.05)
@@ -144,9 +144,7 @@ def test_the_check_names_the_levels_that_leave_the_widened_band_and_no_others() 
     resamples = stationary_bootstrap(100, 5.0, 200, np.random.default_rng(0))
     moved = anchors.quantiles.copy()
     moved[:, 1, 6] *= 1.5
-    check = coverage_check(
-        dataclasses.replace(anchors, quantiles=moved), anchors.quantiles, LEVELS, tuple(HORIZONS), resamples
-    )
+    check = coverage_check(dataclasses.replace(anchors, quantiles=moved), anchors.quantiles, resamples)
     assert {h: one["outside"] for h, one in check.items() if one["outside"]} == {"30m": ["q95"]}
     assert check["30m"]["wis_over_raw"] > 0 == check["15m"]["wis_over_raw"]
     mean = np.mean([check[h]["error"]["q95"] for h in HORIZONS])

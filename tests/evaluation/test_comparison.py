@@ -12,6 +12,7 @@ from scipy import stats
 
 from nqcast.evaluation import metrics
 from nqcast.evaluation.baselines import baseline_quantiles, make_baseline
+from nqcast.evaluation.compared import Compared
 from nqcast.evaluation.comparison import compare_forecasts, untrained
 from nqcast.evaluation.config import EvaluateConfig
 from nqcast.evaluation.frames import as_arrays, predictions_frame
@@ -62,7 +63,8 @@ def judged(features: pd.DataFrame, predictions: pd.DataFrame, law: object = None
     """The verdict on the predictions beside the quick baselines, and on further rows of quantiles."""
     anchors = as_arrays(predictions, LEVELS, HORIZONS)
     forecasts = baseline_quantiles(features, TRAIN, anchors.ts, LEVELS, CONFIG)
-    return compare_forecasts(anchors, {**forecasts, "model": anchors.quantiles, **rows}, law, LEVELS, CONFIG)
+    every = {**forecasts, "model": anchors.quantiles, **rows}
+    return compare_forecasts(Compared(anchors=anchors, forecasts=every, config=CONFIG), law)
 
 
 def test_a_model_that_is_seasonal_har_gains_nothing_over_it_and_something_over_constants(
@@ -143,7 +145,8 @@ def test_what_sessions_say_is_read_off_the_same_anchors_as_the_table(
     forecasts = baseline_quantiles(features, TRAIN, anchors.ts, LEVELS, CONFIG)
     half = 0.5 * (anchors.quantiles + perfect_volatility(features, TRAIN, anchors.ts, LEVELS))
     known = perfect_volatility(features, TRAIN, anchors.ts, LEVELS)
-    scores = compare_forecasts(anchors, {**forecasts, "model": half}, None, LEVELS, CONFIG, known)
+    compared = Compared(anchors=anchors, forecasts={**forecasts, "model": half}, config=CONFIG, oracle=known)
+    scores = compare_forecasts(compared)
     found, loss = scores["judged"], {k: v["15m"]["mean_pinball"] for k, v in scores["table"].items()}
     ceiling = metrics.mean_pinball(known, anchors.targets, LEVELS)[0]
     assert found["ceiling"]["15m"]["gain"] == pytest.approx(1 - ceiling / loss["seasonal_har"])

@@ -9,7 +9,7 @@ from scipy import stats
 from sklearn.metrics import mean_pinball_loss
 
 from nqcast.evaluation.frames import Forecasts, as_arrays, predictions_frame
-from nqcast.evaluation.scores import MEAN, add_truth, describe_anchors, render_scores, score_by_group, score_table
+from nqcast.evaluation.scores import MEAN, add_truth, describe_anchors, render_scores, score_by_group, score_table, wide
 
 LEVELS = (0.05, 0.10, 0.25, 0.50, 0.75, 0.90, 0.95)
 HORIZONS = ("15m", "30m", "60m", "2h", "4h")
@@ -41,7 +41,8 @@ def features_like(n: int) -> pd.DataFrame:
 
 def test_the_table_holds_the_losses_of_scikit_learn_and_skill_against_constants() -> None:
     forecasts, targets = normal_world()
-    table = score_table(forecasts, targets, LEVELS, HORIZONS).set_index(["forecast", "horizon"])
+    table = score_table(forecasts, targets, LEVELS, HORIZONS)
+    half = table["half"]
     for h, name in enumerate(HORIZONS):
         defined = np.isfinite(targets[:, h])
         losses = {
@@ -50,12 +51,13 @@ def test_the_table_holds_the_losses_of_scikit_learn_and_skill_against_constants(
             )
             for k, q in forecasts.items()
         }
-        assert table.loc[("half", name), "mean_pinball"] == pytest.approx(losses["half"])
-        assert table.loc[("half", name), "skill_constants"] == pytest.approx(1 - losses["half"] / losses["constants"])
-        assert table.loc[("half", name), "n"] == defined.sum()
-    mean_skill = np.mean([table.loc[("half", name), "skill_constants"] for name in HORIZONS])
-    assert table.loc[("half", MEAN), "skill_constants"] == pytest.approx(mean_skill)
-    assert (table.xs("constants")["skill_constants"] == 0).all()
+        assert half[name]["mean_pinball"] == pytest.approx(losses["half"])
+        assert half[name]["skill_constants"] == pytest.approx(1 - losses["half"] / losses["constants"])
+        assert half[name]["n"] == defined.sum()
+    mean_skill = np.mean([half[name]["skill_constants"] for name in HORIZONS])
+    assert half[MEAN]["skill_constants"] == pytest.approx(mean_skill)
+    assert half[MEAN]["n"] == np.isfinite(targets).sum()
+    assert (wide(table, "skill_constants").loc["constants"] == 0).all()
 
 
 def test_the_share_of_learnable_skill_is_nothing_for_constants_and_all_for_the_truth() -> None:
@@ -71,25 +73,25 @@ def test_the_share_of_learnable_skill_is_nothing_for_constants_and_all_for_the_t
     truth = pd.concat(rows).sample(frac=1, random_state=0)
     undefined = (truth["horizon"] == "4h") & truth["ts"].isin(ts[:900])
     truth = truth.mask(undefined, truth.assign(**{c: np.nan for c in truth.columns if c.startswith("q")}))
-    table = add_truth(forecasts, anchors, truth, LEVELS, HORIZONS).set_index(["forecast", "horizon"])
-    assert (table.loc["constants", "learnable_share"] == 0).all()
-    assert table.loc["truth", "learnable_share"].to_numpy() == pytest.approx(np.ones(6))
-    assert table.loc[("half", MEAN), "learnable_share"] == pytest.approx(0.75, abs=0.05)
-    assert table.loc[("half", "15m"), "n"] == np.isfinite(targets[::3, 0]).sum()
-    assert table.loc[("half", "4h"), "n"] == np.isfinite(targets[900::3, 4]).sum()
+    table = add_truth(forecasts, anchors, truth)
+    share = wide(table, "learnable_share")
+    assert (share.loc["constants"] == 0).all()
+    assert share.loc["truth"].to_numpy() == pytest.approx(np.ones(6))
+    assert share.loc["half", MEAN] == pytest.approx(0.75, abs=0.05)
+    assert table["half"]["15m"]["n"] == np.isfinite(targets[::3, 0]).sum()
+    assert table["half"]["4h"]["n"] == np.isfinite(targets[900::3, 4]).sum()
 
 
 def test_groups_partition_the_anchors() -> None:
     forecasts, targets = normal_world()
     group = np.where(np.arange(N) % 3 == 0, "US", "Asia").astype(object)
-    grouped, whole = (
-        score_by_group(forecasts, targets, group, LEVELS, HORIZONS),
-        score_table(forecasts, targets, LEVELS, HORIZONS),
-    )
-    part = grouped[(grouped["forecast"] == "half") & (grouped["horizon"] == "2h")]
-    total = whole[(whole["forecast"] == "half") & (whole["horizon"] == "2h")].iloc[0]
-    assert part["n"].sum() == total["n"]
-    assert np.average(part["mean_pinball"], weights=part["n"]) == pytest.approx(total["mean_pinball"])
+    ts = pd.Series(pd.date_range("2020-01-06", periods=N, freq="5min", tz="UTC"))
+    anchors = Forecasts(ts, ts.dt.normalize(), targets, forecasts["truth"], np.ones((N, 5)))
+    part = [table["half"]["2h"] for table in score_by_group(forecasts, anchors, group).values()]
+    total = score_table(forecasts, targets, LEVELS, HORIZONS)["half"]["2h"]
+    counts = [one["n"] for one in part]
+    assert sum(counts) == total["n"]
+    assert np.average([one["mean_pinball"] for one in part], weights=counts) == pytest.approx(total["mean_pinball"])
 
 
 def test_the_rendered_table_fits_80_columns_and_states_the_anchors() -> None:

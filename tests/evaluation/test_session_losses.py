@@ -12,6 +12,8 @@ import pytest
 from nqcast.constants import HORIZONS, LEVELS
 from nqcast.evaluation import metrics, session_losses
 from nqcast.evaluation.baselines import make_baseline
+from nqcast.evaluation.compared import Compared
+from nqcast.evaluation.config import EvaluateConfig
 from nqcast.evaluation.frames import Forecasts, as_arrays, predictions_frame
 from nqcast.evaluation.judged import perfect_volatility
 from nqcast.evaluation.session_losses import (
@@ -43,7 +45,8 @@ def anchors(features: pd.DataFrame) -> Forecasts:
 
 def losses_of(anchors: Forecasts, **rows: np.ndarray) -> SessionLosses:
     forecasts = {"constants": np.broadcast_to(anchors.quantiles.mean(axis=0), anchors.quantiles.shape), **rows}
-    return SessionLosses.of({**forecasts, "har": anchors.quantiles}, "har", anchors, LEVELS)
+    every = {**forecasts, "har": anchors.quantiles}  # the last one is what thirds of volatility are told by
+    return SessionLosses.of(Compared(anchors=anchors, forecasts=every, config=EvaluateConfig()))
 
 
 def test_holm_is_his_worked_example_and_never_falls() -> None:
@@ -142,7 +145,7 @@ def test_a_scale_that_knows_what_came_beats_every_forecast_and_reads_no_other_an
 def test_coverage_of_a_part_counts_its_own_outcomes_alone(anchors: Forecasts) -> None:
     morning = session_losses.session_part(anchors.ts) == session_losses.PARTS[2]
     high = np.where(morning[:, None, None], 1.0, anchors.quantiles)
-    found = coverage_by_part({"model": high}, anchors, LEVELS)["model"]
+    found = coverage_by_part({"model": high}, anchors)["model"]
     assert list(found) == [
         part for part in session_losses.PARTS if (session_losses.session_part(anchors.ts) == part).any()
     ]

@@ -12,9 +12,9 @@ from nqcast.constants import HORIZONS
 from nqcast.data.config import ScaleConfig
 from nqcast.data.splits import anchor_rows
 from nqcast.data.trailing import behind, trailing_rows
-from nqcast.evaluation.calibration import ONLINE, calibrated_quantiles, fit_calibration
+from nqcast.evaluation.calibration import calibrated_quantiles, fit_calibration
 from nqcast.evaluation.config import EvaluateConfig
-from nqcast.evaluation.frames import as_arrays
+from nqcast.evaluation.frames import ONLINE, as_arrays
 from nqcast.forecast.checkpoint_checks import checked_config
 from nqcast.forecast.config import ForecastConfig
 from nqcast.forecast.forecaster import Forecaster

@@ -91,7 +91,7 @@ def anchors_of(width: float) -> Forecasts:
 @pytest.mark.parametrize(("width", "most_outside"), [(1.0, False), (1.3, True)])
 def test_the_reliability_diagram_marks_a_wide_forecast_and_not_a_right_one(width: float, most_outside: bool) -> None:
     resamples = stationary_bootstrap(60, 5.0, 400, np.random.default_rng(1))
-    figure = figures.reliability_diagram(anchors_of(width), LEVELS, HORIZONS, resamples)
+    figure = figures.reliability_diagram(anchors_of(width), resamples)
     filled = sum(
         len(line.get_xdata()) for axes in figure.axes for line in axes.lines if line.get_label() == "outside the band"
     )
@@ -101,7 +101,7 @@ def test_the_reliability_diagram_marks_a_wide_forecast_and_not_a_right_one(width
 def test_the_pit_histogram_of_a_right_forecast_is_flat_and_of_a_wide_one_humped() -> None:
     heights = {}
     for width in (1.0, 1.5):
-        figure = figures.pit_histogram(anchors_of(width), LEVELS, HORIZONS)
+        figure = figures.pit_histogram(anchors_of(width))
         heights[width] = np.array([[bar.get_height() for bar in axes.patches] for axes in figure.axes])
     assert np.abs(heights[1.0] - 1).max() < 0.2
     assert (heights[1.5][:, 3:5] > 1.15).all()
@@ -110,7 +110,7 @@ def test_the_pit_histogram_of_a_right_forecast_is_flat_and_of_a_wide_one_humped(
 
 def test_coverage_over_time_is_the_share_of_the_last_sessions() -> None:
     anchors = anchors_of(1.0)
-    figure = figures.coverage_over_time(anchors, LEVELS, HORIZONS, 80, 20)
+    figure = figures.coverage_over_time(anchors, 80, 20)
     last = anchors.targets[4000:, 2]
     low, high = anchors.quantiles[4000:, 2, 1], anchors.quantiles[4000:, 2, 5]
     expected = ((last >= low) & (last <= high)).sum() / np.isfinite(last).sum()
@@ -131,7 +131,8 @@ def test_skill_by_horizon_draws_the_estimate_and_its_interval_in_per_cent() -> N
 
 def test_pinball_by_time_of_day_starts_with_the_session_in_exchange_time() -> None:
     anchors = anchors_of(1.0)
-    figure = figures.pinball_by_time_of_day({"model": anchors.quantiles}, anchors.targets, anchors.ts, LEVELS, 0, "15m")
+    losses = metrics.anchor_loss(anchors.quantiles, anchors.targets, LEVELS)
+    figure = figures.pinball_by_time_of_day({"model": losses[:, 0]}, anchors.ts, "15m")
     local = anchors.ts.dt.tz_convert("America/Chicago")
     opening = ((local.dt.hour == 17) & (local.dt.minute < 30)).to_numpy()
     loss = [metrics.mean_pinball(anchors.quantiles[opening], anchors.targets[opening], LEVELS)[0]]
@@ -152,7 +153,7 @@ def test_training_curves_mark_the_epoch_of_least_validation_loss_and_bridge_miss
 
 
 def test_a_right_scale_lies_on_the_diagonal() -> None:
-    figure = figures.scale_against_realised(anchors_of(1.0), HORIZONS)
+    figure = figures.scale_against_realised(anchors_of(1.0))
     for line in figure.axes[0].lines[:5]:
         assert np.log(line.get_ydata() / line.get_xdata()) == pytest.approx(np.zeros(20), abs=0.25)
 

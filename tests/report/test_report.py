@@ -84,7 +84,7 @@ class KnownMarket:
 @pytest.mark.slow
 def test_the_report_is_one_page_that_answers_the_five_questions(evidence: Evidence) -> None:
     market = KnownMarket(evidence.predictions)
-    found = compare_forecasts(evidence.anchors, evidence.forecasts, market, LEVELS, evidence.config, evidence.oracle)
+    found = compare_forecasts(evidence, market)
     text = render_report(evidence, {**found, "test_uses": 3}, HISTORY, run={"Environment": "test"})
     structure = Structure()
     structure.feed(text)
@@ -177,12 +177,12 @@ def test_a_figure_of_a_simulated_market_says_so_and_no_other_does(source: str, m
 def test_an_accuracy_that_is_the_share_of_rises_gets_a_word(evidence: Evidence) -> None:
     said = " ".join(_direction(evidence))
     assert "the accuracy is the share of rises" not in said  # the median is 0 everywhere: there is no accuracy
-    up = dataclasses.replace(evidence, predictions=evidence.predictions.assign(q50=1e-9))
+    rising = np.where(np.array(LEVELS) == 0.5, 1e-9, evidence.anchors.quantiles)
+    up = dataclasses.replace(evidence, anchors=dataclasses.replace(evidence.anchors, quantiles=rising))
     assert "the accuracy is the share of rises" in " ".join(_direction(up))
 
 
-def test_the_reports_tests_count_an_hour_of_the_table_that_was_forecast() -> None:
+def test_the_reports_tests_count_an_hour_of_the_table_that_was_forecast(evidence: Evidence) -> None:
     ts = pd.date_range("2016-01-04", periods=100, freq="1min", tz="UTC")
-    nothing, metadata = np.empty(0), Metadata(horizons=("15m", "4h"))
-    evidence = Evidence(pd.DataFrame(), pd.DataFrame({"ts": ts}), nothing, metadata, EvaluateConfig(), {}, nothing)
-    assert evidence.overlaps == ((15, 60), (240, 240))
+    by_minute = {"features": pd.DataFrame({"ts": ts}), "metadata": Metadata(horizons=("15m", "4h"))}
+    assert dataclasses.replace(evidence, **by_minute).overlaps == ((15, 60), (240, 240))

@@ -5,8 +5,8 @@ Shapes: K trades · S sessions · R resamples. Every profit is per session in sh
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -17,6 +17,7 @@ from nqcast.backtest.ledger import Book, held, netted, sessions_of, trade_profit
 from nqcast.backtest.text import render
 from nqcast.backtest.trades import Ints, Timeline, Trades, all_trades, exposure, without_overlap
 from nqcast.evaluation.config import EvaluateConfig
+from nqcast.evaluation.frames import rows_of
 from nqcast.evaluation.metrics import Floats
 from nqcast.evaluation.significance import stationary_bootstrap
 from nqcast.horizons import horizon
@@ -29,8 +30,7 @@ ALL, HOLD = "all", "buy_and_hold"
 SESSIONS_PER_YEAR = 252
 
 
-@dataclass(frozen=True)
-class Backtest:
+class Backtest(NamedTuple):
     """Trades (one row each), profits by session and book (one row each), and results as JSON-able values."""
 
     trades: pd.DataFrame
@@ -56,7 +56,7 @@ def backtest(
     rows = _inside_sessions(_chosen(forecasts, config.forecast))
     features = _spanned(features, rows)
     timeline, bar_minutes = Timeline.of(features, tick), Spacing.of(features["ts"]).minutes
-    anchors = {name: _anchor_rows(features, part) for name, part in rows.groupby("horizon", sort=False)}
+    anchors = {name: rows_of(part["ts"], features) for name, part in rows.groupby("horizon", sort=False)}
     anchor_rows = np.unique(np.concatenate(list(anchors.values())))
     capital, sessions = float(timeline.close_N[anchor_rows[0]]), sessions_of(anchor_rows, timeline)
     trades = {
@@ -116,16 +116,6 @@ def _spanned(features: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
     """The sessions from the first forecast to the last."""
     inside = (features["session"] >= rows["session"].min()) & (features["session"] <= rows["session"].max())
     return features[inside.to_numpy()].reset_index(drop=True)
-
-
-def _anchor_rows(features: pd.DataFrame, part: pd.DataFrame) -> Ints:
-    found = pd.Index(features["ts"]).get_indexer(pd.Index(part["ts"]))
-    if (found < 0).any():
-        raise ValueError(
-            f"expected every anchor among the features, found {(found < 0).sum()} that are not: "
-            "trade on the features that the forecasts were made from"
-        )
-    return np.asarray(found, dtype=np.int64)
 
 
 def _trades(

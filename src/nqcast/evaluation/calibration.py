@@ -20,15 +20,22 @@ from nqcast.evaluation import metrics
 from nqcast.evaluation.config import EvaluateConfig
 from nqcast.evaluation.conformal import ConformalCalibration, OnlineCalibration
 from nqcast.evaluation.coverage import render_coverage
-from nqcast.evaluation.frames import Forecasts, FrameStream, as_arrays, horizons_in
+from nqcast.evaluation.frames import (
+    CONFORMAL,
+    MODEL,
+    ONLINE,
+    Forecasts,
+    FrameStream,
+    as_arrays,
+    horizons_in,
+    in_anchor_order,
+)
 from nqcast.evaluation.metrics import Floats, level_name
 from nqcast.evaluation.paths import FEWEST, PathCopula
 from nqcast.evaluation.session_losses import PARTS, session_part
 from nqcast.horizons import horizon
 from nqcast.storage.checkpoint import Checkpoint
 from nqcast.storage.json_values import Json
-
-RAW, CONFORMAL, ONLINE = "model", "model_conformal", "model_online"
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,7 +172,7 @@ def fit_calibration(
     parts = len(PARTS) if config.online_by_part else 0
     online = OnlineCalibration(levels, _minutes(horizons), config.online_rate, parts)
     issued_online(online, anchors.ts, anchors.quantiles, anchors.targets, anchors.scale)
-    rows = {RAW: anchors.quantiles, CONFORMAL: conformal.apply(anchors.quantiles, anchors.scale)}
+    rows = {MODEL: anchors.quantiles, CONFORMAL: conformal.apply(anchors.quantiles, anchors.scale)}
     names = [level_name(tau) for tau in levels]
     by_level = partial(metrics.coverage_by_level, targets_NH=anchors.targets, levels=levels)
     coverage = {
@@ -183,7 +190,7 @@ def fit_calibration(
         copula=_copula(anchors, rows[CONFORMAL], levels),
         anchors={"count": len(anchors.ts), "first": str(first), "last": str(last)},
         coverage=coverage,
-        text=render_coverage(rows, anchors.targets, levels, horizons, heading),
+        text=render_coverage(rows, anchors, heading),
     )
 
 
@@ -240,9 +247,10 @@ def calibrated_frames(
     predictions: pd.DataFrame, calibration: Calibration, weights: str, levels: Sequence[float], rows: int = 100_000
 ) -> FrameStream:
     """The rows of `calibrated_frame`, at most `rows` at a time; an unfitting calibration is refused at once."""
-    anchors = as_arrays(predictions, levels, horizons_in(predictions))
+    horizons = horizons_in(predictions)
+    anchors = as_arrays(predictions, levels, horizons)
     by_name = calibrated_quantiles(anchors, calibration, weights, levels)
-    ordered, names = in_anchor_order(predictions), [level_name(tau) for tau in levels]
+    ordered, names = in_anchor_order(predictions, horizons), [level_name(tau) for tau in levels]
 
     def frames() -> Iterator[pd.DataFrame]:
         for name, quantiles_NHQ in by_name.items():
@@ -260,12 +268,3 @@ def quantiles_by_row(frame: pd.DataFrame, levels: Sequence[float]) -> dict[str, 
     parts = frame.groupby("forecast", sort=False)
     horizons = horizons_in(frame)
     return {str(name): as_arrays(part, levels, horizons).quantiles for name, part in parts}
-
-
-def in_anchor_order(predictions: pd.DataFrame) -> pd.DataFrame:
-    """Rows by time and then by horizon, as `forecasts.as_arrays` reads them."""
-    order = predictions["horizon"].map({name: h for h, name in enumerate(horizons_in(predictions))}).astype(int)
-    rows = np.lexsort([order.to_numpy(), utc_nanoseconds(predictions["ts"])])
-    if (np.diff(rows) == 1).all():
-        return predictions.reset_index(drop=True)
-    return predictions.iloc[rows].reset_index(drop=True)

@@ -3,42 +3,29 @@
 import dataclasses
 import logging
 import textwrap
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NotRequired, Protocol, TypedDict
 
 import numpy as np
 import pandas as pd
 
 from nqcast.evaluation import metrics
-from nqcast.evaluation.calibration import CONFORMAL, ONLINE, RAW
+from nqcast.evaluation.compared import Compared
 from nqcast.evaluation.config import EvaluateConfig
 from nqcast.evaluation.coverage import Checks, coverage_check, render_checks, render_coverage
-from nqcast.evaluation.frames import Forecasts
+from nqcast.evaluation.frames import CONFORMAL, MODEL, ONLINE
 from nqcast.evaluation.judged import Judged, judge, render_judged
 from nqcast.evaluation.metrics import Floats
 from nqcast.evaluation.scores import MEAN, Table, add_truth, describe_anchors, render_scores, score_table
-from nqcast.evaluation.significance import (
-    MINIMUM_DIFFERENCES,
-    compare_losses,
-    larger_p,
-    overlaps,
-    resampled,
-    session_sums,
-    skill_with_interval,
-)
+from nqcast.evaluation.significance import MINIMUM_DIFFERENCES, Interval, compare_losses, overlaps
 from nqcast.spacing import Spacing
 
 logger = logging.getLogger(__name__)
 
-MODEL = RAW
 
-
-class Gain(TypedDict):
+class Gain(Interval):
     """Skill of the model less a baseline's, with its interval, and the p-value of their difference."""
 
-    gain: float
-    low: float
-    high: float
     p_value: float | None
 
 
@@ -62,9 +49,6 @@ class Scores(TypedDict):
     best_epoch: NotRequired[int]
 
 
-REFERENCE = "seasonal_har"
-
-
 class Market(Protocol):
     """A market whose true quantiles are known, because it is simulated."""
 
@@ -75,26 +59,12 @@ class Market(Protocol):
         ...
 
 
-def compare_forecasts(
-    anchors: Forecasts,
-    forecasts: Mapping[str, Floats],
-    market: Market | None,
-    levels: tuple[float, ...],
-    config: EvaluateConfig,
-    oracle: Floats | None = None,
-    spacing: Spacing | None = None,
-) -> Scores:
+def compare_forecasts(compared: Compared, market: Market | None = None, spacing: Spacing | None = None) -> Scores:
     """Score every forecast on the same anchors, the model's gain over each baseline, and its calibrated rows.
 
     Args:
-        anchors: stamps, sessions, targets and scale of the N anchors.
-        forecasts: quantiles (N, H, Q) by name: the baselines ("constants" among them), "model", and its calibrated
-            rows "model_conformal" and "model_online" where there are any.
+        compared: the forecasts and their anchors.
         market: knows the true quantiles; None where nobody does.
-        levels: probabilities of the quantiles, ascending.
-        config: how the intervals are drawn.
-        oracle: quantiles (N, H, Q) of a scale that knows the volatility that came (`oracle.perfect_volatility`): a
-            ceiling, never a row of the table; None where there is none.
         spacing: of the bars at which the anchors are; None where they leave none of a session out.
 
     Returns:
@@ -103,49 +73,39 @@ def compare_forecasts(
         quantiles are known), judged (what session losses say: `judged.judge`), text (the table to read), details
         (gains and calibration to read), headline (what it comes to, in three lines).
     """
-    horizons = anchors.horizons
-    table = score_table(forecasts, anchors.targets, levels, horizons)
-    gains = gain_intervals(forecasts, anchors, levels, config)
-    described = describe_anchors(anchors)
-    nested, checks = _nested(table), _coverage_checks(anchors, forecasts, levels, config)
-    truth = _truth(market, forecasts, anchors, levels, config, spacing or Spacing.of(anchors.ts))
-    p_values = {name: [row[h]["p_value"] for h in horizons] for name, row in gains.items()}
-    judged = judge(forecasts, reference_of(gains), p_values, oracle, anchors, levels, config)
+    anchors, described = compared.anchors, describe_anchors(compared.anchors)
+    table = score_table(compared.forecasts, anchors.targets, anchors.levels, anchors.horizons)
+    gains, checks = gain_intervals(compared), _coverage_checks(compared)
+    truth = _truth(market, compared, spacing or Spacing.of(anchors.ts))
+    judged = judge(compared, {k: [row[h]["p_value"] for h in anchors.horizons] for k, row in gains.items()})
     scores = Scores(
         anchors=described,
-        table=nested,
+        table=table,
         gains=gains,
         text=f"{render_scores(table, described)}\n\n{render_judged(judged)}",
-        details=_details(anchors, {name: forecasts[name] for name in checks}, gains, checks, levels, config),
-        headline=headline(nested, gains, levels, config.confidence),
+        details=_details(compared, gains, checks),
+        headline=headline(compared, table, gains),
         judged=judged,
         calibration=checks,
     )
     if truth is not None:
-        scores["truth"] = _nested(truth)
+        scores["truth"] = truth
     return scores
 
 
-def _details(
-    anchors: Forecasts,
-    rows: Mapping[str, Floats],
-    gains: Gains,
-    checks: dict[str, Checks],
-    levels: tuple[float, ...],
-    config: EvaluateConfig,
-) -> str:
+def _details(compared: Compared, gains: Gains, checks: dict[str, Checks]) -> str:
     """Gains to read, and how the raw and the calibrated rows keep their levels where there are both."""
-    details = [_render_gains(gains, config)]
+    details = [_render_gains(gains, compared.config)]
     if len(checks) > 1:
         heading = "Outcomes at or below each quantile less its level, points, mean over horizons"
-        details.append(render_coverage(rows, anchors.targets, levels, anchors.horizons, heading))
-        details.append(render_checks(checks, config.confidence))
+        details.append(render_coverage(compared.model_rows, compared.anchors, heading))
+        details.append(render_checks(checks, compared.config.confidence))
     return "\n\n".join(details)
 
 
-def headline(table: Table, gains: Gains, levels: Sequence[float], confidence: float) -> list[str]:
+def headline(compared: Compared, table: Table, gains: Gains) -> list[str]:
     """Better or not, by how much and how sure, and whether the intervals hold what they should: one line each."""
-    name = reference_of(gains)
+    name = compared.reference
     gain, shown = gains[name][MEAN], name.replace("_", " ")
     if gain["low"] > 0:
         found = f"The model beats {shown}: the interval of its gain lies above zero."
@@ -154,11 +114,12 @@ def headline(table: Table, gains: Gains, levels: Sequence[float], confidence: fl
     else:
         found = f"The model cannot be told from {shown}: its gain's interval holds zero."
     value, low, high = 100 * gain["gain"], 100 * gain["low"], 100 * gain["high"]
+    skill, confidence = 100 * table[MODEL][MEAN]["skill_constants"], compared.config.confidence
     return [
         found,
         f"Gain in skill {value:+.2f} points [{low:+.2f}, {high:+.2f}] at {confidence:.0%}; skill over constants "
-        f"{100 * table[MODEL][MEAN]['skill_constants']:.2f} %.",
-        *_covered(table, levels),
+        f"{skill:.2f} %.",
+        *_covered(table, compared.anchors.levels),
         *(_without_gain(gains[name], shown) if gain["low"] > 0 else []),
     ]
 
@@ -189,101 +150,53 @@ def _covered(table: Table, levels: Sequence[float]) -> list[str]:
     return [f"Inside the {percent} % interval: {', '.join(shares)}."]
 
 
-def reference_of(names: Iterable[str]) -> str:
-    """The baseline that the model has to beat: SeasonalHAR, or the last one that was fitted."""
-    known = [name for name in names if name not in (MODEL, CONFORMAL, ONLINE)]
-    return REFERENCE if REFERENCE in known else known[-1]
+def _coverage_checks(compared: Compared) -> dict[str, Checks]:
+    raw, resamples, confidence = compared.forecasts[MODEL], compared.resamples, compared.config.confidence
+    issued = {name: dataclasses.replace(compared.anchors, quantiles=q) for name, q in compared.model_rows.items()}
+    return {name: coverage_check(row, raw, resamples, confidence) for name, row in issued.items()}
 
 
-def _coverage_checks(
-    anchors: Forecasts, forecasts: Mapping[str, Floats], levels: tuple[float, ...], config: EvaluateConfig
-) -> dict[str, Checks]:
-    resamples = resampled(anchors.session.nunique(), config)
-    return {
-        name: coverage_check(
-            dataclasses.replace(anchors, quantiles=forecasts[name]),
-            forecasts[MODEL], levels, anchors.horizons, resamples, config.confidence,
-        )
-        for name in (MODEL, CONFORMAL, ONLINE)
-        if name in forecasts
-    }  # fmt: skip
-
-
-def gain_intervals(
-    forecasts: Mapping[str, Floats], anchors: Forecasts, levels: tuple[float, ...], config: EvaluateConfig
-) -> Gains:
+def gain_intervals(compared: Compared) -> Gains:
     """The model's skill less each baseline's, per horizon and in the mean, with a session-bootstrap interval.
 
     p_value is the Diebold–Mariano test's: the larger of sessions and bars; None below ten sessions. In the mean the
     losses of each horizon are divided by those of the constants first, as skill does.
     """
-    losses = {
-        name: _with_mean_loss(forecasts, quantiles, anchors, levels)
-        for name, quantiles in forecasts.items()
-        if name not in (CONFORMAL, ONLINE)
-    }
-    sums = {name: session_sums(loss[:, :-1], anchors.session) for name, loss in losses.items()}
-    resamples = resampled(anchors.session.nunique(), config)
-    names = [*anchors.horizons, MEAN]
     gains: Gains = {}
-    for name in losses:
-        if name == MODEL:
-            continue
-        gain = skill_with_interval(sums[MODEL], sums[name], sums["constants"], resamples, config.confidence)
-        p_values = _p_values(losses[MODEL], losses[name], anchors, config)
-        rows = zip(names, gain.value, gain.low, gain.high, p_values, strict=True)
-        gains[name] = {
-            horizon: Gain(gain=float(v), low=float(low), high=float(high), p_value=p)
-            for horizon, v, low, high, p in rows
-        }
+    for name in compared.baselines:
+        found = compared.skill(MODEL, name).named(compared.columns)
+        p_values = _p_values(compared, name)
+        gains[name] = {column: Gain(**one, p_value=p) for (column, one), p in zip(found.items(), p_values, strict=True)}
     return gains
 
 
-def _with_mean_loss(
-    forecasts: Mapping[str, Floats], quantiles_NHQ: Floats, anchors: Forecasts, levels: tuple[float, ...]
-) -> Floats:
+def _p_values(compared: Compared, baseline: str) -> list[float | None]:
+    anchors = compared.anchors
+    if anchors.session.nunique() < MINIMUM_DIFFERENCES:
+        return [None] * len(compared.columns)
+    own = overlaps(anchors.horizons, anchors.ts)
+    model, other = (_with_mean_loss(compared, name) for name in (MODEL, baseline))
+    tests = compare_losses(model, other, anchors.session, [*own, max(own)], compared.config.newey_west_lag)
+    return [max(by_session.p_value, by_bar.p_value) for by_session, by_bar in tests]
+
+
+def _with_mean_loss(compared: Compared, name: str) -> Floats:
     """Pinball losses (N, H + 1); the last column is the mean over horizons of loss / the constants' mean loss."""
-    loss_NH = metrics.anchor_loss(quantiles_NHQ, anchors.targets, levels)
-    base_H = metrics.mean_pinball(forecasts["constants"], anchors.targets, levels)
+    anchors, loss_NH = compared.anchors, compared.losses[name]
+    base_H = metrics.mean_pinball(compared.forecasts["constants"], anchors.targets, anchors.levels)
     relative = np.nan_to_num(loss_NH / base_H).mean(axis=1, keepdims=True)
     return np.concatenate([loss_NH, relative], axis=1)
 
 
-def _p_values(loss_NH: Floats, other_NH: Floats, anchors: Forecasts, config: EvaluateConfig) -> list[float | None]:
-    if anchors.session.nunique() < MINIMUM_DIFFERENCES:
-        return [None] * loss_NH.shape[1]
-    own = overlaps(anchors.horizons, anchors.ts)
-    tests = compare_losses(loss_NH, other_NH, anchors.session, [*own, max(own)], config.newey_west_lag)
-    return [larger_p(pair) for pair in tests]
-
-
-def _truth(
-    market: Market | None,
-    forecasts: Mapping[str, Floats],
-    anchors: Forecasts,
-    levels: tuple[float, ...],
-    config: EvaluateConfig,
-    spacing: Spacing,
-) -> pd.DataFrame | None:
-    if market is None or config.truth_anchors == 0:
+def _truth(market: Market | None, compared: Compared, spacing: Spacing) -> Table | None:
+    count, anchors = compared.config.truth_anchors, compared.anchors
+    if market is None or count == 0:
         return None
-    chosen = np.linspace(0, len(anchors.ts) - 1, min(config.truth_anchors, len(anchors.ts))).astype(int)
+    chosen = np.linspace(0, len(anchors.ts) - 1, min(count, len(anchors.ts))).astype(int)
     logger.info("asking the simulated market for its true quantiles at %d test anchors", len(chosen))
     ts = anchors.ts.iloc[np.unique(chosen)]
-    true_quantiles = market.quantiles_at(ts, levels, horizons=anchors.horizons, spacing=spacing)
-    return add_truth(forecasts, anchors, true_quantiles, levels, anchors.horizons)
-
-
-def _nested(table: pd.DataFrame) -> Table:
-    """A table as JSON values: {forecast: {horizon: {figure: value}}}."""
-    return {
-        str(name): {str(row.pop("horizon")): _named(row) for row in part.drop(columns="forecast").to_dict("records")}
-        for name, part in table.groupby("forecast", sort=False)
-    }
-
-
-def _named(row: dict[Hashable, float]) -> dict[str, float]:
-    return {str(name): value for name, value in row.items()}
+    true_quantiles = market.quantiles_at(ts, anchors.levels, horizons=anchors.horizons, spacing=spacing)
+    return add_truth(compared.forecasts, anchors, true_quantiles)
 
 
 def _render_gains(gains: Gains, config: EvaluateConfig) -> str:

@@ -45,9 +45,9 @@ Checks = dict[str, Check]
 """{horizon or mean: check}."""
 
 
-def coverage_draws(anchors: Forecasts, levels: Sequence[float], resamples_RS: NDArray[np.int64]) -> Floats:
+def coverage_draws(anchors: Forecasts, resamples_RS: NDArray[np.int64]) -> Floats:
     """Coverage over resampled sessions less the coverage itself, (R, H, Q)."""
-    hits = metrics.below(anchors.quantiles, anchors.targets, levels)
+    hits = metrics.below(anchors.quantiles, anchors.targets, anchors.levels)
     n, h, q = hits.shape
     hit_S = session_sums(hits.reshape(n, h * q), anchors.session)
     count_S = session_sums(np.isfinite(hits).astype(float).reshape(n, h * q), anchors.session)
@@ -57,24 +57,19 @@ def coverage_draws(anchors: Forecasts, levels: Sequence[float], resamples_RS: ND
 
 
 def coverage_band(
-    anchors: Forecasts, levels: Sequence[float], resamples_RS: NDArray[np.int64], confidence: float = 0.95
+    anchors: Forecasts, resamples_RS: NDArray[np.int64], confidence: float = 0.95
 ) -> tuple[Floats, Floats]:
     """Half-widths (low, high), each (H, Q), of where a calibrated forecast's coverage error would lie.
 
     The coverage is drawn again over resampled sessions; its quantiles less the estimate give the band around nominal.
     """
-    drawn = coverage_draws(anchors, levels, resamples_RS)
+    drawn = coverage_draws(anchors, resamples_RS)
     low, high = np.quantile(drawn, [(1 - confidence) / 2, (1 + confidence) / 2], axis=0)
     return -high, -low
 
 
 def coverage_check(
-    anchors: Forecasts,
-    raw_NHQ: Floats,
-    levels: Sequence[float],
-    horizons: Sequence[str],
-    resamples_RS: NDArray[np.int64],
-    confidence: float = 0.95,
+    anchors: Forecasts, raw_NHQ: Floats, resamples_RS: NDArray[np.int64], confidence: float = 0.95
 ) -> Checks:
     """What one forecast owes, raw or calibrated, per horizon and in the mean over horizons.
 
@@ -86,49 +81,55 @@ def coverage_check(
         {horizon: {error: {q05: coverage − level}, low, high: the band around 0 (the same shape), outside: levels whose
         error leaves the band widened by `TOLERANCE`, wis_over_raw: relative change of the weighted interval score}}.
     """
-    hits = metrics.coverage_by_level(anchors.quantiles, anchors.targets, levels)
-    error = _with_mean(hits - np.asarray(levels), axis=0)
-    drawn = _with_mean(coverage_draws(anchors, levels, resamples_RS), axis=1)
+    hits = metrics.coverage_by_level(anchors.quantiles, anchors.targets, anchors.levels)
+    error = _with_mean(hits - np.asarray(anchors.levels), axis=0)
+    drawn = _with_mean(coverage_draws(anchors, resamples_RS), axis=1)
     below, above = np.quantile(drawn, [(1 - confidence) / 2, (1 + confidence) / 2], axis=0)
-    change = _with_mean(_score(anchors.quantiles, anchors, levels) / _score(raw_NHQ, anchors, levels) - 1, axis=0)
-    names = [level_name(tau) for tau in levels]
-    checks: Checks = {}
-    for h, horizon in enumerate([*horizons, MEAN]):
-        low, high = -above[h] - TOLERANCE, -below[h] + TOLERANCE
-        outside = [name for name, e, a, b in zip(names, error[h], low, high, strict=True) if not a <= e <= b]
-        columns = {"error": error[h], "low": -above[h], "high": -below[h]}
-        named = {key: dict(zip(names, map(float, values), strict=True)) for key, values in columns.items()}
-        own = named["error"], named["low"], named["high"]
-        checks[horizon] = Check(error=own[0], low=own[1], high=own[2], outside=outside, wis_over_raw=float(change[h]))
-    return checks
+    change = _with_mean(_score(anchors.quantiles, anchors) / _score(raw_NHQ, anchors) - 1, axis=0)
+    outside = (error < -above - TOLERANCE) | (error > -below + TOLERANCE)
+    names = [level_name(tau) for tau in anchors.levels]
+
+    def named(values_Q: Floats) -> dict[str, float]:
+        return dict(zip(names, values_Q.tolist(), strict=True))
+
+    return {
+        horizon: Check(
+            error=named(error[h]),
+            low=named(-above[h]),
+            high=named(-below[h]),
+            outside=[name for name, one in zip(names, outside[h], strict=True) if one],
+            wis_over_raw=float(change[h]),
+        )
+        for h, horizon in enumerate([*anchors.horizons, MEAN])
+    }
 
 
-def _score(quantiles_NHQ: Floats, anchors: Forecasts, levels: Sequence[float]) -> Floats:
+def _score(quantiles_NHQ: Floats, anchors: Forecasts) -> Floats:
     """Mean weighted interval score (H,); where the levels do not pair, the mean pinball loss, which it is half of."""
+    targets, levels = anchors.targets, anchors.levels
     if not metrics.symmetric(levels):
-        return metrics.mean_pinball(quantiles_NHQ, anchors.targets, levels)
-    return metrics.mean_defined(metrics.weighted_interval_score(quantiles_NHQ, anchors.targets, levels))
+        return metrics.mean_pinball(quantiles_NHQ, targets, levels)
+    return metrics.mean_defined(metrics.weighted_interval_score(quantiles_NHQ, targets, levels))
 
 
 def _with_mean(values: Floats, axis: int) -> Floats:
     return np.concatenate([values, values.mean(axis=axis, keepdims=True)], axis=axis)
 
 
-def render_coverage(
-    rows: Mapping[str, Floats], targets_NH: Floats, levels: Sequence[float], horizons: Sequence[str], heading: str
-) -> str:
+def render_coverage(rows: Mapping[str, Floats], anchors: Forecasts, heading: str) -> str:
     """Coverage less level, points: the mean over horizons of each row, and the horizon that is furthest off.
 
     At most 80 columns: of many levels those are shown that are nearest to the usual ones.
     """
+    levels = anchors.levels
     names = [level_name(tau) for tau in levels]
     shown = [names.index(level_name(tau)) for tau in metrics.shown_levels(levels)]
     lines = [heading, " " * 17 + "".join(f"{names[i]:>7}" for i in shown) + " furthest off"]
     for row, quantiles in rows.items():
-        error = 100 * (metrics.coverage_by_level(quantiles, targets_NH, levels) - np.asarray(levels))
+        error = 100 * (metrics.coverage_by_level(quantiles, anchors.targets, levels) - np.asarray(levels))
         h, q = np.unravel_index(np.abs(error).argmax(), error.shape)
         cells = "".join(f"{value:>+7.2f}" for value in error.mean(axis=0)[shown])
-        lines.append(f"  {row.replace('_', ' '):<15}{cells} {error[h, q]:+.1f} {horizons[h]} {names[q]}")
+        lines.append(f"  {row.replace('_', ' '):<15}{cells} {error[h, q]:+.1f} {anchors.horizons[h]} {names[q]}")
     return "\n".join(lines)
 
 
@@ -163,9 +164,7 @@ class CoverageTests:
     """One level at one horizon: p-values by the phase rule (NaN where a phase is too short), and what they rest on."""
 
     coverage: float
-    n: int
     effective_n: float
-    anchors_per_phase: float
     kupiec: float
     christoffersen: float
     dynamic_quantile: float
@@ -225,9 +224,7 @@ def coverage_tests(
 
     return CoverageTests(
         coverage=float(hits.mean()) if hits.size else np.nan,
-        n=int(hits.size),
         effective_n=effective_sample_size(hits, overlap.lag) if hits.size else 0.0,
-        anchors_per_phase=hits.size / overlap.bars,
         kupiec=by_rule(lambda hit, _: kupiec(hit, level)),
         christoffersen=by_rule(lambda hit, _: christoffersen(hit, level)),
         dynamic_quantile=by_rule(lambda hit, q: dynamic_quantile(hit, q, level, lags)),
@@ -235,18 +232,14 @@ def coverage_tests(
 
 
 def all_coverage_tests(
-    below_NHQ: Floats,
-    quantiles_NHQ: Floats,
-    position_N: ArrayLike,
-    levels: Sequence[float],
-    overlaps: Sequence[Overlap],
-    lags: int = 4,
+    anchors: Forecasts, position_N: ArrayLike, overlaps: Sequence[Overlap], lags: int = 4
 ) -> list[list[CoverageTests]]:
     """`coverage_tests` of every horizon (outer list) and level (inner list)."""
+    quantiles, hits = anchors.quantiles, metrics.below(anchors.quantiles, anchors.targets, anchors.levels)
     return [
         [
-            coverage_tests(below_NHQ[:, h, i], quantiles_NHQ[:, h, i], position_N, level, overlap, lags)
-            for i, level in enumerate(levels)
+            coverage_tests(hits[:, h, i], quantiles[:, h, i], position_N, level, overlap, lags)
+            for i, level in enumerate(anchors.levels)
         ]
         for h, overlap in enumerate(overlaps)
     ]

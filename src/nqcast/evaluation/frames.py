@@ -11,10 +11,15 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from nqcast.constants import LEVELS
+from nqcast.data.clock import utc_nanoseconds
 from nqcast.evaluation.metrics import Floats, level_name
 from nqcast.horizons import DEFAULT, in_order
 
 Positions = NDArray[np.int64]
+
+MODEL, CONFORMAL, ONLINE = "model", "model_conformal", "model_online"
+"""Whose forecasts a frame holds, by its column `forecast`: the network's, raw and calibrated; else a baseline's."""
 
 
 class FrameStream:
@@ -35,7 +40,7 @@ class Forecasts:
     """A predictions frame as arrays, in log-return units.
 
     ts and session of the N anchors; targets (N, H), NaN where undefined; quantiles (N, H, Q); scale (N, H); the names
-    of the horizons.
+    of the horizons, and the levels.
     """
 
     ts: pd.Series
@@ -44,11 +49,23 @@ class Forecasts:
     quantiles: Floats
     scale: Floats
     horizons: tuple[str, ...] = DEFAULT
+    levels: tuple[float, ...] = LEVELS
 
 
 def horizons_in(predictions: pd.DataFrame) -> tuple[str, ...]:
     """The horizons of a predictions frame, from the shortest to the longest."""
     return in_order(map(str, predictions["horizon"].unique()))
+
+
+def rows_of(ts: pd.Series, features: pd.DataFrame) -> Positions:
+    """Rows of the features at which the anchors stand; ValueError where one is none of them."""
+    found = pd.Index(features["ts"]).get_indexer(pd.Index(ts))
+    if (found < 0).any():
+        raise ValueError(
+            f"expected every anchor among the features, found {(found < 0).sum()} that are not: "
+            "use the features that the forecasts were made from"
+        )
+    return np.asarray(found, dtype=np.int64)
 
 
 def targets_at(features: pd.DataFrame, positions: Positions, horizons: Sequence[str]) -> Floats:
@@ -101,20 +118,10 @@ def as_arrays(predictions: pd.DataFrame, levels: Sequence[float], horizons: Sequ
     missing = [c for c in ["ts", "session", "horizon", "target", *names, "scale"] if c not in predictions.columns]
     if missing:
         raise ValueError(f"expected a predictions frame, found no column {missing}: forecast again with `evaluate`")
-    order = {name: h for h, name in enumerate(horizons)}
-    column = predictions["horizon"].map(order)
-    if column.isna().any():
-        raise ValueError(
-            f"expected horizons {list(horizons)}, found {sorted(predictions['horizon'].unique())}: "
-            "score with the horizons that were forecast"
-        )
-    n, h = len(predictions) // len(horizons), len(horizons)
-    frame, place = predictions, column.to_numpy(dtype=np.int64)
-    if not (predictions["ts"].is_monotonic_increasing and _in_turn(place, h)):  # a copy only where it is needed
-        frame = predictions.assign(_h=place).sort_values(["ts", "_h"], kind="stable", ignore_index=True)
-        place = frame["_h"].to_numpy(dtype=np.int64)
-    complete = _in_turn(place, h)
-    if not complete or frame["ts"].iloc[::h].duplicated().any():
+    frame, h = in_anchor_order(predictions, horizons), len(horizons)
+    n, stamp, name = frame["ts"].nunique(), utc_nanoseconds(frame["ts"]), frame["horizon"].to_numpy()
+    twice = (stamp[1:] == stamp[:-1]) & (name[1:] == name[:-1])
+    if len(frame) != n * h or twice.any():
         raise ValueError(
             f"expected each anchor once per horizon, found {len(frame)} rows for {n} anchors: forecast again"
         )
@@ -126,10 +133,18 @@ def as_arrays(predictions: pd.DataFrame, levels: Sequence[float], horizons: Sequ
         quantiles=frame[names].to_numpy(dtype=float).reshape(n, h, len(levels)),
         scale=frame["scale"].to_numpy(dtype=float).reshape(n, h),
         horizons=tuple(horizons),
+        levels=tuple(levels),
     )
 
 
-def _in_turn(place: NDArray[np.integer], n_horizons: int) -> bool:
-    """Whether the rows' horizons are 0, 1, … H − 1, anchor after anchor."""
-    n, rest = divmod(len(place), n_horizons)
-    return rest == 0 and bool((place == np.tile(np.arange(n_horizons), n)).all())
+def in_anchor_order(predictions: pd.DataFrame, horizons: Sequence[str]) -> pd.DataFrame:
+    """Rows by time and then by horizon; ValueError where one is of another horizon."""
+    place = predictions["horizon"].map({name: h for h, name in enumerate(horizons)})
+    if place.isna().any():
+        raise ValueError(
+            f"expected horizons {list(horizons)}, found {sorted(predictions['horizon'].unique())}: "
+            "score with the horizons that were forecast"
+        )
+    rows = np.lexsort([place.to_numpy(), utc_nanoseconds(predictions["ts"])])
+    ordered = predictions if (np.diff(rows) == 1).all() else predictions.iloc[rows]  # a copy only where it is needed
+    return ordered.reset_index(drop=True)

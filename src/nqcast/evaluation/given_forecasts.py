@@ -16,9 +16,10 @@ import pandas as pd
 
 from nqcast.data.splits import positions
 from nqcast.evaluation.baselines import baseline_quantiles
-from nqcast.evaluation.comparison import MODEL, compare_forecasts
+from nqcast.evaluation.compared import Compared
+from nqcast.evaluation.comparison import compare_forecasts
 from nqcast.evaluation.config import EvaluateConfig
-from nqcast.evaluation.frames import Positions, as_arrays, level_columns, levels_of, predictions_frame
+from nqcast.evaluation.frames import MODEL, Positions, as_arrays, level_columns, levels_of, predictions_frame
 from nqcast.evaluation.judged import perfect_volatility
 from nqcast.evaluation.metrics import Floats
 from nqcast.horizons import horizons_of, target_names
@@ -92,8 +93,9 @@ def score_given(
     train = positions(splits, "train")
     baselines = baseline_quantiles(features, train, anchors.ts, levels, config)
     oracle = perfect_volatility(features, train, anchors.ts, levels)
-    forecasts, spacing = {**baselines, MODEL: anchors.quantiles}, Spacing.of(features["ts"])
-    scores = compare_forecasts(anchors, forecasts, true_quantiles, levels, config, oracle, spacing)
+    forecasts = {**baselines, MODEL: anchors.quantiles}
+    compared = Compared(anchors=anchors, forecasts=forecasts, config=config, oracle=oracle)
+    scores = compare_forecasts(compared, true_quantiles, Spacing.of(features["ts"]))
     held = anchors_held(predictions, splits)
     named = ", ".join(f"{n:,} of the {of:,} {name} anchors ({n / of:.0%})" for name, (n, of) in held.items() if n)
     lines = textwrap.wrap(f"The file, called model above, holds {named}.", 79, break_on_hyphens=False)

@@ -2,6 +2,7 @@
 
 import textwrap
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import NotRequired, TypedDict
 
 import numpy as np
@@ -9,13 +10,11 @@ import pandas as pd
 
 from nqcast.data.targets import realized_volatility
 from nqcast.evaluation.baselines.base import empirical_quantiles
-from nqcast.evaluation.calibration import CONFORMAL, ONLINE, RAW
-from nqcast.evaluation.config import EvaluateConfig
-from nqcast.evaluation.frames import Forecasts, Positions, targets_at
+from nqcast.evaluation.compared import Compared
+from nqcast.evaluation.frames import MODEL, Positions, rows_of, targets_at
 from nqcast.evaluation.metrics import Floats
 from nqcast.evaluation.session_losses import (
     MEAN,
-    GroupGain,
     SessionGain,
     SessionLosses,
     confidence_sets,
@@ -24,10 +23,8 @@ from nqcast.evaluation.session_losses import (
     holm,
     session_gains,
 )
-from nqcast.evaluation.significance import MINIMUM_DIFFERENCES, resampled
+from nqcast.evaluation.significance import MINIMUM_DIFFERENCES, Interval
 from nqcast.horizons import horizons_of
-
-ROWS = (RAW, CONFORMAL, ONLINE)
 
 
 class Ceiling(TypedDict):
@@ -46,27 +43,17 @@ class Judged(TypedDict):
     sessions: dict[str, dict[str, SessionGain]]
     corrected_p: dict[str, dict[str, float]]
     confidence_set: dict[str, dict[str, float]]
-    groups: dict[str, GroupGain]
+    groups: dict[str, Interval]
     coverage_by_part: dict[str, dict[str, dict[str, float]]]
     ceiling: NotRequired[dict[str, Ceiling]]
 
 
-def judge(
-    forecasts: Mapping[str, Floats],
-    reference: str,
-    p_values: Mapping[str, Sequence[float | None]],
-    oracle: Floats | None,
-    anchors: Forecasts,
-    levels: Sequence[float],
-    config: EvaluateConfig,
-) -> Judged:
+def judge(compared: Compared, p_values: Mapping[str, Sequence[float | None]]) -> Judged:
     """Everything that follows from the losses of whole sessions.
 
     Args:
-        forecasts: quantiles (N, H, Q) by name, the model's rows and "constants" among them.
-        reference: the baseline that the model has to beat.
+        compared: the forecasts, their anchors, and the oracle's quantiles where there are any.
         p_values: of the model against each baseline, by horizon; None where there were too few sessions.
-        oracle: quantiles of the scale that knows the volatility that came; None where there are none.
 
     Returns:
         sessions {baseline: {horizon or mean: sessions won, the sign test, median and trimmed gain}}, corrected_p
@@ -76,22 +63,21 @@ def judge(
         and ceiling {horizon or mean: gain of the oracle over the reference, the model's share of it}. Gains are shares
         of the other's loss.
     """
-    losses = SessionLosses.of(forecasts, reference, anchors, levels)
-    columns, own_SK = [*anchors.horizons, MEAN], losses.by_session(RAW)
-    count = len(own_SK)
-    resamples = resampled(count, config)
+    losses, reference, resamples = SessionLosses.of(compared), compared.reference, compared.resamples
+    columns, own_SK = compared.columns, losses.by_session(MODEL)
     found = Judged(
         reference=reference,
-        confidence=config.confidence,
-        n_sessions=count,
+        confidence=compared.config.confidence,
+        n_sessions=len(own_SK),
         sessions={name: session_gains(own_SK, losses.by_session(name), columns) for name in p_values},
-        corrected_p={name: _corrected(anchors.horizons, row) for name, row in p_values.items() if None not in row},
-        confidence_set=confidence_sets(losses, resamples) if count >= MINIMUM_DIFFERENCES else {},
-        groups=group_gains(losses, RAW, reference, resamples, config.confidence),
-        coverage_by_part=coverage_by_part({k: forecasts[k] for k in ROWS if k in forecasts}, anchors, levels),
+        corrected_p={k: _corrected(compared.anchors.horizons, row) for k, row in p_values.items() if None not in row},
+        confidence_set=confidence_sets(losses, resamples) if len(own_SK) >= MINIMUM_DIFFERENCES else {},
+        groups=group_gains(losses, MODEL, reference, resamples, compared.config.confidence),
+        coverage_by_part=coverage_by_part(compared.model_rows, compared.anchors),
     )
-    if oracle is not None:
-        known = SessionLosses.of({**forecasts, RAW: oracle}, reference, anchors, levels).by_session(RAW)
+    if compared.oracle is not None:
+        needed = {name: compared.forecasts[name] for name in ("constants", reference)}
+        known = SessionLosses.of(replace(compared, forecasts={**needed, MODEL: compared.oracle})).by_session(MODEL)
         found["ceiling"] = _ceiling(columns, own_SK, losses.by_session(reference), known)
     return found
 
@@ -155,4 +141,4 @@ def perfect_volatility(features: pd.DataFrame, train: Positions, ts: pd.Series, 
     """Quantiles (N, H, Q) at the anchors `ts`: the horizon's realized volatility times train quantiles of y / that."""
     scale_NH = np.maximum(np.nan_to_num(realized_volatility(features)), _FLOOR)
     unit_HQ = empirical_quantiles(targets_at(features, train, horizons_of(features.columns)) / scale_NH[train], levels)
-    return scale_NH[pd.Index(features["ts"]).get_indexer(pd.Index(ts))][:, :, None] * unit_HQ
+    return scale_NH[rows_of(ts, features)][:, :, None] * unit_HQ

@@ -54,12 +54,6 @@ def symmetric(levels: Sequence[float]) -> bool:
     return len(levels) == 2 * len(central_intervals(levels)) + 1
 
 
-def has_interval(levels: Sequence[float], percent: float) -> bool:
-    """Whether both ends of the central ``percent`` interval are among the levels."""
-    tail = (1 - percent / 100) / 2
-    return all(np.any(np.abs(np.asarray(levels) - end) < LEVEL_TOLERANCE) for end in (tail, 1 - tail))
-
-
 def interval(quantiles_NHQ: Floats, levels: Sequence[float], percent: float) -> tuple[Floats, Floats]:
     """Lower and upper ends (N, H) of the central interval that should cover ``percent`` per cent of outcomes."""
     tail = (1 - percent / 100) / 2
@@ -241,10 +235,9 @@ def named_metrics(
     unit = loss if scale_NH is None else loss / np.asarray(scale_NH, dtype=float)[..., None]
     per_pair = {f"loss_{level_name(tau)}": loss[..., i] for i, tau in enumerate(levels)}
     per_pair |= {f"coverage_{level_name(tau)}": hits[..., i] for i, tau in enumerate(levels)}
-    for percent in (80, 50):
-        if has_interval(levels, percent):
-            per_pair[f"picp_{percent}"] = inside(quantiles, targets, levels, percent)
-            per_pair[f"interval_{percent}_mean"] = width(quantiles, targets, levels, percent)
+    for percent in [each for each in (80, 50) if each in central_intervals(levels)]:
+        per_pair[f"picp_{percent}"] = inside(quantiles, targets, levels, percent)
+        per_pair[f"interval_{percent}_mean"] = width(quantiles, targets, levels, percent)
     named = {"val_loss": float(mean_defined(unit, axis=None)), "val_loss_returns": float(mean_defined(loss, axis=None))}
     named |= {f"loss_{horizon}": float(mean_defined(loss[:, h], axis=None)) for h, horizon in enumerate(horizons)}
     for name, values_NH in per_pair.items():

@@ -2,6 +2,7 @@
 
 import textwrap
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,79 +20,73 @@ REFERENCES = ("constants", "time_of_day", "seasonal_har")
 
 def score_table(
     forecasts: Mapping[str, Floats], targets_NH: Floats, levels: Sequence[float], horizons: Sequence[str]
-) -> pd.DataFrame:
-    """One row per (forecast, horizon) and one per forecast for the mean over horizons.
+) -> Table:
+    """The figures of every forecast at each horizon, and in the mean over horizons.
 
-    ``forecasts`` maps a name to quantiles (N, H, Q) at the same N anchors. Columns: n (defined targets),
-    mean_pinball, crps, wis (where the levels pair), skill_<reference> for each of `REFERENCES` present; picp, width
+    ``forecasts`` maps a name to quantiles (N, H, Q) at the same N anchors. Figures: n (defined targets),
+    mean_pinball, skill_<reference> for each of `REFERENCES` present; crps, wis (where the levels pair); picp, width
     and winkler of every central interval (picp_80 …), crossing_rate, q05 … (coverage of each level). Losses and widths
-    in log-return units; the mean row is the plain mean of the horizons' rows, its n their sum.
+    in log-return units; the mean is the plain mean of the horizons' figures, its n their sum.
     """
-    references = [name for name in REFERENCES if name in forecasts]
     loss = {name: metrics.mean_pinball(q, targets_NH, levels) for name, q in forecasts.items()}
-    blocks = []
-    for name, quantiles in forecasts.items():
-        block = _scores_of_one(quantiles, targets_NH, levels, horizons)
-        for reference in references:
-            block[f"skill_{reference}"] = metrics.skill(loss[name], loss[reference])
-        mean = block.drop(columns="horizon").mean().to_frame().T.assign(horizon=MEAN, n=block["n"].sum())
-        blocks.append(pd.concat([block, mean], ignore_index=True).assign(forecast=name))
-    table = pd.concat(blocks, ignore_index=True).astype({"n": "int64"})
-    skills = [f"skill_{reference}" for reference in references]
-    leading = ["forecast", "horizon", "n", "mean_pinball", *skills]
-    return table[[*leading, *[c for c in table.columns if c not in leading]]]
+    skills = {
+        name: {f"skill_{k}": metrics.skill(own, loss[k]) for k in REFERENCES if k in loss} for name, own in loss.items()
+    }
+    figures = {name: _figures(q, targets_NH, levels) for name, q in forecasts.items()}
+    counted = {"n": np.isfinite(targets_NH).sum(axis=0)}
+    return {
+        name: _by_horizon({**counted, "mean_pinball": loss[name], **skills[name], **figures[name]}, horizons)
+        for name in forecasts
+    }
 
 
-def _scores_of_one(
-    quantiles_NHQ: Floats, targets_NH: Floats, levels: Sequence[float], horizons: Sequence[str]
-) -> pd.DataFrame:
-    block = pd.DataFrame({"horizon": list(horizons), "n": np.isfinite(targets_NH).sum(axis=0)})
-    block["mean_pinball"] = metrics.mean_pinball(quantiles_NHQ, targets_NH, levels)
-    block["crps"] = metrics.mean_defined(metrics.crps(quantiles_NHQ, targets_NH, levels))
+def _figures(quantiles_NHQ: Floats, targets_NH: Floats, levels: Sequence[float]) -> dict[str, Floats]:
+    """The figures (H,) of one forecast that need no other."""
+    found = {"crps": metrics.mean_defined(metrics.crps(quantiles_NHQ, targets_NH, levels))}
     if metrics.symmetric(levels):
-        block["wis"] = metrics.mean_defined(metrics.weighted_interval_score(quantiles_NHQ, targets_NH, levels))
+        found["wis"] = metrics.mean_defined(metrics.weighted_interval_score(quantiles_NHQ, targets_NH, levels))
     for percent in metrics.central_intervals(levels):
         for name, of in (("picp", metrics.inside), ("width", metrics.width), ("winkler", metrics.winkler)):
-            block[f"{name}_{percent:g}"] = metrics.mean_defined(of(quantiles_NHQ, targets_NH, levels, percent))
-    block["crossing_rate"] = [metrics.crossing_rate(quantiles_NHQ[:, h]) for h in range(len(horizons))]
+            found[f"{name}_{percent:g}"] = metrics.mean_defined(of(quantiles_NHQ, targets_NH, levels, percent))
+    found["crossing_rate"] = np.array([metrics.crossing_rate(one) for one in np.moveaxis(quantiles_NHQ, 1, 0)])
     coverage = metrics.coverage_by_level(quantiles_NHQ, targets_NH, levels)
-    return block.assign(**{level_name(tau): coverage[:, i] for i, tau in enumerate(levels)})
+    return found | {level_name(tau): coverage[:, i] for i, tau in enumerate(levels)}
 
 
-def add_truth(
-    forecasts: Mapping[str, Floats],
-    anchors: Forecasts,
-    true_quantiles: pd.DataFrame,
-    levels: Sequence[float],
-    horizons: Sequence[str],
-) -> pd.DataFrame:
+def _by_horizon(figures_H: Mapping[str, NDArray[Any]], horizons: Sequence[str]) -> dict[str, dict[str, float]]:
+    """Figures (H,) as {horizon or mean: {figure: value}}."""
+    means = {name: float(metrics.mean_defined(figure_H, axis=None)) for name, figure_H in figures_H.items()}
+    listed = {name: figure_H.tolist() for name, figure_H in figures_H.items()}
+    rows = {horizon: {name: values[h] for name, values in listed.items()} for h, horizon in enumerate(horizons)}
+    return rows | {MEAN: {**means, "n": sum(listed["n"])}}
+
+
+def add_truth(forecasts: Mapping[str, Floats], anchors: Forecasts, true_quantiles: pd.DataFrame) -> Table:
     """Gap to the true conditional quantiles and share of the learnable skill, on the anchors where truth is known.
 
-    ``true_quantiles`` has ts, horizon, q05 … (NaN: undefined, left out). Columns of the result: forecast, horizon, n,
-    mean_pinball, true_pinball, gap (their difference, log-return units) and learnable_share =
-    (L_constants − L) / (L_constants − L_true); the mean row averages the horizons' losses and shares. ValueError
+    ``true_quantiles`` has ts, horizon, q05 … (NaN: undefined, left out). Figures of the result: n, mean_pinball,
+    true_pinball, gap (their difference, log-return units) and learnable_share =
+    (L_constants − L) / (L_constants − L_true); the mean averages the horizons' losses and shares. ValueError
     when no anchor has a true quantile.
     """
+    levels, horizons = anchors.levels, anchors.horizons
     truth_NHQ = _truth_at(anchors.ts, true_quantiles, levels, horizons)
     undefined_NH = np.asarray(np.isnan(truth_NHQ).any(axis=2))
     known = np.flatnonzero(~undefined_NH.all(axis=1))
     if not known.size:
         raise ValueError("expected true quantiles at some scored anchors, found none: ask the market for those anchors")
     targets = np.where(undefined_NH, np.nan, anchors.targets)[known]
-    truth_NHQ = np.where(undefined_NH[:, :, None], 0.0, truth_NHQ)
-    truth = truth_NHQ[known]
-    true_loss = metrics.mean_pinball(truth, targets, levels)
-    constant = metrics.mean_pinball(forecasts["constants"][known], targets, levels)
-    blocks = []
-    for name, quantiles in {**forecasts, "truth": truth_NHQ}.items():
-        loss = metrics.mean_pinball(quantiles[known], targets, levels)
-        block = pd.DataFrame({"forecast": name, "horizon": list(horizons), "n": np.isfinite(targets).sum(axis=0)})
-        block = block.assign(mean_pinball=loss, true_pinball=true_loss, gap=loss - true_loss)
-        block["learnable_share"] = (constant - loss) / (constant - true_loss)
-        numbers = block.drop(columns=["forecast", "horizon"]).mean().to_frame().T
-        mean = numbers.assign(forecast=name, horizon=MEAN, n=block["n"].sum())
-        blocks.append(pd.concat([block, mean], ignore_index=True))
-    return pd.concat(blocks, ignore_index=True).astype({"n": "int64"})
+    every = {**forecasts, "truth": np.where(undefined_NH[:, :, None], 0.0, truth_NHQ)}
+    loss = {name: metrics.mean_pinball(q[known], targets, levels) for name, q in every.items()}
+    constant, true, n = loss["constants"], loss["truth"], np.isfinite(targets).sum(axis=0)
+    learnable = {name: (constant - own) / (constant - true) for name, own in loss.items()}
+    return {
+        name: _by_horizon(
+            {"n": n, "mean_pinball": own, "true_pinball": true, "gap": own - true, "learnable_share": learnable[name]},
+            horizons,
+        )
+        for name, own in loss.items()
+    }
 
 
 def _truth_at(ts: pd.Series, true_quantiles: pd.DataFrame, levels: Sequence[float], horizons: Sequence[str]) -> Floats:
@@ -101,20 +96,15 @@ def _truth_at(ts: pd.Series, true_quantiles: pd.DataFrame, levels: Sequence[floa
 
 
 def score_by_group(
-    forecasts: Mapping[str, Floats],
-    targets_NH: Floats,
-    group_N: NDArray[np.object_],
-    levels: Sequence[float],
-    horizons: Sequence[str],
-) -> pd.DataFrame:
-    """The score table of each group of anchors (session part, weekday, volatility tercile …), with a column group."""
-    blocks = []
+    forecasts: Mapping[str, Floats], anchors: Forecasts, group_N: NDArray[np.object_]
+) -> dict[str, Table]:
+    """The score table of each group of anchors: part of the session, weekday, third of volatility."""
+    tables = {}
     for group in pd.unique(pd.Series(group_N).dropna()):
         chosen = np.asarray(group_N) == group
         part = {name: quantiles[chosen] for name, quantiles in forecasts.items()}
-        blocks.append(score_table(part, targets_NH[chosen], levels, horizons).assign(group=group))
-    table = pd.concat(blocks, ignore_index=True)
-    return table[["group", *[c for c in table.columns if c != "group"]]]
+        tables[str(group)] = score_table(part, anchors.targets[chosen], anchors.levels, anchors.horizons)
+    return tables
 
 
 def describe_anchors(anchors: Forecasts) -> str:
@@ -126,30 +116,24 @@ def describe_anchors(anchors: Forecasts) -> str:
     )
 
 
-def render_scores(table: pd.DataFrame, anchor_set: str) -> str:
+def wide(table: Table, figure: str) -> pd.DataFrame:
+    """One figure, a row for each forecast, by horizon and in the mean."""
+    rows = {name: {h: row[figure] for h, row in by_horizon.items()} for name, by_horizon in table.items()}
+    return pd.DataFrame(rows, dtype=float).T
+
+
+def render_scores(table: Table, anchor_set: str) -> str:
     """The score table as plain text of at most 80 columns: skill by horizon and coverage, forecasts down."""
-    skill = 100 * _wide(table, "skill_constants")
+    skill = 100 * wide(table, "skill_constants")
     heading = "Skill over constants, %"
-    covered = [c for c in table.columns if c.startswith("picp_")]
+    covered = [name for name in next(iter(table.values()))[MEAN] if name.startswith("picp_")]
     main = min(covered, key=lambda name: abs(float(name.removeprefix("picp_")) - 80), default=None)
     if main is not None:
         percent = main.removeprefix("picp_")
-        skill[f"in {percent} %"] = 100 * _wide(table, main)[MEAN]
+        skill[f"in {percent} %"] = 100 * wide(table, main)[MEAN]
         heading += f"; last column: outcomes inside the {percent} % interval, %"
-    return "\n".join([textwrap.fill(f"Scores on {anchor_set}", 79), "", heading, _text(skill, 2)])
-
-
-def _wide(table: pd.DataFrame, column: str) -> pd.DataFrame:
-    """One figure with forecasts down and horizons across, both in the table's order."""
-    wide = table.pivot(index="forecast", columns="horizon", values=column)
-    return wide.loc[table["forecast"].unique(), table["horizon"].unique()]
-
-
-def _text(wide: pd.DataFrame, digits: int) -> str:
-    width = max([len(str(name)) for name in wide.index] + [16])
-    head = " " * (width + 2) + "".join(f"{name!s:>8}" for name in wide.columns)
-    rows = [
-        f"  {str(name).replace('_', ' '):<{width}}" + "".join(f"{value:>8.{digits}f}" for value in values)
-        for name, values in zip(wide.index, wide.to_numpy(), strict=True)
-    ]
-    return "\n".join([head, *rows])
+    width = max([len(name) for name in table] + [16])
+    lines = [" " * (width + 2) + "".join(f"{name:>8}" for name in skill.columns)]
+    for name, values in zip(table, skill.to_numpy(), strict=True):
+        lines.append(f"  {name.replace('_', ' '):<{width}}" + "".join(f"{value:>8.2f}" for value in values))
+    return "\n".join([textwrap.fill(f"Scores on {anchor_set}", 79), "", heading, *lines])

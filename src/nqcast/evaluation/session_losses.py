@@ -21,10 +21,11 @@ from scipy import stats
 
 from nqcast.constants import EXCHANGE_TIMEZONE
 from nqcast.evaluation import metrics
+from nqcast.evaluation.compared import Compared
 from nqcast.evaluation.frames import Forecasts
 from nqcast.evaluation.metrics import Floats, level_name
 from nqcast.evaluation.scores import MEAN
-from nqcast.evaluation.significance import skill_with_interval
+from nqcast.evaluation.significance import Interval, skill_with_interval
 
 SESSION_PARTS = (
     ("Asia (17:00–02:00)", 0, 120),
@@ -73,14 +74,6 @@ class SessionGain(TypedDict):
     trimmed: float
 
 
-class GroupGain(TypedDict):
-    """Gain in a group of anchors, mean over horizons, and its session-bootstrap interval."""
-
-    gain: float
-    low: float
-    high: float
-
-
 @dataclass(frozen=True)
 class SessionLosses:
     """Summed pinball losses (M, H + 1, S, P, T) of the forecasts `names`; the last column is the mean over horizons."""
@@ -91,18 +84,16 @@ class SessionLosses:
     horizons: tuple[str, ...]
 
     @classmethod
-    def of(
-        cls, forecasts: Mapping[str, Floats], reference: str, anchors: Forecasts, levels: Sequence[float]
-    ) -> SessionLosses:
+    def of(cls, compared: Compared) -> SessionLosses:
         """Sum the defined losses; thirds are by the reference's spread when the forecast was made."""
-        part_N, third_N = session_part(anchors.ts), volatility_tercile(spread(forecasts[reference]))
+        anchors, forecasts = compared.anchors, compared.forecasts
+        part_N, third_N = session_part(anchors.ts), volatility_tercile(spread(forecasts[compared.reference]))
         parts = tuple(name for name in PARTS if (part_N == name).any())
         session_N = np.unique(anchors.session.to_numpy(), return_inverse=True)[1]
         codes = (session_N, _place(part_N, parts), _place(third_N, TERCILES))
         shape = (int(session_N.max()) + 1, len(parts), len(TERCILES))
         cell_N = np.ravel_multi_index(codes, shape)
-        loss_MNH = np.stack([metrics.anchor_loss(q, anchors.targets, levels) for q in forecasts.values()])
-        loss_MHN = np.nan_to_num(loss_MNH.transpose(0, 2, 1))
+        loss_MHN = np.nan_to_num(np.stack(list(compared.losses.values())).transpose(0, 2, 1))
         cells = np.array([[np.bincount(cell_N, row, np.prod(shape)) for row in loss_HN] for loss_HN in loss_MHN])
         sums = cells.reshape(*loss_MHN.shape[:2], *shape)
         names = tuple(forecasts)
@@ -155,14 +146,14 @@ def session_gains(loss_SK: Floats, reference_SK: Floats, names: Sequence[str]) -
 
 def group_gains(
     losses: SessionLosses, name: str, reference: str, resamples_RS: NDArray[np.int64], confidence: float
-) -> dict[str, GroupGain]:
-    """Gain over the reference in each part of the session and each third of volatility."""
+) -> dict[str, Interval]:
+    """Gain over the reference in each part of the session and each third of volatility, in the mean over horizons."""
     own, other = losses.by_group(name), losses.by_group(reference)
     found = {}
     for group, base in other.items():
         held = (base[resamples_RS] > 0).any(axis=(1, 2))  # a resample may hold no session with such anchors
-        one = skill_with_interval(own[group], base, base, resamples_RS[held], confidence)
-        found[group] = GroupGain(gain=float(one.value[0]), low=float(one.low[0]), high=float(one.high[0]))
+        gain = skill_with_interval(own[group], base, base, resamples_RS[held], confidence)
+        found[group] = gain.named([MEAN, group])[group]
     return found
 
 
@@ -210,17 +201,15 @@ def confidence_sets(losses: SessionLosses, resamples_RS: NDArray[np.int64]) -> d
     }
 
 
-def coverage_by_part(
-    rows: Mapping[str, Floats], anchors: Forecasts, levels: Sequence[float]
-) -> dict[str, dict[str, dict[str, float]]]:
+def coverage_by_part(rows: Mapping[str, Floats], anchors: Forecasts) -> dict[str, dict[str, dict[str, float]]]:
     """{row: {part of the session: {q05: coverage less level}}}, every outcome of the part counted once."""
     part_N, found = session_part(anchors.ts), {}
     for name, quantiles_NHQ in rows.items():
-        hits_NHQ = metrics.below(quantiles_NHQ, anchors.targets, levels)
+        hits_NHQ = metrics.below(quantiles_NHQ, anchors.targets, anchors.levels)
         found[name] = {
             part: {
                 level_name(tau): float(metrics.mean_defined(hits_NHQ[part_N == part][..., i], axis=None)) - tau
-                for i, tau in enumerate(levels)
+                for i, tau in enumerate(anchors.levels)
             }
             for part in PARTS
             if (part_N == part).any()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypedDict
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -42,6 +42,14 @@ def overlaps(horizons: Iterable[str], ts: ArrayLike) -> tuple[Overlap, ...]:
     return tuple(Overlap.of(name, spacing) for name in horizons)
 
 
+class Interval(TypedDict):
+    """A gain and the ends of its session-bootstrap interval."""
+
+    gain: float
+    low: float
+    high: float
+
+
 @dataclass(frozen=True)
 class Estimate:
     """An estimate with its interval; each of shape (H + 1,), the last entry of the mean over horizons."""
@@ -49,6 +57,11 @@ class Estimate:
     value: Floats
     low: Floats
     high: Floats
+
+    def named(self, columns: Sequence[str]) -> dict[str, Interval]:
+        """The entries by name, as JSON values."""
+        rows = zip(columns, self.value, self.low, self.high, strict=True)
+        return {name: Interval(gain=float(v), low=float(low), high=float(high)) for name, v, low, high in rows}
 
 
 @dataclass(frozen=True)
@@ -159,8 +172,3 @@ def compare_losses(
         (diebold_mariano(sums[:, h], session_lag), diebold_mariano(difference[:, h], overlap.lag))
         for h, overlap in enumerate(overlaps)
     ]
-
-
-def larger_p(pair: tuple[DieboldMariano, DieboldMariano]) -> float:
-    """The p-value that counts: the larger of the two versions."""
-    return max(test.p_value for test in pair)

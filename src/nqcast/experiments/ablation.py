@@ -60,16 +60,24 @@ class Ablation:
             session-bootstrap interval, losses averaged over the seeds; by_seed the mean gain of each seed.
         """
         splits, card = make_splits(features, self.split), data_card(features)
-        losses: dict[str, Floats] = {}
+        validation, levels = positions(splits, "validation"), self.recipe.quantiles
+        horizons = horizons_of(features.columns)
+        targets, session = targets_at(features, validation, horizons), features["session"].iloc[validation]
+
+        def session_losses(quantiles: Floats) -> Floats:
+            return session_sums(metrics.anchor_loss(quantiles, targets, levels), session)
+
+        by_seed: dict[str, list[Floats]] = {}
         parameters: dict[str, int] = {}
         variants = {BASE: Variant(), **self.config.variants}
         for name, variant in tqdm(variants.items(), desc="variants", unit="variant", disable=None):
             trained = [self._train(name, variant, seed, features, splits, card, root) for seed in self.config.seeds]
-            losses[name] = np.stack([self._loss(checkpoint, features, splits) for checkpoint in trained])
+            by_seed[name] = [session_losses(predict(one, features, validation, self.evaluate)[0]) for one in trained]
             parameters[name] = _count(trained[0])
-        references = self._reference_losses(features, splits)
-        session = features["session"].iloc[positions(splits, "validation")]
-        table = self._table(losses, references, parameters, session, horizons_of(features.columns))
+        config, ts = changed(self.evaluate, {"baselines": REFERENCES}), features["ts"].iloc[validation]
+        references = baseline_quantiles(features, positions(splits, "train"), ts, levels, config)
+        losses = {name: session_losses(quantiles) for name, quantiles in references.items()}
+        table = self._table(by_seed, losses, parameters, [*horizons, MEAN])
         anchors = f"{validation_span(features, splits)}; seeds {list(self.config.seeds)}"
         return {"anchors": anchors, "table": table, "text": render_ablation(table, anchors, self.evaluate.confidence)}
 
@@ -82,45 +90,25 @@ class Ablation:
         recipe = self.recipe.with_fields(scale=variant.scale, model=variant.model, train=train)
         return recipe.make(features, splits, card, root / f"{name}_seed_{seed}")[0]
 
-    def _loss(self, checkpoint: Checkpoint, features: pd.DataFrame, splits: pd.DataFrame) -> Floats:
-        validation = positions(splits, "validation")
-        quantiles, _ = predict(checkpoint, features, validation, self.evaluate)
-        targets = targets_at(features, validation, horizons_of(features.columns))
-        return metrics.anchor_loss(quantiles, targets, self.recipe.quantiles)
-
-    def _reference_losses(self, features: pd.DataFrame, splits: pd.DataFrame) -> dict[str, Floats]:
-        validation, levels = positions(splits, "validation"), self.recipe.quantiles
-        config = changed(self.evaluate, {"baselines": REFERENCES})
-        ts = features["ts"].iloc[validation]
-        quantiles = baseline_quantiles(features, positions(splits, "train"), ts, levels, config)
-        targets = targets_at(features, validation, horizons_of(features.columns))
-        return {name: metrics.anchor_loss(q, targets, levels) for name, q in quantiles.items()}
-
     def _table(
         self,
-        losses: Mapping[str, Floats],
+        by_seed: Mapping[str, Sequence[Floats]],
         references: Mapping[str, Floats],
         parameters: Mapping[str, int],
-        session: pd.Series,
-        horizons: Sequence[str],
+        columns: Sequence[str],
     ) -> Json:
-        sums = {name: session_sums(loss, session) for name, loss in references.items()}
-        by_seed = {name: [session_sums(loss, session) for loss in stack] for name, stack in losses.items()}
-        sums |= {name: np.mean(stack, axis=0) for name, stack in by_seed.items()}
-        e = self.evaluate
-        resamples = resampled(session.nunique(), e)
+        sums = {**references, **{name: np.mean(losses, axis=0) for name, losses in by_seed.items()}}
+        constants, confidence = sums["constants"], self.evaluate.confidence
+        resamples = resampled(len(constants), self.evaluate)
         table: Json = {}
-        for name in (*losses, *(r for r in references if r != "constants")):
-            gain = skill_with_interval(sums[name], sums[BASE], sums["constants"], resamples, e.confidence)
-            skill = _skill(sums[name], sums["constants"])
-            rows = zip([*horizons, MEAN], skill, gain.value, gain.low, gain.high, strict=True)
-            table[name] = {
-                h: {"skill": float(s), "gain": float(g), "low": float(a), "high": float(b)} for h, s, g, a, b in rows
-            }
+        for name in (*by_seed, *(r for r in references if r != "constants")):
+            gains = skill_with_interval(sums[name], sums[BASE], constants, resamples, confidence).named(columns)
+            skills = zip(gains.items(), _skill(sums[name], constants), strict=True)
+            table[name] = {column: {"skill": float(skill), **gain} for (column, gain), skill in skills}
             if name in by_seed:
                 pairs = zip(by_seed[name], by_seed[BASE], strict=True)
-                own = [_skill(a, sums["constants"])[-1] - _skill(b, sums["constants"])[-1] for a, b in pairs]
-                table[name] |= {"parameters": parameters[name], "by_seed": [float(v) for v in own]}
+                own = [float(_skill(a, constants)[-1] - _skill(b, constants)[-1]) for a, b in pairs]
+                table[name] |= {"parameters": parameters[name], "by_seed": own}
         return table
 
 

@@ -17,17 +17,11 @@ from nqcast.data.config import SplitConfig
 from nqcast.data.fingerprint import data_card
 from nqcast.data.splits import make_splits, positions
 from nqcast.evaluation.baselines import baseline_quantiles
-from nqcast.evaluation.calibration import (
-    RAW,
-    Calibration,
-    calibrated_frame,
-    calibration_of,
-    in_anchor_order,
-    quantiles_by_row,
-)
+from nqcast.evaluation.calibration import Calibration, calibrated_frame, calibration_of, quantiles_by_row
+from nqcast.evaluation.compared import Compared
 from nqcast.evaluation.comparison import compare_forecasts, untrained
 from nqcast.evaluation.config import EvaluateConfig
-from nqcast.evaluation.frames import as_arrays, horizons_in, predictions_frame
+from nqcast.evaluation.frames import MODEL, as_arrays, horizons_in, predictions_frame
 from nqcast.evaluation.judged import ORACLE, perfect_volatility
 from nqcast.experiments.config import ExperimentSettings, WalkForwardConfig
 from nqcast.experiments.folds import Fold, FoldLine, FoldRecord, Partition, Partitions, plan_folds
@@ -133,7 +127,7 @@ class WalkForward:
     ) -> pd.DataFrame:
         """The predictions frame of every forecast, one after the other; `forecast` says whose."""
         levels, test = self.recipe.quantiles, positions(splits, "test")
-        raw = in_anchor_order(predict_frame(checkpoint, seen, test, self.evaluate))
+        raw = predict_frame(checkpoint, seen, test, self.evaluate)
         horizons = checkpoint.metadata.horizons
         anchors = as_arrays(raw, levels, horizons)
         baselines = baseline_quantiles(seen, positions(splits, "train"), anchors.ts, levels, self.evaluate)
@@ -143,7 +137,7 @@ class WalkForward:
         ]
         oracle = perfect_volatility(seen, positions(splits, "train"), anchors.ts, levels)
         frames.append(predictions_frame(seen, test, oracle, anchors.scale, levels, horizons).assign(forecast=ORACLE))
-        frames.append(raw.assign(forecast=RAW))
+        frames.append(raw.assign(forecast=MODEL))
         frames.append(calibrated_frame(raw, calibration, checkpoint.weights_sha256, levels))
         return pd.concat(frames, ignore_index=True).astype({"forecast": "string"})
 
@@ -191,9 +185,9 @@ def score_folds(
 ) -> Json:
     """Scores of the joined forecasts, with a line per fold in front of their text; failures are named first."""
     forecasts = quantiles_by_row(frame, levels)
-    anchors = as_arrays(frame[frame["forecast"] == RAW], levels, horizons_in(frame))
+    anchors = as_arrays(frame[frame["forecast"] == MODEL], levels, horizons_in(frame))
     oracle = forecasts.pop(ORACLE, None)
-    scores = compare_forecasts(anchors, forecasts, None, levels, config, oracle)
+    scores = compare_forecasts(Compared(anchors=anchors, forecasts=forecasts, config=config, oracle=oracle))
     failed = any(fold["status"] == "failed" for fold in folds)
     return {
         **scores,

@@ -15,6 +15,19 @@ from nqcast.storage.checkpoint import Checkpoint
 from nqcast.storage.json_values import Json
 
 
+def trade_walk_forward(
+    predictions: pd.DataFrame,
+    features: pd.DataFrame,
+    config: BacktestConfig,
+    evaluate: EvaluateConfig,
+    of_features: FeaturesConfig,
+) -> tuple[pd.DataFrame, pd.DataFrame, Json]:
+    """Trades, profits by session, and results whose text ends the run; the test split as such is not scored."""
+    from nqcast.backtest.run import backtest
+
+    return backtest(predictions, features, config, evaluate, of_features.tick)
+
+
 def trade_test(
     predictions: pd.DataFrame,
     features: pd.DataFrame,
@@ -23,26 +36,10 @@ def trade_test(
     evaluate: EvaluateConfig,
     of_features: FeaturesConfig,
 ) -> tuple[pd.DataFrame, pd.DataFrame, Json, Json]:
-    """Trades, profits by session, results whose text ends the run, and the record that the test split was used."""
-    from nqcast.backtest.run import backtest
-
-    done = backtest(predictions, features, config, evaluate, of_features.tick)
+    """The same of the test split, and the record that it was used."""
+    done = trade_walk_forward(predictions, features, config, evaluate, of_features)
     record = use_by_checkpoint(checkpoint, int(predictions["ts"].nunique()), evaluate)
-    return done.trades, done.sessions, done.results, {**record, "backtest": config.model_dump(mode="json")}
-
-
-def trade_walk_forward(
-    predictions: pd.DataFrame,
-    features: pd.DataFrame,
-    config: BacktestConfig,
-    evaluate: EvaluateConfig,
-    of_features: FeaturesConfig,
-) -> tuple[pd.DataFrame, pd.DataFrame, Json]:
-    """Trades, profits and results on a walk-forward's forecasts; the test split as such is not scored."""
-    from nqcast.backtest.run import backtest
-
-    done = backtest(predictions, features, config, evaluate, of_features.tick)
-    return done.trades, done.sessions, done.results
+    return *done, {**record, "backtest": config.model_dump(mode="json")}
 
 
 def draw_equity(sessions: pd.DataFrame, results: Json) -> object:

@@ -54,9 +54,7 @@ def score(
 
     metadata = checkpoint.metadata
     evidence = Evidence.gather(predictions, calibrated_predictions, features, splits, metadata, config)
-    scores = compare_forecasts(
-        evidence.anchors, evidence.forecasts, true_quantiles, evidence.levels, config, evidence.oracle
-    )
+    scores = compare_forecasts(evidence, true_quantiles)
     scores["headline"] = [*untrained(metadata.best_epochs), *scores["headline"]]
     uses = count_uses(test_uses, metadata.data.fingerprint)
     return {**scores, "best_epoch": metadata.epoch, "test_uses": uses}, evidence

@@ -1,12 +1,13 @@
 """The report's section on when the model fails: hours, volatility, weekdays, and its worst sessions."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from nqcast.evaluation import metrics
-from nqcast.evaluation.comparison import MODEL
+from nqcast.evaluation.frames import MODEL
 from nqcast.evaluation.judged import Judged
 from nqcast.evaluation.scores import MEAN, score_by_group
 from nqcast.evaluation.session_losses import (
@@ -18,7 +19,7 @@ from nqcast.evaluation.session_losses import (
     volatility_tercile,
     weekday,
 )
-from nqcast.evaluation.significance import session_sums
+from nqcast.evaluation.significance import Interval
 from nqcast.report import figures, html
 from nqcast.report.evidence import Evidence
 
@@ -35,58 +36,59 @@ def weakest(by_group: Mapping[str, pd.DataFrame]) -> str:
 
 def failure_section(evidence: Evidence, by_group: dict[str, pd.DataFrame]) -> list[str]:
     """The section on where the model fails, as fragments of HTML."""
-    forecasts = {name: evidence.forecasts[name] for name in dict.fromkeys(("constants", evidence.reference, MODEL))}
-    parts = [html.table(frame, f"By {name}, mean over horizons") for name, frame in by_group.items()]
-    first = evidence.horizons[0]
-    anchors = evidence.anchors
-    drawn = figures.pinball_by_time_of_day(forecasts, anchors.targets, anchors.ts, evidence.levels, 0, first)
-    scale = figures.scale_against_realised(anchors, evidence.horizons)
-    drawings = [
-        html.picture(figures.with_source(drawn, evidence.source), _LOSS.format(first=first)),
-        html.picture(figures.with_source(scale, evidence.source), _SCALE),
+    names, first = dict.fromkeys(("constants", evidence.reference, MODEL)), evidence.anchors.horizons[0]
+    losses = {name: evidence.losses[name][:, 0] for name in names}
+    drawn = figures.pinball_by_time_of_day(losses, evidence.anchors.ts, first)
+    return [
+        *(html.table(frame, f"By {name}, mean over horizons") for name, frame in by_group.items()),
+        _worst_sessions(evidence),
+        evidence.picture(drawn, _LOSS.format(first=first)),
+        evidence.picture(figures.scale_against_realised(evidence.anchors), _SCALE),
     ]
-    return [*parts, _worst_sessions(evidence), *drawings]
 
 
 def group_tables(evidence: Evidence, judged: Judged) -> dict[str, pd.DataFrame]:
     """What the model is worth in each part of the session, third of volatility, and weekday."""
-    anchors, reference = evidence.anchors, evidence.reference
-    names = dict.fromkeys(("constants", reference, *evidence.model_rows))
-    forecasts = {name: evidence.forecasts[name] for name in names}
-    main = metrics.main_interval(evidence.levels)
+    anchors, spread_N = evidence.anchors, spread(evidence.forecasts[evidence.reference])
     groupings = {
-        "part of the session (Chicago time)": session_part(anchors.ts),
-        "volatility when the forecast was made": volatility_tercile(spread(forecasts[reference])),
-        "weekday": weekday(anchors.session),
+        "part of the session (Chicago time)": (session_part(anchors.ts), PARTS),
+        "volatility when the forecast was made": (volatility_tercile(spread_N), TERCILES),
+        "weekday": (weekday(anchors.session), WEEKDAYS),
     }
-    tables = {}
-    for name, group in groupings.items():
-        table = score_by_group(forecasts, anchors.targets, group, evidence.levels, evidence.horizons)
-        means = table[table["horizon"] == MEAN].pivot(index="group", columns="forecast")
-        own = means.xs(MODEL, axis=1, level="forecast")
-        over_reference = metrics.skill(own["mean_pinball"], means["mean_pinball"][reference])
-        columns = {
-            "outcomes": own["n"].astype(int),
+    return {name: _group_table(evidence, judged, *grouping) for name, grouping in groupings.items()}
+
+
+def _group_table(
+    evidence: Evidence, judged: Judged, group_N: NDArray[np.object_], order: Sequence[str]
+) -> pd.DataFrame:
+    """A row for each group, in this order."""
+    reference, rows = evidence.reference, evidence.model_rows
+    kept = {"constants": evidence.forecasts["constants"], reference: evidence.forecasts[reference], **rows}
+    tables = score_by_group(kept, evidence.anchors, group_N)
+    main = f"{metrics.main_interval(evidence.anchors.levels):g}"
+    over, inside = f"skill over {reference.replace('_', ' ')}, %", f"in the {main} % interval, %"
+    found: dict[str, dict[str, object]] = {}
+    for group in filter(tables.__contains__, order):
+        own, other = (tables[group][name][MEAN] for name in (MODEL, reference))
+        judgement = judged["groups"].get(group)  # weekdays have none
+        gain = metrics.skill(own["mean_pinball"], other["mean_pinball"]) if judgement is None else judgement["gain"]
+        found[group] = {
+            "outcomes": int(own["n"]),
             "skill over constants, %": 100 * own["skill_constants"],
-            f"skill over {reference.replace('_', ' ')}, %": 100 * over_reference,
-            f"in the {main:g} % interval, %": 100 * own[f"picp_{main:g}"],
-        } | {f"the same, {row.split('_')[1]}": 100 * means[f"picp_{main:g}"][row] for row in evidence.model_rows[1:]}
-        frame = pd.DataFrame(columns).loc[sorted(set(group), key=_group_order)]
-        found = [judged["groups"][one] for one in frame.index if one in judged["groups"]]
-        if len(found) == len(frame):  # weekdays are not among them
-            frame[f"skill over {reference.replace('_', ' ')}, %"] = [100 * one["gain"] for one in found]
-            frame.insert(3, "its interval", [f"{100 * one['low']:+.2f} … {100 * one['high']:+.2f}" for one in found])
-        tables[name] = frame
-    return tables
+            over: 100 * float(gain),
+            **({} if judgement is None else {"its interval": _between(judgement)}),
+            inside: 100 * own[f"picp_{main}"],
+            **{f"the same, {row.split('_')[1]}": 100 * tables[group][row][MEAN][f"picp_{main}"] for row in [*rows][1:]},
+        }
+    return pd.DataFrame.from_dict(found, orient="index")
 
 
-def _group_order(name: str) -> int:
-    order = [*PARTS, *TERCILES, *WEEKDAYS]
-    return order.index(name)
+def _between(gain: Interval) -> str:
+    return f"{100 * gain['low']:+.2f} … {100 * gain['high']:+.2f}"
 
 
 def _worst_sessions(evidence: Evidence) -> str:
-    own, other = (session_sums(evidence.losses[name], evidence.anchors.session) for name in (MODEL, evidence.reference))
+    own, other = (evidence.by_session[name] for name in (MODEL, evidence.reference))
     share = (own - other).sum(axis=1) / other.sum()
     dates = np.unique(evidence.anchors.session.to_numpy())
     worst = np.argsort(share)[::-1][:5]

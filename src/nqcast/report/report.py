@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from nqcast.constants import SIMULATED
 from nqcast.evaluation import metrics
-from nqcast.evaluation.calibration import CONFORMAL, ONLINE
-from nqcast.evaluation.comparison import MODEL, Scores
+from nqcast.evaluation.comparison import Scores
 from nqcast.evaluation.coverage import CoverageTests, all_coverage_tests
+from nqcast.evaluation.frames import CONFORMAL, MODEL, ONLINE, rows_of
 from nqcast.evaluation.metrics import level_name
-from nqcast.evaluation.scores import MEAN, Table
+from nqcast.evaluation.scores import MEAN, Table, wide
 from nqcast.report import figures, html
 from nqcast.report.evidence import Evidence
 from nqcast.report.explanation import HEADING, explanation_section
@@ -22,9 +21,6 @@ from nqcast.report.failures import failure_section, group_tables, weakest
 from nqcast.report.glossary import ALIASES, TERMS
 from nqcast.report.sureness import ceiling_table, coverage_by_part_table, sure_section
 from nqcast.storage.json_values import Json
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 _FAN = (
     "One session of the test split. Above: price, and forecasts issued every four hours. Below: the forecast at every "
@@ -72,7 +68,7 @@ def render_report(
         "How sure": sure_section(evidence, scores),
         "Is it calibrated": _calibration(evidence, scores),
         "When does it fail": failure_section(evidence, by_group),
-        HEADING: explanation_section(explanation, evidence.horizons, evidence.source) if explanation else [],
+        HEADING: explanation_section(explanation, evidence.anchors.horizons, evidence.source) if explanation else [],
         "What was trained on what": _origin(evidence, history),
         "What the numbers mean": [html.definitions(TERMS)],
     }
@@ -85,10 +81,6 @@ def render_report(
         ]
     sections = {name: parts for name, parts in sections.items() if parts}
     return html.page("Quantile forecasts of futures returns: evaluation", top, sections, ALIASES)
-
-
-def _picture(evidence: Evidence, figure: Figure, caption: str) -> str:
-    return html.picture(figures.with_source(figure, evidence.source), caption)
 
 
 def _answers(evidence: Evidence, scores: Scores, by_group: Mapping[str, pd.DataFrame]) -> str:
@@ -112,7 +104,7 @@ def _circumstances(evidence: Evidence, scores: Scores, run: Mapping[str, str]) -
         "Span of the bars": f"{data.first or '–'} to {data.last or '–'} UTC",
         "Test split": f"{first:%Y-%m-%d %H:%M} to {last:%Y-%m-%d %H:%M} UTC, {evidence.anchors.session.nunique()} "
         f"sessions, {len(evidence.anchors.ts):,} anchors",
-        "Forecasts": f"{len(evidence.levels)} quantiles at {', '.join(evidence.horizons)}",
+        "Forecasts": f"{len(evidence.anchors.levels)} quantiles at {', '.join(evidence.anchors.horizons)}",
         "Checkpoint": f"{evidence.metadata.fingerprint}, epoch {evidence.metadata.epoch}",
     }
     return html.facts({**rows, **run})
@@ -121,7 +113,7 @@ def _circumstances(evidence: Evidence, scores: Scores, run: Mapping[str, str]) -
 def _how_good(evidence: Evidence, scores: Scores) -> list[str]:
     table, known = scores["table"], scores["table"][MODEL][MEAN]
     parts = [html.picture(figures.fan_chart(evidence.predictions, evidence.features, evidence.config), _FAN)]
-    main = f"{metrics.main_interval(evidence.levels):g}"
+    main = f"{metrics.main_interval(evidence.anchors.levels):g}"
     columns = [
         ("skill_constants", "Skill over constants, %", 100, 2),
         ("skill_time_of_day", "Skill over time of day, %", 100, 2),
@@ -134,26 +126,19 @@ def _how_good(evidence: Evidence, scores: Scores) -> list[str]:
     ]
     for column, caption, factor, digits in columns:
         if column in known:
-            wide = factor * _wide(table, column).loc[list(evidence.forecasts), [*evidence.horizons, MEAN]]
-            parts.append(html.table(html.titled(wide), caption, digits, MODEL))
+            parts.append(html.table(html.titled(factor * wide(table, column)), caption, digits, MODEL))
     parts += [*_truth_tables(scores.get("truth")), *ceiling_table(scores["judged"])]
     drawn = [name for name in evidence.forecasts if name not in ("constants", CONFORMAL, ONLINE)]
     estimates = {name: evidence.skill(name, "constants") for name in drawn}
-    parts.append(_picture(evidence, figures.skill_by_horizon(estimates, evidence.horizons), _SKILL))
+    parts.append(evidence.picture(figures.skill_by_horizon(estimates, evidence.anchors.horizons), _SKILL))
     return [*parts, *_direction(evidence)]
-
-
-def _wide(table: Table, column: str) -> pd.DataFrame:
-    """One figure of every forecast, a row each, by horizon and in the mean."""
-    rows = {name: {h: row[column] for h, row in by_horizon.items()} for name, by_horizon in table.items()}
-    return pd.DataFrame(rows, dtype=float).T
 
 
 def _truth_tables(truth: Table | None) -> list[str]:
     """How near each forecast comes to the true quantiles, where a simulated market knows them."""
     if not truth:
         return []
-    share, gap = (_wide(truth, key) for key in ("learnable_share", "gap"))
+    share, gap = (wide(truth, key) for key in ("learnable_share", "gap"))
     return [
         html.table(html.titled(100 * share), "Share of the learnable skill (constants 0, truth 100), %", 1, MODEL),
         html.table(html.titled(1e4 * gap), "Mean pinball loss above that of the truth, 1e-4 of log return", 3, MODEL),
@@ -161,26 +146,26 @@ def _truth_tables(truth: Table | None) -> list[str]:
 
 
 def _direction(evidence: Evidence) -> list[str]:
-    median = evidence.anchors.quantiles[..., metrics.level_index(evidence.levels, 0.5)]
+    median = evidence.anchors.quantiles[..., metrics.level_index(evidence.anchors.levels, 0.5)]
     direction = metrics.median_direction(median, evidence.anchors.targets)
-    frame = pd.DataFrame(direction, index=list(evidence.horizons)).rename(columns=lambda c: c.replace("_", " "))
+    frame = pd.DataFrame(direction, index=list(evidence.anchors.horizons)).rename(columns=lambda c: c.replace("_", " "))
     parts = [
         html.table(frame.rename(columns={"share up": "share of rises"}), "Direction, from the sign of the median", 3)
     ]
     same = np.abs(direction["directional_accuracy"] - direction["share_up"]) < ONE_SIGN
     if same.any():
-        named = ", ".join(name for name, one in zip(evidence.horizons, same, strict=True) if one)
+        named = ", ".join(name for name, one in zip(evidence.anchors.horizons, same, strict=True) if one)
         parts.append(html.paragraph(f"At {named} the accuracy is the share of rises: {_ONE_SIGN}"))
     return parts
 
 
 def _calibrated_rows(evidence: Evidence, scores: Scores) -> str:
     """Coverage errors of the raw, the offline and the online forecast, and what calibration did to the score."""
-    names = [level_name(tau) for tau in evidence.levels]
+    names = [level_name(tau) for tau in evidence.anchors.levels]
     frame = pd.DataFrame(columns=[*names, "outside the widened band", "weighted interval score against raw, %"])
     for row, check in scores["calibration"].items():
         cells = [name for h, one in check.items() if h != MEAN for name in one["outside"]]
-        outside = f"{len(cells)} of {len(names) * len(evidence.horizons)}"
+        outside = f"{len(cells)} of {len(names) * len(evidence.anchors.horizons)}"
         errors = [f"{100 * check[MEAN]['error'][name]:+.2f}" for name in names]
         frame.loc[row] = [*errors, outside, f"{100 * check[MEAN]['wis_over_raw']:+.2f}"]
     caption = (
@@ -192,18 +177,16 @@ def _calibrated_rows(evidence: Evidence, scores: Scores) -> str:
 
 
 def _coverage_table(evidence: Evidence, scores: Scores) -> str:
-    names = [level_name(tau) for tau in evidence.levels]
+    names = [level_name(tau) for tau in evidence.anchors.levels]
     rows = {name: [100 * row[MEAN][level] for level in names] for name, row in scores["table"].items()}
     frame = pd.DataFrame.from_dict(rows, orient="index", columns=names)
     return html.table(html.titled(frame), "Outcomes at or below each quantile, %, mean over horizons", 1, MODEL)
 
 
 def _calibration(evidence: Evidence, scores: Scores) -> list[str]:
-    anchors, levels, horizons = evidence.anchors, evidence.levels, evidence.horizons
-    hits = metrics.below(anchors.quantiles, anchors.targets, levels)
-    tests = all_coverage_tests(
-        hits, anchors.quantiles, evidence.positions, levels, evidence.overlaps, evidence.config.phase_lag
-    )
+    anchors, levels, horizons = evidence.anchors, evidence.anchors.levels, evidence.anchors.horizons
+    position_N, config = rows_of(anchors.ts, evidence.features), evidence.config
+    tests = all_coverage_tests(anchors, position_N, evidence.overlaps, config.phase_lag)
     names = [level_name(tau) for tau in levels]
 
     def by_level(value: Callable[[CoverageTests], object]) -> pd.DataFrame:
@@ -218,13 +201,13 @@ def _calibration(evidence: Evidence, scores: Scores) -> list[str]:
     targets = np.isfinite(anchors.targets).sum(axis=0)
     counted = ", ".join(f"{name} {n:,}" for name, n in zip(horizons, targets, strict=True))
     main = metrics.main_interval(levels)
-    reliability = figures.reliability_diagram(anchors, levels, horizons, evidence.resamples, evidence.config.confidence)
+    reliability = figures.reliability_diagram(anchors, evidence.resamples, config.confidence)
     return [
         _calibrated_rows(evidence, scores),
         coverage_by_part_table(scores["judged"]),
-        _picture(evidence, reliability, _RELIABILITY),
-        _picture(evidence, figures.pit_histogram(anchors, levels, horizons), _PIT),
-        _picture(evidence, figures.coverage_over_time(anchors, levels, horizons, main), _COVERAGE.format(main=main)),
+        evidence.picture(reliability, _RELIABILITY),
+        evidence.picture(figures.pit_histogram(anchors), _PIT),
+        evidence.picture(figures.coverage_over_time(anchors, main), _COVERAGE.format(main=main)),
         _coverage_table(evidence, scores),
         coverage,
         html.paragraph(f"Outcomes that exist: {counted}."),
@@ -247,7 +230,7 @@ def _origin(evidence: Evidence, history: Sequence[Mapping[str, float]]) -> list[
         )
     ]
     if history:
-        parts.append(_picture(evidence, figures.training_curves(history), _TRAINING))
+        parts.append(evidence.picture(figures.training_curves(history), _TRAINING))
     settings = {"model": metadata.model, "train": metadata.train, "scale": metadata.scale.get("config") or {}}
     rows = {f"{group}.{key}": str(v) for group, values in settings.items() for key, v in values.items()}
     return [*parts, html.folded(f"Origin of the model: all {len(rows)} settings", [html.facts(rows)])]

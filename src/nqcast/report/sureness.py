@@ -3,7 +3,8 @@
 import numpy as np
 import pandas as pd
 
-from nqcast.evaluation.comparison import MODEL, Gains, Scores
+from nqcast.evaluation.comparison import Gains, Scores
+from nqcast.evaluation.frames import MODEL
 from nqcast.evaluation.judged import Judged
 from nqcast.evaluation.scores import MEAN
 from nqcast.report import figures, html
@@ -17,10 +18,9 @@ def sure_section(evidence: Evidence, scores: Scores) -> list[str]:
     judged, losses = scores["judged"], evidence.losses
     drawn = figures.gain_by_session(losses[MODEL], losses[evidence.reference], evidence.anchors.session)
     caption = _SESSIONS.format(evidence.reference.replace("_", " "))
-    picture = html.picture(figures.with_source(drawn, evidence.source), caption)
     tested = any(one["p_value"] is not None for row in scores["gains"].values() for one in row.values())
     p_table = [_p_table(scores["gains"], judged)] if tested else []
-    return [_gain_table(evidence), *p_table, *_session_tables(judged), picture]
+    return [_gain_table(evidence), *p_table, *_session_tables(judged), evidence.picture(drawn, caption)]
 
 
 def _gain_table(evidence: Evidence) -> str:
@@ -35,8 +35,8 @@ def _gain_table(evidence: Evidence) -> str:
         f"Gain of the model: its skill less the other's, points; below it the {evidence.config.confidence:.0%} "
         "session-bootstrap interval"
     )
-    columns = [*evidence.horizons, MEAN]
-    return html.table(html.titled(pd.DataFrame.from_dict(cells, orient="index", columns=columns)), caption)
+    frame = pd.DataFrame.from_dict(cells, orient="index", columns=evidence.columns)
+    return html.table(html.titled(frame), caption)
 
 
 def _points(gain: float) -> str:

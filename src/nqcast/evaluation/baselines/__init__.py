@@ -11,7 +11,7 @@ import pandas as pd
 
 from nqcast.evaluation.baselines.base import Baseline
 from nqcast.evaluation.config import BASELINES, EvaluateConfig
-from nqcast.evaluation.frames import Positions
+from nqcast.evaluation.frames import Positions, rows_of
 from nqcast.evaluation.metrics import Floats
 from nqcast.horizons import horizons_of
 
@@ -37,11 +37,6 @@ def baseline_quantiles(
     features: pd.DataFrame, train: Positions, ts: pd.Series, levels: tuple[float, ...], config: EvaluateConfig
 ) -> dict[str, Floats]:
     """Quantiles (N, H, Q) of every baseline of the profile at the anchors `ts`, fitted on the train anchors."""
-    positions = pd.Index(features["ts"]).get_indexer(pd.Index(ts))
-    if (positions < 0).any():
-        raise ValueError(
-            f"expected every anchor among the features, found {(positions < 0).sum()} that are not: "
-            "score with the features that the forecasts were made from"
-        )
+    positions = rows_of(ts, features)
     baselines = make_baselines(config.baseline_names, levels, horizons_of(features.columns), config.seed)
     return {name: one.fit(features, train).predict(features, positions) for name, one in baselines.items()}

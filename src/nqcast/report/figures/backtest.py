@@ -8,18 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from nqcast.report.figures.style import (
-    BLACK,
-    BLUE,
-    GREEN,
-    GREY,
-    MARKERS,
-    ORANGE,
-    VERMILION,
-    finish,
-    new_figure,
-    with_source,
-)
+from nqcast.report.figures import style
 
 PERCENT, BASIS_POINTS = 100.0, 1e4
 ALL, HOLD = "all", "buy_and_hold"
@@ -32,11 +21,11 @@ def draw_equity(sessions: pd.DataFrame, results: Mapping[str, Any]) -> Figure:
         sessions: session, book, gross, cost and net, as `backtest` gives them.
         results: its results.
     """
-    figure = new_figure(11.0, 4.6)
+    figure = style.new_figure(11.0, 4.6)
     left, right = figure.subplots(1, 2, width_ratios=[1.7, 1])
     _equity_panel(left, sessions)
     _books_panel(right, results["books"])
-    return with_source(figure, sessions.attrs.get("source", ""))
+    return style.with_source(figure, sessions.attrs.get("source", ""))
 
 
 def _equity_panel(axes: Axes, sessions: pd.DataFrame) -> None:
@@ -45,36 +34,30 @@ def _equity_panel(axes: Axes, sessions: pd.DataFrame) -> None:
     dates, spread = book["session"].to_numpy(), float(hold["net"].std())
     share = float(book["net"].std()) / spread if spread > 0 else 0.0
     lines = (
-        (book["gross"], "before costs", GREEN, "-."),
-        (book["net"], "after costs", BLUE, "-"),
-        (share * hold["net"], "buy and hold, same volatility", VERMILION, "--"),
+        (book["gross"], "before costs", style.GREEN, "-."),
+        (book["net"], "after costs", style.BLUE, "-"),
+        (share * hold["net"], "buy and hold, same volatility", style.VERMILION, "--"),
     )
-    axes.axhline(0, color=GREY, linewidth=0.8)
+    axes.axhline(0, color=style.GREY, linewidth=0.8)
     for values, label, colour, dashes in lines:
         equity = PERCENT * np.cumsum(values.to_numpy())
         axes.plot(dates, equity, color=colour, linestyle=dashes, linewidth=1.6, label=label)
-    finish(axes, "All horizons, nothing reinvested", y="Profit, % of the capital")
+    style.finish(axes, "All horizons, nothing reinvested", y="Profit, % of the capital")
     axes.tick_params(axis="x", labelrotation=20)
     axes.legend(fontsize=9, frameon=False, loc="best")
 
 
 def _books_panel(axes: Axes, books: Mapping[str, Any]) -> None:
-    places = np.arange(len(books))
+    places = np.arange(len(books), dtype=float)
     rows = (
-        ("net", "after costs", BLUE, -0.2),
-        ("always_long", "always long, after costs", ORANGE, 0.0),
-        ("random_signs", "random signs, before costs", BLACK, 0.2),
+        ("net", "after costs", style.BLUE, -0.2),
+        ("always_long", "always long, after costs", style.ORANGE, 0.0),
+        ("random_signs", "random signs, before costs", style.BLACK, 0.2),
     )
     for k, (key, label, colour, shift) in enumerate(rows):
-        value, low, high = (
-            BASIS_POINTS * np.array([b[key][end] for b in books.values()]) for end in ("value", "low", "high")
-        )
-        spread = np.vstack([np.maximum(value - low, 0.0), np.maximum(high - value, 0.0)])
-        axes.errorbar(
-            places + shift, value, yerr=spread, fmt=MARKERS[k], color=colour, markersize=5, capsize=2.5, linewidth=1.2,
-            label=label,
-        )  # fmt: skip
-    axes.axhline(0, color=GREY, linewidth=0.8)
+        points = [BASIS_POINTS * np.array([b[key][end] for b in books.values()]) for end in ("value", "low", "high")]
+        style.with_intervals(axes, places + shift, points, k, colour, label)
+    axes.axhline(0, color=style.GREY, linewidth=0.8)
     axes.set_xticks(places, list(books))
-    finish(axes, "Per session", "Horizon", "Basis points of the capital")
+    style.finish(axes, "Per session", "Horizon", "Basis points of the capital")
     axes.legend(fontsize=9, frameon=False, loc="best")

@@ -1,7 +1,5 @@
 """Is the forecast calibrated: reliability, PIT, coverage through time, and its scale beside what came."""
 
-from collections.abc import Sequence
-
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
@@ -12,46 +10,30 @@ from nqcast.evaluation import metrics
 from nqcast.evaluation.coverage import coverage_band
 from nqcast.evaluation.frames import Forecasts
 from nqcast.evaluation.significance import session_sums
-from nqcast.report.figures.style import (
-    BLACK,
-    BLUE,
-    DASHES,
-    GREY,
-    LIGHT,
-    MARKERS,
-    SERIES,
-    SKY,
-    VERMILION,
-    finish,
-    new_figure,
-)
+from nqcast.report.figures import style
 
 
-def reliability_diagram(
-    anchors: Forecasts,
-    levels: Sequence[float],
-    horizons: Sequence[str],
-    resamples_RS: NDArray[np.int64],
-    confidence: float = 0.95,
-) -> Figure:
+def reliability_diagram(anchors: Forecasts, resamples_RS: NDArray[np.int64], confidence: float = 0.95) -> Figure:
     """Share of outcomes at or below each quantile, less the quantile's level, per horizon, in points.
 
     The grey band is where a calibrated forecast would lie (`coverage_band`); points outside it are filled.
     """
+    levels, horizons = anchors.levels, anchors.horizons
     error = 100 * (metrics.coverage_by_level(anchors.quantiles, anchors.targets, levels) - np.asarray(levels))
-    low, high = (100 * band for band in coverage_band(anchors, levels, resamples_RS, confidence))
-    figure = new_figure(10.0, 3.2)
+    low, high = (100 * band for band in coverage_band(anchors, resamples_RS, confidence))
+    figure = style.new_figure(10.0, 3.2)
     panels = figure.subplots(1, len(horizons), sharey=True, squeeze=False)[0]
     x = 100 * np.asarray(levels)
     for h, (axes, name) in enumerate(zip(panels, horizons, strict=True)):
-        axes.fill_between(x, low[h], high[h], color=LIGHT, linewidth=0, label=f"{confidence:.0%} band if calibrated")
-        axes.axhline(0, color=GREY, linewidth=0.8)
-        axes.plot(x, error[h], color=BLUE, linewidth=1)
+        band = f"{confidence:.0%} band if calibrated"
+        axes.fill_between(x, low[h], high[h], color=style.LIGHT, linewidth=0, label=band)
+        axes.axhline(0, color=style.GREY, linewidth=0.8)
+        axes.plot(x, error[h], color=style.BLUE, linewidth=1)
         outside = (error[h] < low[h]) | (error[h] > high[h])
-        for chosen, colour, fill in ((outside, VERMILION, VERMILION), (~outside, BLUE, "white")):
-            label = "outside the band" if colour == VERMILION else "inside"
+        for chosen, colour, fill in ((outside, style.VERMILION, style.VERMILION), (~outside, style.BLUE, "white")):
+            label = "outside the band" if colour == style.VERMILION else "inside"
             axes.plot(x[chosen], error[h][chosen], "o", color=colour, markerfacecolor=fill, markersize=5, label=label)
-        finish(axes, name, "Level of the quantile, %", "Observed less nominal, points" if h == 0 else "")
+        style.finish(axes, name, "Level of the quantile, %", "Observed less nominal, points" if h == 0 else "")
         axes.set_xticks([x[0], 25, 50, 75, x[-1]])
     figure.legend(
         *panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=9, frameon=False
@@ -59,62 +41,62 @@ def reliability_diagram(
     return figure
 
 
-def pit_histogram(anchors: Forecasts, levels: Sequence[float], horizons: Sequence[str]) -> Figure:
+def pit_histogram(anchors: Forecasts) -> Figure:
     """Outcomes between neighbouring quantiles over what was forecast; 1 everywhere for a calibrated forecast."""
+    levels, horizons = anchors.levels, anchors.horizons
     shares = metrics.pit_shares(anchors.quantiles, anchors.targets, levels)
     edges = np.concatenate([[0.0], levels, [1.0]])
-    figure = new_figure(10.0, 2.9)
+    figure = style.new_figure(10.0, 2.9)
     panels = figure.subplots(1, len(horizons), sharey=True, squeeze=False)[0]
     for h, (axes, name) in enumerate(zip(panels, horizons, strict=True)):
-        axes.bar(edges[:-1], shares[h] / np.diff(edges), np.diff(edges), align="edge", color=SKY, edgecolor="white")
-        axes.axhline(1, color=BLACK, linewidth=1, linestyle="--")
-        finish(axes, name, "Forecast probability", "Observed over forecast" if h == 0 else "")
+        height, width = shares[h] / np.diff(edges), np.diff(edges)
+        axes.bar(edges[:-1], height, width, align="edge", color=style.SKY, edgecolor="white")
+        axes.axhline(1, color=style.BLACK, linewidth=1, linestyle="--")
+        style.finish(axes, name, "Forecast probability", "Observed over forecast" if h == 0 else "")
         axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "¼", "½", "¾", "1"])
     return figure
 
 
-def coverage_over_time(
-    anchors: Forecasts, levels: Sequence[float], horizons: Sequence[str], percent: float = 80, sessions: int = 20
-) -> Figure:
+def coverage_over_time(anchors: Forecasts, percent: float = 80, sessions: int = 20) -> Figure:
     """Share of outcomes inside the central interval over the last ``sessions`` sessions, per horizon.
 
     Of a test split of few sessions, over the last third of them: every line has more than a point.
     """
-    hits = metrics.inside(anchors.quantiles, anchors.targets, levels, percent)
+    hits = metrics.inside(anchors.quantiles, anchors.targets, anchors.levels, percent)
     hit_S = session_sums(hits, anchors.session)
     count_S = session_sums(np.isfinite(hits).astype(float), anchors.session)
     dates = pd.DatetimeIndex(np.unique(anchors.session.to_numpy()))
     span = min(sessions, max(len(dates) // 3, 1))
     share = pd.DataFrame(hit_S).rolling(span).sum() / pd.DataFrame(count_S).rolling(span).sum()
-    figure = new_figure(9.0, 3.6)
+    figure = style.new_figure(9.0, 3.6)
     axes = figure.subplots()
-    for h, name in enumerate(horizons):
-        axes.plot(dates.to_numpy(), share[h].to_numpy(), color=SERIES[h % 7], linestyle=DASHES[h % 7], linewidth=1.4)
-        axes.plot([], [], color=SERIES[h % 7], linestyle=DASHES[h % 7], label=name)
-    axes.axhline(percent / 100, color=BLACK, linewidth=1)
-    finish(axes, f"Inside the {percent:g} % interval, last {span} sessions", y="Share of outcomes")
+    for h, name in enumerate(anchors.horizons):
+        axes.plot(dates.to_numpy(), share[h].to_numpy(), linewidth=1.4, **style.line(h))
+        axes.plot([], [], label=name, **style.line(h))
+    axes.axhline(percent / 100, color=style.BLACK, linewidth=1)
+    style.finish(axes, f"Inside the {percent:g} % interval, last {span} sessions", y="Share of outcomes")
     axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     axes.tick_params(axis="x", labelrotation=20)
-    axes.legend(ncols=len(horizons), fontsize=9, frameon=False, loc="best")
+    axes.legend(ncols=len(anchors.horizons), fontsize=9, frameon=False, loc="best")
     return figure
 
 
 BINS = 20
 
 
-def scale_against_realised(anchors: Forecasts, horizons: Sequence[str]) -> Figure:
+def scale_against_realised(anchors: Forecasts) -> Figure:
     """Mean absolute return after the forecast against the forecast scale, in twenty equal groups of anchors, log axes.
 
     A Laplace fit makes the scale the expected absolute return, so the points of a good scale lie on the diagonal.
     """
-    figure = new_figure(5.6, 5.2)
+    figure = style.new_figure(5.6, 5.2)
     axes = figure.subplots()
-    for h, name in enumerate(horizons):
+    for h, name in enumerate(anchors.horizons):
         defined = np.isfinite(anchors.targets[:, h])
         scale, move = anchors.scale[defined, h], np.abs(anchors.targets[defined, h])
         groups = [g for g in np.array_split(np.argsort(scale, kind="stable"), BINS) if g.size]
         x, y = (1e4 * np.array([values[g].mean() for g in groups]) for values in (scale, move))
-        axes.plot(x, y, MARKERS[h % 7], color=SERIES[h % 7], markersize=4.5, label=name)
+        axes.plot(x, y, style.MARKERS[h % 7], color=style.SERIES[h % 7], markersize=4.5, label=name)
     axes.set_xscale("log")
     axes.set_yscale("log")
     for axis in (axes.xaxis, axes.yaxis):  # 2, 5, 10, 20 …: labels that neither overprint nor need a power of ten
@@ -122,8 +104,8 @@ def scale_against_realised(anchors: Forecasts, horizons: Sequence[str]) -> Figur
         axis.set_major_formatter(FormatStrFormatter("%g"))
         axis.set_minor_formatter(NullFormatter())
     ends = [max(axes.get_xlim()[0], axes.get_ylim()[0]), min(axes.get_xlim()[1], axes.get_ylim()[1])]
-    axes.plot(ends, ends, color=BLACK, linewidth=1, linestyle="--", label="as forecast")
-    finish(
+    axes.plot(ends, ends, color=style.BLACK, linewidth=1, linestyle="--", label="as forecast")
+    style.finish(
         axes, "Scale and what came", "Forecast scale, basis points", "Mean absolute return, basis points", grid="both"
     )
     axes.legend(fontsize=9, frameon=False)

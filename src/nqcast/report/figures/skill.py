@@ -7,10 +7,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from nqcast.constants import EXCHANGE_TIMEZONE
-from nqcast.evaluation import metrics
 from nqcast.evaluation.metrics import Floats
 from nqcast.evaluation.significance import Estimate
-from nqcast.report.figures.style import DASHES, GREY, MARKERS, SERIES, finish, new_figure
+from nqcast.report.figures.style import GREY, SERIES, finish, line, new_figure, with_intervals
 
 
 def skill_by_horizon(estimates: Mapping[str, Estimate], horizons: Sequence[str], over: str = "constants") -> Figure:
@@ -24,19 +23,8 @@ def skill_by_horizon(estimates: Mapping[str, Estimate], horizons: Sequence[str],
     places[-1] += 0.4
     for k, (name, estimate) in enumerate(estimates.items()):
         x = places + (k - (len(estimates) - 1) / 2) * 0.8 / max(len(estimates), 1)
-        value, low, high = (100 * part for part in (estimate.value, estimate.low, estimate.high))
-        spread = np.vstack([np.maximum(value - low, 0.0), np.maximum(high - value, 0.0)])
-        axes.errorbar(
-            x,
-            value,
-            yerr=spread,
-            fmt=MARKERS[k % 7],
-            color=SERIES[k % 7],
-            markersize=5,
-            capsize=2.5,
-            linewidth=1.2,
-            label=name.replace("_", " "),
-        )
+        points = [100 * part for part in (estimate.value, estimate.low, estimate.high)]
+        with_intervals(axes, x, points, k, SERIES[k % 7], name.replace("_", " "))
     axes.axhline(0, color=GREY, linewidth=0.8)
     axes.set_xticks(places, [*horizons, "mean"])
     finish(axes, f"Skill over {over.replace('_', ' ')}", "Horizon", "Skill, %")
@@ -57,21 +45,18 @@ def gain_by_session(loss_NH: Floats, reference_NH: Floats, session_N: pd.Series)
     return figure
 
 
-def pinball_by_time_of_day(
-    forecasts: Mapping[str, Floats], targets_NH: Floats, ts: pd.Series, levels: Sequence[float], horizon: int, name: str
-) -> Figure:
-    """Mean pinball loss of one horizon (its position and name) by half-hour of exchange time, in 1e-4 of log return."""
+def pinball_by_time_of_day(losses: Mapping[str, Floats], ts: pd.Series, horizon: str) -> Figure:
+    """Mean of the pinball losses (N,) that forecasts have at one horizon, by half-hour of exchange time, in 1e-4."""
     local = pd.DatetimeIndex(ts).tz_convert(EXCHANGE_TIMEZONE)
     slot = (local.hour * 2 + local.minute // 30).to_numpy()
     order = np.concatenate([np.arange(34, 48), np.arange(34)])  # the session's own order: from 17:00
     figure = new_figure(9.0, 4.0)
     axes = figure.subplots()
-    for k, (forecast, quantiles) in enumerate(forecasts.items()):
-        loss = pd.Series(metrics.anchor_loss(quantiles, targets_NH, levels)[:, horizon]).groupby(slot).mean()
-        values = 1e4 * loss.reindex(order).to_numpy(dtype=float)
+    for k, (forecast, loss_N) in enumerate(losses.items()):
+        values = 1e4 * pd.Series(loss_N).groupby(slot).mean().reindex(order).to_numpy(dtype=float)
         label = forecast.replace("_", " ")
-        axes.plot(np.arange(48) / 2, values, color=SERIES[k % 7], linestyle=DASHES[k % 7], linewidth=1.5, label=label)
+        axes.plot(np.arange(48) / 2, values, linewidth=1.5, label=label, **line(k))
     axes.set_xticks(np.arange(0, 24, 2), [f"{(17 + hour) % 24:02d}:00" for hour in range(0, 24, 2)])
-    finish(axes, f"Loss through the day, {name} ahead", "Time the forecast is made (Chicago)", "Mean pinball, 1e-4")
+    finish(axes, f"Loss through the day, {horizon} ahead", "Time the forecast is made (Chicago)", "Mean pinball, 1e-4")
     axes.legend(fontsize=9, frameon=False, loc="best")
     return figure

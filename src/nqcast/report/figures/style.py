@@ -1,6 +1,7 @@
 """One look for all figures: fonts, colours, axes. No global state of matplotlib is touched."""
 
-from typing import Literal
+from collections.abc import Sequence
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -48,6 +49,20 @@ def finish(axes: Axes, title: str = "", x: str = "", y: str = "", grid: Literal[
     axes.grid(axis=grid, color=LIGHT, linewidth=0.6)
     axes.set_axisbelow(True)
     return axes
+
+
+def line(k: int) -> dict[str, Any]:
+    """What tells the k-th of several lines from the others."""
+    return {"color": SERIES[k % 7], "linestyle": DASHES[k % 7]}
+
+
+def with_intervals(axes: Axes, x: Floats, points: Sequence[Floats], k: int, colour: str, label: str) -> None:
+    """The k-th series of points, each with its interval; ``points`` are their values, lower and upper ends."""
+    value, low, high = points
+    spread = np.vstack([np.maximum(value - low, 0.0), np.maximum(high - value, 0.0)])
+    axes.errorbar(
+        x, value, yerr=spread, fmt=MARKERS[k % 7], color=colour, markersize=5, capsize=2.5, linewidth=1.2, label=label
+    )
 
 
 def days(times: pd.Index | pd.Series | list[pd.Timestamp]) -> Floats:
