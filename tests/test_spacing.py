@@ -237,7 +237,8 @@ def test_a_forecast_is_made_of_bars_as_the_checkpoint_knows_them(
     np.testing.assert_allclose(issued.forecast["return_quantile"], expected, rtol=1e-6, atol=1e-9)
     five = known[["open", "high", "low", "close"]].set_axis(known["ts"])
     rules = {"open": "first", "high": "max", "low": "min", "close": "last"}
-    five = five.resample("5min").agg(rules).dropna().assign(volume=100)
+    five = five.resample("5min").agg(rules).dropna()
+    five["volume"] = 100 + np.arange(len(five)) % 2
     assert maker.forecast(five)["issue_time"].iloc[0] == made
 
 

@@ -202,9 +202,9 @@ def test_an_answer_to_the_calendar_moves_the_close(raw: pd.DataFrame, plain_chec
 def test_an_unfinished_five_minute_bar_is_not_forecast_as_finished(
     raw: pd.DataFrame, plain_checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rules = {"open": "first", "high": "max", "low": "min", "close": "last", "volume": "sum", "contract": "last"}
+    rules = {"open": "first", "high": "max", "low": "min", "close": "last", "volume": "sum"}
     minutes = raw[raw["ts"] < "2016-03-23 15:03"]
-    frame = minutes.groupby(minutes["ts"].dt.floor("5min")).agg(rules).reset_index()
+    frame = minutes.groupby([minutes["ts"].dt.floor("5min"), minutes["contract"]]).agg(rules).reset_index()
     now = pd.Timestamp("2016-03-23 15:03", tz="UTC")
     monkeypatch.setattr(ForecastConfig, "now", lambda self: now)  # the clock of a live run
     found = forecaster(plain_checkpoint).forecast(frame)

@@ -134,6 +134,27 @@ def _heikin_ashi(raw: pd.DataFrame) -> pd.DataFrame:
     return made.assign(high=made[PRICES].max(axis=1), low=made[PRICES].min(axis=1))
 
 
+def _windows(raw: pd.DataFrame, bars: int) -> pd.DataFrame:
+    """Windows of so many bars, one written at each bar."""
+    rows = raw.set_index("ts")
+    rolled = {"high": rows["high"].rolling(bars).max(), "low": rows["low"].rolling(bars).min(), "close": rows["close"]}
+    opens, volume = rows["open"].shift(bars - 1), rows["volume"].rolling(bars).sum()
+    return pd.DataFrame({"open": opens, **rolled, "volume": volume}).dropna().astype({"volume": int}).reset_index()
+
+
+def _at_another_level(raw: pd.DataFrame, begin: str, factor: float) -> pd.DataFrame:
+    late = raw["ts"] >= begin
+    return raw.assign(**{name: raw[name].mask(late, (raw[name] * factor * 4).round() / 4) for name in PRICES})
+
+
+def _two_levels(raw: pd.DataFrame, folder: Path) -> Path:
+    return _daily(_at_another_level(raw, "2016-02-25", 0.95), folder)
+
+
+def _ended(begin: str) -> Write:
+    return _stamped(lambda raw: raw["ts"] + pd.to_timedelta((raw["ts"] >= begin).astype(int), unit="min"))
+
+
 def _at_24(raw: pd.DataFrame) -> pd.Series:
     return (raw["ts"] - pd.Timedelta(days=1)).dt.strftime("%Y-%m-%d 24:00")
 
@@ -239,6 +260,33 @@ CASES: dict[str, Case] = {
         error="two products: .* move apart by",
     ),
     "B opens that are closes": Case(_text(lambda raw: raw.assign(open=raw["close"])), error="bars without an open"),
+    "B every fifth minute as five-minute bars": Case(
+        _text(lambda raw: raw[raw["ts"].dt.minute % 5 == 0]), error="parts of bars: the moves between closes are larger"
+    ),
+    "B windows of five minutes at each minute": Case(_text(lambda raw: _windows(raw, 5)), error="rolling windows"),
+    "B windows of five minutes that open at the last close": Case(
+        _text(lambda raw: _windows(raw, 5).assign(open=lambda rows: rows["close"].shift(1).fillna(rows["open"]))),
+        error="rolling windows: bars share highs and lows",
+    ),
+    "B windows of ten minutes at every fifth": Case(
+        _text(lambda raw: _windows(five_minute(raw), 2)), error="rolling windows"
+    ),
+    "B one volume for all bars": Case(
+        _text(lambda raw: raw.assign(volume=100)), error="volume unit: every bar has the volume of the bar before"
+    ),
+    "B one volume that cannot be": Case(
+        _text(lambda raw: raw.assign(volume=raw["volume"].mask(raw.index == 4000, 10**12))),
+        quarantine={"volume that no bar has": 1},
+    ),
+    "B another level from some minute on": Case(
+        _text(lambda raw: _at_another_level(raw, "2016-02-25 15:00", 1.05)), error="jump of level: at 2016-02-25 15:00"
+    ),
+    "B another level after a weekend": Case(
+        _text(lambda raw: _at_another_level(raw, "2016-10-30", 0.95)),
+        error="jump of level: at 2016-10-30 22:00.* from 4,587.25 to",
+        raw=lambda: market(date(2016, 10, 17), 25),
+    ),
+    "B another level in the next file of a folder": Case(_two_levels, error="jump of level: at 2016-02-25 00:00"),
     "B five-minute bars once for each minute": Case(
         _text(
             lambda raw: pd.concat([raw.assign(ts=raw["ts"] + pd.Timedelta(minutes=k)) for k in range(5)]).sort_values(
@@ -304,6 +352,20 @@ CASES: dict[str, Case] = {
     "C6 one minute on the last day": Case(_text(lambda raw: _mixed(raw, "2016-02-26 12:00")), error="mixed spacing"),
     "C7 stamps at second 59": Case(_stamped(lambda raw: raw["ts"] + pd.Timedelta(seconds=59))),
     "C7 stamps just before the minute": Case(_stamped(lambda raw: raw["ts"] + pd.Timedelta(milliseconds=59_999))),
+    "C the last two sessions stamped at the end": Case(
+        _ended("2016-11-16"), error="2 of 25 sessions have a bar stamped at their close", raw=AUTUMN
+    ),
+    "C the last session stamped at the end": Case(
+        _ended("2016-11-18"),
+        quarantine={"out of session: at a close, as the last bar of a session is stamped at its END": 1},
+        raw=AUTUMN,
+    ),
+    "C2 fixed EST declared New York, of a contract that dies": Case(
+        _stamped(lambda raw: local(raw, "Etc/GMT+5")),
+        NEW_YORK,
+        "first from 2016-03-14 at 16:00 .*fit Etc/GMT\\+5",
+        raw=lambda: market(sessions=25),
+    ),
     # 2. bad prints
     "D1 a minute ten percent away": Case(_spike(1.1, PRICES), quarantine={SPIKE: 1}),
     "D1 a high three percent away": Case(_spike(1.03, ["high"]), quarantine={SPIKE: 1}),

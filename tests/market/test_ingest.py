@@ -10,6 +10,7 @@ from datetime import date, time
 import pandas as pd
 import pytest
 
+from nqcast.market.checks.rows import AT_CLOSE
 from nqcast.market.config import IngestConfig
 from nqcast.market.ingest import build_bars
 from nqcast.market.schema import BARS
@@ -45,7 +46,7 @@ def test_an_answered_question_is_no_longer_asked(week: pd.DataFrame) -> None:
     found = build_bars(_extra(week, "2016-09-20 21:00", 5), answered)
     assert found.report["questions_to_the_calendar"] == [] and len(found.quarantine) == 0
     found = build_bars(week, IngestConfig(session_closes={date(2016, 9, 23): time(15, 59)}))
-    assert found.report["quarantined_by_reason"] == {"out of session": 1}
+    assert found.report["quarantined_by_reason"] == {AT_CLOSE: 1}
 
 
 def test_stamps_in_the_wrong_zone_are_an_error_that_names_the_zone(make_bars) -> None:

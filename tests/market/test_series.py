@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from nqcast.market.checks import series as doubts
+from nqcast.market.checks.rows import AT_CLOSE
 from nqcast.market.config import IngestConfig
 from nqcast.market.ingest import build_bars
 from nqcast.market.schema import PRICES
@@ -142,7 +143,7 @@ def test_real_bars_raise_no_doubt(real_data) -> None:
     raw = pd.read_parquet(real_data / "nq_1m_2015-06_2016-12.parquet")
     report = build_bars(raw, CONFIG).report
     assert report["doubts"] == []
-    assert report["quarantined_by_reason"] == {"out of session": 70}
+    assert report["quarantined_by_reason"] == {"out of session": 66, AT_CLOSE: 4}
 
 
 def test_a_holidays_thin_trade_between_two_gaps_is_no_other_contract(make_bars) -> None:

@@ -163,7 +163,8 @@ def test_a_file_of_a_deferred_contract_is_an_error_by_its_name(month: pd.DataFra
 
 
 def test_a_file_of_a_deferred_contract_without_its_name_is_an_error_by_its_thin_trade(month: pd.DataFrame) -> None:
-    thin = month.drop(columns="contract")[np.random.default_rng(3).random(len(month)) < 0.1].assign(volume=1)
+    rng = np.random.default_rng(3)
+    thin = month.drop(columns="contract")[rng.random(len(month)) < 0.1].assign(volume=lambda few: few.index % 3 + 1)
     with pytest.raises(ValueError, match=r"thin market: in half the sessions \d\d% or more of the five-minute bars"):
         build_bars(thin, CONFIG)
     without = IngestConfig(volume=False)

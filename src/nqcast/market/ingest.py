@@ -98,7 +98,7 @@ def place_in_sessions(underway: Underway, config: IngestConfig) -> Underway:
         _ask(runs, int((before == calendar.OUTSIDE).sum() - (position == calendar.OUTSIDE).sum()), len(bars), config)
     day = sessions["session"].to_numpy()[np.maximum(position, 0)]
     placed = replace(underway, bars=bars.assign(session_position=position, session=day))
-    outside = pd.Series(rows.OUT_OF_SESSION, bars.index[position == calendar.OUTSIDE], dtype="str")
+    outside = bars.loc[position == calendar.OUTSIDE, "ts"].isin(sessions["close"]).map(_OUTSIDE).astype("str")
     questions = [
         {"start": start.isoformat(), "end": end.isoformat(), "minutes": int(minutes)}
         for start, end, minutes in zip(runs["start"], runs["end"], runs["minutes"], strict=True)
@@ -164,6 +164,9 @@ def put_on_grid(underway: Underway, config: IngestConfig) -> Ingested:
     return Ingested(bars, underway.ledger, quarantine, report)
 
 
+_OUTSIDE = {True: rows.AT_CLOSE, False: rows.OUT_OF_SESSION}
+
+
 def _declared(checked: pd.DataFrame, config: IngestConfig) -> str | None:
     """The zone that the stamps were read in; None where the file names it."""
     return config.naive_timezone if checked.attrs.get("naive") else None
@@ -205,7 +208,7 @@ def _whole_series(underway: Underway, bars: pd.DataFrame, config: IngestConfig) 
     """Doubts about the joined series as a whole: its units, and whether it is the front's."""
     kept = underway.bars
     thin, near_rolls = series.thin_stretches(kept, underway.sessions, underway.ledger, underway.contracts.known)
-    units = [*series.volume_units(kept, config.volume_unit_multiple), *series.price_units(kept)]
+    units = [*series.volume_units(kept, config.volume_unit_multiple), *series.level_jumps(kept)]
     return stop_or_warn([*units, *series.thin_market(bars), *thin], config) + near_rolls
 
 

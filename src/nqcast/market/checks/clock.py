@@ -95,18 +95,18 @@ def _off(minute: np.ndarray, expected: int) -> np.ndarray:
 def _weeks_off(begins: np.ndarray, off: np.ndarray) -> pd.DatetimeIndex:
     """First sessions of the weeks of which most sessions, three at least, begin at one and the same other hour.
 
-    Where no week has three, all sessions count together.
+    Two do where none begins when it should: a contract that dies trades too little to tell more of them. Where no week
+    has three, all sessions count together.
     """
     week = (begins // DAY_NS + 3) // 7
     if np.bincount(week - week[0]).max() < 3:
         week = np.zeros_like(week)
     least = 2 if len(begins) < 5 else 3
-    table = pd.DataFrame({"week": week, "off": off, "begin": begins})
+    table = pd.DataFrame({"week": week, "off": off, "begin": begins, "right": off == 0})
     count = table.groupby(["week", "off"])["begin"].agg(["size", "min"]).reset_index()
-    total = table.groupby("week").size()
-    most = count[
-        (count["off"] != 0) & (count["size"] >= least) & (count["size"] > 0.5 * total.loc[count["week"]].to_numpy())
-    ]
+    of_week = table.groupby("week")["right"].agg(["size", "sum"]).loc[count["week"]].reset_index(drop=True)
+    enough = count["size"] >= np.where(of_week["sum"] == 0, 2, least)
+    most = count[(count["off"] != 0) & enough & (count["size"] > 0.5 * of_week["size"])]
     return pd.DatetimeIndex(most["min"].sort_values(), tz="UTC").as_unit("ns")
 
 

@@ -17,13 +17,15 @@ from nqcast.market.schema import MINUTE_NS, PRICES
 from nqcast.market.tables import LEVELS, PRODUCTS
 
 _PART = 2_000  # rows
+_WIDE = 8  # ticks
+_MOST_CONTRACTS = 1e6
 _TICKS = (500, 50_000_000)  # prices of any index future, metal or currency, in ticks
 
 
 def meaning_doubts(bars: pd.DataFrame, spacing: int, product: str, tick: float) -> list[Doubt]:
     """All doubts about the columns of the contracts in front; bars as joined: sorted by ts, with code and raw_close."""
     follows = (np.diff(nanoseconds(bars["ts"])) == spacing * MINUTE_NS) & (np.diff(bars["code"].to_numpy()) == 0)
-    tests = [*_price_tests(bars, follows), *(_volume_tests(bars, follows, product) if "volume" in bars else ())]
+    tests = [*_price_tests(bars, follows, tick), *(_volume_tests(bars, follows, product) if "volume" in bars else ())]
     found = [
         as_doubt(kind, int(odd.sum()), when=_dates(bars, odd))
         for kind, value, most in tests
@@ -59,20 +61,30 @@ def _ticks(close: np.ndarray, product: str, tick: float) -> Iterator[Doubt]:
             yield as_doubt("price unit/other tick", len(close), other=other, tick=tick, name=name)
 
 
-def _price_tests(bars: pd.DataFrame, follows: np.ndarray) -> Iterator[tuple[str, np.ndarray, float]]:
-    """Ranges exist and say more than closes; opens follow closes: kind, value of each part, largest sound one."""
+def _price_tests(bars: pd.DataFrame, follows: np.ndarray, tick: float) -> Iterator[tuple[str, np.ndarray, float]]:
+    """Ranges exist and say more than closes; opens follow closes: kind, value of each part, largest sound one.
+
+    A bar that covers all of its time has a range beyond the move from the close before to its own, and opens where
+    that one closed, not where an earlier one did. Neighbours seldom share the high or the low of a wide bar.
+    """
     open_, high, low, close = (bars[name].to_numpy() for name in PRICES)
     bare = (high == np.maximum(open_, close)) & (low == np.minimum(open_, close))
     yield "bars without a range", _parts(bare), 0.98
     yield "bars without an open", _parts(open_ == close), 0.9
     middle = np.abs(open_[1:] - (open_[:-1] + close[:-1]) / 2) < 1e-6 * open_[1:]
     yield "made-up bars", _parts(middle, follows & (open_[:-1] != close[:-1])), 0.9
-    again = np.logical_and.reduce([np.diff(bars[name].to_numpy()) == 0 for name in PRICES])
-    yield "repeated bars", _parts(again, follows), 0.5
+    same = {name: np.diff(bars[name].to_numpy()) == 0 for name in PRICES}
+    yield "repeated bars", _parts(np.logical_and.reduce(list(same.values())), follows), 0.5
     to_open, to_close = np.abs(open_[1:] - close[:-1]), np.abs(close[1:] - open_[:-1])
     yield "opens do not follow closes", _parts(to_open > to_close, follows), 0.5
     wide = to_open > 2 * np.maximum((high - low)[1:], 4e-4 * close[1:])
     yield "opens do not follow closes/far", _parts(wide, follows), 0.3
+    spread, most = (high - low)[1:], 1e-3 * close[1:]  # one bad print is not to outweigh a part
+    move, earlier = np.abs(np.diff(close)), np.append(0.0, np.abs(open_[2:] - close[:-2]))
+    yield "parts of bars", _parts(np.minimum(move, most) - np.minimum(spread, most), follows), 0
+    nearer = np.minimum(to_open, most) - np.minimum(earlier, most)
+    yield "rolling windows", _parts(nearer, follows & np.append(False, follows[:-1])), 0
+    yield "rolling windows", _parts(same["high"] | same["low"], follows & (spread > _WIDE * tick)), 0.7
 
 
 def _volume_tests(bars: pd.DataFrame, follows: np.ndarray, product: str) -> Iterator[tuple[str, np.ndarray, float]]:
@@ -80,7 +92,8 @@ def _volume_tests(bars: pd.DataFrame, follows: np.ndarray, product: str) -> Iter
     volume = bars["volume"].to_numpy()
     falls, rises = (_parts(side, follows) for side in (np.diff(volume) < 0, np.diff(volume) > 0))
     yield "volume only rises", np.where(falls < 0.01, rises, 0), 0.2
-    yield "volume unit/money", _parts(volume) * (product in PRODUCTS), 1e6
+    yield "volume unit/constant", _parts(np.diff(volume) == 0, follows), 0.9
+    yield "volume unit/money", _parts(volume > _MOST_CONTRACTS) * (product in PRODUCTS), 0.2
     yield "volume unit/fractions", _parts(volume % 1 != 0), 0.01
 
 
@@ -92,7 +105,7 @@ def _parts(value: np.ndarray, chosen: np.ndarray | None = None) -> np.ndarray:
     if chosen is None:
         count = np.diff(np.append(first, len(value)))
     else:
-        count, value = np.add.reduceat(chosen, first, dtype=np.int64), value & chosen
+        count, value = np.add.reduceat(chosen, first, dtype=np.int64), np.where(chosen, value, 0)
     total = np.add.reduceat(value, first, dtype=np.float64)
     return np.where(count >= 30, total / np.maximum(count, 1), np.nan)
 

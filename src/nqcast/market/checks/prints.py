@@ -18,7 +18,7 @@ BAD_PRINT = "bad print: away from the bars around it, and back at once"
 UNCONFIRMED = "newest bar: a move beyond the exchange's hourly limit"
 
 _LEAST = 0.003  # of a log price: smaller excursions are never asked about
-_HOURLY_LIMIT = 0.035  # the exchange pauses index futures that move as far within an hour
+HOURLY_LIMIT = 0.035  # the exchange pauses index futures that move as far within an hour
 _LONGEST = {1: 15, 5: 5}  # bars away, by spacing
 _ANNOUNCED, _OPENING = 4.0, 3.0  # allowed times as much at announcements, and where a session opens or closes
 _ANNOUNCEMENTS = (6 * 60 + 45, 7 * 60 + 30, 9 * 60, 13 * 60, 13 * 60 + 15)  # minutes of the day in exchange time
@@ -43,11 +43,11 @@ def bad_prints(joined: pd.DataFrame, multiple: float, spacing: int) -> dict[str,
         for row in rows[away > multiple * allowed]:
             found[row : row + bars] = True
     if len(joined) > 1 and session[0] == session[1]:  # nothing stands before the first bar
-        found[0] = max(np.log(high[0] / high[1]), np.log(low[1] / low[0])) > _HOURLY_LIMIT
+        found[0] = max(np.log(high[0] / high[1]), np.log(low[1] / low[0])) > HOURLY_LIMIT
     newest = np.zeros(len(joined), dtype=bool)
     if len(joined) > 2 and session[-1] == session[-2] and stamp[-1] - stamp[-2] < 10 * spacing * MINUTE_NS:
         reach = max(np.log(high[-1] / close[-2]), np.log(close[-2] / low[-1]))
-        newest[-1] = reach > _HOURLY_LIMIT and not found[-2]
+        newest[-1] = reach > HOURLY_LIMIT and not found[-2]
     return {BAD_PRINT: found, UNCONFIRMED: newest & ~found}
 
 

@@ -15,12 +15,14 @@ OTHER_MONTH = "a contract month that never becomes the front"
 NO_FAULT = (SPREAD, COMBINATION, OTHER_MONTH)
 """Reasons that are no fault of the file."""
 OUT_OF_SESSION = "out of session"
+AT_CLOSE = "out of session: at a close, as the last bar of a session is stamped at its END"
 NO_BAR = "no bar: nothing in the line can be read"
 AFTER_NOW = "time stamp after now"
 STRAY = "time stamp months from all others"
 FIRST_STAMP = pd.Timestamp("1990-01-01", tz="UTC")
 """No electronic market of index futures is older."""
 _FEW = 0.01  # of the rows
+_LARGEST = 100_000  # contracts in a bar, below which none is asked about
 
 
 def faults(raw: pd.DataFrame, spacing: int, zero_volume: str = "drop") -> tuple[pd.Series, np.ndarray]:
@@ -56,6 +58,7 @@ def faults(raw: pd.DataFrame, spacing: int, zero_volume: str = "drop") -> tuple[
         "open or close outside the range": (np.maximum(open_, close) > high) | (np.minimum(open_, close) < low),
         "volume missing or not finite": ~np.isfinite(volume),
         "volume negative": volume < 0,
+        "volume that no bar has": _impossible(volume),
         "volume zero": still & (zero_volume == "quarantine"),
         "prices that move without volume": still & (high > low) & (zero_volume == "drop"),
     }
@@ -65,6 +68,12 @@ def faults(raw: pd.DataFrame, spacing: int, zero_volume: str = "drop") -> tuple[
     empty |= filler
     empty[raw.index.get_indexer(reasons.index)] = False
     return reasons, empty
+
+
+def _impossible(volume: np.ndarray) -> np.ndarray:
+    """True (N,) on volumes a hundred times as large as all but a hundredth of them, and larger than any bar's."""
+    most = _LARGEST if np.nanmax(volume, initial=0) <= _LARGEST else max(_LARGEST, 100 * np.nanquantile(volume, 0.99))
+    return volume > most
 
 
 def first_reasons(rules: dict[str, np.ndarray], index: pd.Index, but: np.ndarray | None = None) -> pd.Series:

@@ -12,7 +12,7 @@ from nqcast.constants import BAR_MINUTES
 from nqcast.market.calendar import instants, minute_of_day, nanoseconds
 from nqcast.market.checks import Doubt, as_doubt
 from nqcast.market.checks.other_contract import Activity, other_contract
-from nqcast.market.checks.prints import bad_prints
+from nqcast.market.checks.prints import HOURLY_LIMIT, bad_prints
 from nqcast.market.checks.rows import first_reasons
 from nqcast.market.config import IngestConfig
 from nqcast.market.contracts import Contracts
@@ -30,6 +30,7 @@ FRONT_DAYS = 120
 
 _LIMIT = 0.25  # of a change of log price; trading halts at moves of 20 %
 _PAUSE_NS = 10 * DAY_NS
+_BREAK_NS, _WEEKEND_NS = DAY_NS // 12, 5 * DAY_NS
 _LARGEST_CARRY, _LARGEST_GAP = 0.10, 0.20  # log of a factor: over common minutes; without them, a move included
 _WIDEST_SPREAD = 0.003  # log; two contracts of a product stay within .0005 of their spread for a day
 _LEAST_USED, _LEAST_USED_BLIND = 0.95, 0.8  # share of minutes with a bar of the front; without volume
@@ -73,7 +74,7 @@ def stale(bars: pd.DataFrame, least: int) -> np.ndarray:
 def beyond_limits(joined: pd.DataFrame) -> np.ndarray:
     """True (N,) between a move of the close beyond the limits and its way back, and where a bar's own range is as wide.
 
-    A move that does not come back is no bad print: `price_units` doubts it.
+    A move that does not come back is no bad print: `level_jumps` doubts it.
     """
     away = _away(joined)
     back = np.flatnonzero(~away)
@@ -81,14 +82,29 @@ def beyond_limits(joined: pd.DataFrame) -> np.ndarray:
     return away | (joined["high"].to_numpy() > np.exp(_LIMIT) * joined["low"].to_numpy())
 
 
-def price_units(joined: pd.DataFrame) -> list[Doubt]:
-    """A doubt where prices move beyond the limits and stay there: another unit, or another product."""
+def level_jumps(joined: pd.DataFrame) -> list[Doubt]:
+    """Doubts where prices move beyond the limits and stay there: another unit, or another product, or another level.
+
+    Between two bars, with less than a weekend between them, no price goes farther than the exchange lets it in an
+    hour, or than twice the range of a usual session; where contracts change that is left to the ledger.
+    """
     away = _away(joined)
-    if not len(away) or not away[-1]:
-        return []
-    row = int(np.flatnonzero(~away)[-1]) + 1 if not away.all() else 0
-    before, after = joined["close"].iloc[max(row - 1, 0)], joined["close"].iloc[row]
-    return [as_doubt("price unit/change", int(away[row:].sum()), ts=joined["ts"].iloc[row], ratio=after / before)]
+    if len(away) and away[-1]:
+        row = int(np.flatnonzero(~away)[-1]) + 1 if not away.all() else 0
+        before, after = joined["close"].iloc[max(row - 1, 0)], joined["close"].iloc[row]
+        return [as_doubt("price unit/change", int(away[row:].sum()), ts=joined["ts"].iloc[row], ratio=after / before)]
+    gap = np.log(joined["open"].to_numpy()[1:] / joined["close"].to_numpy()[:-1])
+    pause = np.diff(nanoseconds(joined["ts"]))
+    far = np.flatnonzero((np.abs(gap) > HOURLY_LIMIT) & (pause < _WEEKEND_NS) & ~joined["unadjusted"].to_numpy()[1:])
+    if len(far):
+        sessions = joined.groupby("session_position").agg({"high": "max", "low": "min"})
+        usual = 2 * np.median(np.log(sessions["high"].to_numpy() / sessions["low"].to_numpy()))
+        far = far[(np.abs(gap[far]) > usual) | (pause[far] < _BREAK_NS)]
+    found = joined.iloc[far + 1]
+    return [
+        as_doubt("jump of level", len(far), ts=row.ts, before=row.open / np.exp(gap[k]), after=row.open)
+        for k, row in zip(far, found.itertuples(), strict=True)
+    ][:1]
 
 
 def _away(joined: pd.DataFrame) -> np.ndarray:

@@ -57,11 +57,12 @@ def end_stamps(ts: pd.Series, sessions: pd.DataFrame, spacing: int) -> list[Doub
     at_open, at_close, later = (_among(edge[inside], stamp) for edge in edges)
     ended = np.flatnonzero(at_close & ~at_open & ~later)  # later: another zone's stamps
     half, cure = 0.5 * inside.sum(), f"set ingest.stamps=end (a stamp is then moved {spacing} min back)"
-    if _FEWEST <= len(ended) < 0.8 * inside.sum():
+    if 1 < len(ended) < 0.8 * inside.sum():
         cure = "other sessions have stamps of beginnings; export the file anew with one of the two"
     late_open = CASH_OPEN + spacing
     after_cash_open = int((minute_of_day(stamp[begin[inside]]) == late_open).sum())
-    if len(ended) > half or (len(ended) >= _FEWEST and len(ended) > 0.9 * (np.ptp(ended) + 1)):
+    at_edge = len(ended) > 1 and (ended[0] == 0 or ended[-1] >= inside.sum() - 2)  # the last one may be cut
+    if len(ended) > half or (len(ended) >= (2 if at_edge else _FEWEST) and len(ended) > 0.9 * (np.ptp(ended) + 1)):
         count, when = len(ended), sessions["session"][inside].iloc[ended[0]].date()
         found = f"a bar stamped at their close and none at their open, the first on {when}"
     elif after_cash_open > half:
