@@ -98,6 +98,18 @@ def test_the_network_is_told_by_the_scale_in_training_deviations(features, train
     np.testing.assert_allclose(state[train][:, inside].mean(axis=0), 0.0, atol=1e-6)
 
 
+def test_a_shorter_reach_leaves_the_longest_columns_out_and_the_others_as_they_are(features, scale, columns, train):
+    far = {"signed_33120", "downside_33120", "variance_120", "place_120", "drawdown_120", "width_120"}
+    near = long_memory(features, scale.profiles_PS, scale.transform(features), 60)
+    assert list(near) == [name for name in columns if name not in far] and far <= columns.keys()
+    for name, column in near.items():
+        np.testing.assert_array_equal(column, columns[name], err_msg=name)
+    whole, less = (ScaleConfig(long_memory=True, memory_reach=sessions) for sessions in (120, 60))
+    assert "memory_reach" not in whole.model_dump(), "what was fitted before there was a choice is named as ever"
+    fitted = [SeasonalHAR(config).fit(features, train).n_state for config in (whole, less)]
+    assert fitted[0] == fitted[1] + len(far)
+
+
 def test_by_itself_the_scale_takes_long_memory_from_two_years_on(features, train):
     few = SeasonalHAR(ScaleConfig(long_memory="auto")).fit(features, train)
     assert few.config.long_memory is False

@@ -167,6 +167,12 @@ class ScaleConfig(BaseModel):
         "session so far and more (nqcast.data.long_memory); auto = from some two years of sessions on. The scale "
         "itself does not look at them.",
     )
+    memory_reach: int = Field(
+        default=120,
+        ge=1,
+        exclude_if=lambda sessions: sessions == 120,
+        description="Sessions over which the longest sums, averages and places of long_memory go.",
+    )
     rolling_quantiles: bool = Field(default=False, description="Take the unit quantiles from the latest sessions.")
     rolling_sessions: int = Field(default=80, ge=1, description="Sessions in the rolling table of unit quantiles.")
     rolling_weight: float = Field(

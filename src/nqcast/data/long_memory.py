@@ -1,6 +1,7 @@
 """What the network is told of the months before a bar and of the clock ahead: causal columns without a unit.
 
-A window of a day ends yesterday, and the averages of the scale have no sign. These columns reach back half a year.
+A window of a day ends yesterday, and the averages of the scale have no sign. These columns reach back half a year, or
+as many sessions as they are given: the longest take few values of their own in a decade, and name an era by them.
 Returns and variances are divided by the diurnal profile first, so that a quiet night is no quiet market. A row uses the
 rows up to it; where fewer than a column's reach lie before, it takes those that there are.
 """
@@ -30,16 +31,17 @@ _OFFSET = 0.03  # of a bar's usual variance, added before a logarithm or a divis
 _SLOT_HALF_LIVES = (20, 80)  # sessions
 
 
-def long_memory(features: pd.DataFrame, profiles_PS: np.ndarray, scale_NH: np.ndarray) -> Columns:
+def long_memory(features: pd.DataFrame, profiles_PS: np.ndarray, scale_NH: np.ndarray, reach: int = 120) -> Columns:
     """All columns by name, each (N,).
 
     Args:
         features: the feature table.
         profiles_PS: diurnal variance by source (realized, range, return) and slot.
         scale_NH: the classical model's scale of every row, whose earlier errors at this time of day are one column.
+        reach: sessions; sums, averages and places over more are left out.
     """
     bars = _Bars(features, profiles_PS)
-    groups = (_signed(bars), _volatility(bars), _places(bars), _session_so_far(bars), _parts(bars))
+    groups = (_signed(bars, reach), _volatility(bars, reach), _places(bars, reach), _session_so_far(bars), _parts(bars))
     return {name: column for group in groups for name, column in group.items()} | _slots(bars, scale_NH) | _clock(bars)
 
 
@@ -103,11 +105,11 @@ def _count(n: int, bars: int) -> np.ndarray:
     return np.minimum(np.arange(1, n + 1), bars)
 
 
-def _signed(bars: _Bars) -> Columns:
+def _signed(bars: _Bars, reach: int) -> Columns:
     """Sum of returns over the root of their squares' sum; the share of squares below zero; the largest of them."""
     columns: Columns = {}
     square, below = bars.z**2, np.where(bars.z < 0, bars.z**2, 0.0)
-    for span in _SIGNED:
+    for span in (span for span in _SIGNED if span <= reach * SESSION):
         rows = bars.spacing.rows(span)
         count = _count(len(square), rows)
         total = _rolling_sum(square, rows) + _OFFSET * count
@@ -120,10 +122,12 @@ def _signed(bars: _Bars) -> Columns:
     return {name: bars.on_all_rows(column) for name, column in columns.items()}
 
 
-def _volatility(bars: _Bars) -> Columns:
+def _volatility(bars: _Bars, reach: int) -> Columns:
     """Averages beyond those of the scale; how much the log of the latest half-hour's variance moved, and its trend."""
     slow = {
-        f"variance_{sessions}": bars.half_log(bars.average(bars.variance, sessions * SESSION)) for sessions in (60, 120)
+        f"variance_{sessions}": bars.half_log(bars.average(bars.variance, sessions * SESSION))
+        for sessions in (60, 120)
+        if sessions <= reach
     }
     recent = bars.half_log(bars.average(bars.variance, 6))[bars.active]
     columns: Columns = {}
@@ -137,18 +141,18 @@ def _volatility(bars: _Bars) -> Columns:
     return slow | columns
 
 
-def _places(bars: _Bars) -> Columns:
+def _places(bars: _Bars, reach: int) -> Columns:
     """Place between the low and the high of some sessions, the fall from the high and the width of the range."""
     squares = bars.average(np.where(bars.active, bars.on_all_rows(bars.z**2), 0.0), 20 * SESSION)
     session = np.sqrt((squares + _OFFSET) * bars.returns_S.sum())  # a session's usual return of late
     columns: Columns = {}
-    for sessions in _PLACES:
+    for sessions in (sessions for sessions in _PLACES if sessions <= reach):
         window = pd.Series(bars.path).rolling(bars.spacing.rows(sessions * SESSION), min_periods=1)
         high, low = window.max().to_numpy(), window.min().to_numpy()
-        reach = session * np.sqrt(sessions)
+        usual = session * np.sqrt(sessions)
         columns[f"place_{sessions}"] = (bars.path - low) / np.maximum(high - low, 1e-5) - 0.5
-        columns[f"drawdown_{sessions}"] = np.log1p((high - bars.path) / reach)
-        columns[f"width_{sessions}"] = np.log(0.1 + (high - low) / reach)
+        columns[f"drawdown_{sessions}"] = np.log1p((high - bars.path) / usual)
+        columns[f"width_{sessions}"] = np.log(0.1 + (high - low) / usual)
     return columns
 
 

@@ -210,7 +210,8 @@ class SeasonalHAR(Scale):
         if self.config.announcements:
             parts.append(announcements_ahead(features, self.config.announcements))
         if self.config.long_memory:
-            parts.append(np.stack(list(long_memory(features, self.profiles_PS, scale_NH).values()), axis=1))
+            memory = long_memory(features, self.profiles_PS, scale_NH, self.config.memory_reach)
+            parts.append(np.stack(list(memory.values()), axis=1))
         return np.concatenate(parts, axis=1)
 
     def _half_lives(self) -> dict[str, tuple[float, ...]]:

@@ -139,7 +139,7 @@ class AllInputs(Informed):
     """A correction from every input of the network's direct path."""
 
     every = 6
-    config = ScaleConfig(announcements=KINDS, long_memory="auto")
+    config = ScaleConfig(announcements=KINDS, long_memory="auto", memory_reach=60)
 
     def _inputs(self, features: pd.DataFrame, volatility: Volatility, rows: Positions) -> Floats:
         spans = tuple(dict.fromkeys(map(Spacing.of(features["ts"]).rows, _SPANS)))
