@@ -20,7 +20,7 @@ from nqcast.report import html as page
 from nqcast.report.evidence import Evidence
 from nqcast.report.figures.style import new_figure, with_source
 from nqcast.report.glossary import ALIASES, TERMS
-from nqcast.report.report import _direction, render_report
+from nqcast.report.report import _direction, _origin, render_report
 from nqcast.report.sureness import sure_section
 from nqcast.storage.checkpoint import DataCard, Metadata
 
@@ -118,6 +118,14 @@ def test_the_report_is_one_page_that_answers_the_five_questions(evidence: Eviden
     assert "&lt;b&gt;fp&lt;/b&gt;" in text
     few = {name: {h: {**gain, "p_value": None} for h, gain in row.items()} for name, row in found["gains"].items()}
     assert "Diebold" in text and "Diebold" not in "".join(sure_section(evidence, {**found, "gains": few}))
+
+
+def test_the_page_says_whether_the_model_was_trained_once_more_and_until_when(evidence: Evidence) -> None:
+    last = evidence.features["ts"].iloc[evidence.train[-1]]
+    refitted = dataclasses.replace(evidence.metadata, train={"refit": True})
+    once, twice = (_origin(one, [])[0] for one in (evidence, dataclasses.replace(evidence, metadata=refitted)))
+    assert re.search("Trained once more(<[^>]+>)+no<", once)
+    assert re.search(f"Trained once more(<[^>]+>)+on validation .* up to {last:%Y-%m-%d}<", twice)
 
 
 def test_the_gain_over_a_weaker_baseline_is_positive_and_over_itself_zero(evidence: Evidence) -> None:

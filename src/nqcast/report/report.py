@@ -222,6 +222,9 @@ def _origin(evidence: Evidence, history: Sequence[Mapping[str, float]]) -> list[
         html.facts(
             {
                 "Train anchors": f"{len(train):,}, {train.iloc[0]:%Y-%m-%d} to {train.iloc[-1]:%Y-%m-%d}",
+                "Trained once more": f"on validation but its latest sessions too, up to {train.iloc[-1]:%Y-%m-%d}"
+                if metadata.train.get("refit")
+                else "no",
                 "Content of the features": metadata.data.fingerprint,
                 "Checkpoint": metadata.fingerprint,
                 "Best epoch": metadata.epoch,
