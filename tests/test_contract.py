@@ -22,7 +22,7 @@ def test_the_figures_of_training_are_the_published_ones():
     assert (train.batch_size, train.accumulation, train.windows_per_epoch) == (128, 2, None)
     assert (train.warmup_steps, train.t_0, train.t_mult, train.eta_min) == (1000, 10, 2, 1e-6)
     assert (train.patience, train.min_delta, train.top_k) == (10, 1e-5, 3)
-    assert train.precision == "auto" and train.realized_weight == 0.0
+    assert train.precision == "auto" and train.realized_weight == 0.0 and train.horizon_weights == "equal"
 
 
 def test_the_network_is_the_full_size_with_attention_over_every_bar():

@@ -26,7 +26,7 @@ from nqcast.experiments.leak_proof import (
     random_checkpoint as random_weights,
 )
 from nqcast.forecast.forecaster import Forecaster
-from nqcast.horizons import check_horizons, in_order
+from nqcast.horizons import check_horizons, in_order, root_weights
 from nqcast.market.config import IngestConfig
 from nqcast.market.simulation.config import SimulationConfig
 from nqcast.market.simulation.simulator import simulate
@@ -51,6 +51,12 @@ def world(raw: pd.DataFrame) -> World:
 @pytest.fixture(scope="module")
 def scale(world: World) -> SeasonalHAR:
     return SeasonalHAR(ScaleConfig()).fit(world.features, positions(world.splits, "train"))
+
+
+def test_root_weights_fall_with_the_root_of_the_length_and_are_one_in_the_mean() -> None:
+    weights = root_weights(("15m", "60m", "4h", "close", "1d", "4d"))
+    assert np.mean(weights) == pytest.approx(1.0)
+    assert [(weights[0] / weight) ** 2 for weight in weights] == pytest.approx([1, 4, 16, 92, 92, 4 * 92])
 
 
 def test_names_are_sorted_by_length_and_the_default_is_the_published_contract() -> None:

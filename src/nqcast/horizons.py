@@ -80,6 +80,15 @@ def horizons(names: Iterable[str]) -> tuple[Horizon, ...]:
     return tuple(horizon(name) for name in names)
 
 
+def root_weights(names: Iterable[str]) -> tuple[float, ...]:
+    """One over the root of each horizon's length, of mean 1.
+
+    Outcomes of neighbouring anchors overlap, at 4h by 47 bars of 48: the longer a horizon, the less its anchors say.
+    """
+    inverse = [one.bars(1) ** -0.5 for one in horizons(names)]
+    return tuple(weight * len(inverse) / sum(inverse) for weight in inverse)
+
+
 def check_multiples(names: Iterable[str], bar_minutes: int) -> None:
     """Raise ValueError for horizons by the clock that do not end with a bar."""
     known = tuple(names)

@@ -105,7 +105,6 @@ def test_a_shorter_reach_leaves_the_longest_columns_out_and_the_others_as_they_a
     for name, column in near.items():
         np.testing.assert_array_equal(column, columns[name], err_msg=name)
     whole, less = (ScaleConfig(long_memory=True, memory_reach=sessions) for sessions in (120, 60))
-    assert "memory_reach" not in whole.model_dump(), "what was fitted before there was a choice is named as ever"
     fitted = [SeasonalHAR(config).fit(features, train).n_state for config in (whole, less)]
     assert fitted[0] == fitted[1] + len(far)
 

@@ -5,7 +5,10 @@ from nqcast.runs.recipe import FEWEST_WINDOWS, MANY, WIDE, choose
 from nqcast.spacing import Spacing
 from nqcast.training.config import TrainConfig
 
-AUTO = ModelConfig(tokens="auto"), TrainConfig(windows_per_epoch="auto", members="auto", refit="auto", epochs=6)
+AUTO = (
+    ModelConfig(tokens="auto"),
+    TrainConfig(windows_per_epoch="auto", members="auto", refit="auto", horizon_weights="auto", epochs=6),
+)
 
 
 def test_many_years_train_a_wider_direct_path_for_longer():
@@ -16,6 +19,7 @@ def test_many_years_train_a_wider_direct_path_for_longer():
     assert many.recent_width == WIDE
     assert (short.members, long.members) == (1, 3)
     assert (short.refit, long.refit) == (False, True)
+    assert (short.horizon_weights, long.horizon_weights) == ("equal", "root")
     assert long.windows_per_epoch == round(MANY / 3), "two passes in six epochs"
 
 

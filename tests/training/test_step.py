@@ -82,6 +82,30 @@ def test_realized_volatility_adds_its_weighted_loss_to_the_gradient_and_not_to_t
         torch.testing.assert_close(one, other - 0.1 * other.grad, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("realized_weight", [0.0, 3.0])
+def test_weights_of_horizons_weigh_all_that_is_minimised_and_not_the_report(realized_weight: float) -> None:
+    torch.manual_seed(0)
+    model = WideModel(dropout=0.0)
+    batch = next(iter(TinyLoader(32, 32, None))) | {"realized": torch.rand(32, 2) + 0.5}
+    alone = [batch | {"targets": batch["targets"].clone()} for _ in range(2)]
+    for h, one in enumerate(alone):
+        one["targets"][:, 1 - h] = torch.nan
+    share = [float(torch.isfinite(one["targets"]).sum() / torch.isfinite(batch["targets"]).sum()) for one in alone]
+
+    def moved(group: dict, weights: tuple[float, ...]) -> tuple[torch.Tensor, float]:
+        net = copy.deepcopy(model)
+        settings = StepSettings(1e9, realized_weight=realized_weight, horizon_weights=weights)
+        descent, loss = torch.optim.SGD(net.parameters(), lr=1.0), CombinedQuantileLoss(LEVELS)
+        result = Stepper(net, descent, loss, CPU, settings)([group], 0)
+        pairs = zip(model.parameters(), net.parameters(), strict=True)
+        return torch.cat([(one - other).detach().flatten() for one, other in pairs]), float(result.loss_sum)
+
+    weighed, reported = moved(batch, (1.5, 0.5))
+    first, second = (moved(one, (1.0,))[0] for one in alone)
+    torch.testing.assert_close(weighed, 1.5 * share[0] * first + 0.5 * share[1] * second, rtol=1e-4, atol=1e-6)
+    assert reported == moved(batch, (1.0,))[1]
+
+
 def test_realized_volatility_that_is_missing_is_asked_for() -> None:
     model = TinyModel()
     descent, loss = torch.optim.SGD(model.parameters(), lr=0.1), CombinedQuantileLoss(LEVELS)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from nqcast.horizons import root_weights
 from nqcast.training import CheckpointError, TrainConfig, Trainer, create_trainer
 from nqcast.training.checkpoint import read_checkpoint
 from nqcast.training.trainer import TrainingFailedError
@@ -283,6 +284,13 @@ def test_the_first_line_says_device_precision_and_parameters(
     with caplog.at_level(logging.INFO):
         make_trainer(epochs=0).train()
     assert all(word in caplog.messages[0] for word in ("device cpu", "fp32", "350 parameters"))
+
+
+def test_weights_of_horizons_change_what_is_learnt_and_not_the_start(make_trainer: MakeTrainer) -> None:
+    equal, root = (make_trainer(kind, epochs=2, horizon_weights=kind) for kind in ("equal", "root"))
+    assert root.stepper.settings.horizon_weights == root_weights(HORIZONS)
+    first, last = zip(*((run[0], run[-1]) for run in (equal.train(), root.train())), strict=True)
+    assert first[0] == first[1] and last[0]["loss_15m"] != last[1]["loss_15m"]
 
 
 def test_horizons_that_are_not_the_models_are_refused(make_trainer: MakeTrainer) -> None:

@@ -44,6 +44,7 @@ def choose(
     train.members: three networks from some three years of bars on, whose mean gains a twelfth more; one on fewer.
     train.refit: trained once more, on validation too, from as many on: newer sessions are worth more than a long
     validation (docs/log.md). `refit` says so, where it is done.
+    train.horizon_weights: root from as many on, where it holds up years later; on a year or two it gives nothing.
     train.windows_per_epoch: so many that all epochs together see each anchor twice, but never less than 32,768.
     """
     said: list[str] = []
@@ -67,6 +68,9 @@ def choose(
         said.append(f"{train.members} network{'s' if train.members != 1 else ''} (train.members=auto)")
     if train.refit == "auto":
         train = changed(train, {"refit": anchors >= enough})
+    if train.horizon_weights == "auto":
+        train = changed(train, {"horizon_weights": "root" if anchors >= enough else "equal"})
+        said.append(f"weights of the horizons {train.horizon_weights} (train.horizon_weights=auto)")
     if said:
         logger.info("chosen for %s train anchors: %s", f"{anchors:,}", "; ".join(said))
     return model, train

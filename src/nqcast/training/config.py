@@ -61,6 +61,11 @@ class TrainConfig(BaseModel):
         ge=0,
         description="Weight of an auxiliary loss: the spread also learns the horizon's realized volatility (ratio).",
     )
+    horizon_weights: Literal["equal", "root", "auto"] = Field(
+        default="equal",
+        description="Weights of the horizons in the loss: equal, or root = 1 over the root of their length, since "
+        "the outcomes of long ones overlap most; auto = by the number of train anchors. Metrics weigh all alike.",
+    )
     top_k: int = Field(default=3, ge=1, description="Checkpoints kept by val_loss, beside the latest (count).")
     every_minutes: float | None = Field(
         default=10.0,

@@ -41,6 +41,7 @@ class StepSettings:
     seed: int = 0  # of dropout
     halve: bool = False  # micro-batches that do not fit into memory go through the model in pieces
     realized_weight: float = 0.0  # of the auxiliary loss by which the spread learns the realized volatility
+    horizon_weights: tuple[float, ...] = (1.0,)  # of what is minimised; one for all, or one for each
 
 
 class Stepper:
@@ -65,6 +66,7 @@ class Stepper:
         self.settings, self.pieces, self.rates = settings, 1, rates
         self.model, self.optimizer, self.loss = model, optimizer, loss
         self.device, self.autocast, self.scaler = precision.device, precision.autocast(), precision.scaler()
+        self.weights_H = torch.tensor(settings.horizon_weights, device=self.device)
         self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
 
     def __call__(self, batches: Sequence[Batch], first_index: int) -> StepResult:
@@ -111,17 +113,22 @@ class Stepper:
         if (scale_BH := batch.get("scale")) is not None:
             scale_BH = scale_BH.float()
             q_hat_BHQ, targets_BH = q_hat_BHQ / scale_BH[..., None], targets_BH / scale_BH
-        loss = self.loss.elements(q_hat_BHQ, targets_BH)["total"].sum()
+        loss_BH = self.loss.elements(q_hat_BHQ, targets_BH)["total"]
+        loss, objective = loss_BH.sum().detach(), self._weighed(loss_BH)
         if not self.settings.realized_weight:
-            return loss.detach(), loss
+            return loss, objective
         if "realized" not in batch or "log_spread" not in output:
             raise ValueError(
                 "expected `realized` in the batch and `log_spread` from the model, found one without: set "
                 "train.realized_weight=0, or take NQDataModule and MIGT_TVDT"
             )
         realized_BH = batch["realized"].masked_fill(~torch.isfinite(targets_BH), torch.nan)
-        realized = realized_loss(output["log_spread"].float(), realized_BH).sum()
-        return loss.detach(), loss + self.settings.realized_weight * realized
+        realized = self._weighed(realized_loss(output["log_spread"].float(), realized_BH))
+        return loss, objective + self.settings.realized_weight * realized
+
+    def _weighed(self, loss_BH: Tensor) -> Tensor:
+        """The sum, each horizon by its weight."""
+        return (loss_BH * self.weights_H).sum()
 
     def _apply(self, loss_sum: Tensor, count: Tensor) -> StepResult:
         """Take the step that the gradients ask for, unless one of them is not finite."""

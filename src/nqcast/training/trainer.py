@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from nqcast import __version__
 from nqcast.batches import Batches, groups, to_device
+from nqcast.horizons import root_weights
 from nqcast.stopping import RunEndedError
 from nqcast.storage.checkpoint import Checkpoint, Metadata, read_checkpoint
 from nqcast.storage.json_values import Json, finite
@@ -163,7 +164,9 @@ class Trainer:
         c = self.config
         loss = CombinedQuantileLoss(c.quantiles, c.crossing_weight, c.sharpness_weight).to(self.device)
         rates = (lambda: self.scheduler.rates_at(self.tally.batches)) if self.deferred else None
-        settings = StepSettings(c.clip_norm, c.seed, halve, c.realized_weight)
+        assert c.horizon_weights != "auto", "the number of anchors has decided"
+        weights = root_weights(c.horizons) if c.horizon_weights == "root" else (1.0,)
+        settings = StepSettings(c.clip_norm, c.seed, halve, c.realized_weight, weights)
         return self.model, self.optimizer, loss, self.precision, settings, rates
 
     def _held(self) -> AbstractContextManager[object]:
