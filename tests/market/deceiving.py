@@ -91,6 +91,25 @@ def _with_line(line: str, at: int | None = None) -> Write:
     return _lines(lambda lines: [*lines[:at], line, *(lines[at:] if at is not None else [])])
 
 
+def _named_files(*names: str) -> Write:
+    """A file for each contract, which its name alone tells."""
+
+    def write(raw: pd.DataFrame, folder: Path) -> Path:
+        (folder / "contracts").mkdir()
+        for name, (_, part) in zip(names, raw.groupby("contract"), strict=True):
+            as_csv(part.drop(columns="contract"), folder / "contracts", name)
+        return folder / "contracts"
+
+    return write
+
+
+def _with_far_contract(raw: pd.DataFrame) -> pd.DataFrame:
+    far = raw[raw["contract"] == "201606"].iloc[::40]
+    far = far.assign(contract="201609", volume=1, **{name: far[name] - 6.25 for name in PRICES})
+    both = pd.concat([raw, far]).sort_values("ts", kind="stable")
+    return _renamed(both, {"201603": 7002, "201606": 7001, "201609": 7000}, "instrument_id")
+
+
 def _zip(raw: pd.DataFrame, folder: Path) -> Path:
     with zipfile.ZipFile(folder / "bars.zip", "w") as archive:
         for name, part in (("NQ_H16.txt", raw.head(3000)), ("NQ_M16.txt", raw.tail(3000))):
@@ -554,6 +573,16 @@ CASES: dict[str, Case] = {
     "E blanks between": Case(
         _lines(lambda lines: [line.replace(",", "  ").replace("ts", "date time", 1) for line in lines]),
     ),
+    "A1 products beside one date of expiry": Case(
+        _text(lambda raw: pd.concat([raw.assign(symbol="NQ"), _another().assign(symbol="ES")]).assign(expiry=201603)),
+        error="expected the bars of one product, found contracts of ES, NQ",
+    ),
+    "A1 a folder of products": Case(
+        lambda raw, folder: _named_files("ES_1min.csv", "NQ_1min.csv")(
+            pd.concat([raw.assign(contract="b"), _another().assign(contract="a")]), folder
+        ),
+        error="expected the bars of one product, found contracts of ES, NQ",
+    ),
     "E24 a folder of days and a page about it": Case(_described, error="README.txt: expected a column"),
     "E24 a folder of days": Case(_daily, notes="6 files"),
     "E24 a folder of text and parquet": Case(_two_formats, notes="2 files.*overlap"),
@@ -578,6 +607,16 @@ CONTRACTS: dict[str, Write] = {
     "A2 in a spelling of MetaTrader": _text(
         lambda raw: _renamed(raw, {"201603": "NQ-3.16".replace("-3", "-03"), "201606": "NQ-06.16"})
     ),
+    "A2 dates of expiration as a terminal writes them": _text(
+        lambda raw: _renamed(raw, {"201603": "3/18/2016", "201606": "6/17/2016"}, "expiration_date").assign(ticker="NQ")
+    ),
+    "A2 names of NinjaTrader's files": _named_files("NQ 03-16.Last.csv", "NQ 06-16.Last.csv"),
+    "A2 names of Barchart's files": _named_files("nqh16_intraday-1min.csv", "nqm16_intraday-1min.csv"),
+    "A2 names of FirstRate's files": _named_files("NQ_H16_1min.csv", "NQ_M16_1min.csv"),
     "A4 numbers alone": _text(lambda raw: _renamed(raw, {"201603": 7002, "201606": 7001}, "instrument_id")),
+    "A4 numbers beside a product": _text(
+        lambda raw: _renamed(raw, {"201603": 371749798, "201606": 215465490}, "conId").assign(symbol="NQ")
+    ),
+    "A4 numbers and a contract that is never in front": _text(_with_far_contract),
 }
 """Files of two contracts that must give the bars, and the roll, of the same file with NQH6 and NQM6."""

@@ -50,9 +50,9 @@ SPELLINGS = {
         ),
         *("/NQZ16:XCME", "NQZ16-CME", "NQZ16_FUT_CME", "NQZ6.FUT", "NQ 12-16", "NQ 12-16.Last", "NQ-12.16", "NQ_Z16"),
         *("NQ DEC16", "NQ Dec '16 @GLOBEX", "NQ DEC 16", "NQ 20161216 FUT CME", "NQZ6 Index", "NQ-2016Z", "NQ2016Z"),
-        *("CME:NQZ16", "NQ 201612"),
+        *("CME:NQZ16", "NQ 201612", "F:NQZ6", "NQ1216", "NQ16Z16", "NQ 2016-12-16 00:00:00"),
     ],
-    "contract  12/2016": ["201612", "20161216", "2016-12", "2016-12-16"],
+    "contract  12/2016": ["201612", "20161216", "2016-12", "2016-12-16", "12/16/2016"],
     "contract M2K 12/2016": ["M2KZ6", "CME_MINI:M2KZ2016"],
     "contract ES 12/2016": ["ESZ6", "@ESZ16", "ES 12-16"],
     "continuous NQ": [

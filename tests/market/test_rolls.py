@@ -15,6 +15,7 @@ from tests.market.known_rolls import known_rolls
 from nqcast.market.checks.rows import AT_CLOSE, OUT_OF_SESSION
 from nqcast.market.config import IngestConfig
 from nqcast.market.ingest import build_bars
+from nqcast.market.instruments import instrument
 from nqcast.market.simulation.config import SimulationConfig
 from nqcast.market.simulation.simulator import simulate
 from nqcast.market.vendor import read_bars
@@ -152,13 +153,27 @@ def test_unknown_contracts_change_no_price_and_a_jump_in_the_weeks_of_a_roll_is_
     pd.testing.assert_frame_equal(as_moves.bars.drop(columns="unadjusted"), found.bars.drop(columns="unadjusted"))
 
 
-def test_a_jump_on_a_full_hour_inside_a_session_may_be_a_roll_too_and_outside_those_weeks_is_a_move(make_bars) -> None:
-    for day, marked in (("2016-09-14", True), ("2016-09-22", False)):
-        raw = make_bars(date(2016, 9, 5), date(2016, 9, 23), contract=None)
-        midnight = pd.Timestamp(day, tz="UTC")
-        raw = raw[~raw["ts"].between(midnight, midnight, inclusive="both") | (raw["ts"] == midnight)]
-        raw.loc[raw["ts"] >= midnight, PRICES] -= 40
-        assert build_bars(raw, CONFIG).bars["unadjusted"].any() == marked
+@pytest.mark.parametrize(
+    ("at", "symbol", "marked"),
+    [
+        ("2016-09-14 00:00", "NQ", True),
+        ("2016-09-13 05:01", "NQ", True),
+        ("2016-09-13 13:30", "NQ", True),
+        ("2016-09-09 17:37", "NQ", True),
+        ("2016-09-22 00:00", "NQ", False),
+        ("2016-09-22 00:00", "GC", True),
+        ("2016-09-08 14:02", "GC", False),
+        ("2016-09-20 14:02", "CL", True),
+    ],
+)
+def test_a_jump_inside_a_session_may_be_a_roll_in_the_weeks_of_the_products_own_months(
+    make_bars, at: str, symbol: str, marked: bool
+) -> None:
+    raw = make_bars(date(2016, 9, 5), date(2016, 9, 23), contract=None)
+    raw.loc[raw["ts"] >= at, PRICES] -= 40
+    months = instrument("NQ").model_copy(update={"months": instrument(symbol).months})
+    bars = build_bars(raw, IngestConfig(instrument=months)).bars
+    assert bars.set_index("ts")["unadjusted"][pd.Timestamp(at, tz="UTC").floor("5min")] == marked
 
 
 @pytest.mark.parametrize("roll", ["volume", "session_end", "mid_session"])

@@ -217,7 +217,7 @@ def test_a_missing_column_is_named_with_the_closest_one(week: pd.DataFrame, tmp_
         ({"symbol": ["NQH6", "NQM6"], "expiration": np.nan}, {"NQH6", "NQM6"}),
         ({"symbol": "NQH6", "expiration": [17, 16]}, {"NQH6"}),
         ({"symbol": ["NQH6", "NQH6-NQM6"], "expiry": "20160318"}, {"NQH6", "NQH6-NQM6"}),
-        ({"symbol": "NQ", "expiry": "20160318"}, {"20160318"}),
+        ({"symbol": "NQ", "expiry": "20160318"}, {"NQ 20160318"}),
         ({"contract": 495512552, "localSymbol": "NQH6"}, {"NQH6"}),
         ({"contract": "NQH6", "symbol": "NQ"}, {"NQH6"}),
     ],

@@ -115,13 +115,17 @@ def _by_trade(
 ) -> tuple[np.ndarray, Contracts]:
     """Contracts told apart by numbers alone, in the order of the middle of their trade.
 
-    An earlier contract has traded before a later one does; the number itself says nothing.
+    An earlier contract has traded before a later one does; the number itself says nothing. One that trades most on no
+    day is not yet in front: it is a later one.
     """
     weight = bars["volume"].to_numpy() + 1e-9 if "volume" in bars else np.ones(len(bars))
     stamp = nanoseconds(bars["ts"]).astype(np.float64)
     stamp -= stamp[0]
     middle = np.bincount(text_code, weights=weight * stamp) / np.bincount(text_code, weights=weight)
-    order = np.argsort(middle, kind="stable")
+    day = (stamp // 86_400_000_000_000).astype(np.int64)
+    traded = np.bincount(text_code * (day[-1] + 1) + day, weights=weight, minlength=len(names) * (day[-1] + 1))
+    never = ~np.isin(np.arange(len(names)), traded.reshape(len(names), -1).argmax(axis=0))
+    order = np.lexsort((middle, never))
     rank = np.empty(len(order), dtype=np.int64)
     rank[order] = np.arange(len(order))
     ordered = tuple(names[k] for k in order)

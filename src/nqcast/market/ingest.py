@@ -207,7 +207,8 @@ def _ask(runs: pd.DataFrame, asked: int, total: int, config: IngestConfig) -> No
 def _whole_series(underway: Underway, bars: pd.DataFrame, config: IngestConfig) -> list[Doubt]:
     """Doubts about the joined series as a whole: its units, and whether it is the front's."""
     kept = underway.bars
-    thin, near_rolls = series.thin_stretches(kept, underway.sessions, underway.ledger, underway.contracts.known)
+    months = "" if underway.contracts.known else config.instrument.months
+    thin, near_rolls = series.thin_stretches(kept, underway.sessions, underway.ledger, months)
     units = [*series.volume_units(kept, config.volume_unit_multiple), *series.level_jumps(kept)]
     return stop_or_warn([*units, *series.thin_market(bars), *thin], config) + near_rolls
 

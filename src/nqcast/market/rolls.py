@@ -18,9 +18,13 @@ from nqcast.market.calendar import nanoseconds
 from nqcast.market.config import IngestConfig
 from nqcast.market.contracts import Contracts
 from nqcast.market.schema import MINUTE_NS, PRICES
+from nqcast.market.symbols import MONTH_CODES
 
 HOUR_NS = 60 * MINUTE_NS
-_LEAST_JUMP = 0.0008  # of a log price: less is no roll's jump inside a session
+_LEAST_JUMP = 0.0005  # of a log price: less is never asked about
+_ROLL_MULTIPLE = 3.0  # of what is usual, in weeks of rolls
+_BARS_BEFORE = 60
+_QUARTERLY = "HMUZ"
 
 
 class RollPlace(TypedDict):
@@ -189,51 +193,72 @@ def _without_candidates(joined: pd.DataFrame, config: IngestConfig) -> tuple[pd.
 
     Where the vendor has adjusted the series, or a quote never rolls, none is marked.
     """
-    ledger = opening_jumps(joined, config.jump_multiple)
+    ledger = opening_jumps(joined, config.jump_multiple, config.instrument.months)
     if config.continuous == "adjusted" or not config.instrument.months:
         return joined, [{**entry, "rule": "jump"} for entry in ledger]
     rolls = {pd.Timestamp(entry["ts"]) for entry in ledger if entry["rule"] == "unadjusted"}
     return joined.assign(unadjusted=joined["ts"].isin(rolls).to_numpy()), ledger
 
 
-def opening_jumps(joined: pd.DataFrame, multiple: float) -> list[RollEntry]:
+def opening_jumps(joined: pd.DataFrame, multiple: float, months: str) -> list[RollEntry]:
     """Ledger entries for sessions that open more than `multiple` times the median opening gap away; changes nothing.
 
-    In the weeks in which contracts change such a jump, and one where an hour begins inside a session, is `unadjusted`:
-    it may be a roll; at other times a `jump`.
+    In the weeks in which contracts of these `months` change, a gap between any two bars that is far beyond what is
+    usual there is `unadjusted`: it may be a roll; at other times one where a session opens is a `jump`.
     """
     open_, close = joined["open"].to_numpy(), joined["close"].to_numpy()
-    opens = np.diff(joined["session_position"].to_numpy()) != 0
-    if not len(opens) or not opens.any():
+    size = np.append(0.0, np.abs(np.log(open_[1:] / close[:-1])))
+    opens = np.diff(joined["session_position"].to_numpy(), prepend=joined["session_position"].iloc[:1]) != 0
+    if not opens.any():
         return []
-    size = np.abs(np.log(open_[1:] / close[:-1]))
-    stamp = nanoseconds(joined["ts"])
-    hours = ~opens & (np.diff(stamp // HOUR_NS) != 0) & (np.diff(stamp) < HOUR_NS)
-    usual = max(float(np.median(size[~opens])), _LEAST_JUMP / multiple) if hours.any() else np.inf
-    rows = (
-        np.flatnonzero((opens & (size > multiple * np.median(size[opens]))) | (hours & (size > multiple * usual))) + 1
-    )
+    usual = float(np.median(size[opens]))
+    rows = np.flatnonzero((size > _LEAST_JUMP) | (opens & (size > multiple * usual)))
     session = joined["session"].iloc[rows]
+    noise = np.where(opens[rows], usual, _usual_inside(joined, size, rows))
+    candidate = weeks_of_rolls(session, months) & (size[rows] > np.maximum(_ROLL_MULTIPLE * noise, _LEAST_JUMP))
+    kept = candidate | (opens[rows] & (size[rows] > multiple * usual))
     return [
         {
             "ts": joined["ts"].iloc[row].isoformat(),
             "session": day.date().isoformat(),
             "from_contract": None,
             "to_contract": None,
-            "rule": "unadjusted" if candidate else "jump",
+            "rule": "unadjusted" if may_be else "jump",
             **_NO_FACTOR,
             "cumulative_factor": 1.0,
             "spread_points": float(open_[row] - close[row - 1]),
             "max_return_change_inside_contract": 0.0,
         }
-        for row, day, candidate in zip(rows, session, weeks_of_rolls(session), strict=True)
-        if candidate or opens[row - 1]
+        for row, day, may_be in zip(rows[kept], session[kept], candidate[kept], strict=True)
     ]
 
 
-def weeks_of_rolls(days: pd.Series) -> np.ndarray:
-    """Which days (N,) lie in the weeks in which quarterly contracts change."""
-    return ((days.dt.month % 3 == 0) & days.dt.day.between(5, 21)).to_numpy()
+def _usual_inside(joined: pd.DataFrame, gap: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """What a gap (log) before each of the rows is held against: its bar's range, and gaps and ranges of bars before.
+
+    News moves prices inside bars too, and a thin market has gaps everywhere; a roll is a gap alone. After an hour
+    without a bar nothing is usual.
+    """
+    stamp = nanoseconds(joined["ts"])
+    spread = np.log(joined["high"].to_numpy() / joined["low"].to_numpy())
+    summed = np.append(0.0, np.cumsum(spread + gap))
+    first = np.maximum(rows - _BARS_BEFORE, 0)
+    before = (summed[rows] - summed[first]) / np.maximum(rows - first, 1)
+    return np.where(stamp[rows] - stamp[rows - 1] > HOUR_NS, np.inf, spread[rows] + before)
+
+
+def weeks_of_rolls(days: pd.Series, months: str) -> np.ndarray:
+    """Which days (N,) lie in the weeks in which contracts of these months change.
+
+    Quarterly ones change in their month, others before it begins, since then they are delivered.
+    """
+    month, day = (getattr(days.dt, part).to_numpy() for part in ("month", "day"))
+    found = np.zeros(len(days), dtype=bool)
+    if set(_QUARTERLY) <= set(months):
+        found |= (month % 3 == 0) & (day >= 5) & (day <= 21)
+    if not set(months) <= set(_QUARTERLY):
+        found |= np.isin(month % 12, [MONTH_CODES.index(code) for code in months]) & (day >= 10)
+    return found
 
 
 def _entry(joined: pd.DataFrame, row: int, names: tuple[str, ...], roll: Roll) -> RollPlace:

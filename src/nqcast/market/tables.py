@@ -17,7 +17,7 @@ def read_table(name: str) -> dict[str, Any]:
 
 _SPELLINGS = read_table("spellings")
 COLUMNS: dict[str, list[str]] = _SPELLINGS["columns"]
-DATE, TIME = _SPELLINGS["date"], _SPELLINGS["time"]
+DATE, TIME, IDENTITY = (_SPELLINGS[name] for name in ("date", "time", "identity"))
 SUMMED_VOLUME: list[tuple[str, str]] = _SPELLINGS["summed_volume"]
 HEADERLESS: dict[str, list[str]] = _SPELLINGS["headerless"]
 REORDERED: dict[str, str] = _SPELLINGS["reordered"]

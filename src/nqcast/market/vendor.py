@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from nqcast.market.contracts import as_names
+from nqcast.market.contracts import as_names, expiry_month
+from nqcast.market.instruments import table
 from nqcast.market.schema import DAY_NS, PRICES, missing_column_error
 from nqcast.market.symbols import parse_symbol
-from nqcast.market.tables import COLUMNS, DATE, SUMMED_VOLUME, TIME
+from nqcast.market.tables import COLUMNS, DATE, IDENTITY, PRODUCTS, SUMMED_VOLUME, TIME
 from nqcast.market.text_file import ENDINGS, not_numbers, plain, read_text, written_numbers
 from nqcast.market.unpacked_size import TooLargeError, require_bounded, require_bounded_parquet
 from nqcast.market.written_stamps import parsed_stamps, readable
@@ -24,6 +25,7 @@ from nqcast.market.written_stamps import parsed_stamps, readable
 _PRICE_UNITS = 1_000_000_000  # per point
 _NO_PRICE = np.iinfo(np.int64).max
 _MOST_NAMED = 3
+_MONTHS_AHEAD = 7  # of a contract's expiry, while it is in front
 _DAYS = 1 << 20  # more than the days from 1970 on in which anything trades
 
 
@@ -72,7 +74,7 @@ def _read_folder(folder: Path) -> pd.DataFrame:
     ]
     if not files:
         raise ValueError(f"expected files of bars in the folder {folder}, found none: check the path")
-    frames = {file: _of_folder(file) for file in files}
+    frames = _by_name({file: _of_folder(file) for file in files})
     zoned = {frame["ts"].dt.tz is not None: file.name for file, frame in frames.items()}
     if len(zoned) > 1:
         raise ValueError(
@@ -86,16 +88,37 @@ def _read_folder(folder: Path) -> pd.DataFrame:
 
 
 def _of_folder(file: Path) -> pd.DataFrame:
-    """Bars of one file; without a contract under that of its name, NQZ16.txt or NQ_Z16.csv, where that says one."""
     try:
-        frame = read_bars(file)
+        return read_bars(file)
     except ValueError as error:
         raise ValueError(f"{file.name}: {error}") from error
-    if "contract" in frame:
-        return frame
-    name = file.name.partition(".")[0]
-    named = re.fullmatch(r"[A-Za-z0-9]+[ _-]?[FGHJKMNQUVXZ]\d{1,4}|[A-Za-z]{2,3}", name)
-    return frame.assign(contract=name) if named and parse_symbol(name).product else frame
+
+
+def _by_name(frames: dict[Path, pd.DataFrame]) -> dict[Path, pd.DataFrame]:
+    """Bars without contracts under those of their files' names, as of NQ_Z16_1min.csv, or else under their products."""
+    names = {file: name for file, bars in frames.items() if "contract" not in bars and (name := _named(file, bars))}
+    contracts = any(parse_symbol(name).kind == "contract" for name in names.values())
+    if not contracts and len(names) < len(frames):  # a file of any name may be the product's
+        return frames
+    return {file: bars.assign(contract=names[file]) if file in names else bars for file, bars in frames.items()}
+
+
+def _named(file: Path, bars: pd.DataFrame) -> str:
+    """The contract, else the product, that a file's name begins with; "" where it names none that its bars can be of.
+
+    NQ_2016-06-17.csv holds a day and NQ_M1.csv minutes: such a name is no contract.
+    """
+    stem = file.name.partition(".")[0]
+    begins = [stem, *(stem[: part.start()] for part in re.finditer(r"[ _-]", stem))]
+    for name in sorted(begins, key=len, reverse=True):
+        symbol, newest = parse_symbol(name), bars["ts"].max()
+        if symbol.kind == "contract" and symbol.product in PRODUCTS and len(symbol.year) > 1:
+            ahead = expiry_month(symbol, newest.year, newest.month) - 12 * newest.year - newest.month + 1
+            if -1 <= ahead <= _MONTHS_AHEAD and not re.search(r"(?:19|20)\d\d[-_]?\d", name):
+                return name
+        if symbol.kind == "continuous" and symbol.product in PRODUCTS | set(table()):
+            return name
+    return ""
 
 
 def _folder_notes(ordered: list[tuple[Path, pd.DataFrame]]) -> list[str]:
@@ -294,10 +317,11 @@ def _row_text(frame: pd.DataFrame, row: int) -> str:
 def _contract(frame: pd.DataFrame, lower: Mapping[str, str]) -> dict[str, pd.Series]:
     """Contract text, where there is one; a continuous symbol, or none, is told apart by the instrument id."""
     present = [as_names(frame[lower[spelling]]) for spelling in COLUMNS["contract"] if spelling in lower]
-    names = min(present, key=_says_less) if len(present) > 1 else next(iter(present), None)
-    if "instrument_id" not in lower:
+    names = _with_product(min(present, key=_says_less), present) if len(present) > 1 else next(iter(present), None)
+    number = _first(IDENTITY, lower)
+    if number is None:
         return {} if names is None else {"contract": names}
-    identity = as_names(frame[lower["instrument_id"]])
+    identity = as_names(frame[number])
     if names is None or names.isna().all():
         return {"contract": identity}
     continuous = names.isin([name for name in names.cat.categories if parse_symbol(name).kind == "continuous"])
@@ -305,6 +329,18 @@ def _contract(frame: pd.DataFrame, lower: Mapping[str, str]) -> dict[str, pd.Ser
         return {"contract": names}
     text = names.astype("str")
     return {"contract": text.mask(continuous, text + "#" + identity.astype("str"))}
+
+
+def _with_product(names: pd.Series, present: list[pd.Series]) -> pd.Series:
+    """Names of contracts that say no product, 201612, with that of another column: NQ 201612."""
+    if _says_less(names) != (False, True, False):
+        return names
+    for column in present:
+        roots = {name: parse_symbol(name) for name in column.cat.categories}
+        if roots and all(symbol.kind == "continuous" for symbol in roots.values()):
+            product = column.map({name: symbol.product for name, symbol in roots.items()}).astype("str")
+            return as_names((product + " " + names.astype("str")).where(names.notna() & column.notna()))
+    return names
 
 
 def _says_less(names: pd.Series) -> tuple[bool, bool, bool]:

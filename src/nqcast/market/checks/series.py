@@ -155,13 +155,13 @@ def thin_market(bars: pd.DataFrame) -> list[Doubt]:
 
 
 def thin_stretches(
-    joined: pd.DataFrame, sessions: pd.DataFrame, ledger: list[RollEntry], known: bool
+    joined: pd.DataFrame, sessions: pd.DataFrame, ledger: list[RollEntry], months: str
 ) -> tuple[list[Doubt], list[Doubt]]:
     """Doubts about regular sessions that trade hardly anything of what is usual: those to stop for, and the others.
 
     Thin is under .15 of the usual volume in a session, or under .05 in four traded hours. Where a contract changes,
-    trade moves on before the file does: sessions around a roll of the ledger are left out, and where contracts are
-    unknown those in the weeks of rolls are the others.
+    trade moves on before the file does: sessions around a roll of the ledger are left out, and those in the weeks of
+    rolls of these months (none where contracts are known) are the others.
     """
     if "volume" not in joined:
         return [], []
@@ -173,7 +173,7 @@ def thin_stretches(
     volume = volume[regular]
     rolls = pd.to_datetime([entry["session"] for entry in ledger if entry["rule"] != "jump"])
     away = np.array([all(abs((day - roll).days) > 4 for roll in rolls) for day in days], dtype=bool)
-    near = weeks_of_rolls(days) & (not known)
+    near = weeks_of_rolls(days, months)
     stop, report = away & ~near, away & near
     return _thin(days[stop], volume[stop], ""), _thin(days[report], volume[report], ", in the weeks of a roll,")
 
@@ -272,10 +272,13 @@ def _never_in_front(inside: pd.DataFrame, contracts: Contracts, joined: pd.DataF
     for code in np.setdiff1d(inside["code"], joined["code"]):
         rows = inside["code"].to_numpy() == code
         other = pd.Series(inside["close"].to_numpy()[rows], index=nanoseconds(inside["ts"])[rows])
-        width = spread_width(np.log(front / other).dropna().tail(1440).to_numpy())
-        if width > _WIDEST_SPREAD:
-            both = {"old": contracts.names[code], "new": "the contract in front"}
+        ratio = np.log(front / other).dropna().tail(1440)
+        both = {"old": contracts.names[code], "new": "the contract in front"}
+        if (width := spread_width(ratio.to_numpy())) > _WIDEST_SPREAD:
             return [as_doubt("two products/apart", int(rows.sum()), **both, width=width, when="")]
+        if abs(level := ratio.median()) > _LARGEST_CARRY:
+            day = pd.Timestamp(ratio.index[-1]).date()
+            return [as_doubt("two products/factor", int(rows.sum()), **both, factor=np.exp(level), day=day)]
     return []
 
 
