@@ -41,14 +41,14 @@ def did_you_mean(name: str, known: Iterable[str], prefix: str = "") -> str:
     return f"did you mean {prefix}{meant}?" if meant else f"known here: {', '.join(sorted(names))}"
 
 
-def complaints(error: ValidationError, model: type[BaseModel]) -> list[str]:
-    """What does not fit in the fields of `model`, a sentence each: which one, why, and which was meant."""
-    return [_complaint(dict(item), model) for item in error.errors(include_url=False)]
+def complaints(error: ValidationError, model: type[BaseModel], where: str = "") -> list[str]:
+    """What does not fit in the fields of `model` at `where`, a sentence each: which one, why, and which was meant."""
+    return [_complaint(dict(item), model, where) for item in error.errors(include_url=False)]
 
 
-def _complaint(item: dict[str, Any], model: type[BaseModel]) -> str:
+def _complaint(item: dict[str, Any], model: type[BaseModel], where: str) -> str:
     path = [str(part) for part in item["loc"]]
-    name = ".".join(path)
+    name = ".".join([where, *path] if where else path)
     if item["type"] != "extra_forbidden":
         reason = str(item["msg"]).removeprefix("Value error, ")
         found = "" if "found" in reason else f", found {item['input']!r}"

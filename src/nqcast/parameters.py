@@ -13,7 +13,7 @@ from nqcast.data.config import FeaturesConfig, ScaleConfig, SplitConfig
 from nqcast.evaluation.config import EvaluateConfig, ScoreFileConfig
 from nqcast.experiments.config import AblationConfig, TuneConfig, UpdateConfig, VerdictConfig, WalkForwardConfig
 from nqcast.experiments.search_space import check_space
-from nqcast.fields import Config, changed, complaints, did_you_mean
+from nqcast.fields import Config, changed, complaints
 from nqcast.forecast.config import ForecastConfig
 from nqcast.horizons import DEFAULT, check_multiples, horizons, in_order
 from nqcast.market.config import IngestConfig
@@ -223,17 +223,8 @@ def _changed(where: str, config: Config, changes: dict[str, Any]) -> Config:
     try:
         return changed(config, changes)
     except ValidationError as error:
-        found: list[dict[str, Any]] = [dict(item) for item in error.errors(include_url=False)]
-    fields = list(type(config).model_fields)
-    texts = []
-    for item in found:
-        name = ".".join([where, *(str(part) for part in item["loc"])])
-        if item["type"] == "extra_forbidden":
-            texts.append(f"{name}: found no such field; {did_you_mean(str(item['loc'][-1]), fields)}")
-        else:
-            reason = str(item["msg"]).removeprefix("Value error, ")
-            texts.append(f"{name}: {reason}" + ("" if "found" in reason else f", found {item['input']!r}"))
-    raise ValueError("; ".join(texts))
+        found = complaints(error, type(config), where)
+    raise ValueError("; ".join(found))
 
 
 def check_parameters(parameters: dict[str, Any]) -> Parameters:

@@ -13,12 +13,13 @@ import pytest
 import nqcast
 from nqcast.constants import FEATURES
 from nqcast.data.fingerprint import data_card
+from nqcast.data.seasonal_har import make_scale
 from nqcast.data.splits import make_splits, positions
 from nqcast.evaluation.config import EvaluateConfig
 from nqcast.forecast.explain import explain
 from nqcast.forecast.export.torch_program import export_network
 from nqcast.forecast.predictor import predict
-from nqcast.runs.recipe import Recipe, agreed, scale_state
+from nqcast.runs.recipe import Recipe, agreed
 from nqcast.runs.run import TrainingRun
 from nqcast.runs.train import train
 from nqcast.storage.checkpoint import Checkpoint, checkpoint_files, read_checkpoint
@@ -30,9 +31,9 @@ from .conftest import SPLIT
 @pytest.fixture(scope="module")
 def run(features: pd.DataFrame, recipe: Recipe) -> TrainingRun:
     splits = make_splits(features, SPLIT)
-    scale = scale_state(features, splits, recipe.scale, recipe.quantiles)
+    scale = make_scale(recipe.scale, recipe.quantiles).fit(features, positions(splits, "train"))
     loop = recipe.train.model_copy(update={"windows_per_epoch": 512, "epochs": 2, "seed": 4, "members": 3})
-    configs = agreed(recipe.model, loop, recipe.quantiles, scale, len(FEATURES))
+    configs = agreed(recipe.model, loop, scale, len(FEATURES))
     return TrainingRun(features, splits, scale, data_card(features), *configs)
 
 

@@ -17,13 +17,14 @@ from tests.storage.test_checkpoint import write_first_format
 import nqcast
 from nqcast.constants import FEATURES, HORIZONS
 from nqcast.data.fingerprint import data_card
+from nqcast.data.seasonal_har import make_scale, scale_from_state
 from nqcast.data.splits import make_splits, positions
 from nqcast.datasets import CheckpointDataset, VerifiedDataset
 from nqcast.evaluation.calibration import Calibration, calibrated_quantiles, fit_calibration
 from nqcast.evaluation.config import EvaluateConfig
 from nqcast.evaluation.frames import Forecasts, as_arrays
 from nqcast.forecast.predictor import predict, predict_frame
-from nqcast.runs.recipe import Recipe, agreed, scale_state
+from nqcast.runs.recipe import Recipe, agreed
 from nqcast.runs.run import TrainingRun
 from nqcast.runs.train import train
 from nqcast.storage.checkpoint import Checkpoint, read_checkpoint
@@ -34,9 +35,9 @@ from .conftest import SPLIT
 @pytest.fixture(scope="module")
 def run(features: pd.DataFrame, recipe: Recipe) -> TrainingRun:
     splits = make_splits(features, SPLIT)
-    scale = scale_state(features, splits, recipe.scale, recipe.quantiles)
+    scale = make_scale(recipe.scale, recipe.quantiles).fit(features, positions(splits, "train"))
     fields = {"windows_per_epoch": 600, "epochs": 1}
-    configs = agreed(recipe.model, recipe.train.model_copy(update=fields), recipe.quantiles, scale, len(FEATURES))
+    configs = agreed(recipe.model, recipe.train.model_copy(update=fields), scale, len(FEATURES))
     return TrainingRun(features, splits, scale, data_card(features), *configs)
 
 
@@ -88,11 +89,11 @@ def test_the_catalogs_checkpoint_and_a_working_one_start_a_run_alike(
 
 
 def test_data_splits_scale_model_and_training_name_a_run_and_what_computes_nothing_does_not(run: TrainingRun) -> None:
-    scalars = {**run.scale["scalars"], "levels": [0.5]}
+    arrays, scalars = run.scale.state()
     others = [
         dataclasses.replace(run, data_card=dataclasses.replace(run.data_card, fingerprint="other")),
         dataclasses.replace(run, splits=run.splits.iloc[1:]),
-        dataclasses.replace(run, scale={**run.scale, "scalars": scalars}),
+        dataclasses.replace(run, scale=scale_from_state(arrays, {**scalars, "levels": [0.5]})),
         dataclasses.replace(run, model=run.model.model_copy(update={"dropout": 0.42})),
         run.with_train(learning_rate=0.042),
         run.with_train(seed=42),

@@ -17,9 +17,10 @@ import pytest
 
 from nqcast.constants import FEATURES
 from nqcast.data.fingerprint import data_card
-from nqcast.data.splits import make_splits
+from nqcast.data.seasonal_har import make_scale
+from nqcast.data.splits import make_splits, positions
 from nqcast.runs.inputs import read_run, write_run
-from nqcast.runs.recipe import Recipe, agreed, scale_state
+from nqcast.runs.recipe import Recipe, agreed
 from nqcast.runs.run import TrainingRun
 from nqcast.runs.train import train
 from nqcast.storage.checkpoint import Checkpoint, Metadata
@@ -34,14 +35,14 @@ ROOT = Path(__file__).parents[2]
 def run(features: pd.DataFrame, recipe: Recipe) -> TrainingRun:
     """Five micro-batches an epoch, two of them a step: the last group is short."""
     splits = make_splits(features, SPLIT)
-    scale = scale_state(features, splits, recipe.scale, recipe.quantiles)
+    scale = make_scale(recipe.scale, recipe.quantiles).fit(features, positions(splits, "train"))
     train = recipe.train.model_copy(update={"windows_per_epoch": 600, "accumulation": 2, "max_restarts": 1})
     return TrainingRun(
         features,
         splits,
         scale,
         data_card(features),
-        *agreed(recipe.model, train, recipe.quantiles, scale, len(FEATURES)),
+        *agreed(recipe.model, train, scale, len(FEATURES)),
     )
 
 
@@ -61,9 +62,8 @@ def test_a_runs_inputs_come_back_from_disk_as_they_were(run: TrainingRun, tmp_pa
         pd.testing.assert_frame_equal(back.features, run.features)
         pd.testing.assert_frame_equal(back.splits, run.splits)
         assert (back.model, back.config, back.fingerprint) == (run.model, run.config, whole.fingerprint)
-        assert all(
-            np.array_equal(back.scale["arrays"][name], run.scale["arrays"][name]) for name in run.scale["arrays"]
-        )
+        arrays = back.scale.state()[0]
+        assert all(np.array_equal(arrays[name], array) for name, array in run.scale.state()[0].items())
         if started:
             assert np.array_equal(back.warm_start.tensors["model.w"], earlier.tensors["model.w"])
 
@@ -72,9 +72,9 @@ def test_changed_or_missing_inputs_are_refused_by_name(run: TrainingRun, tmp_pat
     with pytest.raises(ValueError, match="start the run with kedro on the first host"):
         read_run(tmp_path)
     write_run(run, tmp_path)
-    with (tmp_path / "splits.parquet").open("ab") as file:
+    with (tmp_path / "inputs" / "splits.parquet").open("ab") as file:
         file.write(b"x")
-    with pytest.raises(ValueError, match=r"splits\.parquet changed"):
+    with pytest.raises(ValueError, match=r"changed \(.*splits\.parquet: expected SHA-256"):
         read_run(tmp_path)
 
 
@@ -106,7 +106,7 @@ def test_two_hosts_meet_and_give_the_checkpoint_and_history_of_one_process(
     others: list[subprocess.Popen] = []
 
     def second_host() -> None:
-        while not (folder / "inputs.json").exists():
+        while not (folder / "inputs").exists():
             time.sleep(0.1)
         words = shlex.split(command)
         others.append(subprocess.Popen([sys.executable, "-m", "torch.distributed.run", *words[1:]], cwd=ROOT))

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from nqcast.data.seasonal_har import make_scale
 from nqcast.data.splits import check_no_overlap, label_end, make_splits, positions, with_longer_train
 from nqcast.data.trailing import trailing_rows
 from nqcast.evaluation.calibration import calibration_of
@@ -16,7 +17,7 @@ from nqcast.evaluation.config import EvaluateConfig
 from nqcast.fields import changed
 from nqcast.forecast.predictor import load_scale, predict, predict_frame
 from nqcast.runs import refit as refitting
-from nqcast.runs.recipe import Recipe, scale_state
+from nqcast.runs.recipe import Recipe
 from nqcast.runs.refit import Final, refit
 from nqcast.storage.checkpoint import DataCard
 
@@ -79,8 +80,8 @@ def test_the_second_training_is_the_recipe_on_the_longer_splits(
     assert (
         final.checkpoint.members == 2 and final.checkpoint.trailing.keys() == judged.checkpoint.trailing.keys() != set()
     )
-    profile = scale_state(features, splits, asked.scale, asked.quantiles)["arrays"]["profiles_PS"]
-    np.testing.assert_array_equal(final.checkpoint.part("scale")["profiles_PS"], profile)
+    scale = make_scale(asked.scale, asked.quantiles).fit(features, positions(splits, "train"))
+    np.testing.assert_array_equal(final.checkpoint.part("scale")["profiles_PS"], scale.profiles_PS)
 
 
 def test_offsets_are_those_from_before_validation_was_learnt(features: pd.DataFrame, judged: Final, root: Path) -> None:

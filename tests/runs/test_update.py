@@ -12,9 +12,10 @@ import pytest
 from nqcast.constants import FEATURES
 from nqcast.data.config import SplitConfig
 from nqcast.data.fingerprint import data_card
+from nqcast.data.seasonal_har import make_scale
 from nqcast.data.splits import check_no_overlap, make_splits, newest_splits, positions
 from nqcast.evaluation.config import EvaluateConfig
-from nqcast.runs.recipe import Recipe, agreed, scale_state
+from nqcast.runs.recipe import Recipe, agreed
 from nqcast.runs.run import TrainingRun
 from nqcast.runs.train import train
 from nqcast.runs.update import Update
@@ -26,8 +27,8 @@ from .conftest import SPLIT
 @pytest.fixture(scope="module")
 def before(features: pd.DataFrame, recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
     splits = make_splits(features, SPLIT)
-    scale = scale_state(features, splits, recipe.scale, recipe.quantiles)
-    configs = agreed(recipe.model, recipe.train, recipe.quantiles, scale, len(FEATURES))
+    scale = make_scale(recipe.scale, recipe.quantiles).fit(features, positions(splits, "train"))
+    configs = agreed(recipe.model, recipe.train, scale, len(FEATURES))
     return train(TrainingRun(features, splits, scale, data_card(features), *configs), tmp_path_factory.mktemp("b"))[0]
 
 

@@ -6,7 +6,7 @@ anchors only; `transform` of a row uses the rows up to it.
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Self, TypedDict
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import pandas as pd
@@ -15,13 +15,6 @@ from nqcast.constants import LEVELS
 from nqcast.data.config import ScaleConfig
 from nqcast.horizons import DEFAULT, horizons, horizons_of, target_names
 from nqcast.spacing import Spacing
-
-
-class ScaleState(TypedDict):
-    """A fitted scale as it is kept: NumPy arrays, and what JSON can hold."""
-
-    arrays: dict[str, np.ndarray]
-    scalars: dict[str, Any]
 
 
 class Volatility(NamedTuple):

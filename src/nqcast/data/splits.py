@@ -14,7 +14,7 @@ from nqcast.constants import CONTEXT, SPLITS
 from nqcast.data.clock import utc_nanoseconds
 from nqcast.data.config import SplitConfig
 from nqcast.data.targets import end_rows
-from nqcast.horizons import horizons, horizons_of
+from nqcast.horizons import TARGET, horizons, horizons_of
 from nqcast.spacing import Spacing
 
 
@@ -34,11 +34,10 @@ def anchor_rows(features: pd.DataFrame, context: int, warmup_rows: int) -> np.nd
 
 def label_end(features: pd.DataFrame) -> np.ndarray:
     """Last row that a row's targets look at: the end of its longest defined horizon (itself where none is)."""
-    row = np.arange(len(features))
-    end, minutes = row.copy(), Spacing.of(features["ts"]).minutes
+    end = np.arange(len(features))
     for one in horizons(horizons_of(features.columns)):
-        last = row + one.bars(minutes) if one.by_clock else end_rows(features, one)
-        np.maximum(end, last, out=end, where=features[f"target_{one.name}"].notna().to_numpy())
+        known = features[f"{TARGET}{one.name}"].notna().to_numpy()
+        np.maximum(end, end_rows(features, one), out=end, where=known)
     return end
 
 

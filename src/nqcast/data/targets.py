@@ -1,18 +1,12 @@
 """Targets: the log return from a bar's close to a later one, by the clock, to the session's end, or over the break."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from nqcast.constants import EXCHANGE_TIMEZONE
-from nqcast.data.clock import utc_nanoseconds
-from nqcast.horizons import DEFAULT, Horizon, horizon, horizons_of
-from nqcast.spacing import Spacing
-
-_MINUTE = 60_000_000_000  # nanoseconds
-_DAY = 1440 * _MINUTE
+from nqcast.data.clock import DAY, MINUTE, exchange_time, utc_nanoseconds
+from nqcast.horizons import DEFAULT, TARGET, Horizon, horizon, horizons_of
 
 
 def target_columns(frame: pd.DataFrame, names: Sequence[str] = DEFAULT) -> dict[str, np.ndarray]:
@@ -23,13 +17,16 @@ def target_columns(frame: pd.DataFrame, names: Sequence[str] = DEFAULT) -> dict[
     such later session is known at that hour. All are NaN where the return would run across a roll that could not be
     adjusted. The row Δ later is found by its time stamp, never by counting rows.
     """
-    ts, path = utc_nanoseconds(frame["ts"]), _Path(frame)
-    columns = {}
+    session, log_close = frame["session"].to_numpy(), np.log(frame["close"].to_numpy(np.float64))
+    halted, breaks = (np.cumsum(frame[name].to_numpy(), dtype=np.int32) for name in ("halt", "unadjusted"))
+    row, columns = np.arange(len(frame)), {}
     for one in map(horizon, names):
-        if one.by_clock:
-            columns[f"target_{one.name}"] = _target(ts, path, one.minutes, one.bars(Spacing.of(frame["ts"]).minutes))
-        else:
-            columns[f"target_{one.name}"] = path.returns_to(end_rows(frame, one), bool(one.sessions))
+        found = end_rows(frame, one)
+        end = np.maximum(found, row)
+        defined = (found >= 0) & ((session[end] == session) | bool(one.sessions))
+        defined &= halted[end] - halted < np.maximum(end - row, 1)
+        defined &= breaks[end] == breaks
+        columns[f"{TARGET}{one.name}"] = np.where(defined, log_close[end] - log_close, np.nan)
     return columns
 
 
@@ -41,8 +38,8 @@ def end_rows(frame: pd.DataFrame, horizon: Horizon) -> np.ndarray:
     """
     row, ts = np.arange(len(frame)), utc_nanoseconds(frame["ts"])
     if horizon.by_clock:
-        found = np.minimum(np.searchsorted(ts, ts + horizon.minutes * _MINUTE), len(ts) - 1)
-        return np.where(ts[found] - ts == horizon.minutes * _MINUTE, found, -1)
+        found = np.minimum(np.searchsorted(ts, ts + horizon.minutes * MINUTE), len(ts) - 1)
+        return np.where(ts[found] - ts == horizon.minutes * MINUTE, found, -1)
     date = frame["session"].to_numpy().astype("datetime64[ns]").astype(np.int64)
     first = np.flatnonzero(np.diff(date, prepend=date[0] - 1))
     session = np.cumsum(np.diff(date, prepend=date[0] - 1) != 0) - 1
@@ -51,28 +48,12 @@ def end_rows(frame: pd.DataFrame, horizon: Horizon) -> np.ndarray:
     if horizon.to_close:
         return np.where(whole[session] & (last[session] > row), last[session], -1)
     ahead = np.minimum(session + horizon.sessions, len(first) - 1)
-    hour = frame["ts"].dt.tz_convert(EXCHANGE_TIMEZONE).dt.tz_localize(None).to_numpy().astype("datetime64[ns]")
-    since = hour.astype(np.int64) - date  # exchange time since the trading date began, below 0 the evening before
-    key = session * 3 * _DAY + since
-    found = np.searchsorted(key, ahead * 3 * _DAY + since, side="right") - 1
+    # exchange time since the trading date began, below 0 the evening before
+    since = exchange_time(frame["ts"]).astype(np.int64) - date
+    key = session * 3 * DAY + since
+    found = np.searchsorted(key, ahead * 3 * DAY + since, side="right") - 1
     known = (session + horizon.sessions < len(first)) & ((since <= since[last[ahead]]) | whole[ahead])
-    return np.where(known & (date[first[ahead]] - date <= horizon.most_days * _DAY), found, -1)
-
-
-def _target(ts: np.ndarray, path: "_Path", minutes: int, bars: int) -> np.ndarray:
-    later = minutes * _MINUTE
-    rows = max(len(ts) - bars, 0)
-    start, end = slice(0, rows), slice(len(ts) - rows, None)
-    target = np.full(len(ts), np.nan)
-    on_grid = np.zeros(len(ts), dtype=bool)
-    on_grid[start] = ts[end] - ts[start] == later  # almost everywhere a row offset is a clock offset
-    target[start] = np.where(on_grid[start], path.returns(start, end, bars), np.nan)
-    rest = np.flatnonzero(~on_grid)
-    found = np.minimum(np.searchsorted(ts, ts[rest] + later), len(ts) - 1)
-    exact = ts[found] - ts[rest] == later
-    rest, found = rest[exact], found[exact]
-    target[rest] = path.returns(rest, found, found - rest)
-    return target
+    return np.where(known & (date[first[ahead]] - date <= horizon.most_days * DAY), found, -1)
 
 
 def realized_volatility(frame: pd.DataFrame) -> np.ndarray:
@@ -80,43 +61,15 @@ def realized_volatility(frame: pd.DataFrame) -> np.ndarray:
 
     A break between sessions adds its squared return. A label, as the targets are: it knows the bars after the row.
     """
-    ts = utc_nanoseconds(frame["ts"])
-    within = frame["realized_variance"].to_numpy(np.float64)
+    within, row = frame["realized_variance"].to_numpy(np.float64), np.arange(len(frame))
     variance = np.concatenate([[0.0], np.cumsum(within)])
     columns = []
     for name in horizons_of(frame.columns):
         one, total = horizon(name), variance
-        if one.by_clock:
-            end = np.minimum(np.searchsorted(ts, ts + one.minutes * _MINUTE), len(ts) - 1)
-        else:
-            end = np.maximum(end_rows(frame, one), np.arange(len(ts)))
+        end = np.maximum(end_rows(frame, one), row)
         if one.sessions:
             jump = np.where(frame["session_first"], frame["open_return"], 0.0)
             total = np.concatenate([[0.0], np.cumsum(within + jump**2)])
         later = np.sqrt(np.maximum(total[end + 1] - total[1:], 0.0))
-        columns.append(np.where(np.isfinite(frame[f"target_{name}"].to_numpy()), later, np.nan))
+        columns.append(np.where(np.isfinite(frame[f"{TARGET}{name}"].to_numpy()), later, np.nan))
     return np.stack(columns, axis=1)
-
-
-class _Path:
-    """What lies between two rows of a frame: the return, a change of session, halts and unadjusted rolls."""
-
-    def __init__(self, frame: pd.DataFrame) -> None:
-        self.session = frame["session"].to_numpy()
-        self.log_close = np.log(frame["close"].to_numpy(np.float64))
-        self.halted, self.breaks = (
-            np.cumsum(frame[name].to_numpy(), dtype=np.int32) for name in ("halt", "unadjusted")
-        )
-
-    def returns(self, start: Any, end: Any, bars: Any, over_break: bool = False) -> np.ndarray:
-        """Log returns from rows `start` to rows `end` (slices or indices), `bars` apart; NaN where undefined."""
-        defined = (self.session[end] == self.session[start]) | over_break
-        defined &= self.halted[end] - self.halted[start] < bars
-        defined &= self.breaks[end] == self.breaks[start]
-        return np.where(defined, self.log_close[end] - self.log_close[start], np.nan)
-
-    def returns_to(self, end: np.ndarray, over_break: bool) -> np.ndarray:
-        """Log returns from every row to the row `end` (N,), NaN where that is -1 or the return is undefined."""
-        row = np.arange(len(end))
-        found = self.returns(row, np.maximum(end, row), np.maximum(end - row, 1), over_break)
-        return np.where(end >= 0, found, np.nan)

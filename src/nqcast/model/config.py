@@ -5,7 +5,7 @@ from typing import Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from nqcast.constants import BAR_MINUTES
+from nqcast.constants import BAR_MINUTES, CONTEXT, FEATURES, HORIZONS, LEVELS
 from nqcast.fields import changed
 from nqcast.spacing import BarMinutes, Spacing
 
@@ -35,19 +35,19 @@ class ModelConfig(BaseModel):
     presets: ClassVar[dict[str, dict[str, dict[str, Any]]]] = {"size": PRESETS}
 
     size: Literal["laptop", "full", "test"] = Field(default="laptop", description="Preset that fills the unset fields.")
-    n_features: int = Field(default=24, ge=1, description="Variables per bar (count).")
+    n_features: int = Field(default=len(FEATURES), ge=1, description="Variables per bar (count).")
     bar_minutes: BarMinutes = Field(
         default=BAR_MINUTES,
         exclude_if=lambda minutes: minutes == BAR_MINUTES,
         description="Spacing of the bars that the sizes count (minutes); the run sets it and counts anew.",
     )
-    context: int = Field(default=288, ge=1, description="Window length (bars).")
+    context: int = Field(default=CONTEXT, ge=1, description="Window length (bars).")
     quantiles: tuple[float, ...] = Field(
-        default=(0.05, 0.10, 0.25, 0.50, 0.75, 0.90, 0.95),
+        default=LEVELS,
         min_length=3,
         description="Forecast levels, rising, with 0.5.",
     )
-    n_horizons: int = Field(default=5, ge=1, description="Forecast horizons (count).")
+    n_horizons: int = Field(default=len(HORIZONS), ge=1, description="Forecast horizons (count).")
     patch_length: int = Field(
         default=_LAPTOP["patch_length"],
         ge=1,

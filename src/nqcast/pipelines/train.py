@@ -14,14 +14,13 @@ from kedro.pipeline import Node, Pipeline
 from nqcast.data.config import ScaleConfig, SplitConfig
 from nqcast.data.fingerprint import data_card
 from nqcast.data.own_features import feature_names
-from nqcast.data.scale import ScaleState
+from nqcast.data.scale import Scale
 from nqcast.data.splits import make_splits, positions
 from nqcast.data.trailing import trailing_rows
 from nqcast.evaluation.config import EvaluateConfig
 from nqcast.horizons import check_horizons
 from nqcast.market.config import IngestConfig
 from nqcast.model.config import ModelConfig
-from nqcast.spacing import Spacing
 from nqcast.storage.checkpoint import Checkpoint, DataCard
 from nqcast.storage.json_values import Json
 from nqcast.training.config import TrainConfig
@@ -52,39 +51,34 @@ def split_dataset(feature_table: pd.DataFrame, config: SplitConfig) -> pd.DataFr
     return splits
 
 
-def fit_scale(
-    feature_table: pd.DataFrame, splits: pd.DataFrame, config: ScaleConfig, quantiles: list[float]
-) -> ScaleState:
-    """The classical model that the network corrects, fitted on train anchors alone: its arrays and scalars."""
-    from nqcast.runs.recipe import scale_state
+def fit_scale(feature_table: pd.DataFrame, splits: pd.DataFrame, config: ScaleConfig, quantiles: list[float]) -> Scale:
+    """The classical model that the network corrects, fitted on train anchors alone."""
+    from nqcast.data.seasonal_har import make_scale
 
-    return scale_state(feature_table, splits, config, tuple(quantiles))
+    return make_scale(config, quantiles).fit(feature_table, positions(splits, "train"))
 
 
 def train_model(
     feature_table: pd.DataFrame,
     splits: pd.DataFrame,
-    scale: ScaleState,
+    scale: Scale,
     data_card: DataCard,
     run_directory: Path,
     model: ModelConfig,
     train: TrainConfig,
-    quantiles: list[float],
 ) -> tuple[Checkpoint, list[Json]]:
     """Train on the best device there is; the best checkpoint by validation loss comes back, with the history.
 
     With it go the latest sessions of the table, in which a forecast from a few weeks of bars finds what it lacks.
     """
-    from nqcast.forecast.predictor import load_scale
     from nqcast.runs.recipe import agreed, choose
     from nqcast.runs.run import TrainingRun
     from nqcast.runs.train import train as train_run
 
-    anchors, spacing = int((splits["split"] == "train").sum()), Spacing.of(feature_table["ts"])
-    model, train = choose(model, train, anchors, spacing)
-    configs = agreed(model, train, tuple(quantiles), scale, len(feature_names(feature_table)))
+    model, train = choose(model, train, len(positions(splits, "train")), scale.spacing)
+    configs = agreed(model, train, scale, len(feature_names(feature_table)))
     checkpoint, history = train_run(TrainingRun(feature_table, splits, scale, data_card, *configs), run_directory)
-    return checkpoint.with_trailing(trailing_rows(feature_table, load_scale(checkpoint).config)), history
+    return checkpoint.with_trailing(trailing_rows(feature_table, scale.config)), history
 
 
 def validation_metrics(
@@ -157,7 +151,7 @@ def create_pipeline() -> Pipeline:
                 train_model,
                 inputs=[
                     *("feature_table", "first_splits", "scale", "data_card", "run_directory"),
-                    *("params:model", "params:train", "params:quantiles"),
+                    *("params:model", "params:train"),
                 ],
                 outputs=["first_checkpoint", "history"],
                 name="train_model",

@@ -24,8 +24,8 @@ from nqcast.data.data_module import NQDataModule
 from nqcast.data.fingerprint import data_card
 from nqcast.data.own_features import feature_names
 from nqcast.data.pooled import MappedTable, PooledLoader, pooled_splits, write_table
-from nqcast.data.scale import Scale, ScaleState
-from nqcast.data.seasonal_har import MEMORY_SESSIONS, make_scale
+from nqcast.data.scale import Scale
+from nqcast.data.seasonal_har import MEMORY_SESSIONS, make_scale, scale_from_state
 from nqcast.data.splits import anchor_rows, positions
 from nqcast.fields import changed
 from nqcast.model.config import ModelConfig
@@ -166,7 +166,8 @@ class PoolRecipe:
                 for symbol, s in sorted(symbols.items())
             }
             first = next(iter(members.values())).own
-            configs = agreed(model, loop, self.quantiles, _scale_state(first), len(first.metadata.features))
+            fitted = scale_from_state(first.part("scale"), first.metadata.scale)
+            configs = agreed(model, loop, fitted, len(first.metadata.features))
             network, history = train(PooledRun(members, *configs), root)
             apart = root / ALONE / network.metadata.fingerprint  # a stopped one stands in no other pool's way
             alone = _alone(network, members, *configs, apart) if len(members) > 1 else {}
@@ -201,10 +202,6 @@ def _member(symbol: Symbol, splits: pd.DataFrame, table: Path, scale: Scale, mod
     module = _module(features, splits, fitted, model.at(fitted.spacing).context)
     write_table(module, table)
     return Member(own_parts(module, data_card(features, symbol.instrument)), splits, table)
-
-
-def _scale_state(own: Checkpoint) -> ScaleState:
-    return {"arrays": own.part("scale"), "scalars": own.metadata.scale}
 
 
 def own_parts(module: NQDataModule, card: DataCard) -> Checkpoint:

@@ -11,8 +11,8 @@ import pandas as pd
 
 from nqcast.data.config import ScaleConfig
 from nqcast.data.own_features import feature_names
-from nqcast.data.scale import ScaleState
-from nqcast.data.seasonal_har import make_scale, scale_from_state
+from nqcast.data.scale import Scale
+from nqcast.data.seasonal_har import make_scale
 from nqcast.data.splits import positions
 from nqcast.fields import changed
 from nqcast.model.config import ModelConfig
@@ -76,33 +76,23 @@ def choose(
     return model, train
 
 
-def scale_state(
-    features: pd.DataFrame, splits: pd.DataFrame, config: ScaleConfig, levels: tuple[float, ...]
-) -> ScaleState:
-    """The scale fitted on the train anchors alone."""
-    arrays, scalars = make_scale(config, levels).fit(features, positions(splits, "train")).state()
-    return {"arrays": arrays, "scalars": scalars}
-
-
-def agreed(
-    model: ModelConfig, train: TrainConfig, levels: tuple[float, ...], scale: ScaleState, n_features: int
-) -> tuple[ModelConfig, TrainConfig]:
-    """Both configurations with the levels, horizons, features, scale and start of the run: one source for all.
+def agreed(model: ModelConfig, train: TrainConfig, scale: Scale, n_features: int) -> tuple[ModelConfig, TrainConfig]:
+    """Both configurations with the levels, horizons, spacing and start of the fitted scale: one source for all.
 
     Raises:
-        ValueError: model.n_volatility asks for more or fewer predictors than the fitted scale has.
+        ValueError: model.n_volatility asks for more or fewer predictors than the scale has.
     """
-    fitted = scale_from_state(scale["arrays"], scale["scalars"])
-    known, horizons = fitted.n_state, fitted.horizons
+    known = scale.n_state
     if model.n_volatility not in (None, 0, known):
         raise ValueError(
             f"expected model.n_volatility of 0 or {known}, which this scale has, found {model.n_volatility}; "
             "leave it out"
         )
     wanted = known if model.n_volatility is None else model.n_volatility
-    own = {"quantiles": levels, "n_horizons": len(horizons), "n_features": n_features, "n_volatility": wanted}
-    loop = {"quantiles": levels, "horizons": horizons, "start_name": scale["scalars"]["config"]["kind"]}
-    return changed(model.at(fitted.spacing), own), changed(train, loop)
+    levels, count = scale.levels, len(scale.horizons)
+    own = {"quantiles": levels, "n_horizons": count, "n_features": n_features, "n_volatility": wanted}
+    loop = {"quantiles": levels, "horizons": scale.horizons, "start_name": scale.config.kind}
+    return changed(model.at(scale.spacing), own), changed(train, loop)
 
 
 @dataclass(frozen=True)
@@ -127,10 +117,11 @@ class Recipe:
 
         `logger` has log(dict, step=…), called after every epoch.
         """
-        state = scale_state(features, splits, self.scale, self.quantiles)
-        chosen = choose(self.model, self.train, len(positions(splits, "train")), Spacing.of(features["ts"]))
-        configs = agreed(*chosen, self.quantiles, state, len(feature_names(features)))
-        return train(TrainingRun(features, splits, state, data_card, *configs, warm_start), root, logger)
+        anchors = positions(splits, "train")
+        scale = make_scale(self.scale, self.quantiles).fit(features, anchors)
+        chosen = choose(self.model, self.train, len(anchors), scale.spacing)
+        configs = agreed(*chosen, scale, len(feature_names(features)))
+        return train(TrainingRun(features, splits, scale, data_card, *configs, warm_start), root, logger)
 
     def with_fields(self, **groups: Mapping[str, object]) -> Recipe:
         """The recipe with other fields of scale, model and train, checked; ValueError for what does not fit."""

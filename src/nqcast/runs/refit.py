@@ -13,11 +13,11 @@ from typing import NamedTuple
 import pandas as pd
 
 from nqcast.data.config import ScaleConfig, SplitConfig
+from nqcast.data.seasonal_har import make_scale
 from nqcast.data.splits import positions, with_longer_train
 from nqcast.evaluation.calibration import Calibration
 from nqcast.fields import changed
 from nqcast.model.config import ModelConfig
-from nqcast.runs.recipe import scale_state
 from nqcast.runs.run import TrainingRun
 from nqcast.runs.train import train
 from nqcast.storage.checkpoint import Checkpoint
@@ -61,7 +61,7 @@ def refit(
     drawn = config.windows_per_epoch
     assert drawn != "auto", "the number of anchors has decided"
     config = changed(config, {"windows_per_epoch": drawn and round(grown * drawn)})
-    scale = scale_state(features, splits, ScaleConfig(**known.scale["config"]), known.quantiles)
+    scale = make_scale(ScaleConfig(**known.scale["config"]), known.quantiles).fit(features, positions(splits, "train"))
     run = TrainingRun(features, splits, scale, known.data, ModelConfig(**known.model), config, warm_start)
     last = splits.loc[splits["split"] == "train", "session"].max()
     said = f"Trained once more, up to {last:%Y-%m-%d}; the figures are of the first training."

@@ -10,8 +10,7 @@ from nqcast import __version__
 from nqcast.data.config import LoaderConfig
 from nqcast.data.data_module import NQDataModule
 from nqcast.data.own_features import feature_names
-from nqcast.data.scale import ScaleState
-from nqcast.data.seasonal_har import scale_from_state
+from nqcast.data.scale import Scale
 from nqcast.data.splits import positions
 from nqcast.evaluation.baselines import make_baseline
 from nqcast.evaluation.frames import targets_at
@@ -98,7 +97,7 @@ class TrainingRun(Run):
 
     features: pd.DataFrame
     splits: pd.DataFrame
-    scale: ScaleState
+    scale: Scale  # fitted
     data_card: DataCard
     model: ModelConfig
     config: TrainConfig
@@ -109,13 +108,14 @@ class TrainingRun(Run):
         """The table's fingerprint, counts and bounds of the splits, and the scale's numbers."""
         counts = self.splits["split"].value_counts().to_dict()
         bounds = self.splits.groupby("split")["position"].agg(["min", "max"]).to_dict()
-        return {"data": self.data_card.fingerprint, "splits": [counts, bounds], "scale": self.scale["scalars"]}
+        return {"data": self.data_card.fingerprint, "splits": [counts, bounds], "scale": self.scale.state()[1]}
 
     @property
     def origin(self) -> Checkpoint:
         """The scale, and what all is made of."""
-        metadata = self._metadata(self.data_card, self.scale["scalars"], tuple(feature_names(self.features)))
-        return Checkpoint({f"scale.{name}": array for name, array in self.scale["arrays"].items()}, metadata)
+        arrays, scalars = self.scale.state()
+        metadata = self._metadata(self.data_card, scalars, feature_names(self.features))
+        return Checkpoint({f"scale.{name}": array for name, array in arrays.items()}, metadata)
 
     def data_module(self) -> NQDataModule:
         """The windows of the feature table on the run's device."""
@@ -126,8 +126,7 @@ class TrainingRun(Run):
             volatility=bool(self.model.n_volatility),
             device=str(pick_device(self.config.device)),
         )
-        scale = scale_from_state(self.scale["arrays"], self.scale["scalars"])
-        return NQDataModule.from_frames(self.features, self.splits, scale, self.config.batch_size, loader)
+        return NQDataModule.from_frames(self.features, self.splits, self.scale, self.config.batch_size, loader)
 
     def reference_losses(self) -> dict[str, dict[str, float]]:
         """The losses of constant train quantiles."""

@@ -162,11 +162,10 @@ def _start(run: Run) -> MIGT_TVDT:
 def _artifact(run: Run, folder: Path) -> Checkpoint:
     """The weights of a working checkpoint with this run's scale; an earlier version's has none of its own."""
     working, origin = read_checkpoint(folder), run.origin
-    weights = {f"model.{name}": array for name, array in working.part("model").items()}
     assert working.training is not None
     progress = working.training.state["progress"]
     metadata = replace(origin.metadata, epoch=progress["epoch"], metrics=progress["history"][-1])
-    return Checkpoint(weights | origin.tensors, metadata)
+    return Checkpoint(working.tensors | origin.tensors, metadata)
 
 
 RANKS = "ranks"  # folder of a run directory: inputs of the ranks, their stacks, the stop flag

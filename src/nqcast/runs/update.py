@@ -13,6 +13,7 @@ import pandas as pd
 from nqcast.data.clock import utc_nanoseconds
 from nqcast.data.config import ScaleConfig, SplitConfig
 from nqcast.data.own_features import feature_names
+from nqcast.data.seasonal_har import make_scale
 from nqcast.data.splits import newest_splits, positions
 from nqcast.data.trailing import trailing_rows
 from nqcast.evaluation import metrics
@@ -23,7 +24,7 @@ from nqcast.evaluation.metrics import Floats
 from nqcast.fields import changed
 from nqcast.forecast.predictor import load_scale, predict_frame
 from nqcast.model.config import ModelConfig
-from nqcast.runs.recipe import agreed, scale_state
+from nqcast.runs.recipe import agreed
 from nqcast.runs.run import TrainingRun
 from nqcast.runs.train import train
 from nqcast.storage.checkpoint import Checkpoint, DataCard
@@ -70,11 +71,11 @@ class Update:
 
     def _trained(self, splits: pd.DataFrame, root: Path) -> Checkpoint:
         known = self.last.metadata
-        scale = scale_state(self.features, splits, ScaleConfig(**known.scale["config"]), known.quantiles)
+        scale = make_scale(ScaleConfig(**known.scale["config"]), known.quantiles)
+        scale.fit(self.features, positions(splits, "train"))
         changes = {"members": max(self.last.members, 1), **self.fields}
         loop = changed(TrainConfig(**known.train), changes)
-        model = ModelConfig(**known.model)
-        configs = agreed(model, loop, known.quantiles, scale, len(feature_names(self.features)))
+        configs = agreed(ModelConfig(**known.model), loop, scale, len(feature_names(self.features)))
         run = TrainingRun(self.features, splits, scale, self.card, *configs, warm_start=self.last)
         return train(run, root)[0]
 

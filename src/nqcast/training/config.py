@@ -5,6 +5,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from nqcast.constants import HORIZONS, LEVELS
+
 # Fields that may differ between a run and its continuation: they do not change what a step computes.
 FREE_ON_RESUME = frozenset(
     {"epochs", "patience", "resume", "log_every", "top_k", "every_minutes", "device", "on_out_of_memory", "compile"}
@@ -120,13 +122,9 @@ class TrainConfig(BaseModel):
     resume: Literal["auto", "never"] = Field(
         default="auto", description="auto continues the run found in the directory; never starts anew."
     )
-    quantiles: tuple[float, ...] = Field(
-        default=(0.05, 0.10, 0.25, 0.50, 0.75, 0.90, 0.95), min_length=1, description="Levels of the forecast, rising."
-    )
+    quantiles: tuple[float, ...] = Field(default=LEVELS, min_length=1, description="Levels of the forecast, rising.")
     horizons: tuple[str, ...] = Field(
-        default=("15m", "30m", "60m", "2h", "4h"),
-        min_length=1,
-        description="Names of the horizons, in the targets' order.",
+        default=tuple(HORIZONS), min_length=1, description="Names of the horizons, in the targets' order."
     )
     start_name: str = Field(
         default="start",

@@ -44,11 +44,6 @@ def build_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
     return torch.optim.AdamW(used, lr=config.learning_rate, fused=fused)
 
 
-def warmup_factor(batches: int, warmup_steps: int) -> float:
-    """(b + 1) / warmup for b < warmup, 1 afterwards, b counting the micro-batches done."""
-    return min(1.0, (batches + 1) / warmup_steps) if warmup_steps else 1.0
-
-
 def cosine_rate(base: float, position: int, t_0: int, t_mult: int, eta_min: float) -> float:
     """Rate `position` epochs into cosine annealing with warm restarts. Loshchilov & Hutter (2017), "SGDR"."""
     length = t_0
@@ -80,7 +75,9 @@ class _CountedScheduler:
 
     def rate(self, base: float) -> float:
         """Rate for a base rate at the present counters (per step)."""
-        return base * warmup_factor(self.batches, self.warmup_steps)
+        if self.batches < self.warmup_steps:
+            return base * ((self.batches + 1) / self.warmup_steps)
+        return self._warm_rate(base)
 
     def step_batch(self) -> None:
         """Count one micro-batch."""
@@ -144,12 +141,6 @@ class WarmupCosineScheduler(_CountedScheduler):
             raise ValueError(f"expected t_0 and t_mult of at least 1, found {t_0} and {t_mult}; give whole epochs")
         self.t_0, self.t_mult, self.eta_min = t_0, t_mult, eta_min
         super().__init__(optimizer, warmup_steps)
-
-    def rate(self, base: float) -> float:
-        """Rate for a base rate at the present counters (per step)."""
-        if self.batches < self.warmup_steps:
-            return super().rate(base)
-        return self._warm_rate(base)
 
     def _warm_rate(self, base: float) -> float:
         return cosine_rate(base, self.position, self.t_0, self.t_mult, self.eta_min)
