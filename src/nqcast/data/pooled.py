@@ -17,7 +17,7 @@ from nqcast.batches import Batch
 from nqcast.constants import CLOCK, SPLITS
 from nqcast.data.config import SplitConfig
 from nqcast.data.data_module import NQDataModule
-from nqcast.data.splits import anchor_mask, label_end, make_splits
+from nqcast.data.splits import anchor_mask, label_end, make_splits, starts_by_share
 from nqcast.data.windows import EpochLoader, WindowTable
 from nqcast.spacing import Spacing
 
@@ -70,23 +70,12 @@ def check_no_future(splits: Mapping[str, pd.DataFrame]) -> None:
 
 def _dated(tables: Tables, config: SplitConfig) -> SplitConfig:
     """The same shares as dates, counted over all symbols' trading dates with anchors."""
-    days: set[np.datetime64] = set()
+    days = [np.empty(0, dtype="datetime64[D]")]
     for read in tables.values():
         frame = read()
-        days |= set(frame["session"].to_numpy().astype("datetime64[D]")[anchor_mask(frame, config)])
-    ordered = np.sort(np.array(list(days), dtype="datetime64[D]"))
-    if config.train_start is not None:
-        ordered = ordered[ordered >= np.datetime64(config.train_start)]
-    if config.test_end is not None:
-        ordered = ordered[ordered <= np.datetime64(config.test_end)]
-    if len(ordered) < len(SPLITS):
-        raise ValueError(
-            f"expected at least {len(SPLITS)} sessions with anchors over all symbols, found {len(ordered)}: give more "
-            f"bars or lower split.warmup_bars ({config.warmup_bars})"
-        )
-    cuts = np.clip(np.round(np.cumsum([config.train, config.validation]) * len(ordered)).astype(int), 1, None)
-    starts = [ordered[min(cut, len(ordered) - 2 + k)].item() for k, cut in enumerate(cuts)]
-    return config.model_copy(update={"validation_start": starts[0], "test_start": starts[1]})
+        days.append(np.unique(frame["session"].to_numpy().astype("datetime64[D]")[anchor_mask(frame, config)]))
+    _, validation, test, _ = starts_by_share(np.concatenate(days), config)
+    return config.model_copy(update={"validation_start": validation.item(), "test_start": test.item()})
 
 
 def _own_splits(symbol: str, features: pd.DataFrame, config: SplitConfig) -> pd.DataFrame:

@@ -5,8 +5,6 @@ window of the next split (purge on label end, embargo of one context): the later
 Then `check_no_overlap` proves it. All of it counts rows, so closed weekends count for nothing.
 """
 
-import datetime as dt
-
 import numpy as np
 import pandas as pd
 
@@ -158,20 +156,29 @@ def _check_positions(features: pd.DataFrame, splits: pd.DataFrame) -> None:
 
 def _split_starts(sessions: np.ndarray, anchors: np.ndarray, config: SplitConfig) -> np.ndarray:
     """Trading dates (4,) at which train, validation and test begin and test ends (exclusive)."""
-    if config.by_date:
-        starts = _starts_by_date(sessions, config)
-    else:
-        usable = np.asarray(pd.unique(sessions[anchors])).astype("datetime64[D]")
-        usable = usable[_within(usable, config.train_start, config.test_end)]
-        if len(usable) < len(SPLITS):
-            raise ValueError(
-                f"a split by fractions needs at least {len(SPLITS)} sessions with anchors; found {len(usable)}: give "
-                f"more bars or lower split.warmup_bars ({config.warmup_bars})"
-            )
-        cuts = np.round(np.cumsum([config.train, config.validation]) * len(usable)).astype(int)
-        cuts = np.clip(cuts, [1, 2], [len(usable) - 2, len(usable) - 1])
-        starts = [usable[0], usable[cuts[0]], usable[cuts[1]], usable[-1] + 1]
+    starts = _starts_by_date(sessions, config) if config.by_date else starts_by_share(sessions[anchors], config)
     return np.array(starts, dtype="datetime64[D]")
+
+
+def starts_by_share(days: np.ndarray, config: SplitConfig) -> list[np.datetime64]:
+    """The same four by the shares of the trading dates of all anchors, `days` (N,), each of which counts once.
+
+    Raises:
+        ValueError: there are fewer dates than splits.
+    """
+    usable = np.unique(days)
+    if config.train_start is not None:
+        usable = usable[usable >= np.datetime64(config.train_start)]
+    if config.test_end is not None:
+        usable = usable[usable <= np.datetime64(config.test_end)]
+    if len(usable) < len(SPLITS):
+        raise ValueError(
+            f"a split by fractions needs at least {len(SPLITS)} sessions with anchors; found {len(usable)}: give "
+            f"more bars or lower split.warmup_bars ({config.warmup_bars})"
+        )
+    cuts = np.round(np.cumsum([config.train, config.validation]) * len(usable)).astype(int)
+    cuts = np.clip(cuts, [1, 2], [len(usable) - 2, len(usable) - 1])
+    return [usable[0], usable[cuts[0]], usable[cuts[1]], usable[-1] + 1]
 
 
 def _starts_by_date(sessions: np.ndarray, config: SplitConfig) -> list[np.datetime64]:
@@ -183,15 +190,6 @@ def _starts_by_date(sessions: np.ndarray, config: SplitConfig) -> list[np.dateti
     begin = np.datetime64(dates["train_start"]) if dates["train_start"] else first
     end = np.datetime64(dates["test_end"]) if dates["test_end"] else last
     return [begin, np.datetime64(dates["validation_start"]), np.datetime64(dates["test_start"]), end + 1]
-
-
-def _within(days: np.ndarray, first: dt.date | None, last: dt.date | None) -> np.ndarray:
-    inside = np.ones(len(days), dtype=bool)
-    if first is not None:
-        inside &= days >= np.datetime64(first)
-    if last is not None:
-        inside &= days <= np.datetime64(last)
-    return inside
 
 
 def _span(starts: np.ndarray, name: str) -> str:

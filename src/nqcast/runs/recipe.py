@@ -95,6 +95,22 @@ def agreed(model: ModelConfig, train: TrainConfig, scale: Scale, n_features: int
     return changed(model.at(scale.spacing), own), changed(train, loop)
 
 
+def run_anew(
+    checkpoint: Checkpoint,
+    features: pd.DataFrame,
+    splits: pd.DataFrame,
+    data_card: DataCard,
+    warm_start: Checkpoint | None,
+    **fields: object,
+) -> TrainingRun:
+    """The run by a checkpoint's own settings but for `fields` of train.*, on other splits, its scale fitted anew."""
+    known = checkpoint.metadata
+    scale = make_scale(ScaleConfig(**known.scale["config"]), known.quantiles).fit(features, positions(splits, "train"))
+    loop = changed(TrainConfig(**known.train), fields)
+    configs = agreed(ModelConfig(**known.model), loop, scale, len(feature_names(features)))
+    return TrainingRun(features, splits, scale, data_card, *configs, warm_start)
+
+
 @dataclass(frozen=True)
 class Recipe:
     """Scale, model and training settings, applied to one split after another."""

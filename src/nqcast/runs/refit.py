@@ -12,13 +12,10 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from nqcast.data.config import ScaleConfig, SplitConfig
-from nqcast.data.seasonal_har import make_scale
+from nqcast.data.config import SplitConfig
 from nqcast.data.splits import positions, with_longer_train
 from nqcast.evaluation.calibration import Calibration
-from nqcast.fields import changed
-from nqcast.model.config import ModelConfig
-from nqcast.runs.run import TrainingRun
+from nqcast.runs.recipe import run_anew
 from nqcast.runs.train import train
 from nqcast.storage.checkpoint import Checkpoint
 from nqcast.tracking.logger import NestedRun, nested
@@ -60,9 +57,8 @@ def refit(
         return judged
     drawn = config.windows_per_epoch
     assert drawn != "auto", "the number of anchors has decided"
-    config = changed(config, {"windows_per_epoch": drawn and round(grown * drawn)})
-    scale = make_scale(ScaleConfig(**known.scale["config"]), known.quantiles).fit(features, positions(splits, "train"))
-    run = TrainingRun(features, splits, scale, known.data, ModelConfig(**known.model), config, warm_start)
+    windows = drawn and round(grown * drawn)
+    run = run_anew(judged.checkpoint, features, splits, known.data, warm_start, windows_per_epoch=windows)
     last = splits.loc[splits["split"] == "train", "session"].max()
     said = f"Trained once more, up to {last:%Y-%m-%d}; the figures are of the first training."
     log.info(said)

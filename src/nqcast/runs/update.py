@@ -11,9 +11,7 @@ import numpy as np
 import pandas as pd
 
 from nqcast.data.clock import utc_nanoseconds
-from nqcast.data.config import ScaleConfig, SplitConfig
-from nqcast.data.own_features import feature_names
-from nqcast.data.seasonal_har import make_scale
+from nqcast.data.config import SplitConfig
 from nqcast.data.splits import newest_splits, positions
 from nqcast.data.trailing import trailing_rows
 from nqcast.evaluation import metrics
@@ -21,15 +19,11 @@ from nqcast.evaluation.calibration import fit_calibration
 from nqcast.evaluation.config import EvaluateConfig
 from nqcast.evaluation.frames import as_arrays
 from nqcast.evaluation.metrics import Floats
-from nqcast.fields import changed
 from nqcast.forecast.predictor import load_scale, predict_frame
-from nqcast.model.config import ModelConfig
-from nqcast.runs.recipe import agreed
-from nqcast.runs.run import TrainingRun
+from nqcast.runs.recipe import run_anew
 from nqcast.runs.train import train
 from nqcast.storage.checkpoint import Checkpoint, DataCard
 from nqcast.storage.json_values import Json
-from nqcast.training.config import TrainConfig
 
 log = logging.getLogger(__name__)
 
@@ -70,14 +64,8 @@ class Update:
         return kept.with_trailing(rows), fitted.to_json(), self._report(splits, losses, better)
 
     def _trained(self, splits: pd.DataFrame, root: Path) -> Checkpoint:
-        known = self.last.metadata
-        scale = make_scale(ScaleConfig(**known.scale["config"]), known.quantiles)
-        scale.fit(self.features, positions(splits, "train"))
         changes = {"members": max(self.last.members, 1), **self.fields}
-        loop = changed(TrainConfig(**known.train), changes)
-        configs = agreed(ModelConfig(**known.model), loop, scale, len(feature_names(self.features)))
-        run = TrainingRun(self.features, splits, scale, self.card, *configs, warm_start=self.last)
-        return train(run, root)[0]
+        return train(run_anew(self.last, self.features, splits, self.card, self.last, **changes), root)[0]
 
     def _anchors(self, checkpoint: Checkpoint, splits: pd.DataFrame) -> Any:
         frame = predict_frame(checkpoint, self.features, positions(splits, "validation"), self.evaluate)

@@ -222,19 +222,19 @@ def metric_values(sums: MetricSums, levels: Sequence[float], horizons: Sequence[
         "crossing_rate": float(s.crossed_H.sum() / s.rows_H.sum()),
     }
     values |= {f"loss_{name}": float(s.loss_HQ[i].mean() / s.count_H[i]) for i, name in enumerate(horizons)}
-    for j, level in enumerate(levels):
-        name = level_name(level)
-        values[f"loss_{name}"] = float(s.loss_HQ[:, j].sum() / total)
-        values[f"coverage_{name}"] = float(s.below_HQ[:, j].sum() / total)
-        for i, horizon in enumerate(horizons):
-            values[f"loss_{name}_{horizon}"] = float(s.loss_HQ[i, j] / s.count_H[i])
-            values[f"coverage_{name}_{horizon}"] = float(s.below_HQ[i, j] / s.count_H[i])
+    for j, name in enumerate(map(level_name, levels)):
+        values |= _shares(f"loss_{name}", s.loss_HQ[:, j], s, horizons)
+        values |= _shares(f"coverage_{name}", s.below_HQ[:, j], s, horizons)
     columns = interval_columns(levels)
     for k, name in enumerate(INTERVALS):
         if name in columns:
-            values[f"picp_{name}"] = float(s.inside_HI[:, k].sum() / total)
-            values[f"interval_{name}_mean"] = float(s.width_HI[:, k].sum() / total)
-            for i, horizon in enumerate(horizons):
-                values[f"picp_{name}_{horizon}"] = float(s.inside_HI[i, k] / s.count_H[i])
-                values[f"interval_{name}_mean_{horizon}"] = float(s.width_HI[i, k] / s.count_H[i])
+            values |= _shares(f"picp_{name}", s.inside_HI[:, k], s, horizons)
+            values |= _shares(f"interval_{name}_mean", s.width_HI[:, k], s, horizons)
     return values
+
+
+def _shares(name: str, sum_H: Tensor, sums: MetricSums, horizons: Sequence[str]) -> dict[str, float]:
+    """A sum over the defined targets as their mean, over all horizons together and of each."""
+    each = (sum_H / sums.count_H).tolist()
+    together = {name: float(sum_H.sum() / sums.count_H.sum())}
+    return together | {f"{name}_{horizon}": share for horizon, share in zip(horizons, each, strict=True)}
