@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import yaml
+from tests.docs.code_blocks import blocks_of
 from tests.kedro_command import PROJECT, kedro, output_of
 
 from nqcast.config_loader import LayeredConfigLoader
+from nqcast.hooks.parameters import ParameterHook
 from nqcast.settings import CONFIG_LOADER_ARGS
 
 ENVIRONMENTS = [None, "base", "contract", "local", "nq", "test"]
@@ -59,6 +63,28 @@ def test_entries_globals_and_credentials_of_conf_local_are_read_too(
     assert catalog["raw_bars"] == {"type": "MemoryDataset"}
     assert catalog["features"]["filepath"].startswith("elsewhere/")
     assert loaded(conf, "credentials", env) == {"store": {"key": "abc"}}
+
+
+def market(conf: Path, env: str | None, **given: Any) -> dict[str, Any]:
+    """The settings that a run's bars and their truth are drawn by."""
+    settings: dict[str, Any] = {**CONFIG_LOADER_ARGS, "default_run_env": "local"}
+    loader = LayeredConfigLoader(str(conf), env=env, runtime_params=given, **settings)
+    ParameterHook().after_context_created(context=SimpleNamespace(config_loader=loader))
+    bars, truth = (loader["catalog"][name]["config"] for name in ("raw_bars", "true_quantiles"))
+    assert bars == truth
+    return dict(bars)
+
+
+def test_the_simulated_market_of_the_page_reaches_its_bars_and_its_truth_alike(conf: Path) -> None:
+    assert (market(conf, None), market(conf, "test")) == ({}, {"sessions": 60, "seed": 7})
+    command, file = blocks_of(PROJECT / "docs" / "simulated_market.md")[:2]
+    given = dict(item.removeprefix("simulation.").split("=") for item in command.text.split()[-1].split(","))
+    given = {name: yaml.safe_load(value) for name, value in given.items()}
+    assert market(conf, None, simulation=given) == {"seed": 11, "leverage_deviation": 0.3}
+    assert market(conf, "test", simulation=given) == {"sessions": 60, **given}
+    (conf / "local" / "parameters_simulation.yml").write_text(file.text)
+    assert market(conf, "test") == {"sessions": 600, **given}
+    assert market(conf, None, simulation={"seed": 12}) == {"sessions": 600, **given, "seed": 12}
 
 
 @pytest.mark.parametrize("env", [None, "nq"])

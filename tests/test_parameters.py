@@ -82,6 +82,8 @@ FILE_ENTRIES = {"raw_bars": {"type": "nqcast.datasets.VendorBarsDataset", "sourc
     ("entries", "pipeline", "given", "message"),
     [
         (SIMULATED_ENTRIES, "__default__", {"bars": "my.csv"}, "add --env nq"),
+        (FILE_ENTRIES, "__default__", {"simulation": {"seed": 3}}, "where no `--env` names real bars"),
+        (SIMULATED_ENTRIES, "train", {"simulation": {"seed": 3}}, "drawn by ingest and asked by evaluate"),
         (FILE_ENTRIES, "train", {"bars": "my.csv"}, "run `--pipelines ingest,features` on them first"),
         (
             FILE_ENTRIES,

@@ -18,6 +18,7 @@ from nqcast.forecast.config import ForecastConfig
 from nqcast.horizons import DEFAULT, check_multiples, horizons, in_order
 from nqcast.market.config import IngestConfig
 from nqcast.market.instruments import instrument
+from nqcast.market.simulation.config import SimulationConfig
 from nqcast.model.config import ModelConfig
 from nqcast.monitoring.config import MonitorConfig
 from nqcast.spacing import BarMinutes, Spacing
@@ -72,6 +73,7 @@ class Parameters(BaseModel):
     bar_minutes: BarMinutes = Field(
         default=BAR_MINUTES, description="How far bars stand apart (minutes), in any finer source's bars put together."
     )
+    simulation: SimulationConfig = SimulationConfig()
     ingest: IngestConfig = IngestConfig()
     features: FeaturesConfig = FeaturesConfig()
     partitions: PartitionsConfig = PartitionsConfig()

@@ -49,6 +49,7 @@ _POOL = (
     "tests/pipelines/test_many_symbols_run.py::test_a_folder_of_symbols_trains_as_one_and_forecasts_each_and_a_new_one"
 )
 _HERE = "tests/docs/test_walked_pages.py::test_the_tutorial_ends_in_a_report_a_forecast_and_a_tracked_run"
+_MARKET = "tests/test_conf_layers.py::test_the_simulated_market_of_the_page_reaches_its_bars_and_its_truth_alike"
 _KINDS = "tests/test_run.py::test_announcements_of_the_command_line_reach_the_network_and_its_forecasts"
 _EVENTS = "tests/data/test_announcements.py::test_a_file_of_ones_own_is_one_more_kind_for_the_scale_and_its_forecasts"
 _FOREIGN = "tests/symbols/test_foreign.py::test_a_network_is_told_of_another_market_and_a_forecast_says_if_absent"
@@ -65,6 +66,7 @@ RUN_ELSEWHERE: dict[str, str] = {
     "kedro run --params bar_minutes=15": "tests/test_spacing.py",
     "kedro run --params bar_minutes=30": "tests/test_spacing.py",
     "kedro run": _TOY,
+    "kedro run --params simulation.seed=11,simulation.leverage_deviation=0.3": _MARKET,
     "kedro run --env nq --params bars=FILE": _TOY,
     "kedro run --env nq --params bars=my_bars.csv": _TOY,
     "kedro run --env nq --params bars=FILE,features.own=es=es.parquet": _FOREIGN,

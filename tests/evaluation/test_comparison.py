@@ -13,7 +13,7 @@ from scipy import stats
 from nqcast.evaluation import metrics
 from nqcast.evaluation.baselines import baseline_quantiles, make_baseline
 from nqcast.evaluation.compared import Compared
-from nqcast.evaluation.comparison import compare_forecasts, untrained
+from nqcast.evaluation.comparison import compare_forecasts, market_of, untrained
 from nqcast.evaluation.config import EvaluateConfig
 from nqcast.evaluation.frames import as_arrays, predictions_frame
 from nqcast.evaluation.judged import perfect_volatility
@@ -49,6 +49,8 @@ class Law:
     def __init__(self, features: pd.DataFrame) -> None:
         self.sigma = features.set_index("ts")["sigma"]
         self.asked = 0
+
+    source = "SIMULATED MARKET (seed 7)"
 
     def quantiles_at(
         self, ts: pd.Series, levels: tuple[float, ...], *, horizons: Sequence[str], **_: object
@@ -189,3 +191,11 @@ def test_a_test_use_names_the_configuration_by_a_hash_that_every_part_of_it_chan
     other = use_by_checkpoint(Checkpoint({}, replace(metadata, scale={"kind": "constant"})), 12, CONFIG)
     assert first["configuration"] == again["configuration"] != other["configuration"]
     assert first["anchors"] == 12
+
+
+def test_the_truth_of_another_market_is_not_asked_for(features: pd.DataFrame) -> None:
+    law = Law(features)
+    assert market_of(law.source, law) is law and market_of("", law) is law and market_of("my.csv", None) is None
+    for drawn in ("SIMULATED MARKET (seed 8)", "SIMULATED MARKET (seed 7, tick 1.0)", "my.csv"):
+        with pytest.raises(ValueError, match=r"found the parameters `simulation` of SIMULATED MARKET \(seed 7\)"):
+            market_of(drawn, law)

@@ -130,7 +130,7 @@ def test_too_many_sessions_for_the_calendar_are_refused() -> None:
 
 
 def test_a_market_that_would_reach_beyond_today_is_refused_with_its_last_session() -> None:
-    found = r"3790 sessions from 2016-01-04 on that are over, found the last on 20[3-9]\d"
+    found = r"3790 sessions from 2016-01-04 on to be over, .* the last closes at 20[3-9]\d-.*, or ask for \d+ at"
     with pytest.raises(ValueError, match=found):
         simulate(SimulationConfig(sessions=3790))
     assert len(market_sessions(SimulationConfig(sessions=3790, start="2008-12-01"))) == 3790 + 80
@@ -143,5 +143,17 @@ def test_a_market_goes_up_to_the_latest_session_that_is_over_and_no_farther() ->
     over = int((sessions["close"] <= now).sum())
     latest = market_sessions(SimulationConfig(sessions=over, start=start)).iloc[over - 1]
     assert latest["session"] == sessions["session"].iloc[over - 1]
-    with pytest.raises(ValueError, match=f"found the last on {sessions['session'].iloc[over]:%Y-%m-%d}, and stamps"):
+    with pytest.raises(ValueError, match=f"at {sessions['close'].iloc[over]:%Y-%m-%d %H:%M} UTC.* ask for {over} at"):
         market_sessions(SimulationConfig(sessions=over + 1, start=start))
+
+
+def test_a_market_that_starts_in_the_future_can_only_start_earlier() -> None:
+    start = (pd.Timestamp.now("UTC") + pd.Timedelta(days=9)).date()
+    with pytest.raises(ValueError, match=r"^expected 1 session from .* UTC: start earlier$"):
+        market_sessions(SimulationConfig(sessions=1, start=start))
+
+
+def test_the_name_of_the_bars_says_by_what_they_are_drawn() -> None:
+    assert [SimulationConfig(seed=7, sessions=n).source for n in (60, 70)] == ["SIMULATED MARKET (seed 7)"] * 2
+    other = SimulationConfig(start="2014-01-06", leverage_deviation=0.3)
+    assert other.source == "SIMULATED MARKET (seed 2016, start 2014-01-06, leverage_deviation 0.3)"

@@ -52,11 +52,26 @@ class Scores(TypedDict):
 class Market(Protocol):
     """A market whose true quantiles are known, because it is simulated."""
 
+    @property
+    def source(self) -> str:
+        """Name of the bars that it draws."""
+        ...
+
     def quantiles_at(
         self, ts: pd.Series, levels: Sequence[float], *, horizons: Sequence[str], spacing: Spacing
     ) -> pd.DataFrame:
         """ts, horizon and the columns q05 …, in log-return units, NaN where undefined."""
         ...
+
+
+def market_of(source: str, market: Market | None) -> Market | None:
+    """The market, if it is the one that drew the bars; ValueError otherwise, since its truth is not theirs."""
+    if market and source not in ("", market.source):
+        raise ValueError(
+            f"expected to ask the market that drew the bars, {source}, for its true quantiles, found the parameters "
+            f"`simulation` of {market.source}: set them as they were, or draw the bars anew by `ingest,features,train`"
+        )
+    return market
 
 
 def compare_forecasts(compared: Compared, market: Market | None = None, spacing: Spacing | None = None) -> Scores:

@@ -16,7 +16,7 @@ from nqcast.storage.checkpoint import Checkpoint
 
 logger = logging.getLogger(__name__)
 
-FILES = {"bars", "predictions"}
+READ_BY_ENTRIES = {"bars", "predictions", "simulation"}
 """Parameters that catalog entries read, on the command line or in a file of the configuration."""
 READ_BY_HOOKS = {"instrument", "instruments", "tracking", "rebuild"}
 ASK_FOR_THE_SPACING = {"checked_rows", "params:horizons"}
@@ -42,8 +42,8 @@ class ParameterHook:
         refuse_interpolation(context.config_loader.runtime_params)
         parameters = with_instrument(context.config_loader["parameters"])
         checked = check_parameters(parameters)
-        for name in FILES & parameters.keys():  # entries take them by ${runtime_params:…}: a file may name them too
-            context.config_loader.runtime_params.setdefault(name, parameters[name])
+        for name in READ_BY_ENTRIES & parameters.keys():  # by ${runtime_params:…}: a file may name them too
+            context.config_loader.runtime_params[name] = parameters[name]
         for file in checked.scale.event_files:
             _check_events(file)
         given = parameters.get("horizons")
@@ -87,6 +87,8 @@ class ParameterHook:
     def _cure(self, name: str) -> str:
         if name == "predictions":
             return "forecasts in a file are read by `--pipelines score_file`"
+        if name == "simulation":
+            return "the simulated market is drawn by ingest and asked by evaluate, where no `--env` names real bars"
         if name == "bar_minutes":
             return "leave it out: the checkpoint, or the bars that are there, say it"
         if name != "bars":
@@ -127,7 +129,9 @@ def refuse_interpolation(parameters: Any, name: str = "") -> None:
 
 
 def _holds(entry: Any, value: Any) -> bool:
-    """Whether a configured catalog entry holds the value anywhere."""
+    """Whether a configured catalog entry holds the value anywhere: the fields of a table, or the value itself."""
     if isinstance(entry, dict):
-        return any(_holds(part, value) for part in entry.values())
+        return (isinstance(value, dict) and value.items() <= entry.items()) or any(
+            _holds(part, value) for part in entry.values()
+        )
     return any(_holds(part, value) for part in entry) if isinstance(entry, list) else entry == value

@@ -49,12 +49,12 @@ def score(
     config: EvaluateConfig,
 ) -> tuple[Json, Any]:
     """Scores of the model and of every baseline on the same anchors, and the evidence that the report shows."""
-    from nqcast.evaluation.comparison import compare_forecasts, untrained
+    from nqcast.evaluation.comparison import compare_forecasts, market_of, untrained
     from nqcast.report.evidence import Evidence
 
     metadata = checkpoint.metadata
     evidence = Evidence.gather(predictions, calibrated_predictions, features, splits, metadata, config)
-    scores = compare_forecasts(evidence, true_quantiles)
+    scores = compare_forecasts(evidence, market_of(evidence.source, true_quantiles))
     scores["headline"] = [*untrained(metadata.best_epochs), *scores["headline"]]
     uses = count_uses(test_uses, metadata.data.fingerprint)
     return {**scores, "best_epoch": metadata.epoch, "test_uses": uses}, evidence

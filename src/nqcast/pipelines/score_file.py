@@ -37,10 +37,12 @@ def score_forecasts(
     config: EvaluateConfig,
 ) -> Json:
     """Scores of the file and of every baseline on the same anchors; the text of the table ends the run."""
+    from nqcast.evaluation.comparison import market_of
     from nqcast.evaluation.given_forecasts import score_given
 
     uses = count_uses(test_uses, fingerprint(features))
-    return score_given(predictions, splits, features, true_quantiles, uses, config)
+    market = market_of(features.attrs.get("source", ""), true_quantiles)
+    return score_given(predictions, splits, features, market, uses, config)
 
 
 def create_pipeline() -> Pipeline:

@@ -7,6 +7,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from nqcast.constants import SIMULATED
+
 
 class SimulationConfig(BaseModel):
     """A simulated market of 1-minute NQ bars; two equal configurations give bit-equal bars.
@@ -18,7 +20,9 @@ class SimulationConfig(BaseModel):
 
     # What is drawn, and how much of it.
     seed: int = Field(default=2016, ge=0, description="Seed of every random draw (integer).")
-    start: date = Field(default=date(2016, 1, 4), description="First trading date that may be drawn (date).")
+    start: date = Field(
+        default=date(2016, 1, 4), ge=date(1990, 1, 2), description="First trading date that may be drawn (date)."
+    )
     sessions: int = Field(default=1030, ge=1, le=20_000, description="Trading sessions drawn (count).")
 
     # Prices.
@@ -98,3 +102,9 @@ class SimulationConfig(BaseModel):
     stray_bars_per_week: float = Field(
         default=0.8, ge=0, le=4, description="Mean number of weekend bars that belong to no session (bars per week)."
     )
+
+    @property
+    def source(self) -> str:
+        """Name of the bars: the seed, and what else they are drawn by; how many are drawn changes none of them."""
+        fields = self.model_dump(mode="json", exclude_defaults=True, exclude={"seed", "sessions"})
+        return f"{SIMULATED} ({', '.join(f'{name} {value}' for name, value in {'seed': self.seed, **fields}.items())})"

@@ -43,11 +43,13 @@ def market_sessions(config: SimulationConfig) -> pd.DataFrame:
             f"expected {config.sessions} sessions from {config.start} on and a quarter more, found {len(sessions)} in "
             "the calendar: start earlier or ask for fewer sessions"
         )
-    last = sessions.iloc[config.sessions - 1]
-    if last["close"] > pd.Timestamp.now("UTC"):
+    last, over = sessions.iloc[config.sessions - 1], int((sessions["close"] <= pd.Timestamp.now("UTC")).sum())
+    if over < config.sessions:
         raise ValueError(
-            f"expected {config.sessions} sessions from {config.start} on that are over, found the last on "
-            f"{last['session']:%Y-%m-%d}, and stamps after now are no bars: start earlier or ask for fewer sessions"
+            f"expected {config.sessions} session{'s' * (config.sessions > 1)} from {config.start} on to be over, since "
+            f"stamps after now are no bars, found that the last closes at {last['close']:%Y-%m-%d %H:%M} UTC: start "
+            f"earlier{f', or ask for {over} at most' if over else ''}"
+            + (f", or ask for {over} at most" if over else "")
         )
     return sessions.iloc[: config.sessions + 80].reset_index(drop=True)
 

@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 from scipy.special import expit
 
-from nqcast.constants import SIMULATED
 from nqcast.market.simulation.config import SimulationConfig
 from nqcast.market.simulation.contracts import Contract, market_sessions
 from nqcast.market.simulation.path import (
@@ -38,7 +37,7 @@ def simulate(config: SimulationConfig) -> pd.DataFrame:
     frames.append(_stray_bars(config, path, sessions))
     filled = [frame for frame in frames if len(frame)]  # an empty one would turn every column into objects
     raw = pd.concat(filled, ignore_index=True).sort_values(["ts", "contract"], ignore_index=True)
-    raw.attrs["source"] = f"{SIMULATED} (seed {config.seed})"
+    raw.attrs["source"] = config.source
     return raw[RAW_COLUMNS]
 
 

@@ -67,6 +67,11 @@ class TrueLaw:
         self._dates = pd.DatetimeIndex(market_sessions(config)["session"].iloc[: config.sessions])
         self._opens = np.isin(np.arange(len(minute)), self.path.grid.start[1:])
 
+    @property
+    def source(self) -> str:
+        """Name of the bars whose law this is."""
+        return self.config.source
+
     def anchors(
         self, ts: pd.DatetimeIndex | pd.Series, horizons: Sequence[str] = DEFAULT, spacing: Spacing = FIVE_MINUTES
     ) -> Anchors:
