@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import product
 from types import SimpleNamespace
 from typing import Any, get_type_hints
 
@@ -17,8 +18,9 @@ from nqcast.constants import level_name
 from nqcast.experiments.config import TuneConfig
 from nqcast.fields import changed
 from nqcast.hooks.parameters import ParameterHook
+from nqcast.hooks.reads import IN_PART
 from nqcast.model import MIGT_TVDT, ModelConfig
-from nqcast.parameters import ParameterError, check_parameters, with_defaults
+from nqcast.parameters import ParameterError, Parameters, check_parameters, with_defaults
 from nqcast.pipeline_registry import register_pipelines
 
 
@@ -92,6 +94,21 @@ FILE_ENTRIES = {"raw_bars": {"type": "nqcast.datasets.VendorBarsDataset", "sourc
             "a pipeline that does: forecast, forecast_many, sweep, train_many",
         ),
         (FILE_ENTRIES, "forecast", {"quantiles": ".05+.5+.95"}, "a pipeline that does: ablation"),
+        (FILE_ENTRIES, "train", {"ingest": {"stamps": "end"}}, "a pipeline that does: features_many, forecast"),
+        (FILE_ENTRIES, "features", {"ingest": {"naive_timezone": "UTC"}}, "a pipeline that does: features_many"),
+        (FILE_ENTRIES, "ingest", {"features": {"own": "mine/one.py"}}, "does: features, features_many, forecast"),
+        (FILE_ENTRIES, "walk_forward", {"split": {"train": 0.5}}, "does: ablation, score_file, train"),
+        (
+            FILE_ENTRIES,
+            "evaluate",
+            {"evaluate": {"conformal": "by_level"}},
+            "does: register, train, train_many, update",
+        ),
+        (FILE_ENTRIES, "train", {"evaluate": {"baselines": "full"}}, "does: evaluate, score_file, walk_forward"),
+        (FILE_ENTRIES, "sweep", {"forecast": {"paths": 9}}, "that does: forecast"),
+        (FILE_ENTRIES, "train", {"rebuild": True}, "does: ingest, features"),
+        (FILE_ENTRIES, "features", {"rebuild": True, "features": {"volume": False}, "ingest": {"tick": 1.0}}, ""),
+        (FILE_ENTRIES, "__default__", {"evaluate": {"baselines": "full", "conformal": "by_level"}}, ""),
         (FILE_ENTRIES, "__default__", {"bars": "my.csv", "train": {"seed": 1}, "tracking": {"enabled": False}}, ""),
     ],
 )
@@ -157,3 +174,26 @@ def test_the_hints_of_every_node_resolve_at_run_time() -> None:
     for name, function in nodes.items():
         hints = get_type_hints(function)
         assert isinstance(function, type) or hints["return"], name  # a class makes itself
+
+
+def test_every_parameter_is_read_or_refused_by_every_pipeline() -> None:
+    """Field by field: a field that no node of a pipeline reads is refused there, and read by some other pipeline."""
+    configure_project("nqcast")
+    hook, every = ParameterHook(), register_pipelines()
+    hook.after_catalog_created(conf_catalog={})
+    groups = {name: info.annotation for name, info in Parameters.model_fields.items()}
+    fields = {(name, field) for name, group in groups.items() for field in getattr(group, "model_fields", ("",))}
+    taken: dict[tuple[str, str], set[str]] = {}
+    for (group, field), (name, pipeline) in product(fields, every.items()):
+        given = {group: {field: 1} if field else 1}
+        try:
+            hook.before_pipeline_run(run_params={"runtime_params": given}, pipeline=pipeline)
+        except ParameterError as error:
+            assert f"{group}{'.' * bool(field)}{field}: nothing in this run reads it" in str(error)
+        else:
+            taken.setdefault((group, field), set()).add(name)
+    assert {group for group, _ in fields - taken.keys()} == {"bars", "predictions", "simulation"}  # entries read them
+    named = {(group, field) for one in IN_PART.values() for group, part in one.items() for field in part}
+    assert named <= fields and IN_PART.keys() <= {node.name for one in every.values() for node in one.nodes}
+    whole = {name for name in every if taken["train", "seed"] >= {name}}
+    assert whole == {name for name, one in every.items() if "params:train" in one.inputs()}

@@ -27,6 +27,13 @@ def changed(config: Config, changes: Mapping[str, object]) -> Config:
     return type(config).model_validate({**kept, **changes})
 
 
+def require(name: str, made: Any, asked: Any, by: str = "the checkpoint was trained", cure: str = "train") -> None:
+    """Raise ValueError where a parameter was `asked` for otherwise than what is there was `made`."""
+    if asked != made:
+        made, asked = ("+".join(map(str, value)) if isinstance(value, tuple) else value for value in (made, asked))
+        raise ValueError(f"expected {name}={made}, by which {by}, found {asked}: leave it out, or {cure} with it")
+
+
 def closest(name: str, known: Iterable[str], alike: float = 0.5) -> str | None:
     """The known name that is most like `name`, letters large or small; None where none is."""
     names = {candidate.lower(): candidate for candidate in known}

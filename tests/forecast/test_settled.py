@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -13,19 +14,23 @@ from tests.test_another_instrument import another_future
 
 from nqcast.data.config import FeaturesConfig, ScaleConfig
 from nqcast.data.features import build_features
-from nqcast.data.fingerprint import data_card
+from nqcast.data.fingerprint import data_card, require_tick
 from nqcast.forecast.forecaster import Forecaster
 from nqcast.forecast.loading import as_asked
 from nqcast.forecast.settled import settled
 from nqcast.hooks.parameters import ParameterHook
+from nqcast.horizons import DEFAULT
 from nqcast.market.config import IngestConfig
 from nqcast.market.ingest import build_bars
 from nqcast.market.instruments import instrument
 from nqcast.parameters import check_parameters, with_instrument
+from nqcast.pipelines.features import make_features
 from nqcast.pipelines.monitor import read_newest
+from nqcast.pipelines.train import load_features
 from nqcast.pipelines.update import extend_bars
 from nqcast.storage.checkpoint import Checkpoint
 
+ES = IngestConfig(instrument=instrument("ES"))
 YM = IngestConfig(instrument=instrument("YM"), tick=1.0)
 
 
@@ -80,6 +85,46 @@ def test_what_is_said_otherwise_is_refused(
         as_asked(checkpoint, *asked)
 
 
+def test_what_is_made_of_bars_keeps_their_product_through_files(
+    dow: tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame, Checkpoint], tmp_path: Path
+) -> None:
+    def kept(table: pd.DataFrame) -> pd.DataFrame:
+        table.to_parquet(tmp_path / "table.parquet")
+        return pd.read_parquet(tmp_path / "table.parquet")
+
+    names, said_nothing = list(DEFAULT), check_parameters(with_instrument({}))
+    features = kept(make_features(kept(dow[1]), said_nothing.features, names, said_nothing.ingest))
+    pd.testing.assert_frame_equal(features, dow[2])
+    card = load_features(features, said_nothing.ingest, names)[1]
+    assert card == replace(dow[3].metadata.data, source=card.source) and require_tick(features) == 1.0
+    nothing_known = features.copy()
+    nothing_known.attrs = {}
+    assert load_features(nothing_known, YM, names)[1].instrument == card.instrument
+    with pytest.raises(ValueError, match=r"expected instrument=YM, by which the bars were made, found ES: leave it"):
+        make_features(kept(dow[1]), FeaturesConfig(), names, ES)
+    with pytest.raises(ValueError, match=r"expected instrument=YM, by which the features were made, found ES"):
+        load_features(features, ES, names)
+
+
+@pytest.mark.parametrize("table", [1, 2])
+def test_a_table_of_another_product_is_refused_whatever_reads_it(
+    table: int, dow: tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame, Checkpoint]
+) -> None:
+    hook = hook_of({"instrument": "YM"})
+    hook.after_dataset_loaded(dow[table])
+    with pytest.raises(ValueError, match="expected instrument=YM, by which what is there was made, found ES"):
+        hook_of({"instrument": "ES"}).after_dataset_loaded(dow[table])
+
+
+def hook_of(files: dict[str, Any]) -> ParameterHook:
+    class Loader(dict[str, Any]):
+        runtime_params: dict[str, Any] | None = None
+
+    hook = ParameterHook()
+    hook.after_context_created(cast(Any, SimpleNamespace(config_loader=Loader(parameters=files))))
+    return hook
+
+
 def test_volume_that_the_training_has_not_seen_is_not_used_and_not_asked_for(plain_checkpoint: Checkpoint) -> None:
     column = plain_checkpoint.metadata.features.index("log_volume")
     tensors = {name: array.copy() for name, array in plain_checkpoint.tensors.items()}
@@ -104,11 +149,7 @@ def test_volume_that_the_training_has_not_seen_is_not_used_and_not_asked_for(pla
 def test_files_of_the_configuration_are_asked_too_once_a_run_reads_a_checkpoint(
     files: dict[str, Any], said: str, dow: tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame, Checkpoint]
 ) -> None:
-    class Loader(dict[str, Any]):
-        runtime_params: dict[str, Any] | None = None
-
-    hook = ParameterHook()
-    hook.after_context_created(cast(Any, SimpleNamespace(config_loader=Loader(parameters=files))))
+    hook = hook_of(files)
     hook.after_dataset_loaded(pd.DataFrame())
     if not said:
         hook.after_dataset_loaded(dow[3])

@@ -75,7 +75,9 @@ def build_features(
     columns |= own_columns(bars, load_own_features(config.own) if own is None else own)
     frame = pd.DataFrame(columns, copy=False)  # each column is its own by now
     _check_finite(frame)
-    frame.attrs["source"] = bars.attrs.get("source", "")  # where the bars come from travels with what is made of them
+    # where the bars come from, and of what they are, travels with what is made of them
+    frame.attrs["source"] = bars.attrs.get("source", "")
+    frame.attrs["product"] = {**bars.attrs.get("product", {}), "tick": config.tick}
     return frame
 
 

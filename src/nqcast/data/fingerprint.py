@@ -15,17 +15,38 @@ def fingerprint(frame: pd.DataFrame) -> str:
 
 
 def data_card(features: pd.DataFrame, instrument: Json | None = None) -> DataCard:
-    """What a checkpoint says of its data; `instrument` is the row of its product, by whose calendar it forecasts."""
+    """What a checkpoint says of its data; `instrument` is the row of its product, by whose calendar it forecasts.
+
+    Without one it is what travels with the table.
+    """
+    instrument = instrument or product_of(features).get("instrument")
     first, last = (f"{features['ts'].iloc[row]:%Y-%m-%d %H:%M}" for row in (0, -1))
     source = features.attrs.get("source", "")
     return DataCard(fingerprint(features), len(features), tick_of(features), instrument, source, first, last)
 
 
+def product_of(table: pd.DataFrame) -> Json:
+    """What bars or features say of their product: the row of its `instrument`, and its `tick`; {} where they do not."""
+    return dict(table.attrs.get("product", {}))
+
+
+def require_tick(features: pd.DataFrame) -> float:
+    """The price step of a feature table (points); ValueError where the table does not tell it."""
+    tick = tick_of(features)
+    if tick is None:
+        raise ValueError("expected features that tell the price step of their bars, found none: run ingest,features")
+    return tick
+
+
 def tick_of(features: pd.DataFrame) -> float | None:
-    """The price step that floors the logs of a feature table (points), read from it; None where every bar has a range.
+    """The price step that floors the logs of a feature table (points).
+
+    A table that does not say it, and whose bars all have a range, has None.
 
     A bar without a range has the floor itself as its volatility: ln(half a tick / price).
     """
+    if said := product_of(features).get("tick"):
+        return float(said)
     flat = np.flatnonzero(features["log_range"].to_numpy() == 0)
     if not len(flat):
         return None

@@ -7,9 +7,9 @@ from typing import Any
 
 from nqcast.data.config import FeaturesConfig
 from nqcast.evaluation.calibration import Calibration
+from nqcast.fields import require
 from nqcast.forecast.config import ForecastConfig
 from nqcast.forecast.forecaster import Forecaster
-from nqcast.forecast.settled import require
 from nqcast.market.config import IngestConfig
 from nqcast.storage.checkpoint import (
     DOCUMENT,

@@ -3,14 +3,19 @@
 import logging
 from typing import Any
 
+import pandas as pd
 from kedro.framework.context import KedroContext
 from kedro.framework.hooks import hook_impl
 from kedro.framework.project import pipelines
 from kedro.pipeline import Pipeline
 
+from nqcast.data.fingerprint import product_of
+from nqcast.fields import require
 from nqcast.forecast.settled import require_as_trained
 from nqcast.hooks.mistakes import show_bad_input_in_one_line
+from nqcast.hooks.reads import is_read, readers_of
 from nqcast.hooks.terminal import print_what_the_terminal_can
+from nqcast.hooks.unchanged import CHAINS
 from nqcast.parameters import ParameterError, check_parameters, with_instrument
 from nqcast.storage.checkpoint import Checkpoint
 
@@ -18,7 +23,8 @@ logger = logging.getLogger(__name__)
 
 READ_BY_ENTRIES = {"bars", "predictions", "simulation"}
 """Parameters that catalog entries read, on the command line or in a file of the configuration."""
-READ_BY_HOOKS = {"instrument", "instruments", "tracking", "rebuild"}
+READ_BY_HOOKS = {"instrument", "instruments", "tracking"}
+"""The instrument is asked of every table and checkpoint that a run loads."""
 ASK_FOR_THE_SPACING = {"checked_rows", "params:horizons"}
 """Datasets of pipelines that make a grid, or a table of it; others read the spacing in what they are given."""
 
@@ -32,6 +38,7 @@ class ParameterHook:
     def __init__(self) -> None:
         self._entries: dict[str, Any] = {}
         self._chosen: dict[str, Any] = {}
+        self._foreign = False
 
     @hook_impl(tryfirst=True)
     def after_context_created(self, context: KedroContext) -> None:
@@ -56,6 +63,7 @@ class ParameterHook:
         settled = {name: getattr(checked, name) for name in ("quantiles", "horizons")}
         self._chosen = {name: value for name, value in settled.items() if value != getattr(usual, name)}
         self._chosen |= {"instrument": checked.instrument} if "instrument" in parameters else {}
+        self._foreign = any("=" in file for file in checked.features.own)
         words = {name: list(value) for name, value in settled.items()}
         context.config_loader["parameters"] = {**parameters, **words}
 
@@ -66,9 +74,12 @@ class ParameterHook:
 
     @hook_impl
     def after_dataset_loaded(self, data: Any) -> None:
-        """Refuse a choice that contradicts the checkpoint of the run."""
+        """Refuse a choice that contradicts the checkpoint of the run, or its bars or features."""
         if isinstance(data, Checkpoint):
             require_as_trained(data.metadata, self._chosen)
+        elif "instrument" in self._chosen and isinstance(data, pd.DataFrame) and "instrument" in product_of(data):
+            made = product_of(data)["instrument"]["symbol"]
+            require("instrument", made, self._chosen["instrument"], "what is there was made", "run ingest,features")
 
     @hook_impl(tryfirst=True)
     def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline) -> None:
@@ -77,23 +88,34 @@ class ParameterHook:
         Raises:
             ParameterError: names the parameter, and what would read it.
         """
-        read = {name.removeprefix("params:").split(".")[0] for name in pipeline.inputs() if name.startswith("params:")}
-        read |= {"bar_minutes"} if pipeline.datasets() & ASK_FOR_THE_SPACING else set()
-        entries = [self._entries[name] for name in pipeline.datasets() if name in self._entries]
-        for name, value in (run_params.get("runtime_params") or {}).items():
-            if name not in read | READ_BY_HOOKS and not any(_holds(entry, value) for entry in entries):
-                raise ParameterError(f"{name}: nothing in this run reads it, found {value!r}: {self._cure(name)}")
+        for group, value in (run_params.get("runtime_params") or {}).items():
+            for field in value if isinstance(value, dict) and value else [None]:
+                if not self._is_read(pipeline, group, field, value):
+                    name, found = (f"{group}.{field}", value[field]) if field else (group, value)
+                    cure = self._cure(group, field)
+                    raise ParameterError(f"{name}: nothing in this run reads it, found {found!r}: {cure}")
 
-    def _cure(self, name: str) -> str:
+    def _is_read(self, pipeline: Pipeline, group: str, field: str | None, value: Any) -> bool:
+        if group == "bar_minutes":
+            return bool(pipeline.datasets() & ASK_FOR_THE_SPACING)
+        if group == "rebuild":
+            return any(node.tags & {*CHAINS} for node in pipeline.nodes)
+        if group == "ingest" and self._foreign:  # another market's bars are ingested as the run's own
+            field = None
+        entries = (self._entries[name] for name in pipeline.datasets() if name in self._entries)
+        return is_read(pipeline, group, field) or group in READ_BY_HOOKS or any(_holds(one, value) for one in entries)
+
+    def _cure(self, name: str, field: str | None) -> str:
         if name == "predictions":
             return "forecasts in a file are read by `--pipelines score_file`"
         if name == "simulation":
             return "the simulated market is drawn by ingest and asked by evaluate, where no `--env` names real bars"
+        if name == "rebuild":
+            return "leave it out, or run a pipeline that does: ingest, features"
         if name == "bar_minutes":
             return "leave it out: the checkpoint, or the bars that are there, say it"
         if name != "bars":
-            readers = [key for key, one in pipelines.items() if f"params:{name}" in one.inputs()]
-            return f"leave it out, or run a pipeline that does: {', '.join(sorted(set(readers) - {'__default__'}))}"
+            return f"leave it out, or run a pipeline that does: {', '.join(readers_of(pipelines, name, field))}"
         if str(self._entries.get("raw_bars", {}).get("type", "")).endswith("SimulatedMarketDataset"):
             return "this environment draws its bars from a seed; add --env nq to read the file"
         return (

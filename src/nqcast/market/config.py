@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from datetime import date, time
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from nqcast.constants import BAR_MINUTES
+from nqcast.fields import require
 from nqcast.market.instruments import Instrument, instrument
 from nqcast.spacing import BarMinutes, Spacing
+from nqcast.storage.json_values import Json
 
 SOURCE_SPACINGS = (1, 5)
 """Bar spacings taken from a vendor, in minutes."""
@@ -152,6 +155,19 @@ class IngestConfig(BaseModel):
                 "out, or ingest and train anew"
             )
         return self.model_copy(update={"bar_minutes": spacing.minutes})
+
+    def of_product(self, instrument: Json | None = None, tick: float | None = None, **words: str) -> IngestConfig:
+        """The same for what is made of this row's product by this tick; `words` are `nqcast.fields.require`'s.
+
+        Raises:
+            ValueError: another product or tick was asked for.
+        """
+        chosen, row = self.model_fields_set, Instrument(**instrument) if instrument else self.instrument
+        require("instrument", row.symbol, self.instrument.symbol if "instrument" in chosen else row.symbol, **words)
+        tick = tick or self.tick
+        if not math.isclose(tick, self.tick, rel_tol=1e-6):  # that of a checkpoint was read from its features
+            require("ingest.tick", tick, self.tick if "tick" in chosen else tick, **words)
+        return self.model_copy(update={"instrument": row, "tick": tick})
 
     @field_validator("naive_timezone")
     @classmethod

@@ -154,6 +154,7 @@ def put_on_grid(underway: Underway, config: IngestConfig) -> Ingested:
     if "contract" in quarantine:
         quarantine["contract"] = quarantine["contract"].astype("str")
     bars.attrs["source"] = source = str(underway.rows.attrs.get("source", ""))
+    bars.attrs["product"] = {"instrument": config.instrument.model_dump(mode="json"), "tick": config.tick}
     report = make_report(judged, bars, quarantine, config)
     BARS.validate(bars)
     logger.info(

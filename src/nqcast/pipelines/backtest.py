@@ -7,7 +7,7 @@ import pandas as pd
 from kedro.pipeline import Node, Pipeline
 
 from nqcast.backtest.config import BacktestConfig
-from nqcast.data.config import FeaturesConfig
+from nqcast.data.fingerprint import require_tick
 from nqcast.evaluation.config import EvaluateConfig
 from nqcast.evaluation.split_uses import use_by_checkpoint
 from nqcast.report import figures
@@ -20,12 +20,11 @@ def trade_walk_forward(
     features: pd.DataFrame,
     config: BacktestConfig,
     evaluate: EvaluateConfig,
-    of_features: FeaturesConfig,
 ) -> tuple[pd.DataFrame, pd.DataFrame, Json]:
     """Trades, profits by session, and results whose text ends the run; the test split as such is not scored."""
     from nqcast.backtest.run import backtest
 
-    return backtest(predictions, features, config, evaluate, of_features.tick)
+    return backtest(predictions, features, config, evaluate, require_tick(features))
 
 
 def trade_test(
@@ -34,10 +33,9 @@ def trade_test(
     checkpoint: Checkpoint,
     config: BacktestConfig,
     evaluate: EvaluateConfig,
-    of_features: FeaturesConfig,
 ) -> tuple[pd.DataFrame, pd.DataFrame, Json, Json]:
     """The same of the test split, and the record that it was used."""
-    done = trade_walk_forward(predictions, features, config, evaluate, of_features)
+    done = trade_walk_forward(predictions, features, config, evaluate)
     record = use_by_checkpoint(checkpoint, int(predictions["ts"].nunique()), evaluate)
     return *done, {**record, "backtest": config.model_dump(mode="json")}
 
@@ -47,7 +45,7 @@ def draw_equity(sessions: pd.DataFrame, results: Json) -> object:
     return figures.draw_equity(sessions, results)
 
 
-_SETTINGS = ("params:backtest", "params:evaluate", "params:features")
+_SETTINGS = ("params:backtest", "params:evaluate")
 
 
 def create_pipeline() -> Pipeline:

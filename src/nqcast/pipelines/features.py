@@ -7,6 +7,7 @@ import pandas as pd
 from kedro.pipeline import Node, Pipeline
 
 from nqcast.data.config import FeaturesConfig
+from nqcast.data.fingerprint import product_of
 from nqcast.market.config import IngestConfig
 
 
@@ -18,6 +19,8 @@ def make_features(
     from nqcast.symbols.foreign import own_features
 
     ingest.spacing.check(bars["ts"])
+    ingest = ingest.of_product(**product_of(bars), by="the bars were made", cure="run ingest")
+    config = config.model_copy(update={"tick": ingest.tick})
     return build_features(bars, config, own_features(config.own, ingest), horizons)
 
 

@@ -12,7 +12,7 @@ import pandas as pd
 from kedro.pipeline import Node, Pipeline
 
 from nqcast.data.config import ScaleConfig, SplitConfig
-from nqcast.data.fingerprint import data_card
+from nqcast.data.fingerprint import data_card, product_of
 from nqcast.data.own_features import feature_names
 from nqcast.data.scale import Scale
 from nqcast.data.splits import make_splits, positions
@@ -32,7 +32,8 @@ def load_features(features: pd.DataFrame, ingest: IngestConfig, horizons: list[s
     """The feature table, proved to be of these horizons and bars, and the name of its content and its instrument."""
     check_horizons(features.columns, horizons)
     ingest.spacing.check(features["ts"])
-    card = data_card(features, ingest.instrument.model_dump(mode="json"))
+    product = ingest.of_product(**product_of(features), by="the features were made", cure="run ingest,features")
+    card = data_card(features, product.instrument.model_dump(mode="json"))
     logger.info("%d feature rows from %s to %s UTC, content %s", card.rows, card.first, card.last, card.fingerprint)
     return features, card
 
