@@ -245,16 +245,17 @@ def check_parameters(parameters: dict[str, Any]) -> Parameters:
 def with_instrument(parameters: dict[str, Any]) -> dict[str, Any]:
     """The parameters with what the row of a chosen instrument says where they say nothing themselves: calendar, ticks.
 
-    Where none is chosen NQ's holds, or a checkpoint's. The spacing of the grid, which ingest is told of where it is not
-    five minutes, comes with them.
+    Where none is chosen NQ's holds, or a checkpoint's; a row of the user's own for NQ is a choice. The spacing of the
+    grid, which ingest is told of where it is not five minutes, comes with them.
 
     Raises:
         ParameterError: there is no such row, or it does not fit.
     """
     chosen: dict[str, Any] = {}
-    if "instrument" in parameters:
+    own = parameters.get("instruments") or {}
+    if "instrument" in parameters or "NQ" in own:
         try:
-            row = instrument(parameters["instrument"], parameters.get("instruments"))
+            row = instrument(parameters.get("instrument", "NQ"), own)
         except ValueError as error:
             raise ParameterError(f"the parameters do not fit:\n  - instrument: {error}") from None
         chosen = {"instrument": row.model_dump(mode="json"), "tick": row.tick}

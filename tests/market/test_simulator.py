@@ -143,7 +143,8 @@ def test_a_market_goes_up_to_the_latest_session_that_is_over_and_no_farther() ->
     over = int((sessions["close"] <= now).sum())
     latest = market_sessions(SimulationConfig(sessions=over, start=start)).iloc[over - 1]
     assert latest["session"] == sessions["session"].iloc[over - 1]
-    with pytest.raises(ValueError, match=f"at {sessions['close'].iloc[over]:%Y-%m-%d %H:%M} UTC.* ask for {over} at"):
+    last = sessions["close"].iloc[over]
+    with pytest.raises(ValueError, match=f"at {last:%Y-%m-%d %H:%M} UTC: start earlier, or ask for {over} at most$"):
         market_sessions(SimulationConfig(sessions=over + 1, start=start))
 
 

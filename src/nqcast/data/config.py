@@ -170,6 +170,7 @@ class ScaleConfig(BaseModel):
     memory_reach: int = Field(
         default=120,
         ge=1,
+        le=120,
         description="Sessions over which the longest sums, averages and places of long_memory go.",
     )
     rolling_quantiles: bool = Field(default=False, description="Take the unit quantiles from the latest sessions.")

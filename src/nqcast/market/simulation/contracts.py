@@ -48,8 +48,7 @@ def market_sessions(config: SimulationConfig) -> pd.DataFrame:
         raise ValueError(
             f"expected {config.sessions} session{'s' * (config.sessions > 1)} from {config.start} on to be over, since "
             f"stamps after now are no bars, found that the last closes at {last['close']:%Y-%m-%d %H:%M} UTC: start "
-            f"earlier{f', or ask for {over} at most' if over else ''}"
-            + (f", or ask for {over} at most" if over else "")
+            "earlier" + (f", or ask for {over} at most" if over else "")
         )
     return sessions.iloc[: config.sessions + 80].reset_index(drop=True)
 
