@@ -100,7 +100,7 @@ class Loop:
 
     def _endless(self) -> Iterator[Any]:
         while True:
-            yield from (b for b in self.loader.batches() if len(b["targets"]) == self.batch)
+            yield from (b for b in self.loader if len(b["targets"]) == self.batch)
 
     def step(self) -> StepResult:
         """One step of one micro-batch."""

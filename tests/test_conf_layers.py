@@ -12,9 +12,8 @@ import yaml
 from tests.docs.code_blocks import blocks_of
 from tests.kedro_command import PROJECT, kedro, output_of
 
-from nqcast.config_loader import LayeredConfigLoader
 from nqcast.hooks.parameters import ParameterHook
-from nqcast.settings import CONFIG_LOADER_ARGS
+from nqcast.settings import CONFIG_LOADER_ARGS, LayeredConfigLoader
 
 ENVIRONMENTS = [None, "base", "contract", "local", "nq", "test"]
 

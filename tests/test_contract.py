@@ -3,11 +3,10 @@
 import pytest
 from tests.kedro_command import PROJECT
 
-from nqcast.config_loader import LayeredConfigLoader
 from nqcast.model import MIGT_TVDT
 from nqcast.model.config import ModelConfig
 from nqcast.parameters import ParameterError, check_parameters
-from nqcast.settings import CONFIG_LOADER_ARGS
+from nqcast.settings import CONFIG_LOADER_ARGS, LayeredConfigLoader
 from nqcast.training.scheduler import build_optimizer
 
 

@@ -15,4 +15,4 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
 __version__ = "0.1.0"
 
-__getattr__ = lazily(__name__, {"load": "forecast.loading"})
+__all__, __getattr__ = lazily(__name__, **{"forecast.loading": "load"})

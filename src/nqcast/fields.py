@@ -5,9 +5,15 @@ import types
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar, Union, get_args, get_origin
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 Config = TypeVar("Config", bound=BaseModel)
+
+
+class Configuration(BaseModel):
+    """A group of parameters: a field that it does not know is an error, and none changes afterwards."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 def changed(config: Config, changes: Mapping[str, object]) -> Config:

@@ -22,7 +22,7 @@ from nqcast.market.simulation.config import SimulationConfig
 from nqcast.model.config import ModelConfig
 from nqcast.monitoring.config import MonitorConfig
 from nqcast.spacing import BarMinutes, Spacing
-from nqcast.symbols.config import PartitionsConfig
+from nqcast.symbols.schedule import PartitionsConfig
 from nqcast.tracking.config import TrackingConfig
 from nqcast.training.config import TrainConfig
 

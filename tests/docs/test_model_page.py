@@ -10,13 +10,12 @@ import pytest
 from tests.evaluation.conftest import day_night_market
 from tests.kedro_command import PROJECT
 
-from nqcast.config_loader import LayeredConfigLoader
 from nqcast.data.seasonal_har import make_scale
 from nqcast.model import MIGT_TVDT
 from nqcast.model.config import ModelConfig
 from nqcast.parameters import Parameters, check_parameters
 from nqcast.runs.recipe import choose
-from nqcast.settings import CONFIG_LOADER_ARGS
+from nqcast.settings import CONFIG_LOADER_ARGS, LayeredConfigLoader
 
 
 def parameters_of(environment: str) -> Parameters:

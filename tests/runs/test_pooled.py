@@ -125,7 +125,7 @@ def test_every_symbol_has_the_same_share_of_an_epoch_and_a_resumed_one_goes_on(
     order = loader.order()
     assert np.bincount(order[:, 0]).tolist() == [loader.per_symbol] * 3
     assert set(order[order[:, 0] == 2, 1]) == set(anchors[2]), "the symbol with fewest anchors gives them again"
-    whole, rest = list(loader), list(loader.batches(4))
+    whole, rest = list(loader), list(loader.numbered(range(4, len(loader))))
     assert len(whole) == len(loader)
     for one, other in zip(whole[4:], rest, strict=True):
         torch.testing.assert_close(one["features"], other["features"], rtol=0, atol=0)

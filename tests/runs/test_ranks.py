@@ -19,9 +19,8 @@ from nqcast.constants import FEATURES
 from nqcast.data.fingerprint import data_card
 from nqcast.data.seasonal_har import make_scale
 from nqcast.data.splits import make_splits, positions
-from nqcast.runs.inputs import read_run, write_run
 from nqcast.runs.recipe import Recipe, agreed
-from nqcast.runs.run import TrainingRun
+from nqcast.runs.run import TrainingRun, read_run, write_run
 from nqcast.runs.train import train
 from nqcast.storage.checkpoint import Checkpoint, Metadata
 from nqcast.training.distributed.launch import torchrun_command

@@ -22,7 +22,7 @@ from nqcast.market.simulation.simulator import simulate
 from nqcast.market.vendor import read_bars
 from nqcast.pipelines.features_many import build_symbol_features
 from nqcast.symbols.build import tasks_of
-from nqcast.symbols.config import PartitionsConfig
+from nqcast.symbols.schedule import PartitionsConfig
 
 INGEST, FEATURES = IngestConfig(), FeaturesConfig()
 

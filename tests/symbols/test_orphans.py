@@ -14,7 +14,7 @@ import pytest
 PROGRAM = """
 import os, sys, time
 from pathlib import Path
-from nqcast.symbols.config import PartitionsConfig
+from nqcast.symbols.schedule import PartitionsConfig
 from nqcast.symbols.schedule import run_all
 
 def work(place):

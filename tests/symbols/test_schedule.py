@@ -9,8 +9,7 @@ import time
 import pytest
 from pydantic import ValidationError
 
-from nqcast.symbols.config import PartitionsConfig
-from nqcast.symbols.schedule import run_all
+from nqcast.symbols.schedule import PartitionsConfig, run_all
 
 TWO = PartitionsConfig(workers=2)
 

@@ -50,7 +50,7 @@ def test_between_log_points_nothing_is_copied_to_the_device_and_nothing_waits_fo
     """The profiler sees neither a copy from or to the host nor a synchronisation within ten steps."""
     trainer = trainer_on("cuda", features, tmp_path, precision="bf16")
     trainer.model.train()
-    batches = trainer.train_loader.batches()
+    batches = iter(trainer.train_loader)
 
     def steps(n: int) -> None:
         for _ in range(n):

@@ -15,9 +15,9 @@ import torch
 from tests.training.conftest import TinyLoader, TinyModel
 
 from nqcast.model import MIGT_TVDT, ModelConfig, fuse
+from nqcast.runs.worker import run_rank
 from nqcast.stopping import finishing
 from nqcast.training import TrainConfig, Trainer
-from nqcast.training.distributed.process import run_rank
 from nqcast.training.distributed.ranks import Ranks, joined_ranks
 from nqcast.training.distributed.trainer import SharedTrainer
 from nqcast.training.distributed.watchdog import stop_flag, why_ended

@@ -2,13 +2,13 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from nqcast.fields import Configuration
 
 
-class BacktestConfig(BaseModel):
+class BacktestConfig(Configuration):
     """When a position is opened, how large it is, and what it costs."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     forecast: str = Field(
         default="model",

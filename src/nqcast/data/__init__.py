@@ -5,25 +5,13 @@ Names are loaded on first use, so that `nqcast.data.config` can be imported with
 
 from nqcast.lazy import lazily
 
-_HOME = {
-    "FeaturesConfig": "config",
-    "ScaleConfig": "config",
-    "SplitConfig": "config",
-    "LoaderConfig": "config",
-    "build_features": "features",
-    "check_features": "features",
-    "make_splits": "splits",
-    "positions": "splits",
-    "check_no_overlap": "splits",
-    "Scale": "scale",
-    "SeasonalHAR": "seasonal_har",
-    "ConstantScale": "seasonal_har",
-    "make_scale": "seasonal_har",
-    "scale_from_state": "seasonal_har",
-    "WindowTable": "windows",
-    "WindowLoader": "windows",
-    "NQDataModule": "data_module",
-}
-__all__ = sorted(_HOME)
-
-__getattr__ = lazily(__name__, _HOME)
+__all__, __getattr__ = lazily(
+    __name__,
+    config="FeaturesConfig ScaleConfig SplitConfig LoaderConfig",
+    features="build_features check_features",
+    splits="make_splits positions check_no_overlap",
+    scale="Scale",
+    seasonal_har="SeasonalHAR ConstantScale make_scale scale_from_state",
+    windows="WindowTable WindowLoader",
+    data_module="NQDataModule",
+)

@@ -6,9 +6,10 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from nqcast.constants import CONTEXT, WARMUP_BARS
+from nqcast.fields import Configuration
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,10 +33,8 @@ def inside_the_project(files: Sequence[str]) -> None:
         )
 
 
-class FeaturesConfig(BaseModel):
+class FeaturesConfig(Configuration):
     """How features are computed from bars."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     volume: bool | Literal["auto"] = Field(
         default=True,
@@ -71,10 +70,8 @@ class FeaturesConfig(BaseModel):
         return files
 
 
-class SplitConfig(BaseModel):
+class SplitConfig(Configuration):
     """Which anchors belong to train, validation and test: by fraction of the sessions, or by trading dates."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     train: float = Field(
         default=0.70, gt=0, lt=1, description="Share of the sessions that train, where no dates are given."
@@ -125,10 +122,8 @@ class SplitConfig(BaseModel):
         return self
 
 
-class ScaleConfig(BaseModel):
+class ScaleConfig(Configuration):
     """The classical volatility model under the network, and its quantiles."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     kind: Literal["seasonal_har", "constant"] = Field(
         default="seasonal_har", description="`constant` switches the scale off."
@@ -211,10 +206,8 @@ class ScaleConfig(BaseModel):
         return self
 
 
-class LoaderConfig(BaseModel):
+class LoaderConfig(Configuration):
     """How the data module hands out windows."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     context: int | None = Field(default=None, ge=1, description="Rows in a window (None: those of a day).")
     seed: int = Field(default=0, ge=0, description="Seed of the order of the training windows.")

@@ -133,11 +133,7 @@ class EpochLoader(ABC):
         return -(-self.n_windows // self.batch_size)
 
     def __iter__(self) -> Iterator[Batch]:
-        return self.batches()
-
-    def batches(self, start: int = 0) -> Iterator[Batch]:
-        """Batches of this epoch from number `start` on, as a resumed run needs them."""
-        return self.numbered(range(start, len(self)))
+        return self.numbered(range(len(self)))
 
     @abstractmethod
     def numbered(self, numbers: Iterable[int]) -> Iterator[Batch]:

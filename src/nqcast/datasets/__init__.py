@@ -5,19 +5,12 @@ Names are imported when first asked for, so that reading a catalog loads neither
 
 from nqcast.lazy import lazily
 
-_HOME = {
-    "VerifiedDataset": "verified",
-    "StreamedParquetDataset": "parquet",
-    "CheckpointDataset": "checkpoint",
-    "SimulatedMarketDataset": "sources",
-    "TrueQuantilesDataset": "sources",
-    "VendorBarsDataset": "sources",
-    "ForecastFileDataset": "sources",
-    "SymbolFilesDataset": "sources",
-    "RunDirectoryDataset": "growing",
-    "AppendOnlyLogDataset": "growing",
-    "VerifiedPartitionsDataset": "partitions",
-}
-__all__ = sorted(_HOME)
-
-__getattr__ = lazily(__name__, _HOME)
+__all__, __getattr__ = lazily(
+    __name__,
+    verified="VerifiedDataset",
+    parquet="StreamedParquetDataset",
+    checkpoint="CheckpointDataset",
+    sources="SimulatedMarketDataset TrueQuantilesDataset VendorBarsDataset ForecastFileDataset SymbolFilesDataset",
+    growing="RunDirectoryDataset AppendOnlyLogDataset",
+    partitions="VerifiedPartitionsDataset",
+)

@@ -66,6 +66,9 @@ class TrueQuantilesDataset(_SimulatedDataset):
 
 
 class _UserDataset(_ReadOnlyDataset):
+    wanted, parameter = "a file of bars", "bars=FILE"
+    is_there = staticmethod(Path.exists)
+
     def __init__(self, *, source: str | None = None, metadata: dict[str, Any] | None = None) -> None:
         """
         Args:
@@ -79,6 +82,16 @@ class _UserDataset(_ReadOnlyDataset):
     def _path(self) -> Path | None:
         return Path(self._source).expanduser().absolute() if self._source else None
 
+    def _existing_path(self) -> Path:
+        path = self._path()
+        if path is None or not self.is_there(path):
+            place = "none" if path is None else f"{'none' if path.exists() else 'nothing'} at {path}"
+            raise DatasetError(
+                f"expected {self.wanted}, found {place}: give one with --params {self.parameter}; a relative path "
+                f"counts from the current folder, {Path.cwd()}"
+            )
+        return path
+
     def content(self) -> list[list[str]] | None:
         """Name and SHA-256 of every file below the source; None where there is none on this disk."""
         path = self._path()
@@ -86,6 +99,10 @@ class _UserDataset(_ReadOnlyDataset):
             return None
         files = sorted(one for one in path.rglob("*") if one.is_file()) if path.is_dir() else [path]
         return [[str(one.relative_to(path.parent)), sha256_of(one)] for one in files]
+
+    def _exists(self) -> bool:
+        path = self._path()
+        return path is not None and self.is_there(path)
 
     def _describe(self) -> dict[str, Any]:
         return {"filepath": self._source}
@@ -96,7 +113,6 @@ class VendorBarsDataset(_UserDataset):
 
     def load(self) -> pd.DataFrame:
         path = self._existing_path()
-
         bars = read_bars(path)
         bars.attrs["source"] = path.name
         return bars
@@ -110,21 +126,6 @@ class VendorBarsDataset(_UserDataset):
             return table_preview(first_rows(path, nrows))
         return table_preview(pd.read_csv(path, nrows=nrows)) if path.suffix in {".csv", ".gz"} else None
 
-    def _existing_path(self) -> Path:
-        path = self._path()
-        if path is None:
-            raise DatasetError("expected a file of bars, found none: give one with --params bars=FILE")
-        if not path.exists():
-            raise DatasetError(
-                f"expected a file of bars, found nothing at {path}: give one with --params bars=FILE; "
-                f"a relative path counts from the current folder, {Path.cwd()}"
-            )
-        return path
-
-    def _exists(self) -> bool:
-        path = self._path()
-        return path is not None and path.exists()
-
 
 class SymbolFilesDataset(_UserDataset):
     """load() maps each symbol to the path of its file: `NQ.parquet` and `ES.csv.gz` are NQ and ES.
@@ -132,13 +133,11 @@ class SymbolFilesDataset(_UserDataset):
     Whoever builds a symbol opens its file, in a process of its own.
     """
 
+    wanted, parameter = "a folder with one file of bars per symbol", "bars=FOLDER"
+    is_there = staticmethod(Path.is_dir)
+
     def load(self) -> dict[str, Path]:
-        folder = self._path()
-        if folder is None or not folder.is_dir():
-            raise DatasetError(
-                f"expected a folder with one file of bars per symbol, found {folder or 'none'}: give one with "
-                f"--params bars=FOLDER; a relative path counts from the current folder, {Path.cwd()}"
-            )
+        folder = self._existing_path()
         files: dict[str, Path] = {}
         for path in sorted(folder.iterdir()):
             if path.name.startswith(".") or not path.name.lower().endswith(SUFFIXES):
@@ -161,10 +160,6 @@ class SymbolFilesDataset(_UserDataset):
         """Symbols and their files for kedro-viz; None where there is no folder."""
         return json_preview({symbol: path.name for symbol, path in self.load().items()}) if self._exists() else None
 
-    def _exists(self) -> bool:
-        folder = self._path()
-        return folder is not None and folder.is_dir()
-
 
 def _read_csv(path: Path) -> pd.DataFrame:
     """A table of text between commas, or between semicolons with decimal points or commas, as spreadsheets write it."""
@@ -179,23 +174,21 @@ def _read_csv(path: Path) -> pd.DataFrame:
 class ForecastFileDataset(_UserDataset):
     """Forecasts of anyone's making: a parquet or CSV file."""
 
+    wanted, parameter = "a parquet or CSV file of forecasts", "predictions=FILE"
+
+    @staticmethod
+    def is_there(path: Path) -> bool:
+        """Whether a file of a known ending lies there."""
+        return path.is_file() and path.suffix in _READERS
+
     def load(self) -> pd.DataFrame:
-        path = self._path()
-        if path is None:
-            raise DatasetError("expected a file of forecasts, found none: give one with --params predictions=FILE")
-        readers: dict[str, Any] = {".parquet": pd.read_parquet, ".csv": _read_csv, ".gz": _read_csv}
-        if not path.is_file() or path.suffix not in readers:
-            raise DatasetError(
-                f"expected a parquet or CSV file of forecasts, found {'nothing' if not path.exists() else 'none'} at "
-                f"{path}: give one with --params predictions=FILE; a relative path counts from {Path.cwd()}"
-            )
+        path = self._existing_path()
         try:
-            return readers[path.suffix](path)
+            return _READERS[path.suffix](path)
         except (ValueError, OSError) as error:
             raise DatasetError(
                 f"expected a table of forecasts in {path}, found none ({error}): write it anew"
             ) from error
 
-    def _exists(self) -> bool:
-        path = self._path()
-        return path is not None and path.is_file()
+
+_READERS: dict[str, Any] = {".parquet": pd.read_parquet, ".csv": _read_csv, ".gz": _read_csv}

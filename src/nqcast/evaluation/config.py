@@ -2,9 +2,9 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 
-from nqcast.fields import did_you_mean
+from nqcast.fields import Configuration, did_you_mean
 
 QUICK_BASELINES = ("constants", "time_of_day", "time_of_day_ewma", "log_har", "seasonal_har")
 FULL_BASELINES = (*QUICK_BASELINES, "garch_fhs", "lightgbm")
@@ -32,10 +32,8 @@ BASELINES = {
 """Every baseline by its name: module and class in `nqcast.evaluation.baselines`. Adding one is adding a line."""
 
 
-class EvaluateConfig(BaseModel):
+class EvaluateConfig(Configuration):
     """How forecasts are made, scored and compared on the test split."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     baselines: Literal["quick", "full", "fair"] | tuple[str, ...] = Field(
         default="quick",
@@ -121,10 +119,8 @@ class EvaluateConfig(BaseModel):
         return PROFILES[self.baselines] if isinstance(self.baselines, str) else self.baselines
 
 
-class ScoreFileConfig(BaseModel):
+class ScoreFileConfig(Configuration):
     """What the quantiles in a file of forecasts are."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     values: Literal["log_return", "price"] = Field(
         default="log_return",

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from nqcast.data.config import ScaleConfig, SplitConfig
 from nqcast.evaluation.config import EvaluateConfig
 from nqcast.experiments.search_space import Space
+from nqcast.fields import Configuration
 from nqcast.model.config import ModelConfig
 from nqcast.training.config import TrainConfig
 
@@ -27,10 +28,8 @@ class ExperimentSettings(BaseModel):
     evaluate: EvaluateConfig
 
 
-class WalkForwardConfig(BaseModel):
+class WalkForwardConfig(Configuration):
     """How the sessions are cut into folds; the last fold's out-of-sample stretch ends with the data."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     folds: int = Field(default=4, ge=1, le=500, description="Folds, one out-of-sample stretch each (count).")
     mode: Literal["expanding", "rolling"] = Field(
@@ -52,10 +51,8 @@ class WalkForwardConfig(BaseModel):
     )
 
 
-class UpdateConfig(BaseModel):
+class UpdateConfig(Configuration):
     """How a forecaster goes on with new bars."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     validation_sessions: int = Field(
         default=60, ge=5, description="Latest sessions, which judge the new version, and calibrate."
@@ -65,10 +62,8 @@ class UpdateConfig(BaseModel):
     )
 
 
-class VerdictConfig(BaseModel):
+class VerdictConfig(Configuration):
     """The question that is registered, and the refits by which it is answered."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     question: str = Field(
         default="Is the model's mean gain over seasonal_har above 0, and over the best fair baseline too?",
@@ -83,20 +78,16 @@ class VerdictConfig(BaseModel):
     )
 
 
-class Variant(BaseModel):
+class Variant(Configuration):
     """One ablation: what differs from the configured model."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     scale: dict[str, Any] = Field(default_factory=dict, description="Fields of scale.* that differ.")
     model: dict[str, Any] = Field(default_factory=dict, description="Fields of model.* that differ.")
     train: dict[str, Any] = Field(default_factory=dict, description="Fields of train.* that differ.")
 
 
-class AblationConfig(BaseModel):
+class AblationConfig(Configuration):
     """Which parts are taken away, one at a time, and how each is trained."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     seeds: tuple[int, ...] = Field(
         default=(0, 1), min_length=1, description="Seeds that every variant is trained with; losses are averaged."
@@ -121,10 +112,8 @@ class AblationConfig(BaseModel):
         return variants
 
 
-class TuneConfig(BaseModel):
+class TuneConfig(Configuration):
     """What is searched, for how long, and by which number; the validation split judges, never the test split."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     trials: int = Field(default=20, ge=1, description="Trials that end, pruned ones included, failed ones not (count).")
     seed: int = Field(default=0, ge=0, description="Seed of the draws; all trials train with train.seed.")

@@ -7,9 +7,9 @@ import types
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Union, get_args, get_origin
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError, model_validator
 
-from nqcast.fields import changed, did_you_mean
+from nqcast.fields import Configuration, changed, did_you_mean
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -26,10 +26,8 @@ NOT_TUNED = frozenset(
 )
 
 
-class SearchParameter(BaseModel):
+class SearchParameter(Configuration):
     """What one parameter may be: a range {low, high, log, step}, or {choices: [...]}."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     low: float | int | None = Field(default=None, description="Least value (the parameter's own unit).")
     high: float | int | None = Field(default=None, description="Greatest value (the parameter's own unit).")

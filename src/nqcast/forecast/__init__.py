@@ -5,13 +5,11 @@ Names are loaded on first use, so that `nqcast.forecast.config` can be imported 
 
 from nqcast.lazy import lazily
 
-_HOME = {
-    "ForecastConfig": "config",
-    "ForecastRefusedError": "freshness",
-    "Forecaster": "forecaster",
-    "load": "loading",
-    "forecast_page": "page",
-}
-__all__ = sorted(_HOME)
-
-__getattr__ = lazily(__name__, _HOME)
+__all__, __getattr__ = lazily(
+    __name__,
+    config="ForecastConfig",
+    freshness="ForecastRefusedError",
+    forecaster="Forecaster",
+    loading="load",
+    page="forecast_page",
+)

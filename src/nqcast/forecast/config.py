@@ -3,15 +3,14 @@
 import datetime as dt
 from typing import Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, Field
 
 from nqcast.constants import WARMUP_BARS
+from nqcast.fields import Configuration
 
 
-class ForecastConfig(BaseModel):
+class ForecastConfig(Configuration):
     """When a forecast is issued, and which bars are too old or too full of holes to issue one."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     as_of: AwareDatetime | None = Field(
         default=None,

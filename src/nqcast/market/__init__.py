@@ -2,14 +2,11 @@
 
 from nqcast.lazy import lazily
 
-_HOME = {
-    "IngestConfig": "config",
-    "Ingested": "ingest",
-    "build_bars": "ingest",
-    "check_raw_bars": "schema",
-    "read_bars": "vendor",
-    "trading_sessions": "calendar",
-}
-__all__ = sorted(_HOME)
-
-__getattr__ = lazily(__name__, _HOME)
+__all__, __getattr__ = lazily(
+    __name__,
+    config="IngestConfig",
+    ingest="Ingested build_bars",
+    schema="check_raw_bars",
+    vendor="read_bars",
+    calendar="trading_sessions",
+)

@@ -6,10 +6,10 @@ import math
 from datetime import date, time
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 
 from nqcast.constants import BAR_MINUTES
-from nqcast.fields import require
+from nqcast.fields import Configuration, require
 from nqcast.market.instruments import Instrument, instrument
 from nqcast.spacing import BarMinutes, Spacing
 from nqcast.storage.json_values import Json
@@ -35,10 +35,8 @@ def zone_and_hours(text: str) -> tuple[str, int]:
     return name, int(hours)
 
 
-class IngestConfig(BaseModel):
+class IngestConfig(Configuration):
     """How raw vendor bars become the grid of each session; every default is the safe choice."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     instrument: Instrument = Field(
         default_factory=lambda: instrument("NQ"),

@@ -8,9 +8,10 @@ from datetime import date, time
 from functools import cache
 from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from nqcast.constants import EXCHANGE_TIMEZONE
+from nqcast.fields import Configuration
 from nqcast.market.symbols import MONTH_CODES
 from nqcast.market.tables import PRODUCTS, read_table
 
@@ -18,20 +19,16 @@ INDEX_FUTURES = "CME_Equity"
 """The calendar whose dated corrections, halts and early closes stand in `calendar`."""
 
 
-class Halt(BaseModel):
+class Halt(Configuration):
     """A daily pause of trading inside the session, in the instrument's zone."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     start: time
     end: time
     until: date | None = Field(None, description="Last trading date that has it; none = it is in force.")
 
 
-class Instrument(BaseModel):
+class Instrument(Configuration):
     """One row of the table."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     symbol: str = Field("NQ", description="Its name in the table.")
     name: str = Field("", description="What it is, in words.")

@@ -2,7 +2,4 @@
 
 from nqcast.lazy import lazily
 
-_HOME = {"ModelConfig": "config", "MIGT_TVDT": "migt_tvdt", "fuse": "fused.fuse"}
-__all__ = sorted(_HOME)
-
-__getattr__ = lazily(__name__, _HOME)
+__all__, __getattr__ = lazily(__name__, config="ModelConfig", migt_tvdt="MIGT_TVDT", **{"fused.fuse": "fuse"})

@@ -3,10 +3,10 @@
 from itertools import pairwise
 from typing import Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from nqcast.constants import BAR_MINUTES, CONTEXT, FEATURES, HORIZONS, LEVELS
-from nqcast.fields import changed
+from nqcast.fields import Configuration, changed
 from nqcast.spacing import BarMinutes, Spacing
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -26,10 +26,9 @@ PRESETS: dict[str, dict[str, Any]] = {
 _LAPTOP = PRESETS["laptop"]
 
 
-class ModelConfig(BaseModel):
+class ModelConfig(Configuration):
     """Architecture of `MIGT_TVDT`; `size` chooses a preset and every field of it can be overridden."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
     # Fields that change how the forecast is computed, not what it is: a run may go on with others.
     without_effect: ClassVar[frozenset[str]] = frozenset({"activation_checkpointing", "kernels"})
     presets: ClassVar[dict[str, dict[str, dict[str, Any]]]] = {"size": PRESETS}

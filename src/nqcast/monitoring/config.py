@@ -1,12 +1,12 @@
 """Parameters of monitoring; imports neither torch nor matplotlib."""
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from nqcast.fields import Configuration
 
 
-class MonitorConfig(BaseModel):
+class MonitorConfig(Configuration):
     """Which sessions are judged, and how rarely data of the same distribution may cross a limit."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     sessions: int = Field(
         default=20,

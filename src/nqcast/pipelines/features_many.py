@@ -11,8 +11,7 @@ from kedro.pipeline import Node, Pipeline
 
 from nqcast.data.config import FeaturesConfig
 from nqcast.market.config import IngestConfig
-from nqcast.symbols.config import PartitionsConfig
-from nqcast.symbols.schedule import run_all
+from nqcast.symbols.schedule import PartitionsConfig, run_all
 
 logger = logging.getLogger(__name__)
 

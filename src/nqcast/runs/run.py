@@ -1,7 +1,11 @@
-"""What a training run is made of, by which fingerprint it is known, and the data that it trains on."""
+"""What a training run is made of, by which fingerprint it is known, and the data that it trains on.
+
+For the ranks that work on it a run's inputs lie on disk: two tables, and a checkpoint of what else there is.
+"""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Self
 
 import pandas as pd
@@ -11,15 +15,17 @@ from nqcast.data.config import LoaderConfig
 from nqcast.data.data_module import NQDataModule
 from nqcast.data.own_features import feature_names
 from nqcast.data.scale import Scale
+from nqcast.data.seasonal_har import scale_from_state
 from nqcast.data.splits import positions
 from nqcast.evaluation.baselines import make_baseline
 from nqcast.evaluation.frames import targets_at
 from nqcast.evaluation.metrics import mean_pinball
 from nqcast.fields import changed
 from nqcast.model.config import ModelConfig
-from nqcast.storage.checkpoint import Checkpoint, DataCard, Metadata
+from nqcast.storage.checkpoint import MANIFEST, Checkpoint, DataCard, Metadata, checkpoint_files, read_checkpoint
 from nqcast.storage.fingerprint import fingerprint
 from nqcast.storage.json_values import Json
+from nqcast.storage.verified import VerificationError, verify, write_folder
 from nqcast.training.config import FREE_ON_RESUME, TrainConfig
 from nqcast.training.device import pick_device
 from nqcast.training.factory import DataModule
@@ -136,3 +142,49 @@ class TrainingRun(Run):
         quantiles = constants.predict(self.features, validation)
         losses = mean_pinball(quantiles, targets_at(self.features, validation, horizons), levels)
         return {"constants": dict(zip(horizons, map(float, losses), strict=True))}
+
+
+INPUTS, _FEATURES, _SPLITS, _WARM_START = "inputs", "features.parquet", "splits.parquet", "warm_start"
+
+
+def write_run(run: TrainingRun, folder: Path) -> None:
+    """Write the run's inputs below `folder`, whole or not at all."""
+
+    def fill(inputs: Path) -> None:
+        run.features.to_parquet(inputs / _FEATURES)
+        run.splits.to_parquet(inputs / _SPLITS)
+        for name, content in checkpoint_files(run.origin).items():
+            (inputs / name).write_bytes(content)
+        if run.warm_start is not None:
+            write_folder(inputs / _WARM_START, checkpoint_files(run.warm_start.without_training()), MANIFEST)
+
+    write_folder(folder / INPUTS, fill, MANIFEST, replace=True)
+
+
+def read_run(folder: Path) -> TrainingRun:
+    """The run that `write_run` wrote. Raises ValueError where files are missing, changed, or of another version."""
+    inputs, warm = folder / INPUTS, folder / INPUTS / _WARM_START
+    try:
+        verify(inputs / MANIFEST)
+        origin, warm_start = read_checkpoint(inputs), read_checkpoint(warm) if warm.exists() else None
+    except VerificationError as error:
+        raise ValueError(
+            f"expected a run's inputs in {inputs}, found them missing or changed ({error}); start the run with kedro "
+            "on the first host, and give the others its disk"
+        ) from error
+    known = origin.metadata
+    run = TrainingRun(
+        pd.read_parquet(inputs / _FEATURES),
+        pd.read_parquet(inputs / _SPLITS),
+        scale_from_state(origin.part("scale"), known.scale),
+        known.data,
+        ModelConfig(**known.model),
+        TrainConfig(**known.train),
+        warm_start,
+    )
+    if run.fingerprint != known.fingerprint:
+        raise ValueError(
+            f"expected the run {known.fingerprint} in {inputs}, found {run.fingerprint}: it was written by another "
+            "version of nqcast; install the same one on every host"
+        )
+    return run

@@ -20,8 +20,7 @@ from nqcast.forecast.predictor import load_model, predict
 from nqcast.model import MIGT_TVDT, fuse
 from nqcast.model.config import ModelConfig
 from nqcast.model.members import first_of
-from nqcast.runs.inputs import write_run
-from nqcast.runs.run import Run, TrainingRun
+from nqcast.runs.run import Run, TrainingRun, write_run
 from nqcast.stopping import TrainingInterruptedError, finishing, leave_if_asked
 from nqcast.storage.checkpoint import MEMBERS, Checkpoint, read_checkpoint
 from nqcast.storage.fingerprint import fingerprint

@@ -12,10 +12,30 @@ from itertools import islice
 from multiprocessing.connection import wait as wait_for
 from typing import TypeVar
 
-from nqcast.symbols.config import PartitionsConfig
+from pydantic import Field
+
+from nqcast.fields import Configuration
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
+
+
+class PartitionsConfig(Configuration):
+    """Who builds the partitions, and how many at a time."""
+
+    scheduler: str = Field(
+        default="processes",
+        pattern=r"^(processes|dask://[^/\s:]+:\d+)$",
+        description="processes: on this machine; dask://HOST:PORT: on the cluster of that scheduler, whose workers "
+        "have this package and see the files under the same paths.",
+    )
+    workers: int | None = Field(
+        default=None,
+        ge=1,
+        le=1024,
+        description="Processes of this machine (count), each with one symbol in memory: about 0.5 GB per million "
+        "one-minute bars. None: one per core. On a cluster the cluster's workers count.",
+    )
 
 
 def run_all(

@@ -2,15 +2,15 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from nqcast.fields import Configuration
 
 Promote = Literal["never", "validation", "walk_forward", "always"]
 
 
-class TrackingConfig(BaseModel):
+class TrackingConfig(Configuration):
     """Whether and where a run is tracked; the variable MLFLOW_TRACKING_URI wins over `uri`."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     enabled: bool = Field(default=True, description="Track runs in MLflow; false writes nothing.")
     experiment: str | None = Field(

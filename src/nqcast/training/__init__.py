@@ -2,21 +2,13 @@
 
 from nqcast.lazy import lazily
 
-_HOME = {
-    "TrainConfig": "config",
-    "PinballLoss": "loss_functions",
-    "CombinedQuantileLoss": "loss_functions",
-    "MetricSums": "loss_functions",
-    "metric_values": "loss_functions",
-    "WarmupCosineScheduler": "scheduler",
-    "LinearWarmupScheduler": "scheduler",
-    "EarlyStopping": "scheduler",
-    "Trainer": "trainer",
-    "create_trainer": "factory",
-    "TensorBoardLogger": "loggers",
-    "Loggers": "loggers",
-    "CheckpointError": "checkpoint",
-}
-__all__ = sorted(_HOME)
-
-__getattr__ = lazily(__name__, _HOME)
+__all__, __getattr__ = lazily(
+    __name__,
+    config="TrainConfig",
+    loss_functions="PinballLoss CombinedQuantileLoss MetricSums metric_values",
+    scheduler="WarmupCosineScheduler LinearWarmupScheduler EarlyStopping",
+    trainer="Trainer",
+    factory="create_trainer",
+    loggers="TensorBoardLogger Loggers",
+    checkpoint="CheckpointError",
+)

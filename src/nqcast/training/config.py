@@ -3,9 +3,10 @@
 from itertools import pairwise
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from nqcast.constants import HORIZONS, LEVELS
+from nqcast.fields import Configuration
 
 # Fields that may differ between a run and its continuation: they do not change what a step computes.
 FREE_ON_RESUME = frozenset(
@@ -17,10 +18,8 @@ WITHOUT_EFFECT = FREE_ON_RESUME - {"epochs", "patience", "members", "refit"}
 """What changes neither what is learnt nor when it ends."""
 
 
-class TrainConfig(BaseModel):
+class TrainConfig(Configuration):
     """Optimiser, schedule, stopping, checkpoints and precision of a training run."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     epochs: int = Field(default=100, ge=0, description="Most passes over the training anchors (epochs).")
     batch_size: int = Field(default=128, ge=1, description="Windows per micro-batch (windows).")

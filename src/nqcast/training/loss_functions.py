@@ -199,9 +199,6 @@ class MetricSums:
         pairs = zip(fields(self), parts, strict=True)
         return MetricSums(**{field.name: part.view_as(getattr(self, field.name)) for field, part in pairs})
 
-    def to_cpu(self) -> "MetricSums":
-        return MetricSums(**{field.name: getattr(self, field.name).cpu() for field in fields(self)})
-
 
 @lru_cache(maxsize=8)
 def _levels_on(levels: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
@@ -214,7 +211,7 @@ def metric_values(sums: MetricSums, levels: Sequence[float], horizons: Sequence[
 
     Means over horizons weigh each defined target alike; NaN where nothing was defined.
     """
-    s = sums.to_cpu()
+    s = MetricSums(**{name: sum_H.cpu() for name, sum_H in vars(sums).items()})
     total = s.count_H.sum()
     values = {
         "val_loss": float(s.unit_loss_HQ.mean(-1).sum() / total),

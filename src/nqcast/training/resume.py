@@ -36,9 +36,6 @@ class Progress:
     loss_count: float = 0.0
     history: list[Json] = field(default_factory=list)
 
-    def to_json(self) -> Json:
-        return asdict(self)
-
 
 def as_arrays(tensors: dict[str, Tensor], prefix: str) -> Tensors:
     """Tensors as they are written: NumPy arrays named "<prefix>.…"."""
@@ -150,7 +147,7 @@ class RunState:
         """The present state beside what `origin` says of the run; `metrics_bytes` is the length of its metrics file."""
         moments, groups = pack_optimizer(self.optimizer)
         loop = {
-            "progress": self.progress.to_json(),
+            "progress": asdict(self.progress),
             "val_loss": val_loss,
             "scheduler": self.scheduler.state_dict(),
             "scaler": self.stepper.scaler.state_dict(),

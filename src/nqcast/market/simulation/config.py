@@ -5,18 +5,17 @@ from __future__ import annotations
 from datetime import date
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from nqcast.constants import SIMULATED
+from nqcast.fields import Configuration
 
 
-class SimulationConfig(BaseModel):
+class SimulationConfig(Configuration):
     """A simulated market of 1-minute NQ bars; two equal configurations give bit-equal bars.
 
     The defaults are calibrated to real NQ bars of 2015 and 2016 (docs/simulated_market.md).
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     # What is drawn, and how much of it.
     seed: int = Field(default=2016, ge=0, description="Seed of every random draw (integer).")
