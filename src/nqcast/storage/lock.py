@@ -74,11 +74,11 @@ class DirectoryLock:
 
     def release(self) -> None:
         """Give the lock back; nothing happens where it was shared or never taken."""
-        if self._file is not None:
+        file, self._file = self._file, None  # two threads may end the same run at once
+        if file is not None:
             os.environ[_TOKENS] = " ".join(token for token in _tokens() if token != self._token)
-            self._file.truncate(0)
-            self._file.close()
-            self._file = None
+            file.truncate(0)
+            file.close()
 
     def __enter__(self) -> Self:
         return self.acquire()
