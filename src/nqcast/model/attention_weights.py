@@ -7,12 +7,14 @@ Shapes: B batch · V variables · P patches · A heads · D width · K variable 
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from nqcast.batches import Batch, model_inputs
 from nqcast.model.blocks import MASKED_SCORE, AttentionPool, SelfAttention, VariableBlock
@@ -68,22 +70,23 @@ def attention_and_gates(model: MIGT_TVDT, batch: Batch) -> AttentionAndGates:
     """
     if model.training:
         raise ValueError("expected a model in evaluation mode, found it in training mode: call model.eval() first")
-    seen = _Seen()
-    with _hooks(model, seen):
+    with _seen(model) as seen:
         model(*model_inputs(batch))
     c, b = model.config, len(batch["features"])
-    rolled_NP = seen.time_NP
-    for weights_NPP in reversed(seen.time_blocks_NPP):  # half of each block's output is its own token (the residual)
+    (time_NP,), (variable_BV,) = seen["time"], seen["variables"]
+    rolled_NP = time_NP
+    for weights_NPP in reversed(seen["time blocks"]):  # half of each block's output is its own token (the residual)
         rolled_NP = 0.5 * rolled_NP + 0.5 * (rolled_NP[:, None] @ weights_NPP)[:, 0]
-    empty = seen.variable_BV.new_zeros
+
+    def stacked(name: str, width: int) -> Tensor:
+        return torch.stack(seen[name]) if seen[name] else variable_BV.new_zeros(0, b, c.n_features, width)
+
     return AttentionAndGates(
-        time_BVP=seen.time_NP.view(c.n_features, b, c.n_patches).transpose(0, 1),
+        time_BVP=time_NP.view(c.n_features, b, c.n_patches).transpose(0, 1),
         rollout_BVP=rolled_NP.view(c.n_features, b, c.n_patches).transpose(0, 1),
-        gate_KBVD=torch.stack(seen.gates_BVD) if seen.gates_BVD else empty(0, b, c.n_features, c.d_model),
-        attention_KBVV=torch.stack(seen.variable_blocks_BVV)
-        if seen.variable_blocks_BVV
-        else empty(0, b, c.n_features, c.n_features),
-        variable_BV=seen.variable_BV,
+        gate_KBVD=stacked("gates", c.d_model),
+        attention_KBVV=stacked("variable blocks", c.n_features),
+        variable_BV=variable_BV,
     )
 
 
@@ -93,65 +96,54 @@ def windows_at_once(model: MIGT_TVDT) -> int:
     return max(1, 2**25 // (c.n_features * c.n_heads * c.n_patches**2))
 
 
-@dataclass
-class _Seen:
-    """What the hooks of one forward pass have computed, in the order of the blocks."""
-
-    time_NP: Tensor = field(default_factory=lambda: torch.empty(0))
-    variable_BV: Tensor = field(default_factory=lambda: torch.empty(0))
-    time_blocks_NPP: list[Tensor] = field(default_factory=list)
-    variable_blocks_BVV: list[Tensor] = field(default_factory=list)
-    gates_BVD: list[Tensor] = field(default_factory=list)
-
-
 @contextmanager
-def _hooks(model: MIGT_TVDT, seen: _Seen) -> Iterator[None]:
-    def of_attention(into: list[Tensor]) -> Callable[..., None]:
-        def hook(module: SelfAttention, inputs: Inputs, output: Tensor) -> None:
-            into.append(_proved_attention(module, inputs, output).mean(1))
+def _seen(model: MIGT_TVDT) -> Iterator[dict[str, list[Tensor]]]:
+    """What one forward pass in this block weighs, by the name of its place, in the order of the blocks."""
+    seen: dict[str, list[Tensor]] = defaultdict(list)
 
-        return hook
+    def watch(name: str, proved: Callable[..., Tensor], modules: Iterable[nn.Module]) -> list[RemovableHandle]:
+        def hook(module: nn.Module, inputs: Inputs, output: Tensor) -> None:
+            seen[name].append(proved(module, inputs, output))
 
-    def of_pool(name: str) -> Callable[..., None]:
-        def hook(module: AttentionPool, inputs: Inputs, output: Tensor) -> None:
-            setattr(seen, name, _proved_pool(module, inputs, output).mean(-1))
+        return [module.register_forward_hook(hook) for module in modules]
 
-        return hook
+    def attentions(blocks: nn.Module) -> list[nn.Module]:
+        return [part for part in blocks.modules() if isinstance(part, SelfAttention)]
 
-    def of_block(module: VariableBlock, inputs: Inputs, output: Tensor) -> None:
-        if module.gate is not None:
-            seen.gates_BVD.append(_proved_gate(module, inputs[0], output))
-
-    placed = [block.register_forward_hook(of_block) for block in model.variable_blocks]
-    for blocks, into in ((model.time_blocks, seen.time_blocks_NPP), (model.variable_blocks, seen.variable_blocks_BVV)):
-        attentions = [part for part in blocks.modules() if isinstance(part, SelfAttention)]
-        placed += [part.register_forward_hook(of_attention(into)) for part in attentions]
-    placed.append(model.time_pool.register_forward_hook(of_pool("time_NP")))
-    placed.append(model.variable_pool.register_forward_hook(of_pool("variable_BV")))
+    placed = [
+        *watch("gates", _proved_gate, [block for block in model.variable_blocks if block.gate is not None]),
+        *watch("time blocks", _proved_attention, attentions(model.time_blocks)),
+        *watch("variable blocks", _proved_attention, attentions(model.variable_blocks)),
+        *watch("time", _proved_pool, [model.time_pool]),
+        *watch("variables", _proved_pool, [model.variable_pool]),
+    ]
     try:
         with unfused(model):
-            yield
+            yield seen
     finally:
         for handle in placed:
             handle.remove()
 
 
 def _proved_attention(attention: SelfAttention, inputs: Inputs, output: Tensor) -> Tensor:
+    """Weights (N, L, L), the mean over heads."""
     x_NLD, valid_NL = _tokens_and_mask(inputs)
     weights_NALL = attention_weights(attention, x_NLD, valid_NL)
     mixed_NALd = weights_NALL @ _projected(attention, x_NLD)[2]
     _prove(attention, attention.out(mixed_NALd.transpose(1, 2).reshape(x_NLD.shape)), output)
-    return weights_NALL
+    return weights_NALL.mean(1)
 
 
 def _proved_pool(pool: AttentionPool, inputs: Inputs, output: Tensor) -> Tensor:
+    """Weights (N, L), the mean over heads."""
     x_NLD, valid_NL = _tokens_and_mask(inputs)
     weights_NLA = pool_weights(pool, x_NLD, valid_NL)
     _prove(pool, pool.value((weights_NLA.transpose(1, 2) @ x_NLD).flatten(1)), output)
-    return weights_NLA
+    return weights_NLA.mean(-1)
 
 
-def _proved_gate(block: VariableBlock, x_NLD: Tensor, output: Tensor) -> Tensor:
+def _proved_gate(block: VariableBlock, inputs: Inputs, output: Tensor) -> Tensor:
+    x_NLD, _ = _tokens_and_mask(inputs)
     gate_NLD = gate_values(block, x_NLD)
     inside_NLD = x_NLD + gate_NLD * block.attention.forward(block.attention_norm(x_NLD))  # no hooks
     _prove(block, inside_NLD + block.feed_forward(block.feed_norm(inside_NLD)), output)
