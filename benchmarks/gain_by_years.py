@@ -123,9 +123,7 @@ def by_year(predictions: pd.DataFrame, config: EvaluateConfig) -> dict[str, Any]
     """Gains of a verdict's model over SeasonalHAR and over each other baseline, in the mean, by calendar year."""
     levels = levels_of(predictions)
     anchors = as_arrays(predictions[predictions["forecast"] == MODEL], levels, tuple(HORIZONS))
-    losses = {
-        k: metrics.anchor_loss(q, anchors.targets, levels) for k, q in quantiles_by_row(predictions, levels).items()
-    }
+    losses = {k: metrics.anchor_loss(q, anchors.targets, levels) for k, q in quantiles_by_row(predictions).items()}
     found = {}
     for year, rows in anchors.session.groupby(anchors.session.dt.year).groups.items():
         sums = {name: session_sums(loss[rows], anchors.session[rows]) for name, loss in losses.items()}
@@ -138,7 +136,7 @@ def compare(predictions: pd.DataFrame, config: EvaluateConfig) -> Scores:
     """What the sessions of the verdict say: the confidence set, sessions won, gains by part and third."""
     levels = levels_of(predictions)
     anchors = as_arrays(predictions[predictions["forecast"] == MODEL], levels, tuple(HORIZONS))
-    forecasts = quantiles_by_row(predictions, levels)
+    forecasts = quantiles_by_row(predictions)
     return compare_forecasts(Compared(anchors=anchors, forecasts=forecasts, config=config))
 
 

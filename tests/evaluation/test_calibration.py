@@ -59,10 +59,10 @@ def frame_of(anchors: Forecasts) -> pd.DataFrame:
 
 def test_a_calibration_of_validation_mends_the_coverage_of_later_anchors_offline_and_online() -> None:
     validation, later = stream(40, 1.3, 0), stream(40, 1.3, 1)
-    made = fit_calibration(validation, LEVELS, CHECKPOINT, CONFIG)
+    made = fit_calibration(validation, CHECKPOINT, CONFIG)
     state = Calibration.from_json(json.loads(json.dumps(made.to_json())))
     assert state.to_json() == made.to_json()
-    rows = calibrated_quantiles(later, state, WEIGHTS, LEVELS)
+    rows = calibrated_quantiles(later, state, WEIGHTS)
     assert list(rows) == [CONFORMAL, ONLINE]
     raw = metrics.coverage_by_level(later.quantiles, later.targets, LEVELS)
     assert np.abs(raw - LEVELS).max() > 0.04
@@ -79,8 +79,8 @@ def test_a_calibration_of_validation_mends_the_coverage_of_later_anchors_offline
 def test_the_online_row_goes_on_where_the_validation_stretch_left_it() -> None:
     whole = stream(40, 1.5, 0)
     first, second = (dataclasses.replace(whole, **part(whole, cut)) for cut in (slice(0, 4000), slice(4000, None)))
-    state = fit_calibration(first, LEVELS, CHECKPOINT, CONFIG)
-    issued = calibrated_quantiles(second, state, WEIGHTS, LEVELS)[ONLINE]
+    state = fit_calibration(first, CHECKPOINT, CONFIG)
+    issued = calibrated_quantiles(second, state, WEIGHTS)[ONLINE]
     stamps = whole.ts.dt.tz_convert(None).to_numpy()
     at_once = OnlineCalibration(LEVELS, tuple(HORIZONS.values()), CONFIG.online_rate).run(
         stamps, whole.quantiles, whole.targets, whole.scale
@@ -93,35 +93,35 @@ def test_the_online_row_goes_on_where_the_validation_stretch_left_it() -> None:
 def test_offsets_by_part_of_the_session_go_through_the_file_and_on() -> None:
     validation, later = stream(40, 1.3, 0), stream(40, 1.3, 1)
     by_part = CONFIG.model_copy(update={"online_by_part": True})
-    made = fit_calibration(validation, LEVELS, CHECKPOINT, by_part)
+    made = fit_calibration(validation, CHECKPOINT, by_part)
     state = Calibration.from_json(json.loads(json.dumps(made.to_json())))
     assert state.online_offset_HQ is not None and state.online_offset_HQ.shape == (4, 5, 7)
     assert state.to_json() == made.to_json()
-    one = fit_calibration(validation, LEVELS, CHECKPOINT, CONFIG)
-    rows = [calibrated_quantiles(later, each, WEIGHTS, LEVELS) for each in (state, one)]
+    one = fit_calibration(validation, CHECKPOINT, CONFIG)
+    rows = [calibrated_quantiles(later, each, WEIGHTS) for each in (state, one)]
     assert (rows[0][CONFORMAL] == rows[1][CONFORMAL]).all() and (rows[0][ONLINE] != rows[1][ONLINE]).any()
 
 
 def part(anchors: Forecasts, cut: slice) -> dict[str, object]:
-    of_anchors = [field.name for field in dataclasses.fields(anchors) if field.name != "horizons"]
+    of_anchors = [field.name for field in dataclasses.fields(anchors) if field.name not in ("horizons", "levels")]
     return {name: getattr(anchors, name)[cut] for name in of_anchors}
 
 
 def test_a_pair_that_does_not_belong_together_is_refused() -> None:
-    state = fit_calibration(stream(10, 1.0, 0), LEVELS, CHECKPOINT, CONFIG)
+    state = fit_calibration(stream(10, 1.0, 0), CHECKPOINT, CONFIG)
     with pytest.raises(ValueError, match=rf"fitted for the weights def.*for {WEIGHTS[:20]}"):
-        calibrated_quantiles(stream(10, 1.0, 1), state, "def", LEVELS)
+        calibrated_quantiles(stream(10, 1.0, 1), state, "def")
     with pytest.raises(ValueError, match="expected a calibration of levels"):
-        calibrated_quantiles(stream(10, 1.0, 1), dataclasses.replace(state, levels=(0.1, 0.5, 0.9)), WEIGHTS, LEVELS)
+        calibrated_quantiles(stream(10, 1.0, 1), dataclasses.replace(state, levels=(0.1, 0.5, 0.9)), WEIGHTS)
 
 
 def test_the_calibrated_frame_holds_the_same_anchors_whatever_the_order_of_the_rows() -> None:
     validation, later = stream(10, 1.2, 0), stream(10, 1.2, 1)
-    state = fit_calibration(validation, LEVELS, CHECKPOINT, CONFIG)
-    expected = calibrated_quantiles(later, state, WEIGHTS, LEVELS)
+    state = fit_calibration(validation, CHECKPOINT, CONFIG)
+    expected = calibrated_quantiles(later, state, WEIGHTS)
     shuffled = frame_of(later).sample(frac=1.0, random_state=0)
-    frame = calibrated_frame(shuffled, state, WEIGHTS, LEVELS)
-    for row, quantiles in quantiles_by_row(frame, LEVELS).items():
+    frame = calibrated_frame(shuffled, state, WEIGHTS)
+    for row, quantiles in quantiles_by_row(frame).items():
         assert (quantiles == expected[row]).all()
     again = as_arrays(frame[frame["forecast"] == ONLINE], LEVELS, tuple(HORIZONS))
     assert (again.scale == later.scale).all()

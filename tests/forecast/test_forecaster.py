@@ -229,7 +229,7 @@ def test_joint_paths_have_the_forecasts_quantiles_as_margins_and_end_with_the_se
 ) -> None:
     rows = np.arange(6000, 12_000, 5)
     anchors = as_arrays(predict_frame(plain_checkpoint, features, rows), LEVELS, list(HORIZONS))
-    calibration = fit_calibration(anchors, LEVELS, plain_checkpoint, EvaluateConfig())
+    calibration = fit_calibration(anchors, plain_checkpoint, EvaluateConfig())
     made = {"config": ForecastConfig(as_of="2016-03-23T19:00:00Z", paths=3000), "calibration": calibration}
     issued = Forecaster(plain_checkpoint, **made).issue(raw)
     assert list(issued.paths["path"].unique()) == list(range(3000))

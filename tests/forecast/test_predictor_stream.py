@@ -82,12 +82,12 @@ def test_calibrated_forecasts_stream_too(features: pd.DataFrame) -> None:
     state |= {"offsets": np.linspace(-0.1, 0.1, 35).reshape(5, 7).tolist(), "online_rate": 0.015}
     fitted = Calibration.from_json(state | {"online_offsets": np.zeros((5, 7)).tolist()})
     predictions = predict_frame(checkpoint, features, ANCHORS)
-    whole = calibrated_frame(predictions, fitted, "abc", LEVELS)
-    parts = list(calibrated_frames(predictions, fitted, "abc", LEVELS, rows=33))
+    whole = calibrated_frame(predictions, fitted, "abc")
+    parts = list(calibrated_frames(predictions, fitted, "abc", rows=33))
     assert max(map(len, parts)) == 33
     pd.testing.assert_frame_equal(pd.concat(parts, ignore_index=True), whole, check_exact=True)
     with pytest.raises(ValueError, match="expected a conformal calibration"):
-        calibrated_frames(predictions, fitted, "another", LEVELS)
+        calibrated_frames(predictions, fitted, "another")
 
 
 def test_no_anchors_give_no_forecasts(features: pd.DataFrame) -> None:

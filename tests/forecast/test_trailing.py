@@ -104,13 +104,13 @@ def test_the_online_row_is_the_scored_one_and_a_short_history_says_so(
     fitted_on, since = rows[rows < starts[-2]], rows[rows >= starts[-2]]
     levels = bare.metadata.quantiles
     validation = as_arrays(predict_frame(bare, features, fitted_on), levels, tuple(HORIZONS))
-    calibration = fit_calibration(validation, levels, bare, EvaluateConfig())
+    calibration = fit_calibration(validation, bare, EvaluateConfig())
     as_of = features["ts"].iloc[since[-30]] + pd.Timedelta(minutes=5)
     short = raw[raw["ts"] >= features["ts"].iloc[starts[-22]]]
     config = ForecastConfig(as_of=as_of.to_pydatetime())
     issued = Forecaster(keeping, calibration, config).issue(short)
     test = as_arrays(predict_frame(bare, features, since), levels, tuple(HORIZONS))
-    expected = calibrated_quantiles(test, calibration, bare.weights_sha256, levels)[ONLINE][-30]
+    expected = calibrated_quantiles(test, calibration, bare.weights_sha256)[ONLINE][-30]
     found = issued.forecast["return_quantile_online"].to_numpy().reshape(expected.shape)
     np.testing.assert_allclose(found, np.where(np.isfinite(found), expected, np.nan), rtol=3e-5)
     assert np.isfinite(found).any()

@@ -62,7 +62,7 @@ def anchors_of(run: TrainingRun, root: Path) -> Forecasts:
 def save(root: Path, checkpoint: Checkpoint, stamp: str, anchors: Forecasts | None) -> None:
     CheckpointDataset(filepath=str(root / "checkpoint"), version=Version(None, stamp)).save(checkpoint)
     if anchors is not None:
-        state = fit_calibration(anchors, checkpoint.metadata.quantiles, checkpoint, EvaluateConfig())
+        state = fit_calibration(anchors, checkpoint, EvaluateConfig())
         path, version = str(root / "calibration.json"), Version(None, stamp)
         VerifiedDataset(filepath=path, dataset="json.JSONDataset", version=version).save(state.to_json())
 
@@ -117,7 +117,7 @@ def test_more_epochs_of_the_same_run_refuse_the_calibration_of_fewer(
     assert "with these weights" in caplog.text
     for use in (
         lambda: nqcast.load(models / "checkpoint", calibration=models / "calibration.json"),
-        lambda: calibrated_quantiles(anchors_of(run, root), old, checkpoint.weights_sha256, run.config.quantiles),
+        lambda: calibrated_quantiles(anchors_of(run, root), old, checkpoint.weights_sha256),
     ):
         with pytest.raises(ValueError, match="fitted for the weights"):
             use()

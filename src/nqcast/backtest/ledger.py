@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from nqcast.backtest.trades import Ints, Timeline, Trades
+from nqcast.backtest.trades import Timeline, Trades
 from nqcast.evaluation.metrics import Floats
 
 DUST = 1e-12  # contracts; what sums and differences of sizes leave behind
@@ -77,8 +77,3 @@ def netted(books: Sequence[Book]) -> Book:
 def trade_profit(trades: Trades, timeline: Timeline, capital: float) -> Floats:
     """Profit (K,) of each trade before costs, shares of the capital."""
     return trades.size_K * (timeline.price_P[trades.exit_K] - timeline.price_P[trades.entry_K]) / capital
-
-
-def sessions_of(row_N: Ints, timeline: Timeline) -> NDArray[np.datetime64]:
-    """The trading dates of some rows, each once, in order."""
-    return np.unique(timeline.session_N[row_N])

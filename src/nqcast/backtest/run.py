@@ -13,13 +13,13 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from nqcast.backtest.config import BacktestConfig
-from nqcast.backtest.ledger import Book, held, netted, sessions_of, trade_profit
+from nqcast.backtest.ledger import Book, held, netted, trade_profit
 from nqcast.backtest.text import render
 from nqcast.backtest.trades import Ints, Timeline, Trades, all_trades, exposure, without_overlap
 from nqcast.evaluation.config import EvaluateConfig
 from nqcast.evaluation.frames import rows_of
 from nqcast.evaluation.metrics import Floats
-from nqcast.evaluation.significance import stationary_bootstrap
+from nqcast.evaluation.significance import percentiles, stationary_bootstrap
 from nqcast.horizons import horizon
 from nqcast.spacing import Spacing
 from nqcast.storage.json_values import Json
@@ -58,7 +58,7 @@ def backtest(
     timeline, bar_minutes = Timeline.of(features, tick), Spacing.of(features["ts"]).minutes
     anchors = {name: rows_of(part["ts"], features) for name, part in rows.groupby("horizon", sort=False)}
     anchor_rows = np.unique(np.concatenate(list(anchors.values())))
-    capital, sessions = float(timeline.close_N[anchor_rows[0]]), sessions_of(anchor_rows, timeline)
+    capital, sessions = float(timeline.close_N[anchor_rows[0]]), np.unique(timeline.session_N[anchor_rows])
     trades = {
         str(name): _trades(anchors[name], part, horizon(str(name)).bars(bar_minutes), timeline, capital, config)
         for name, part in rows.groupby("horizon", sort=False)
@@ -198,7 +198,7 @@ def _counts(trades: Sequence[Trades]) -> dict[str, float]:
 
 def interval_of(drawn_R: Floats, value: float, confidence: float) -> dict[str, float]:
     """A value with the percentile interval of its draws."""
-    low, high = np.quantile(drawn_R, [(1 - confidence) / 2, (1 + confidence) / 2])
+    low, high = percentiles(drawn_R, confidence)
     return {"value": value, "low": float(low), "high": float(high)}
 
 

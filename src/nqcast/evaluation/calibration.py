@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -29,8 +28,9 @@ from nqcast.evaluation.frames import (
     as_arrays,
     horizons_in,
     in_anchor_order,
+    levels_of,
 )
-from nqcast.evaluation.metrics import Floats, level_name
+from nqcast.evaluation.metrics import Floats
 from nqcast.evaluation.paths import FEWEST, PathCopula
 from nqcast.evaluation.session_losses import PARTS, session_part
 from nqcast.horizons import horizon
@@ -154,18 +154,15 @@ def _offsets(value: object, levels: Sequence[float], horizons: Sequence[str], pa
     return offset_HQ
 
 
-def fit_calibration(
-    anchors: Forecasts, levels: Sequence[float], checkpoint: Checkpoint, config: EvaluateConfig
-) -> Calibration:
+def fit_calibration(anchors: Forecasts, checkpoint: Checkpoint, config: EvaluateConfig) -> Calibration:
     """Calibration of a forecaster from its forecasts of the validation anchors.
 
     Args:
         anchors: forecasts and outcomes that no weight, scale or constant was fitted on.
-        levels: probabilities of the quantiles, ascending.
         checkpoint: the forecaster; the calibration names its weights, and whoever uses it with others is refused.
         config: `conformal`, which offsets are fitted, and `online_rate`, the step of the online calibration.
     """
-    horizons = anchors.horizons
+    levels, horizons = anchors.levels, anchors.horizons
     symmetric = config.conformal == "symmetric"
     conformal = ConformalCalibration(levels, horizons, checkpoint.weights_sha256, symmetric=symmetric)
     conformal.fit(anchors.quantiles, anchors.targets, anchors.scale)
@@ -173,49 +170,45 @@ def fit_calibration(
     online = OnlineCalibration(levels, _minutes(horizons), config.online_rate, parts)
     issued_online(online, anchors.ts, anchors.quantiles, anchors.targets, anchors.scale)
     rows = {MODEL: anchors.quantiles, CONFORMAL: conformal.apply(anchors.quantiles, anchors.scale)}
-    names = [level_name(tau) for tau in levels]
-    by_level = partial(metrics.coverage_by_level, targets_NH=anchors.targets, levels=levels)
-    coverage = {
-        row: {
-            horizon: dict(zip(names, map(float, at_or_below), strict=True))
-            for horizon, at_or_below in zip(horizons, by_level(q), strict=True)
-        }
-        for row, q in rows.items()
-    }
     first, last = anchors.ts.iloc[[0, -1]]
     heading = "Outcomes at or below each quantile less its level, points, on validation"
     return Calibration(
         *(checkpoint.weights_sha256, conformal.levels, horizons, conformal.offset_HQ, online.rate, online.offset_HQ),
         checkpoint=checkpoint.metadata.fingerprint,
-        copula=_copula(anchors, rows[CONFORMAL], levels),
+        copula=_copula(anchors, rows[CONFORMAL]),
         anchors={"count": len(anchors.ts), "first": str(first), "last": str(last)},
-        coverage=coverage,
+        coverage={row: _coverage(anchors, quantiles) for row, quantiles in rows.items()},
         text=render_coverage(rows, anchors, heading),
     )
 
 
 def calibration_of(predictions: pd.DataFrame, checkpoint: Checkpoint, config: EvaluateConfig) -> Calibration:
     """`fit_calibration` by a checkpoint's predictions frame of the validation anchors."""
-    levels = checkpoint.metadata.quantiles
-    return fit_calibration(as_arrays(predictions, levels, checkpoint.metadata.horizons), levels, checkpoint, config)
+    metadata = checkpoint.metadata
+    return fit_calibration(as_arrays(predictions, metadata.quantiles, metadata.horizons), checkpoint, config)
 
 
-def _copula(anchors: Forecasts, quantiles_NHQ: Floats, levels: Sequence[float]) -> PathCopula | None:
+def _coverage(anchors: Forecasts, quantiles_NHQ: Floats) -> dict[str, dict[str, float]]:
+    """Share of the outcomes at or below each quantile, {horizon: {q05: …}}."""
+    shares_HQ = metrics.coverage_by_level(quantiles_NHQ, anchors.targets, anchors.levels).tolist()
+    named = [dict(zip(anchors.level_names, shares, strict=True)) for shares in shares_HQ]
+    return dict(zip(anchors.horizons, named, strict=True))
+
+
+def _copula(anchors: Forecasts, quantiles_NHQ: Floats) -> PathCopula | None:
     """Joint ranks within the calibrated forecasts; None where too few anchors have an outcome at every horizon."""
     if np.isfinite(anchors.targets).all(axis=1).sum() < FEWEST:
         return None
-    return PathCopula(levels, anchors.horizons).fit(quantiles_NHQ, anchors.targets, anchors.scale)
+    return PathCopula(anchors.levels, anchors.horizons).fit(quantiles_NHQ, anchors.targets, anchors.scale)
 
 
-def calibrated_quantiles(
-    anchors: Forecasts, calibration: Calibration, weights: str, levels: Sequence[float]
-) -> dict[str, Floats]:
+def calibrated_quantiles(anchors: Forecasts, calibration: Calibration, weights: str) -> dict[str, Floats]:
     """Quantiles (N, H, Q) of the offline and of the online calibration at anchors in time order.
 
     Raises:
         ValueError: the calibration was fitted for other weights, or is of other levels.
     """
-    conformal = calibration.conformal(weights, levels, anchors.horizons)
+    conformal = calibration.conformal(weights, anchors.levels, anchors.horizons)
     return {
         CONFORMAL: conformal.apply(anchors.quantiles, anchors.scale),
         ONLINE: issued_online(calibration.online(), anchors.ts, anchors.quantiles, anchors.targets, anchors.scale),
@@ -236,21 +229,18 @@ def _minutes(horizons: Sequence[str]) -> list[int]:
     return [horizon(name).within for name in horizons]
 
 
-def calibrated_frame(
-    predictions: pd.DataFrame, calibration: Calibration, weights: str, levels: Sequence[float]
-) -> pd.DataFrame:
+def calibrated_frame(predictions: pd.DataFrame, calibration: Calibration, weights: str) -> pd.DataFrame:
     """The predictions frame again, once per calibration: `forecast` says which (model_conformal, model_online)."""
-    return pd.concat(calibrated_frames(predictions, calibration, weights, levels), ignore_index=True)
+    return pd.concat(calibrated_frames(predictions, calibration, weights), ignore_index=True)
 
 
 def calibrated_frames(
-    predictions: pd.DataFrame, calibration: Calibration, weights: str, levels: Sequence[float], rows: int = 100_000
+    predictions: pd.DataFrame, calibration: Calibration, weights: str, rows: int = 100_000
 ) -> FrameStream:
     """The rows of `calibrated_frame`, at most `rows` at a time; an unfitting calibration is refused at once."""
-    horizons = horizons_in(predictions)
-    anchors = as_arrays(predictions, levels, horizons)
-    by_name = calibrated_quantiles(anchors, calibration, weights, levels)
-    ordered, names = in_anchor_order(predictions, horizons), [level_name(tau) for tau in levels]
+    anchors = as_arrays(predictions, levels_of(predictions), horizons_in(predictions))
+    by_name = calibrated_quantiles(anchors, calibration, weights)
+    ordered, names = in_anchor_order(predictions, anchors.horizons), anchors.level_names
 
     def frames() -> Iterator[pd.DataFrame]:
         for name, quantiles_NHQ in by_name.items():
@@ -263,8 +253,8 @@ def calibrated_frames(
     return FrameStream(frames)
 
 
-def quantiles_by_row(frame: pd.DataFrame, levels: Sequence[float]) -> dict[str, Floats]:
+def quantiles_by_row(frame: pd.DataFrame) -> dict[str, Floats]:
     """Quantiles (N, H, Q) of each `forecast` in a frame that holds several, anchors in time order."""
+    levels, horizons = levels_of(frame), horizons_in(frame)
     parts = frame.groupby("forecast", sort=False)
-    horizons = horizons_in(frame)
     return {str(name): as_arrays(part, levels, horizons).quantiles for name, part in parts}

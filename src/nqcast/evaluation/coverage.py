@@ -26,7 +26,7 @@ from nqcast.evaluation import metrics
 from nqcast.evaluation.frames import Forecasts
 from nqcast.evaluation.metrics import Floats, level_name
 from nqcast.evaluation.scores import MEAN
-from nqcast.evaluation.significance import Overlap, effective_sample_size, session_sums
+from nqcast.evaluation.significance import Overlap, effective_sample_size, percentiles, session_sums, times_drawn
 
 TOLERANCE = 0.01  # what the band is widened by before a level counts as outside
 
@@ -47,13 +47,10 @@ Checks = dict[str, Check]
 
 def coverage_draws(anchors: Forecasts, resamples_RS: NDArray[np.int64]) -> Floats:
     """Coverage over resampled sessions less the coverage itself, (R, H, Q)."""
-    hits = metrics.below(anchors.quantiles, anchors.targets, anchors.levels)
-    n, h, q = hits.shape
-    hit_S = session_sums(hits.reshape(n, h * q), anchors.session)
-    count_S = session_sums(np.isfinite(hits).astype(float).reshape(n, h * q), anchors.session)
-    weights = np.apply_along_axis(np.bincount, 1, resamples_RS, minlength=len(hit_S)).astype(float)
-    drawn = (weights @ hit_S) / (weights @ count_S) - hit_S.sum(axis=0) / count_S.sum(axis=0)
-    return np.asarray(drawn.reshape(-1, h, q))
+    hits_NHQ = metrics.below(anchors.quantiles, anchors.targets, anchors.levels)
+    hit_SHQ, count_SHQ = (session_sums(values, anchors.session) for values in (hits_NHQ, np.isfinite(hits_NHQ)))
+    hit_RHQ, count_RHQ = (np.tensordot(times_drawn(resamples_RS), sums, 1) for sums in (hit_SHQ, count_SHQ))
+    return np.asarray(hit_RHQ / count_RHQ - hit_SHQ.sum(axis=0) / count_SHQ.sum(axis=0))
 
 
 def coverage_band(
@@ -63,8 +60,7 @@ def coverage_band(
 
     The coverage is drawn again over resampled sessions; its quantiles less the estimate give the band around nominal.
     """
-    drawn = coverage_draws(anchors, resamples_RS)
-    low, high = np.quantile(drawn, [(1 - confidence) / 2, (1 + confidence) / 2], axis=0)
+    low, high = percentiles(coverage_draws(anchors, resamples_RS), confidence)
     return -high, -low
 
 
@@ -83,11 +79,10 @@ def coverage_check(
     """
     hits = metrics.coverage_by_level(anchors.quantiles, anchors.targets, anchors.levels)
     error = _with_mean(hits - np.asarray(anchors.levels), axis=0)
-    drawn = _with_mean(coverage_draws(anchors, resamples_RS), axis=1)
-    below, above = np.quantile(drawn, [(1 - confidence) / 2, (1 + confidence) / 2], axis=0)
+    below, above = percentiles(_with_mean(coverage_draws(anchors, resamples_RS), axis=1), confidence)
     change = _with_mean(_score(anchors.quantiles, anchors) / _score(raw_NHQ, anchors) - 1, axis=0)
     outside = (error < -above - TOLERANCE) | (error > -below + TOLERANCE)
-    names = [level_name(tau) for tau in anchors.levels]
+    names = anchors.level_names
 
     def named(values_Q: Floats) -> dict[str, float]:
         return dict(zip(names, values_Q.tolist(), strict=True))
@@ -121,8 +116,7 @@ def render_coverage(rows: Mapping[str, Floats], anchors: Forecasts, heading: str
 
     At most 80 columns: of many levels those are shown that are nearest to the usual ones.
     """
-    levels = anchors.levels
-    names = [level_name(tau) for tau in levels]
+    levels, names = anchors.levels, anchors.level_names
     shown = [names.index(level_name(tau)) for tau in metrics.shown_levels(levels)]
     lines = [heading, " " * 17 + "".join(f"{names[i]:>7}" for i in shown) + " furthest off"]
     for row, quantiles in rows.items():

@@ -51,6 +51,11 @@ class Forecasts:
     horizons: tuple[str, ...] = DEFAULT
     levels: tuple[float, ...] = LEVELS
 
+    @property
+    def level_names(self) -> list[str]:
+        """q05 … q95."""
+        return [level_name(tau) for tau in self.levels]
+
 
 def horizons_in(predictions: pd.DataFrame) -> tuple[str, ...]:
     """The horizons of a predictions frame, from the shortest to the longest."""

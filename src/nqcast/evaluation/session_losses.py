@@ -25,7 +25,7 @@ from nqcast.evaluation.compared import Compared
 from nqcast.evaluation.frames import Forecasts
 from nqcast.evaluation.metrics import Floats, level_name
 from nqcast.evaluation.scores import MEAN
-from nqcast.evaluation.significance import Interval, skill_with_interval
+from nqcast.evaluation.significance import Interval, skill_with_interval, times_drawn
 
 SESSION_PARTS = (
     ("Asia (17:00–02:00)", 0, 120),
@@ -174,8 +174,7 @@ def confidence_set(loss_SM: Floats, resamples_RS: NDArray[np.int64]) -> Floats:
     p-value so far. The set of confidence 1 − α holds those whose p-value is α or more; the last one's is 1.
     """
     mean_M = loss_SM.mean(axis=0)
-    weights_RS = np.apply_along_axis(np.bincount, 1, resamples_RS, minlength=len(loss_SM)) / len(loss_SM)
-    moved_RM = weights_RS @ loss_SM - mean_M
+    moved_RM = times_drawn(resamples_RS) / len(loss_SM) @ loss_SM - mean_M
     moved_RMM = moved_RM[:, :, None] - moved_RM[:, None, :]
     deviation_MM = np.sqrt((moved_RMM**2).mean(axis=0))
     deviation_MM[deviation_MM == 0] = np.inf  # equal forecasts, and each with itself

@@ -76,10 +76,10 @@ class DieboldMariano:
 
 
 def session_sums(values_NH: ArrayLike, session_N: ArrayLike) -> Floats:
-    """Sums (S, H) of the defined values of each session, sessions in time order."""
+    """Sums (S, H) or (S, H, Q) of the defined values of each session, sessions in time order."""
     values = np.nan_to_num(np.asarray(values_NH, dtype=float), nan=0.0)
     _, index = np.unique(np.asarray(session_N), return_inverse=True)
-    sums = np.zeros((index.max() + 1, values.shape[1]))
+    sums = np.zeros((index.max() + 1, *values.shape[1:]))
     np.add.at(sums, index, values)
     return sums
 
@@ -101,6 +101,17 @@ def resampled(n_sessions: int, config: EvaluateConfig) -> NDArray[np.int64]:
     return stationary_bootstrap(n_sessions, config.mean_block, config.bootstrap_replications, rng)
 
 
+def times_drawn(resamples_RS: NDArray[np.int64]) -> Floats:
+    """How often (R, S) each resample holds each session."""
+    return np.apply_along_axis(np.bincount, 1, resamples_RS, minlength=resamples_RS.shape[1]).astype(float)
+
+
+def percentiles(drawn_R: Floats, confidence: float) -> tuple[Floats, Floats]:
+    """The ends between which the draws (R, …) lie with this probability, as much outside above as below."""
+    low, high = np.quantile(drawn_R, [(1 - confidence) / 2, (1 + confidence) / 2], axis=0)
+    return low, high
+
+
 def skill_with_interval(
     loss_SH: Floats, reference_SH: Floats, base_SH: Floats, resamples_RS: NDArray[np.int64], confidence: float = 0.95
 ) -> Estimate:
@@ -110,8 +121,7 @@ def skill_with_interval(
     with ``base`` = ``reference`` it is the skill over the reference. Losses are session sums over the same anchors,
     resampled together.
     """
-    n = loss_SH.shape[0]
-    weights = np.apply_along_axis(np.bincount, 1, resamples_RS, minlength=n).astype(float)
+    weights = times_drawn(resamples_RS)
 
     def with_mean(gain: Floats, base: Floats) -> Floats:
         ratio = gain / base
@@ -119,8 +129,7 @@ def skill_with_interval(
 
     value = with_mean((reference_SH - loss_SH).sum(axis=0), base_SH.sum(axis=0))
     drawn = with_mean(weights @ (reference_SH - loss_SH), weights @ base_SH)
-    low, high = np.quantile(drawn, [(1 - confidence) / 2, (1 + confidence) / 2], axis=0)
-    return Estimate(value, low, high)
+    return Estimate(value, *percentiles(drawn, confidence))
 
 
 def long_run_variance(x: ArrayLike, lag: int) -> float:

@@ -138,7 +138,7 @@ class WalkForward:
         oracle = perfect_volatility(seen, positions(splits, "train"), anchors.ts, levels)
         frames.append(predictions_frame(seen, test, oracle, anchors.scale, levels, horizons).assign(forecast=ORACLE))
         frames.append(raw.assign(forecast=MODEL))
-        frames.append(calibrated_frame(raw, calibration, checkpoint.weights_sha256, levels))
+        frames.append(calibrated_frame(raw, calibration, checkpoint.weights_sha256))
         return pd.concat(frames, ignore_index=True).astype({"forecast": "string"})
 
 
@@ -184,7 +184,7 @@ def score_folds(
     frame: pd.DataFrame, folds: Sequence[FoldLine], levels: tuple[float, ...], config: EvaluateConfig
 ) -> Json:
     """Scores of the joined forecasts, with a line per fold in front of their text; failures are named first."""
-    forecasts = quantiles_by_row(frame, levels)
+    forecasts = quantiles_by_row(frame)
     anchors = as_arrays(frame[frame["forecast"] == MODEL], levels, horizons_in(frame))
     oracle = forecasts.pop(ORACLE, None)
     scores = compare_forecasts(Compared(anchors=anchors, forecasts=forecasts, config=config, oracle=oracle))

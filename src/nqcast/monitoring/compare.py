@@ -102,18 +102,15 @@ def monitor(
         len(validation.sessions), count, config.mean_block, config.draws, np.random.default_rng(config.seed)
     )
     blocks = max(len(validation.sessions) / config.mean_block, 2.0)
-    of_coverage, of_skill = (
-        coverage_limits(validation, drawn, rate, blocks),
-        skill_limits(validation, drawn, rate, blocks),
-    )
+    limits = coverage_limits(validation, drawn, rate, blocks), skill_limits(validation, drawn, rate, blocks)
     levels, horizons = trained.checkpoint.metadata.quantiles, trained.checkpoint.metadata.horizons
     by_level = [(level_name(tau), horizon) for horizon in horizons for tau in levels]
     by_reference = [(name, horizon) for name in REFERENCES for horizon in horizons]
     checks = pd.concat(
         [
             _drift(newest, chosen, trained, count, config.bins, rate),
-            _rows(COVERAGE, by_level, judged.coverage_error_K, np.zeros(len(by_level)), of_coverage),
-            _rows(SKILL, by_reference, judged.skill_K, validation.skill_K, of_skill),
+            _rows(COVERAGE, by_level, judged.coverage_error_K, np.zeros(len(by_level)), limits[0]),
+            _rows(SKILL, by_reference, judged.skill_K, validation.skill_K, limits[1]),
         ],
         ignore_index=True,
     )

@@ -39,18 +39,18 @@ class Outcomes:
         levels: Sequence[float],
     ) -> Outcomes:
         """Sums over sessions of the forecasts' hits and losses, and of the references' losses."""
-        hits = metrics.below(quantiles_NHQ, targets_NH, levels)
-        n = len(hits)
         session = session_N.to_numpy().astype("datetime64[D]")
+
+        def losses(of_NHQ: Floats) -> Floats:
+            return session_sums(metrics.anchor_loss(of_NHQ, targets_NH, levels), session)
+
+        hits_NK = metrics.below(quantiles_NHQ, targets_NH, levels).reshape(len(session), -1)
         return cls(
             sessions=np.unique(session),
-            miss_SK=session_sums((hits - np.asarray(levels)).reshape(n, -1), session),
-            count_SK=session_sums(np.isfinite(hits).astype(float).reshape(n, -1), session),
-            loss_SH=session_sums(metrics.anchor_loss(quantiles_NHQ, targets_NH, levels), session),
-            references={
-                name: session_sums(metrics.anchor_loss(q, targets_NH, levels), session)
-                for name, q in references.items()
-            },
+            miss_SK=session_sums(hits_NK - np.tile(levels, targets_NH.shape[1]), session),
+            count_SK=session_sums(np.isfinite(hits_NK), session),
+            loss_SH=losses(quantiles_NHQ),
+            references={name: losses(of_NHQ) for name, of_NHQ in references.items()},
         )
 
     def newest(self, count: int) -> Outcomes:

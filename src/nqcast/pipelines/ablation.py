@@ -22,12 +22,11 @@ def run_ablation(
 
 
 def create_pipeline() -> Pipeline:
-    settings = ("split", "scale", "model", "train", "quantiles", "evaluate")
     return Pipeline(
         [
             Node(
                 ExperimentSettings,
-                inputs={name: f"params:{name}" for name in settings},
+                inputs={name: f"params:{name}" for name in ExperimentSettings.model_fields},
                 outputs="ablation_settings",
                 name="settle_ablation",
             ),

@@ -34,8 +34,7 @@ def calibrate_test(predictions: pd.DataFrame, calibration: Json, checkpoint: Che
     """The same forecasts calibrated, offline and online, as a stream of frames."""
     from nqcast.evaluation.calibration import Calibration, calibrated_frames
 
-    fitted, levels = Calibration.from_json(calibration), checkpoint.metadata.quantiles
-    return calibrated_frames(predictions, fitted, checkpoint.weights_sha256, levels)
+    return calibrated_frames(predictions, Calibration.from_json(calibration), checkpoint.weights_sha256)
 
 
 def score(

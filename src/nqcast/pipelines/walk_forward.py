@@ -74,9 +74,6 @@ def close_verdict(
     return frame, {**scores, "registration": registered, "text": text}, use
 
 
-_SETTINGS = ("split", "scale", "model", "train", "quantiles", "evaluate")
-
-
 def create_pipeline() -> Pipeline:
     return Pipeline(
         [
@@ -101,7 +98,8 @@ def create_pipeline() -> Pipeline:
 
 
 def _settle(name: str, output: str) -> Node:
-    return Node(ExperimentSettings, inputs={key: f"params:{key}" for key in _SETTINGS}, outputs=output, name=name)
+    inputs = {key: f"params:{key}" for key in ExperimentSettings.model_fields}
+    return Node(ExperimentSettings, inputs=inputs, outputs=output, name=name)
 
 
 def create_register_pipeline() -> Pipeline:

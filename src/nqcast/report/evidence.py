@@ -51,7 +51,7 @@ class Evidence(Compared):
         forecasts = baseline_quantiles(features, train, anchors.ts, levels, config)
         forecasts[MODEL] = anchors.quantiles
         if calibrated is not None:
-            forecasts |= quantiles_by_row(calibrated, levels)
+            forecasts |= quantiles_by_row(calibrated)
         return cls(
             anchors=anchors,
             forecasts=forecasts,

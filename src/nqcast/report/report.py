@@ -12,7 +12,6 @@ from nqcast.evaluation import metrics
 from nqcast.evaluation.comparison import Scores
 from nqcast.evaluation.coverage import CoverageTests, all_coverage_tests
 from nqcast.evaluation.frames import CONFORMAL, MODEL, ONLINE, rows_of
-from nqcast.evaluation.metrics import level_name
 from nqcast.evaluation.scores import MEAN, Table, wide
 from nqcast.report import figures, html
 from nqcast.report.evidence import Evidence
@@ -72,13 +71,8 @@ def render_report(
         "What was trained on what": _origin(evidence, history),
         "What the numbers mean": [html.definitions(TERMS)],
     }
-    top = []
-    if evidence.source.startswith(SIMULATED):
-        top = [
-            html.box(
-                [f"{evidence.source}: these bars are drawn from a seed; no exchange has traded them."], "simulated"
-            )
-        ]
+    drawn = [f"{evidence.source}: these bars are drawn from a seed; no exchange has traded them."]
+    top = [html.box(drawn, "simulated")] if evidence.source.startswith(SIMULATED) else []
     sections = {name: parts for name, parts in sections.items() if parts}
     return html.page("Quantile forecasts of futures returns: evaluation", top, sections, ALIASES)
 
@@ -161,7 +155,7 @@ def _direction(evidence: Evidence) -> list[str]:
 
 def _calibrated_rows(evidence: Evidence, scores: Scores) -> str:
     """Coverage errors of the raw, the offline and the online forecast, and what calibration did to the score."""
-    names = [level_name(tau) for tau in evidence.anchors.levels]
+    names = evidence.anchors.level_names
     frame = pd.DataFrame(columns=[*names, "outside the widened band", "weighted interval score against raw, %"])
     for row, check in scores["calibration"].items():
         cells = [name for h, one in check.items() if h != MEAN for name in one["outside"]]
@@ -177,7 +171,7 @@ def _calibrated_rows(evidence: Evidence, scores: Scores) -> str:
 
 
 def _coverage_table(evidence: Evidence, scores: Scores) -> str:
-    names = [level_name(tau) for tau in evidence.anchors.levels]
+    names = evidence.anchors.level_names
     rows = {name: [100 * row[MEAN][level] for level in names] for name, row in scores["table"].items()}
     frame = pd.DataFrame.from_dict(rows, orient="index", columns=names)
     return html.table(html.titled(frame), "Outcomes at or below each quantile, %, mean over horizons", 1, MODEL)
@@ -187,7 +181,7 @@ def _calibration(evidence: Evidence, scores: Scores) -> list[str]:
     anchors, levels, horizons = evidence.anchors, evidence.anchors.levels, evidence.anchors.horizons
     position_N, config = rows_of(anchors.ts, evidence.features), evidence.config
     tests = all_coverage_tests(anchors, position_N, evidence.overlaps, config.phase_lag)
-    names = [level_name(tau) for tau in levels]
+    names = anchors.level_names
 
     def by_level(value: Callable[[CoverageTests], object]) -> pd.DataFrame:
         return pd.DataFrame([[value(t) for t in row] for row in tests], index=list(horizons), columns=names)

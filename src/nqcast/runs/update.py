@@ -59,7 +59,7 @@ class Update:
         better = losses["new"].mean() < losses["before"].mean()
         kept = new if better else self.last
         rows = trailing_rows(self.features, load_scale(kept).config)
-        fitted = fit_calibration(self._anchors(kept, splits), kept.metadata.quantiles, kept, self.evaluate)
+        fitted = fit_calibration(self._anchors(kept, splits), kept, self.evaluate)
         fitted = replace(fitted, val_loss=None)
         return kept.with_trailing(rows), fitted.to_json(), self._report(splits, losses, better)
 

@@ -63,8 +63,7 @@ def coverage_over_time(anchors: Forecasts, percent: float = 80, sessions: int = 
     Of a test split of few sessions, over the last third of them: every line has more than a point.
     """
     hits = metrics.inside(anchors.quantiles, anchors.targets, anchors.levels, percent)
-    hit_S = session_sums(hits, anchors.session)
-    count_S = session_sums(np.isfinite(hits).astype(float), anchors.session)
+    hit_S, count_S = (session_sums(values, anchors.session) for values in (hits, np.isfinite(hits)))
     dates = pd.DatetimeIndex(np.unique(anchors.session.to_numpy()))
     span = min(sessions, max(len(dates) // 3, 1))
     share = pd.DataFrame(hit_S).rolling(span).sum() / pd.DataFrame(count_S).rolling(span).sum()

@@ -15,7 +15,6 @@ from nqcast.evaluation.metrics import Floats, level_name
 from nqcast.forecast.text import bands_of, fan_paths, heading, past_price
 from nqcast.horizons import horizons, in_order
 from nqcast.report.figures.style import BANDS, BLACK, BLUE, GREY, VERMILION, days, finish, new_figure, with_source
-from nqcast.report.figures.style import BANDS as COLOURS
 from nqcast.spacing import Spacing
 
 HOURS_BETWEEN_FANS = 4
@@ -167,7 +166,7 @@ def draw_forecast(forecast: pd.DataFrame, recent: pd.DataFrame) -> Figure:
     figure = new_figure(10.0, 5.0)
     axes = figure.subplots()
     paths, price = fan_paths(forecast), past_price(recent)
-    for (low, high, name), colour in zip(bands_of(map(float, paths.columns)), COLOURS, strict=False):
+    for (low, high, name), colour in zip(bands_of(map(float, paths.columns)), BANDS, strict=False):
         axes.fill_between(days(paths.index), paths[low], paths[high], color=colour, linewidth=0, label=name, zorder=2)
     axes.plot(days(paths.index), paths[0.5], color=BLUE, linewidth=1.2, label="median", zorder=3)
     axes.plot(days(price.index), price.to_numpy(), color=BLACK, linewidth=1.2, label="price", zorder=4)

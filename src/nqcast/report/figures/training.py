@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import matplotlib
-from matplotlib.figure import Figure
-
-from nqcast.experiments.search_space import SearchParameter, as_choice
-from nqcast.experiments.tuning_report import Found, Row
-
-if TYPE_CHECKING:
-    import optuna
-
-from collections.abc import Sequence
-
 import numpy as np
+from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from nqcast.evaluation.metrics import Floats
+from nqcast.experiments.search_space import SearchParameter, as_choice
+from nqcast.experiments.tuning_report import Found, Row
 from nqcast.report.figures.style import BLACK, BLUE, GREEN, VERMILION, finish, new_figure
+
+if TYPE_CHECKING:
+    import optuna
 
 
 def training_curves(history: Sequence[Mapping[str, float]]) -> Figure:
