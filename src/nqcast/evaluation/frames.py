@@ -22,17 +22,17 @@ MODEL, CONFORMAL, ONLINE = "model", "model_conformal", "model_online"
 """Whose forecasts a frame holds, by its column `forecast`: the network's, raw and calibrated; else a baseline's."""
 
 
+@dataclass(frozen=True)
 class FrameStream:
     """One table as frames that are made while they are read; every reading makes them anew.
 
     Not an iterator: Kedro would save each of those frames as an artifact of its own.
     """
 
-    def __init__(self, make: Callable[[], Iterator[pd.DataFrame]]) -> None:
-        self._make = make
+    make: Callable[[], Iterator[pd.DataFrame]]
 
     def __iter__(self) -> Iterator[pd.DataFrame]:
-        return self._make()
+        return self.make()
 
 
 @dataclass(frozen=True)

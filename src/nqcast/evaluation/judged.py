@@ -52,7 +52,6 @@ def judge(compared: Compared, p_values: Mapping[str, Sequence[float | None]]) ->
     """Everything that follows from the losses of whole sessions.
 
     Args:
-        compared: the forecasts, their anchors, and the oracle's quantiles where there are any.
         p_values: of the model against each baseline, by horizon; None where there were too few sessions.
 
     Returns:

@@ -7,6 +7,7 @@ import math
 import shutil
 import warnings
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,7 @@ from nqcast.training.trainer import TrainingFailedError
 if TYPE_CHECKING:
     import optuna
     from optuna.distributions import BaseDistribution
+    from optuna.trial import TrialState
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +46,7 @@ def load_optuna() -> None:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 
+@dataclass(frozen=True)
 class Trials:
     """Draws, trains and judges the trials of one study.
 
@@ -54,24 +57,23 @@ class Trials:
     folder: where the trials' folders lie.
     """
 
-    def __init__(
-        self,
-        config: TuneConfig,
-        configured: Parameters,
-        distributions: Mapping[str, BaseDistribution],
-        study: optuna.Study,
-        folder: Path,
-    ) -> None:
+    config: TuneConfig
+    configured: Parameters
+    distributions: dict[str, BaseDistribution]
+    study: optuna.Study
+    folder: Path
+
+    @property
+    def _state(self) -> type[TrialState]:
         from optuna.trial import TrialState
 
-        self._config, self._configured, self._distributions = config, configured, dict(distributions)
-        self._study, self._folder, self._state = study, folder, TrialState
+        return TrialState
 
     def finish(self, train: Training) -> None:
         """Try until config.trials have ended; first those again that a kill cut short."""
         self._put_right()
-        wanted, done = self._config.trials, self._ended()
-        logger.info("study %s: %d of %d trials have ended", self._study.study_name, done, wanted)
+        wanted, done = self.config.trials, self._ended()
+        logger.info("study %s: %d of %d trials have ended", self.study.study_name, done, wanted)
         with tqdm(total=wanted, initial=min(done, wanted), desc="trials", unit="trial", disable=None) as bar:
             while self._ended() < wanted:
                 leave_if_asked()
@@ -82,7 +84,7 @@ class Trials:
         return [self._row(trial) for trial in self._all()]
 
     def _all(self, *states: optuna.trial.TrialState) -> list[optuna.trial.FrozenTrial]:
-        return list(self._study.get_trials(deepcopy=False, states=states or None))
+        return list(self.study.get_trials(deepcopy=False, states=states or None))
 
     def _ended(self) -> int:
         return len(self._all(self._state.COMPLETE, self._state.PRUNED))
@@ -92,7 +94,7 @@ class Trials:
 
     def _folder_of(self, trial: optuna.trial.FrozenTrial) -> Path:
         """A trial that is tried again goes on in the folder of the first one."""
-        return self._folder / f"trial_{trial.system_attrs.get('failed_trial', trial.number):04d}"
+        return self.folder / f"trial_{trial.system_attrs.get('failed_trial', trial.number):04d}"
 
     def _put_right(self) -> None:
         """Trials still running belong to a process that is gone: they failed, and Optuna's callback queues them again.
@@ -102,64 +104,64 @@ class Trials:
         for trial in self._all(self._state.COMPLETE, self._state.PRUNED):
             _remove_checkpoints(self._folder_of(trial))
         for trial in self._all(self._state.RUNNING):
-            self._study.tell(trial.number, state=self._state.FAIL)
-            if set(trial.params) == set(self._distributions):  # the kill came after all had been drawn
-                _retry()(self._study, trial)
+            self.study.tell(trial.number, state=self._state.FAIL)
+            if set(trial.params) == set(self.distributions):  # the kill came after all had been drawn
+                _retry()(self.study, trial)
             logger.info("trial %d was cut short and is tried again", trial.number)
 
     def _try_one(self, train: Training) -> None:
         trial = self._next()
         parameters, folder = self._parameters(trial.params), self._folder_of(self._all()[trial.number])
         name = f"trial_{trial.number:04d}"
-        tags = {"optuna.study": self._study.study_name, "optuna.trial": str(trial.number)}
-        with nested(NestedRun(f"{self._study.study_name}/{name}", name, parameters, tags)) as run:
+        tags = {"optuna.study": self.study.study_name, "optuna.trial": str(trial.number)}
+        with nested(NestedRun(f"{self.study.study_name}/{name}", name, parameters, tags)) as run:
             row = self._row(self._outcome(trial, lambda follower: train(parameters, folder, follower)))
             run.failed = row["state"] == "failed"
             run.tags["optuna.state"] = row["state"]
-            run.metrics = {} if row["value"] is None else {f"best_{self._config.objective}": row["value"]}
+            run.metrics = {} if row["value"] is None else {f"best_{self.config.objective}": row["value"]}
         _remove_checkpoints(folder)
-        logger.info("%s", _line(row, self._config.objective))
+        logger.info("%s", _line(row, self.config.objective))
         self._refuse_too_many_errors()
 
     def _outcome(self, trial: optuna.Trial, train: Callable[[EpochFollower], History]) -> optuna.trial.FrozenTrial:
         """Train one trial and tell the study how it ended: complete, pruned or failed."""
         from optuna import TrialPruned
 
-        follower = EpochFollower(trial, self._all()[trial.number].intermediate_values, self._config)
+        follower = EpochFollower(trial, self._all()[trial.number].intermediate_values, self.config)
         try:
-            return self._study.tell(trial.number, follower.best(train(follower)))
+            return self.study.tell(trial.number, follower.best(train(follower)))
         except TrialPruned:
-            return self._study.tell(trial.number, state=self._state.PRUNED)
+            return self.study.tell(trial.number, state=self._state.PRUNED)
         except (TrainingFailedError, ValueError) as error:
             trial.set_user_attr("error", f"{type(error).__name__}: {error}"[:500])
-            return self._study.tell(trial.number, state=self._state.FAIL)
+            return self.study.tell(trial.number, state=self._state.FAIL)
 
     def _next(self) -> optuna.Trial:
         """A trial drawn with its place as the seed: a study that goes on draws what it would have drawn."""
         place = self._ended() + len(self._errors())
-        if place == 0 and self._config.try_configured:
+        if place == 0 and self.config.try_configured:
             self._enqueue_configured()
-        self._study.sampler = self._sampler(place)
-        return self._study.ask(self._distributions)
+        self.study.sampler = self._sampler(place)
+        return self.study.ask(self.distributions)
 
     def _enqueue_configured(self) -> None:
-        space = self._config.space
-        if all(space[name].holds(value) for name, value in self._configured.items()):
-            stored = {name: as_choice(value) for name, value in self._configured.items()}
-            self._study.enqueue_trial(stored, user_attrs={"configured": True}, skip_if_exists=True)
+        space = self.config.space
+        if all(space[name].holds(value) for name, value in self.configured.items()):
+            stored = {name: as_choice(value) for name, value in self.configured.items()}
+            self.study.enqueue_trial(stored, user_attrs={"configured": True}, skip_if_exists=True)
         else:
-            logger.info("the configured values lie outside tune.space and are not tried: %s", dict(self._configured))
+            logger.info("the configured values lie outside tune.space and are not tried: %s", dict(self.configured))
 
     def _sampler(self, place: int) -> optuna.samplers.BaseSampler:
         from optuna.samplers import RandomSampler, TPESampler
 
-        seed = int(digest(f"{self._config.seed}:{place}".encode(), 8), 16)
-        if self._config.sampler == "random":
+        seed = int(digest(f"{self.config.seed}:{place}".encode(), 8), 16)
+        if self.config.sampler == "random":
             return RandomSampler(seed)
-        return TPESampler(seed=seed, n_startup_trials=self._config.startup_trials)
+        return TPESampler(seed=seed, n_startup_trials=self.config.startup_trials)
 
     def _refuse_too_many_errors(self) -> None:
-        errors, most = self._errors(), self._config.most_failures
+        errors, most = self._errors(), self.config.most_failures
         if len(errors) > most:
             raise ValueError(
                 f"expected at most {most} failed trials, found {len(errors)}, the latest with {errors[-1]}: correct "
@@ -168,7 +170,7 @@ class Trials:
 
     def _parameters(self, stored: Mapping[str, Value]) -> Parameters:
         """Optuna's values as the configuration takes them."""
-        space = self._config.space
+        space = self.config.space
         return {name: from_choice(space[name], stored[name]) for name in space if name in stored}
 
     def _row(self, trial: optuna.trial.FrozenTrial) -> Row:

@@ -161,18 +161,10 @@ def _drift(
 def _rows(
     family: str, names: Sequence[tuple[str, str]], value: Floats, expected: Floats, limits: Limits
 ) -> pd.DataFrame:
-    return pd.DataFrame(
-        {
-            "family": pd.array([family] * len(names), dtype="string"),
-            "name": pd.array([name for name, _ in names], dtype="string"),
-            "horizon": pd.array([horizon for _, horizon in names], dtype="string"),
-            "value": value,
-            "expected": expected,
-            "low": limits.low_K,
-            "high": limits.high_K,
-            "crossed": limits.crossed(value),
-        }
-    )
+    frame = pd.DataFrame(names, columns=["name", "horizon"])
+    frame.insert(0, "family", family)
+    found = {"value": value, "expected": expected, "low": limits.low_K, "high": limits.high_K}
+    return frame.astype("string").assign(**found, crossed=limits.crossed(value))
 
 
 def _rolling_frame(

@@ -36,13 +36,9 @@ dt { font-weight: 600; margin-top: .6rem; } dd { margin-left: 1.2rem; } dt:targe
 
 
 def page(title: str, top: Sequence[str], sections: Mapping[str, Sequence[str]], aliases: Mapping[str, str]) -> str:
-    """The whole document: title, what stands on top, a table of contents, the sections.
+    """The whole document: title, what stands on top, a table of contents, and fragments by their section's heading.
 
-    Args:
-        title: of the page.
-        top: fragments before the contents.
-        sections: fragments by heading.
-        aliases: words and the glossary's term that explains each; the first of them in a section is a link there.
+    ``aliases`` are words and the glossary's term that explains each; the first of them in a section is a link there.
     """
     entries = "".join(f'<li><a href="#{slug(name)}">{html.escape(name)}</a></li>' for name in sections)
     body = "".join(

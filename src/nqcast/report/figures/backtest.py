@@ -17,9 +17,7 @@ ALL, HOLD = "all", "buy_and_hold"
 def draw_equity(sessions: pd.DataFrame, results: Mapping[str, Any]) -> Figure:
     """Cumulative profit before and after costs, buy-and-hold scaled to the same volatility, and books with intervals.
 
-    Args:
-        sessions: session, book, gross, cost and net, as `backtest` gives them.
-        results: its results.
+    ``sessions`` and ``results`` are those of `backtest.run.backtest`.
     """
     figure = style.new_figure(11.0, 4.6)
     left, right = figure.subplots(1, 2, width_ratios=[1.7, 1])

@@ -102,18 +102,12 @@ def attention_over_time(time: Mapping[str, Any]) -> Figure:
     low, high = np.quantile(n * pool_FP, [0.1, 0.9], axis=0)
     axes.fill_between(hours, low, high, color=LIGHT, linewidth=0, label="pool, middle 80 % of the variables")
     axes.plot(hours, n * pool_FP.mean(axis=0), "-o", color=BLUE, markersize=3, label="pool, mean of the variables")
-    axes.plot(
-        hours, n * rollout_FP.mean(axis=0), "--s", color=VERMILION, markersize=3,
-        label="traced through the time blocks",
-    )  # fmt: skip
+    traced = n * rollout_FP.mean(axis=0)
+    axes.plot(hours, traced, "--s", color=VERMILION, markersize=3, label="traced through the time blocks")
     axes.axhline(1, color=GREY, linewidth=0.8)
     axes.invert_xaxis()
     axes.set_ylim(bottom=0)
-    finish(
-        axes,
-        "Attention over time",
-        "Age of the patch when the forecast is made, hours of trading",
-        "Weight over an equal one",
-    )
+    age = "Age of the patch when the forecast is made, hours of trading"
+    finish(axes, "Attention over time", age, "Weight over an equal one")
     axes.legend(fontsize=9, frameon=False, loc="upper left")
     return figure

@@ -157,12 +157,7 @@ def _stepped(axes: Axes, times: pd.Series, ends: Sequence[Floats], colour: str) 
 
 
 def draw_forecast(forecast: pd.DataFrame, recent: pd.DataFrame) -> Figure:
-    """Recent price and the fan that goes on from it; times are the exchange's.
-
-    Args:
-        forecast: what `Forecaster.forecast` gives.
-        recent: ts, raw_close and traded of the bars before it.
-    """
+    """Recent price (ts, raw_close, traded) and the fan of `Forecaster.forecast` that goes on; exchange time."""
     figure = new_figure(10.0, 5.0)
     axes = figure.subplots()
     paths, price = fan_paths(forecast), past_price(recent)

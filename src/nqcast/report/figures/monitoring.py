@@ -13,9 +13,7 @@ from nqcast.report.figures import style
 def draw_monitor(checks: pd.DataFrame, rolling: pd.DataFrame) -> Figure:
     """Left: PSI over its limit per feature. Right: skill over SeasonalHAR and coverage of the outer levels, rolling.
 
-    Args:
-        checks: what `compare.monitor` judged.
-        rolling: its figures over the sessions shown.
+    Both frames are those of `compare.monitor`.
     """
     figure = style.new_figure(12.0, 6.6)
     grid = figure.add_gridspec(2, 2, width_ratios=[1, 1.7])

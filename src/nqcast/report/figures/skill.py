@@ -12,8 +12,8 @@ from nqcast.evaluation.significance import Estimate
 from nqcast.report.figures.style import GREY, SERIES, finish, line, new_figure, with_intervals
 
 
-def skill_by_horizon(estimates: Mapping[str, Estimate], horizons: Sequence[str], over: str = "constants") -> Figure:
-    """Skill of each forecast per horizon and in the mean, in per cent, with the interval of its estimate.
+def skill_by_horizon(estimates: Mapping[str, Estimate], horizons: Sequence[str]) -> Figure:
+    """Skill over constants per horizon and in the mean, in per cent, with the interval of its estimate.
 
     ``estimates`` holds H + 1 values, the last of the mean over horizons.
     """
@@ -27,7 +27,7 @@ def skill_by_horizon(estimates: Mapping[str, Estimate], horizons: Sequence[str],
         with_intervals(axes, x, points, k, SERIES[k % 7], name.replace("_", " "))
     axes.axhline(0, color=GREY, linewidth=0.8)
     axes.set_xticks(places, [*horizons, "mean"])
-    finish(axes, f"Skill over {over.replace('_', ' ')}", "Horizon", "Skill, %")
+    finish(axes, "Skill over constants", "Horizon", "Skill, %")
     figure.legend(loc="outside lower center", ncols=min(len(estimates), 4), fontsize=9, frameon=False)
     return figure
 
