@@ -40,6 +40,8 @@ def test_a_part_of_a_run_ends_in_what_it_made_or_in_where_it_must_begin(tmp_path
     assert "found a run that begins behind" in behind and "begin with --from-nodes load_features; a finished" in behind
     again = run("--from-nodes", "load_features", "--to-nodes", "refit")
     assert "resuming from checkpoint_epoch_0002" in again and "06_models: checkpoint, calibration" in again
-    assert "gone with this run" not in again
+    kept = run("--pipelines", "ingest,features")
+    assert "ingest as of" in kept and "features as of" in kept
+    assert "gone with this run" not in again + kept
     assert "begin with --from-nodes score;" in run("--nodes", "write_report", fails=True)
     assert "found 'train_modl': did you mean train_model?" in run("--to-nodes", "train_modl", fails=True)

@@ -177,3 +177,11 @@ def test_a_contract_whose_name_looks_like_a_formula_is_drawn_as_it_stands(tmp_pa
     assert r"$\frac$" in figure.axes[0].get_title(loc="left")
     axes = finish(new_figure().subplots(), r"$\frac$", r"$\bad$", r"$\worse$")
     axes.figure.savefig(tmp_path / "labels.png")
+
+
+def test_the_gain_over_the_sessions_begins_at_zero_and_ends_at_the_gain() -> None:
+    reference = np.full((6, 2), 2.0)
+    loss = reference - np.repeat([0.5, 0.0, 1.0], 2)[:, None]
+    days = pd.Series(np.repeat(pd.date_range("2016-08-03", periods=3).to_numpy(), 2))
+    figure = figures.gain_by_session(loss, reference, days)
+    assert figure.axes[0].lines[0].get_ydata() == pytest.approx([0, 100 / 12, 100 / 12, 25])

@@ -85,7 +85,7 @@ class SummaryHook:
         project = Path(run_params["project_path"])
         lines = [line for one in last for line in ("", *self._read(one))]
         lines += ["", *where_written(written, project)] if written else []
-        gone = pipeline.outputs() - written.keys() - {one.entry for one in self._shown}
+        gone = pipeline.outputs() & {*self._saved} - written.keys() - {one.entry for one in self._shown}
         lines += [f"made, and gone with this run: {', '.join(sorted(gone))}"] if gone else []
         lines += ["", *(line for one in last for line in one.headline), self._took()]
         page = next((written[name] for name in _TO_OPEN if name in written), None)

@@ -22,7 +22,7 @@ def render(checks: pd.DataFrame, report: Mapping[str, Any]) -> str:
     titles = {
         "feature drift": "Feature drift, stability index (0: as in training)",
         "coverage": "Coverage less level of each calibrated quantile, points",
-        "skill": "Skill, %, expected: that of validation",
+        "skill": "Skill, %, against that of validation",
     }
     for family, title in titles.items():
         factor = 1.0 if family == "feature drift" else 100.0

@@ -39,7 +39,8 @@ def gain_by_session(loss_NH: Floats, reference_NH: Floats, session_N: pd.Series)
     by_session = pd.Series(gain_N).groupby(session_N.to_numpy()).sum()
     figure = new_figure(9.0, 3.2)
     axes = figure.subplots()
-    axes.step(by_session.index, 100 * by_session.cumsum(), where="post", color=SERIES[0], linewidth=1.5)
+    gained = np.concatenate([[0.0], 100 * by_session.cumsum()])  # the first session's own step is seen too
+    axes.step([by_session.index[0], *by_session.index], gained, where="post", color=SERIES[0], linewidth=1.5)
     axes.axhline(0, color=GREY, linewidth=0.8)
     finish(axes, "Gain, session upon session", "Session", "% of the reference's loss")
     return figure
