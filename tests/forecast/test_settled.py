@@ -85,6 +85,16 @@ def test_what_is_said_otherwise_is_refused(
         as_asked(checkpoint, *asked)
 
 
+def test_a_checkpoint_that_kept_no_tick_takes_that_of_its_product(
+    dow: tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame, Checkpoint],
+) -> None:
+    """Bars of half an hour of a currency all have a range, by which no tick can be read off their features."""
+    metadata = dow[3].metadata
+    unread = replace(dow[3], metadata=replace(metadata, data=replace(metadata.data, tick=None)))
+    assert as_asked(unread, IngestConfig(), FeaturesConfig()).ingest == YM
+    assert as_asked(unread, IngestConfig(tick=0.5), FeaturesConfig()).ingest.tick == 0.5
+
+
 def test_what_is_made_of_bars_keeps_their_product_through_files(
     dow: tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame, Checkpoint], tmp_path: Path
 ) -> None:

@@ -162,7 +162,7 @@ class IngestConfig(Configuration):
         """
         chosen, row = self.model_fields_set, Instrument(**instrument) if instrument else self.instrument
         require("instrument", row.symbol, self.instrument.symbol if "instrument" in chosen else row.symbol, **words)
-        tick = tick or self.tick
+        tick = tick or (self.tick if "tick" in chosen else row.tick)
         if not math.isclose(tick, self.tick, rel_tol=1e-6):  # that of a checkpoint was read from its features
             require("ingest.tick", tick, self.tick if "tick" in chosen else tick, **words)
         return self.model_copy(update={"instrument": row, "tick": tick})
