@@ -16,8 +16,7 @@ import torch
 from nqcast.constants import CLOCK
 from nqcast.data.windows import WindowTable
 from nqcast.forecast.export.__main__ import main
-from nqcast.forecast.export.network import ExportedNetwork, window_inputs
-from nqcast.forecast.export.torch_program import export_network, largest_difference
+from nqcast.forecast.export.network import ExportedNetwork, export_network, largest_difference, window_inputs
 from nqcast.forecast.forecaster import Forecaster
 from nqcast.storage.checkpoint import Checkpoint
 

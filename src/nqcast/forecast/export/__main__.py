@@ -10,8 +10,8 @@ import logging
 import sys
 from pathlib import Path
 
+from nqcast.forecast.export.network import export_network
 from nqcast.forecast.export.onnx_file import export_onnx
-from nqcast.forecast.export.torch_program import export_network
 from nqcast.forecast.loading import checkpoint_in
 from nqcast.storage.place import place
 
