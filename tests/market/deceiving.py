@@ -44,9 +44,9 @@ def two_contracts() -> pd.DataFrame:
     return _simulated(date(2016, 3, 7), 10, 3).reset_index(drop=True)
 
 
-def five_minute(raw: pd.DataFrame) -> pd.DataFrame:
+def five_minute(raw: pd.DataFrame, minutes: int = 5) -> pd.DataFrame:
     rules = {"open": "first", "high": "max", "low": "min", "close": "last", "volume": "sum"}
-    return raw.groupby(raw["ts"].dt.floor("5min")).agg(rules).reset_index()
+    return raw.groupby(raw["ts"].dt.floor(f"{minutes}min")).agg(rules).reset_index()
 
 
 def local(raw: pd.DataFrame, zone: str = "America/Chicago") -> pd.Series:
@@ -219,9 +219,33 @@ def _yfinance(raw: pd.DataFrame, folder: Path) -> Path:
     return path
 
 
-def _mixed(raw: pd.DataFrame, day: str) -> pd.DataFrame:
-    early = raw["ts"] < day
-    return pd.concat([five_minute(raw[early]), raw[~early]], ignore_index=True)
+def _mixed(raw: pd.DataFrame, stop: str, begin: str = "2000") -> pd.DataFrame:
+    early = (raw["ts"] < stop) & (raw["ts"] >= begin)
+    return pd.concat([five_minute(raw[early]), raw[~early]], ignore_index=True).sort_values("ts")
+
+
+def older(raw: pd.DataFrame, minutes: int, until: str = "2016-02-23 23:00") -> pd.DataFrame:
+    """Bars of so many minutes, then those of the file."""
+    early = raw["ts"] < until
+    return pd.concat([five_minute(raw[early], minutes), raw[~early]], ignore_index=True)
+
+
+def _days_first(raw: pd.DataFrame) -> pd.DataFrame:
+    days = pd.bdate_range("2015-02-02", "2016-02-19", tz="UTC")
+    close = (4500 * np.exp(0.01 * np.sin(np.arange(len(days)))) * 4).round() / 4
+    bars = pd.DataFrame({"ts": days, "open": close, "high": close + 10, "low": close - 10, "close": close})
+    return pd.concat([bars.assign(volume=250_000), raw], ignore_index=True)
+
+
+def _hours(raw: pd.DataFrame, begin: str, end: str) -> pd.DataFrame:
+    """Bars of a part of the day in exchange time, which may go over midnight."""
+    clock = local(raw).dt.strftime("%H:%M")
+    inside = (clock >= begin) & (clock < end) if begin < end else (clock >= begin) | (clock < end)
+    return raw[inside].reset_index(drop=True)
+
+
+def _in_new_york(raw: pd.DataFrame) -> pd.DataFrame:
+    return raw.assign(ts=local(raw, "America/New_York"))
 
 
 def _cumulative(raw: pd.DataFrame) -> pd.DataFrame:
@@ -369,6 +393,59 @@ CASES: dict[str, Case] = {
         _text(lambda raw: _mixed(raw, "2016-02-24 10:10")), error="mixed spacing: .*5-minute"
     ),
     "C6 one minute on the last day": Case(_text(lambda raw: _mixed(raw, "2016-02-26 12:00")), error="mixed spacing"),
+    "C5 three hours of five minutes": Case(
+        _text(lambda raw: _mixed(raw, "2016-02-24 16:00", "2016-02-24 13:00")), error="mixed spacing.*from 2016-02-24"
+    ),
+    **{
+        f"C5 {minutes} minutes, then one": Case(
+            _text(lambda raw, minutes=minutes: older(raw, minutes)), error=rf"mixed spacing: .*\({minutes}-minute\)"
+        )
+        for minutes in (4, 6, 20, 60, 120, 240)
+    },
+    "C5 days for a year, then minutes": Case(_text(_days_first), error=r"mixed spacing: .*\(1440-minute\)"),
+    "C7 beginnings that are said to be ends": Case(
+        _text(lambda raw: raw),
+        {"stamps": "end"},
+        "stamped at their open and none at their close.*leave ingest.stamps=end",
+    ),
+    "C7 beginnings of five minutes that are said to be ends": Case(
+        _text(five_minute), {"stamps": "end"}, "5 of 5 sessions.*the stamps mark the beginning of a bar"
+    ),
+    "C7 beginnings of a day session that are said to be ends": Case(
+        _text(lambda raw: _hours(raw, "08:30", "15:00").pipe(lambda day: day.assign(ts=local(day)))),
+        {**CHICAGO, "stamps": "end"},
+        "mark the beginning",
+    ),
+    **{
+        f"C1 New York's hours {begin} to {end} declared Chicago": Case(
+            _text(lambda raw, begin=begin, end=end: _in_new_york(_hours(raw, begin, end))),
+            CHICAGO,
+            "time zone: .*1 h off",
+        )
+        for begin, end in (
+            ("06:00", "15:00"),
+            ("02:00", "10:30"),
+            ("08:30", "10:00"),
+            ("08:00", "15:00"),
+            ("17:00", "08:30"),
+        )
+    },
+    **{
+        f"C1 hours {begin} to {end} in their own zone": Case(
+            _text(_in_new_york),
+            NEW_YORK,
+            raw=lambda begin=begin, end=end: _hours(market(), begin, end),
+        )
+        for begin, end in (("06:00", "15:00"), ("02:00", "08:00"), ("09:00", "15:00"), ("17:00", "08:30"))
+    },
+    "C2 two sessions an hour ahead": Case(
+        _stamped(
+            lambda raw: (
+                raw["ts"] + pd.to_timedelta(raw["ts"].between("2016-02-22 22:30", "2016-02-24 22:30") * 1, unit="h")
+            )
+        ),
+        error="time zone: .*first from 2016-02-23 at 18:00",
+    ),
     "C7 stamps at second 59": Case(_stamped(lambda raw: raw["ts"] + pd.Timedelta(seconds=59))),
     "C7 stamps just before the minute": Case(_stamped(lambda raw: raw["ts"] + pd.Timedelta(milliseconds=59_999))),
     "C the last two sessions stamped at the end": Case(
@@ -382,7 +459,7 @@ CASES: dict[str, Case] = {
     "C2 fixed EST declared New York, of a contract that dies": Case(
         _stamped(lambda raw: local(raw, "Etc/GMT+5")),
         NEW_YORK,
-        "first from 2016-03-14 at 16:00 .*fit Etc/GMT\\+5",
+        "first from 2016-03-1[34] at 16:00 .*fit Etc/GMT\\+5",
         raw=lambda: market(sessions=25),
     ),
     # 2. bad prints
@@ -547,7 +624,7 @@ CASES: dict[str, Case] = {
     "C an hour late since the clocks changed": Case(
         _stamped(lambda raw: local(raw) + pd.to_timedelta((raw["ts"] > "2016-03-13").astype(int), unit="h")),
         CHICAGO,
-        error="time zone: .* begin in 1 of them, the first from 2016-03-14 at 18:00 exchange time .*1 h off",
+        error="time zone: .* begin in 1 of them, the first from 2016-03-13 at 18:00 exchange time .*1 h off",
         raw=two_contracts,
     ),
     "E midnight as 24:00": Case(

@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from pyarrow.parquet import read_table
-from tests.market.deceiving import CASES, CONTRACTS, PRICES, five_minute, market, two_contracts
+from tests.market.deceiving import CASES, CONTRACTS, PRICES, five_minute, market, older, two_contracts
 
 from nqcast.market.config import IngestConfig
 from nqcast.market.ingest import build_bars
@@ -69,6 +69,15 @@ def test_a_contract_that_comes_back_after_its_roll_stops_the_run() -> None:
     names = pd.Series("7001", index=raw.index).mask(day.between(10, 14), "7002")
     with pytest.raises(ValueError, match=r"unused bars: only|contracts in another order"):
         build_bars(raw.assign(contract=names), IngestConfig())
+
+
+@pytest.mark.parametrize("minutes", [5, 15, 60, 1440])
+def test_no_bar_of_the_older_spacing_is_taken_with_the_newest(minutes: int) -> None:
+    raw = market(sessions=8)
+    found = build_bars(older(raw, minutes, "2016-02-28"), IngestConfig(mixed_spacing="newest"))
+    expected = build_bars(raw[raw["ts"] >= "2016-02-28"], IngestConfig())
+    pd.testing.assert_frame_equal(found.bars, expected.bars)
+    assert len(found.quarantine) == 0
 
 
 def test_the_newest_spacing_is_taken_by_parameter() -> None:

@@ -85,11 +85,11 @@ def place_in_sessions(underway: Underway, config: IngestConfig) -> Underway:
     A long run outside the calendar is real trading until someone says otherwise: it is kept, and asked about.
     """
     bars, spacing = underway.bars, underway.spacing
-    doubts, few = zone_doubts(bars, spacing, _declared(underway.rows, config))
+    doubts, few = zone_doubts(bars, spacing, _declared(underway.rows, config), config.instrument)
     stop_or_warn(doubts, config)
     ts, instrument = bars["ts"], config.instrument
     sessions = calendar.sessions_around(ts.iloc[0], ts.iloc[-1], config.session_closes, instrument)
-    ended = stop_or_warn(stamps.end_stamps(ts, sessions, spacing), config)
+    ended = stop_or_warn(stamps.end_stamps(ts, sessions, spacing, config.stamps == "end"), config)
     position = calendar.assign_sessions(ts, sessions)
     runs = calendar.runs_outside(ts, position, spacing, config.question_minutes)
     if len(runs):

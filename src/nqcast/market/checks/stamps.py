@@ -12,6 +12,9 @@ from nqcast.market.config import zone_and_hours
 from nqcast.market.schema import DAY_NS, MINUTE_NS
 
 _FEWEST = 4  # sessions that make a part of a file
+_HOUR, _HOURS_IN_A_ROW = 60, 3
+_BLOCKS = {60: (8, (1, 2, 3, 4, 5, 6)), 240: (6, (10, 12, 15, 20, 30))}
+"""Minutes in which a spacing is looked for, the fewest steps in them, and the spacings."""
 
 
 def exchanged_days(ts: pd.Series, zone: str | None) -> list[Doubt]:
@@ -42,12 +45,13 @@ def exchanged_days(ts: pd.Series, zone: str | None) -> list[Doubt]:
     return [as_doubt("day and month exchanged", count, n=count, day=example)]
 
 
-def end_stamps(ts: pd.Series, sessions: pd.DataFrame, spacing: int) -> list[Doubt]:
+def end_stamps(ts: pd.Series, sessions: pd.DataFrame, spacing: int, moved: bool = False) -> list[Doubt]:
     """Stamps that mark the END of a bar, in all or in a part of the sessions: a bar at their close, none at their open.
 
-    Where a file holds the day's trade alone, from 08:30 exchange time on, its first stamps tell instead.
+    Where a file holds the day's trade alone, from 08:30 exchange time on, its first stamps tell instead. Stamps that
+    were moved a bar back, since they were said to mark ends, are asked the reverse as they stand in the file.
     """
-    stamp = nanoseconds(ts)
+    stamp = nanoseconds(ts) + moved * spacing * MINUTE_NS
     opens, closes = nanoseconds(sessions["open"]), nanoseconds(sessions["close"])
     begin = np.searchsorted(stamp, opens)
     inside = np.searchsorted(stamp, closes) - begin > 0
@@ -55,50 +59,73 @@ def end_stamps(ts: pd.Series, sessions: pd.DataFrame, spacing: int) -> list[Doub
         return []
     edges = (opens, closes, closes + spacing * MINUTE_NS)
     at_open, at_close, later = (_among(edge[inside], stamp) for edge in edges)
-    ended = np.flatnonzero(at_close & ~at_open & ~later)  # later: another zone's stamps
+    wrong = at_open & ~at_close if moved else at_close & ~at_open & ~later  # later: another zone's stamps
+    ended = np.flatnonzero(wrong)
     half, cure = 0.5 * inside.sum(), f"set ingest.stamps=end (a stamp is then moved {spacing} min back)"
     if 1 < len(ended) < 0.8 * inside.sum():
         cure = "other sessions have stamps of beginnings; export the file anew with one of the two"
-    late_open = CASH_OPEN + spacing
+    late_open = CASH_OPEN + spacing * (not moved)
     after_cash_open = int((minute_of_day(stamp[begin[inside]]) == late_open).sum())
     at_edge = len(ended) > 1 and (ended[0] == 0 or ended[-1] >= inside.sum() - 2)  # the last one may be cut
     if len(ended) > half or (len(ended) >= (2 if at_edge else _FEWEST) and len(ended) > 0.9 * (np.ptp(ended) + 1)):
         count, when = len(ended), sessions["session"][inside].iloc[ended[0]].date()
-        found = f"a bar stamped at their close and none at their open, the first on {when}"
+        edges_found = ("open", "close") if moved else ("close", "open")
+        found = "a bar stamped at their {} and none at their {}, the first on {}".format(*edges_found, when)
     elif after_cash_open > half:
         count, found = after_cash_open, f"their first bar stamped {clock(late_open)} exchange time"
     else:
         return []
-    return [as_doubt("time stamps of bar ends", count, n=count, total=int(inside.sum()), found=found, cure=cure)]
+    kind = "time stamps of bar ends" + moved * "/beginnings"
+    return [as_doubt(kind, count, n=count, total=int(inside.sum()), found=found, cure=cure)]
 
 
 def mixed_spacing(ts: pd.Series, spacing: int) -> tuple[list[Doubt], pd.Timestamp | None]:
-    """A doubt where parts of a file have another spacing, and the stamp from which on it has its newest one.
-
-    A part is four hours in which four steps in five are alike; stretches of thin trade have steps of all sizes.
-    """
+    """A doubt where parts of a file have another spacing, and the stamp from which on it has its newest one."""
     stamp = instants(ts)
-    step = np.diff(stamp) // MINUTE_NS
-    block = stamp[:-1] // (240 * MINUTE_NS)
-    first = np.flatnonzero(np.diff(block, prepend=-1))
-    size = np.diff(np.append(first, len(step)))
-    of_block: dict[int, np.ndarray] = (
-        {minutes: np.add.reduceat(step == minutes, first) > 0.8 * size for minutes in (1, 2, 3, 5, 10, 15, 30)}
-        if len(step)
-        else {}
-    )
-    minutes = np.select(list(of_block.values()), list(of_block), 0) if of_block else np.empty(0)
-    told = np.flatnonzero((minutes > 0) & (size >= 6))
-    other = told[minutes[told] != spacing]
-    if len(other) < 2:
+    minute = (stamp // MINUTE_NS).astype(np.int32)
+    step = np.diff(minute)
+    first, size, minutes = _parts(minute, step)
+    other = minutes != spacing
+    if other.sum() < 2 and not (minutes >= _HOUR).any():
         return [], None
-    changes = told[np.flatnonzero(np.diff(minutes[told])) + 1]
-    old, new = minutes[told[np.flatnonzero(np.diff(minutes[told]))[-1]]], minutes[told[-1]]
-    start = stamp[_change(step, old, new, first[told[told < changes[-1]][-1]], first[changes[-1]] + size[changes[-1]])]
-    dates = [f"{pd.Timestamp(stamp[first[k]]).date()} ({int(minutes[k])}-minute)" for k in (told[0], *changes[:4])]
-    alike, count = (int(size[rows].sum()) for rows in (told[minutes[told] == spacing], other))
-    found = {"alike": alike, "spacing": spacing, "other": count, "dates": ", from ".join(dates)}
-    return [as_doubt("mixed spacing", count, **found)], pd.Timestamp(start, tz="UTC")
+    changes = np.flatnonzero(np.diff(minutes)) + 1
+    if not len(changes):
+        return [], None
+    last = changes[-1]
+    row = _change(step, minutes[last - 1], minutes[last], first[last - 1], first[last] + size[last])
+    if step[row] != minutes[last]:  # the last bar of the old spacing before a gap
+        row += 1
+    dates = [f"{pd.Timestamp(stamp[first[k]]).date()} ({minutes[k]}-minute)" for k in (0, *changes[:4])]
+    found = {
+        "alike": size[~other].sum(),
+        "spacing": spacing,
+        "other": size[other].sum(),
+        "dates": ", from ".join(dates),
+    }
+    return [as_doubt("mixed spacing", int(size[other].sum()), **found)], pd.Timestamp(stamp[row], tz="UTC")
+
+
+def _parts(minute: np.ndarray, step: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """First row, number of rows and spacing of the parts of a file whose spacing can be told, in order.
+
+    A part is one hour, or four, in which four steps in five are alike, or three steps of hours or days in a row:
+    stretches of thin trade have steps of all sizes.
+    """
+    change = np.flatnonzero(np.diff(step, prepend=-1))
+    length = np.diff(np.append(change, len(step)))
+    long = (step[change] >= _HOUR) & (length >= _HOURS_IN_A_ROW)
+    parts = [np.stack([change[long], length[long], step[change[long]]])]
+    short = np.minimum(step, _HOUR).astype(np.uint8)
+    often = np.bincount(short, minlength=_HOUR + 1)
+    for block, (least, candidates) in _BLOCKS.items():
+        first = np.flatnonzero(np.diff(minute[:-1] // block, prepend=-1))
+        size = np.diff(np.append(first, len(step)))
+        for minutes in (each for each in candidates if often[each] >= least):
+            told = (np.add.reduceat(short == minutes, first, dtype=np.int16) > 0.8 * size) & (size >= least)
+            parts.append(np.stack([first[told], size[told], np.full(told.sum(), minutes)]))
+    first, size, minutes = np.concatenate(parts, axis=1)
+    order = np.argsort(first, kind="stable")
+    return first[order], size[order], minutes[order]
 
 
 def _change(step: np.ndarray, old: int, new: int, first: int, stop: int) -> int:
