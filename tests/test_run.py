@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import shutil
 import sqlite3
 from pathlib import Path
 
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 import yaml
 from tests.kedro_command import PROJECT, kedro, newest, output_of
+
+from nqcast.constants import FEATURES
+from nqcast.horizons import DEFAULT
 
 pytestmark = pytest.mark.slow  # `make check` stays below three minutes without the whole road
 
@@ -21,6 +26,15 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """The data folder and the console output of one whole toy run."""
     data = tmp_path_factory.mktemp("toy") / "data with spaces"
     return data, output_of(kedro("run", "--env", "test", data=data))
+
+
+def test_every_column_of_every_table_is_explained(toy: tuple[Path, str]) -> None:
+    page = (PROJECT / "docs" / "columns.md").read_text()
+    tables = {path.name: set(pq.read_schema(path).names) for path in toy[0].rglob("*.parquet") if path.is_file()}
+    assert {"bars.parquet", "features.parquet", "quarantine.parquet", "predictions.parquet"} <= tables.keys()
+    explained = set(re.findall(r"`(\w+)`", page)) | {f"target_{name}" for name in DEFAULT}
+    assert [name for names in tables.values() for name in names - explained if not re.match(r"q\d\d", name)] == []
+    assert [name for name in FEATURES if f"`{name}`" not in page[page.index("| feature |") :]] == []
 
 
 def test_the_whole_road_ends_in_scores_for_every_forecaster(toy: tuple[Path, str]) -> None:

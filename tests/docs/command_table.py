@@ -34,6 +34,7 @@ _FORECAST = (
     "tests/pipelines/test_forecast_run.py::test_the_pipeline_writes_table_picture_and_page_and_prints_the_forecast"
 )
 _FOLDS = "tests/pipelines/test_experiment_runs.py::test_all_folds_join_into_one_scored_record"
+_VERDICT = "tests/pipelines/test_experiment_runs.py::test_a_verdict_is_held_to_what_was_registered_and_answered_once"
 _ABLATION = "tests/pipelines/test_experiment_runs.py::test_ablations_end_in_a_table_with_an_interval_for_every_variant"
 _TUNE = "tests/pipelines/test_tuning_run.py::test_the_same_command_goes_on_and_a_cut_trial_is_replaced"
 _PROOF = "tests/experiments/test_leak_proof.py::test_the_simulated_market_is_proved_in_every_half"
@@ -145,6 +146,8 @@ RUN_ELSEWHERE: dict[str, str] = {
         "tests/pipelines/test_monitor_run.py::test_bars_of_the_same_law_pass_and_nothing_that_training_left_is_touched"
     ),
     "kedro run --pipelines walk_forward": _FOLDS,
+    "kedro run --pipelines register": _VERDICT,
+    "kedro run --pipelines verdict": _VERDICT,
     "kedro run --pipelines walk_forward --env nq --params bars=FILE": _FOLDS,
     "kedro run --pipelines walk_forward --params walk_forward.mode=rolling,walk_forward.folds=6": _FOLDS,
     "kedro run --pipelines ablation": _ABLATION,

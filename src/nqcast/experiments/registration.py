@@ -37,7 +37,7 @@ def registration(features: pd.DataFrame, settings: ExperimentSettings, config: V
 def code_hash() -> str:
     """First 16 hexadecimal digits of the SHA-256 of every source file and table of the package."""
     root = Path(nqcast.__file__).parent
-    files = sorted(path for path in root.rglob("*") if path.suffix in {".py", ".csv", ".cpp"})
+    files = sorted(path for path in root.rglob("*") if path.suffix in {".py", ".csv", ".yml", ".cpp", ".h"})
     return digest((str(path.relative_to(root)).encode() + path.read_bytes() for path in files), 16)
 
 

@@ -119,8 +119,8 @@ def describe_pool(
         for symbol, row in rows
     ]
     text = "\n".join([
-        f"One network over {len(symbols)} symbols, on validation: skill over constants and over each symbol's own "
-        "scale (%),\nand what the 80 % and 50 % intervals cover (%)",
+        f"One network over {len(symbols)} symbols, on validation: skill over constants and over each\n"
+        "symbol's own scale (%), and what the 80 % and 50 % intervals cover (%)",
         f"  {'symbol':<12}{'constants':>11}{'SeasonalHAR':>13}{'80 %':>9}{'50 %':>8}",
         *lines,
     ])  # fmt: skip
