@@ -157,8 +157,9 @@ def prove_the_future_is_unused(world: World, checkpoint: Checkpoint, cut: pd.Tim
         for name in first:
             _equal(f"fitted {name}", cut, first[name], second[name])
     anchors = np.sort(np.append(rng.choice(np.arange(400, n - 1), min(63, n - 401), replace=False), n - 1))
-    windows = (_windows(f, anchors) for f in (world.features, changed))
-    _equal("windows", cut, *windows)
+    _equal(
+        "windows", cut, *(WindowTable(f, None, "cpu").gather(anchors)["features"] for f in (world.features, changed))
+    )
     _equal("forecasts", cut, *(predict(checkpoint, frame, anchors, ON_CPU)[0] for frame in (world.features, changed)))
 
 
@@ -235,10 +236,6 @@ def _network(features: pd.DataFrame, splits: pd.DataFrame, seed: int, folder: Pa
     return recipe.make(features, splits, DataCard(f"permuted-{seed}"), folder)[0]
 
 
-def _windows(features: pd.DataFrame, anchors: np.ndarray) -> np.ndarray:
-    return np.asarray(WindowTable(features, None, "cpu").gather(anchors)["features"])
-
-
 def _equal(what: str, cut: pd.Timestamp, one: Any, other: Any) -> None:
     if not np.array_equal(one, other, equal_nan=True):
         raise LeakError(f"expected {what} up to {cut} to be unmoved by later bars, found other values")
@@ -281,7 +278,7 @@ def main(arguments: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     log.setLevel(logging.INFO)
     try:
-        raw = _bars(options.bars)
+        raw = read_bars(options.bars) if options.bars else simulate(SimulationConfig(sessions=60, seed=11))
         has_volume = "volume" in raw
         ingest = IngestConfig(volume=has_volume, naive_timezone=options.naive_timezone, bar_minutes=options.bar_minutes)
         prove(raw, ingest, FeaturesConfig(volume=has_volume), options.cuts, options.seed)
@@ -293,12 +290,6 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     log.info("no leak found")
     return 0
-
-
-def _bars(file: Path | None) -> pd.DataFrame:
-    if file is not None:
-        return read_bars(file)
-    return simulate(SimulationConfig(sessions=60, seed=11))
 
 
 if __name__ == "__main__":

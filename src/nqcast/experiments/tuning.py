@@ -6,12 +6,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
+from pydantic import BaseModel
 
 from nqcast.data.config import SplitConfig
 from nqcast.data.fingerprint import data_card
@@ -88,16 +89,20 @@ class Tuning:
         return self._base().with_fields(**nested(parameters))
 
     def configured(self) -> Parameters:
-        base = self._base()
-        return {name: getattr(getattr(base, group), field) for name, group, field in _parts(self.config.space)}
+        """The values that the searched parameters have without a search."""
+        return {name: getattr(config, field) for name, config, field in self._searched()}
 
     def distributions(self) -> dict[str, optuna.distributions.BaseDistribution]:
         """Optuna's distribution of each parameter."""
-        base, space = self._base(), self.config.space
-        return {
-            name: space[name].distribution(is_whole(type(getattr(base, group)), field))
-            for name, group, field in _parts(space)
-        }
+        space = self.config.space
+        return {n: space[n].distribution(is_whole(type(config), field)) for n, config, field in self._searched()}
+
+    def _searched(self) -> Iterator[tuple[str, BaseModel, str]]:
+        """Name of each searched parameter, the configuration of its group, and its field there."""
+        base = self._base()
+        for name in self.config.space:
+            group, field = name.split(".")
+            yield name, getattr(base, group), field
 
     def _base(self) -> Recipe:
         return self.recipe.with_fields(train={**self.config.train, "top_k": 1})
@@ -126,10 +131,3 @@ class Tuning:
             "text": "",
         }
         return {**found, "text": render_tuning(found)}
-
-
-def _parts(space: Iterable[str]) -> Iterator[tuple[str, str, str]]:
-    """Name, group and field of each parameter."""
-    for name in space:
-        group, field = name.split(".")
-        yield name, group, field
