@@ -176,6 +176,16 @@ def test_a_jump_inside_a_session_may_be_a_roll_in_the_weeks_of_the_products_own_
     assert bars.set_index("ts")["unadjusted"][pd.Timestamp(at, tz="UTC").floor("5min")] == marked
 
 
+@pytest.mark.slow
+def test_the_rolls_of_real_bars_without_contracts_are_found_and_no_other_jump_is_taken_for_one(real_data: Path) -> None:
+    span = [("ts", ">=", pd.Timestamp("2018-01-01", tz="UTC")), ("ts", "<", pd.Timestamp("2020-01-01", tz="UTC"))]
+    raw = pd.read_parquet(real_data / "nq_1m_2008-12_2021-12.parquet", filters=span)
+    change = raw["contract"] != raw["contract"].shift()
+    found = build_bars(raw.drop(columns="contract"), IngestConfig(volume=False))
+    marked = [pd.Timestamp(entry["ts"]) for entry in found.roll_ledger if entry["rule"] == "unadjusted"]
+    assert marked == raw["ts"][change].tolist()[1:]
+
+
 @pytest.mark.parametrize("roll", ["volume", "session_end", "mid_session"])
 def test_the_ledger_is_the_true_one_of_the_simulated_market(
     roll: Literal["volume", "session_end", "mid_session"],

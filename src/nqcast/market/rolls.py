@@ -21,8 +21,8 @@ from nqcast.market.schema import MINUTE_NS, PRICES
 from nqcast.market.symbols import MONTH_CODES
 
 HOUR_NS = 60 * MINUTE_NS
-_LEAST_JUMP = 0.0005  # of a log price: less is never asked about
-_ROLL_MULTIPLE = 3.0  # of what is usual, in weeks of rolls
+_LEAST_JUMP = 0.0003  # of a log price: less is never asked about
+_ROLL_MULTIPLE = 1.5  # of what is usual inside a session
 _BARS_BEFORE = 60
 _QUARTERLY = "HMUZ"
 
@@ -203,8 +203,8 @@ def _without_candidates(joined: pd.DataFrame, config: IngestConfig) -> tuple[pd.
 def opening_jumps(joined: pd.DataFrame, multiple: float, months: str) -> list[RollEntry]:
     """Ledger entries for sessions that open more than `multiple` times the median opening gap away; changes nothing.
 
-    In the weeks in which contracts of these `months` change, a gap between any two bars that is far beyond what is
-    usual there is `unadjusted`: it may be a roll; at other times one where a session opens is a `jump`.
+    In the weeks in which contracts of these `months` change, the gap between two bars that is farthest beyond what is
+    usual there, one a month, is `unadjusted`: it may be the roll. Others where a session opens are a `jump`.
     """
     open_, close = joined["open"].to_numpy(), joined["close"].to_numpy()
     size = np.append(0.0, np.abs(np.log(open_[1:] / close[:-1])))
@@ -214,8 +214,11 @@ def opening_jumps(joined: pd.DataFrame, multiple: float, months: str) -> list[Ro
     usual = float(np.median(size[opens]))
     rows = np.flatnonzero((size > _LEAST_JUMP) | (opens & (size > multiple * usual)))
     session = joined["session"].iloc[rows]
-    noise = np.where(opens[rows], usual, _usual_inside(joined, size, rows))
-    candidate = weeks_of_rolls(session, months) & (size[rows] > np.maximum(_ROLL_MULTIPLE * noise, _LEAST_JUMP))
+    limit = np.where(opens[rows], multiple * usual, _ROLL_MULTIPLE * _usual_inside(joined, size, rows))
+    beyond = pd.Series(size[rows] / np.maximum(limit, _LEAST_JUMP))
+    possible = weeks_of_rolls(session, months) & (beyond > np.where(opens[rows], 0.5, 1.0)).to_numpy()
+    farthest = beyond[possible].groupby((session.dt.year * 12 + session.dt.month).to_numpy()[possible]).idxmax()
+    candidate = np.isin(np.arange(len(rows)), farthest)
     kept = candidate | (opens[rows] & (size[rows] > multiple * usual))
     return [
         {
