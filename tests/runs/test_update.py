@@ -15,7 +15,7 @@ from nqcast.data.fingerprint import data_card
 from nqcast.data.seasonal_har import make_scale
 from nqcast.data.splits import check_no_overlap, make_splits, newest_splits, positions
 from nqcast.evaluation.config import EvaluateConfig
-from nqcast.runs.recipe import Recipe, agreed
+from nqcast.runs.recipe import Recipe, agreed, run_anew
 from nqcast.runs.run import TrainingRun
 from nqcast.runs.train import train
 from nqcast.runs.update import Update
@@ -55,6 +55,15 @@ def test_known_bars_change_nothing(features: pd.DataFrame, before: Checkpoint, t
     first, calibration, _ = update(features, before).make({}, tmp_path)
     second, same, report = update(features, first).make(calibration, tmp_path)
     assert second is first and same is calibration and report["status"] == "nothing new"
+
+
+def test_what_is_left_to_the_number_of_anchors_is_decided_before_a_new_version_trains(
+    features: pd.DataFrame, before: Checkpoint
+) -> None:
+    splits = newest_splits(features, SPLIT, 8)
+    autos = {"windows_per_epoch": "auto", "members": "auto", "horizon_weights": "auto"}
+    made = run_anew(before, features, splits, data_card(features), before, **autos).config
+    assert (made.members, made.horizon_weights) == (1, "equal") and isinstance(made.windows_per_epoch, int)
 
 
 def test_the_latest_sessions_validate_and_do_not_overlap_with_train(features: pd.DataFrame) -> None:

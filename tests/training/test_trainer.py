@@ -291,6 +291,8 @@ def test_weights_of_horizons_change_what_is_learnt_and_not_the_start(make_traine
     assert root.stepper.settings.horizon_weights == root_weights(HORIZONS)
     first, last = zip(*((run[0], run[-1]) for run in (equal.train(), root.train())), strict=True)
     assert first[0] == first[1] and last[0]["loss_15m"] != last[1]["loss_15m"]
+    with pytest.raises(ValueError, match="expected horizon_weights equal or root, found auto"):
+        make_trainer("auto", horizon_weights="auto").train()
 
 
 def test_horizons_that_are_not_the_models_are_refused(make_trainer: MakeTrainer) -> None:

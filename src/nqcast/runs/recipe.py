@@ -105,9 +105,11 @@ def run_anew(
 ) -> TrainingRun:
     """The run by a checkpoint's own settings but for `fields` of train.*, on other splits, its scale fitted anew."""
     known = checkpoint.metadata
-    scale = make_scale(ScaleConfig(**known.scale["config"]), known.quantiles).fit(features, positions(splits, "train"))
+    anchors = positions(splits, "train")
+    scale = make_scale(ScaleConfig(**known.scale["config"]), known.quantiles).fit(features, anchors)
     loop = changed(TrainConfig(**known.train), fields)
-    configs = agreed(ModelConfig(**known.model), loop, scale, len(feature_names(features)))
+    chosen = choose(ModelConfig(**known.model), loop, len(anchors), scale.spacing)
+    configs = agreed(*chosen, scale, len(feature_names(features)))
     return TrainingRun(features, splits, scale, data_card, *configs, warm_start)
 
 

@@ -164,7 +164,11 @@ class Trainer:
         c = self.config
         loss = CombinedQuantileLoss(c.quantiles, c.crossing_weight, c.sharpness_weight).to(self.device)
         rates = (lambda: self.scheduler.rates_at(self.tally.batches)) if self.deferred else None
-        assert c.horizon_weights != "auto", "the number of anchors has decided"
+        if c.horizon_weights == "auto":
+            raise ValueError(
+                "expected horizon_weights equal or root, found auto, which `kedro run` decides by the number of train "
+                "anchors: name one of the two"
+            )
         weights = root_weights(c.horizons) if c.horizon_weights == "root" else (1.0,)
         settings = StepSettings(c.clip_norm, c.seed, halve, c.realized_weight, weights)
         return self.model, self.optimizer, loss, self.precision, settings, rates
