@@ -138,8 +138,8 @@ def _two_formats(raw: pd.DataFrame, folder: Path) -> Path:
 
 def _spike(factor: float, columns: list[str], rows: int = 1, begin: int = 4000) -> Write:
     def write(raw: pd.DataFrame, folder: Path) -> Path:
-        spoilt = raw.copy()
-        spoilt.loc[begin : begin + rows - 1, columns] = (spoilt.loc[begin : begin + rows - 1, columns] * factor).round()
+        spoilt, at = raw.copy(), raw.index[begin:][:rows]
+        spoilt.loc[at, columns] = (spoilt.loc[at, columns] * factor).round()
         return as_csv(spoilt, folder)
 
     return write
@@ -168,6 +168,40 @@ def _at_another_level(raw: pd.DataFrame, begin: str, factor: float) -> pd.DataFr
 
 def _two_levels(raw: pd.DataFrame, folder: Path) -> Path:
     return _daily(_at_another_level(raw, "2016-02-25", 0.95), folder)
+
+
+def _part(part: str, change: Callable[[pd.DataFrame], pd.DataFrame]) -> Write:
+    """A file of which one day, or the nights, are changed."""
+
+    def changed(raw: pd.DataFrame) -> pd.DataFrame:
+        minute = local(raw).dt.hour * 60 + local(raw).dt.minute
+        night = (minute < 510) | (minute >= 1020)
+        rows = {"day": raw["ts"].between("2016-02-23 23:00", "2016-02-24 22:00"), "nights": night}[part]
+        return change(raw).where(rows, raw)
+
+    return _text(changed)
+
+
+def _exchanged(raw: pd.DataFrame) -> pd.DataFrame:
+    return raw.assign(open=raw["close"], close=raw["open"])
+
+
+def _closes(raw: pd.DataFrame) -> pd.DataFrame:
+    return raw.assign(**dict.fromkeys(PRICES, raw["close"]))
+
+
+def _opens_of(bars: int) -> Callable[[pd.DataFrame], pd.DataFrame]:
+    """Opens of the bar after (-1) or before (1), each inside its bar's range."""
+
+    def change(raw: pd.DataFrame) -> pd.DataFrame:
+        made = raw.assign(open=raw["open"].shift(bars).fillna(raw["open"]))
+        return made.assign(high=made[PRICES].max(axis=1), low=made[PRICES].min(axis=1))
+
+    return change
+
+
+def _times(factor: float) -> Write:
+    return _text(lambda raw: raw.assign(**{name: raw[name] * factor for name in PRICES}))
 
 
 def _ended(begin: str) -> Write:
@@ -284,6 +318,33 @@ CASES: dict[str, Case] = {
     "B4 open and close exchanged": Case(
         _text(lambda raw: raw.rename(columns={"open": "close", "close": "open"})), error="opens do not follow closes"
     ),
+    **{
+        f"B {what} of {part}": Case(_part(part, change), error=error)
+        for what, change, error in (
+            ("open and close exchanged", _exchanged, "opens do not follow closes: from"),
+            ("the close alone", _closes, "bars without a range: from 2016-02-2. to"),
+            ("opens of the bar after", _opens_of(-1), "opens do not follow closes: from"),
+            ("volume summed up", _cumulative, "volume only rises: from"),
+        )
+        for part in ("day", "nights")
+    },
+    "B opens of the bar after": Case(_text(_opens_of(-1)), error="opens do not follow closes"),
+    "B opens of the bar before": Case(_text(_opens_of(1)), error="rolling windows|opens do not follow closes"),
+    "B volume summed up by the hour": Case(
+        _text(lambda raw: raw.assign(volume=raw.groupby(raw["ts"].dt.floor("h"))["volume"].cumsum())),
+        error="volume only rises",
+    ),
+    "B volume times 100 from some day on": Case(
+        _text(lambda raw: raw.assign(volume=raw["volume"].mask(raw["ts"] >= "2016-10-30", raw["volume"] * 100))),
+        error="volume unit: from 2016-10-31 on volume is",
+        raw=AUTUMN,
+    ),
+    "B minutes filled with the bar before and its volume": Case(
+        _text(lambda raw: raw[raw.index % 40 != 7].reindex(raw.index).ffill().assign(ts=raw["ts"])),
+        error="repeated bars: bars repeat the bar before and its volume",
+    ),
+    "B1 prices times two": Case(_times(2), error="price unit: prices move in steps of 0.5 only, 2 ticks"),
+    "B1 prices times five": Case(_times(5), error="price unit: prices move in steps of 1.25 only, 5 ticks"),
     "B5 the close alone": Case(
         _text(lambda raw: raw.assign(open=raw["close"], high=raw["close"], low=raw["close"])),
         error="bars without a range: no high or low is beyond",
@@ -464,6 +525,10 @@ CASES: dict[str, Case] = {
     ),
     # 2. bad prints
     "D1 a minute ten percent away": Case(_spike(1.1, PRICES), quarantine={SPIKE: 1}),
+    "D1 a feed that is ten percent away for an hour": Case(_spike(1.1, PRICES, 60), quarantine={SPIKE: 60}),
+    "D1 the last two bars six percent away": Case(
+        _spike(1.06, PRICES, 2, -2), error="jump of level: at 2016-02-26 21:5"
+    ),
     "D1 a high three percent away": Case(_spike(1.03, ["high"]), quarantine={SPIKE: 1}),
     "D1 a low three percent away": Case(_spike(0.97, ["low"]), quarantine={SPIKE: 1}),
     "D1 a close two percent away": Case(_spike(0.98, ["low", "close"]), quarantine={SPIKE: 1}),

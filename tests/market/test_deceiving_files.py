@@ -40,6 +40,15 @@ def test_a_deceiving_file_ends_as_it_must(name: str, tmp_path: Path) -> None:
         pd.testing.assert_frame_equal(found.bars.drop(columns="contract"), clean(case.raw))
 
 
+def test_prices_of_single_precision_are_the_multiples_of_the_tick_that_they_stand_for(tmp_path: Path) -> None:
+    raw, config = market(), IngestConfig(instrument="CL", tick=0.01)
+    crude = raw.assign(**{name: (raw[name] / 100).round(2) for name in PRICES})
+    crude.astype(dict.fromkeys(PRICES, "float32")).to_parquet(tmp_path / "bars.parquet")
+    found = build_bars(read_bars(tmp_path / "bars.parquet"), config)
+    assert found.report["doubts"] == []
+    pd.testing.assert_frame_equal(found.bars, build_bars(crude, config).bars, check_exact=True)
+
+
 NO_LINE_ADDED = "no bar: nothing in the line can be read"
 
 

@@ -222,10 +222,10 @@ def _changed_after(raw: pd.DataFrame, ts: pd.Timestamp, seed: int) -> pd.DataFra
     """Other valid bars from `ts` on, at the same stamps."""
     rng = np.random.default_rng(seed)
     later = (raw["ts"] >= ts).to_numpy()
-    n = int(later.sum())
+    n, minute = int(later.sum()), pd.factorize(raw["ts"][later])[0]
     changed = raw.copy()
-    path = raw["close"][~later].iloc[-1] + 0.25 * np.cumsum(rng.integers(-9, 10, n))
-    close = path + 0.25 * rng.integers(-9, 10, n)
+    walk = raw["close"][~later].iloc[-1] + 0.25 * np.cumsum(rng.integers(-9, 10, n + 1))
+    path, close = walk[minute], walk[minute + 1]
     changed.loc[later, "open"], changed.loc[later, "close"] = path, close
     changed.loc[later, "high"] = np.maximum(path, close) + 1
     changed.loc[later, "low"] = np.minimum(path, close) - 1

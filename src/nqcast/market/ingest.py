@@ -111,7 +111,8 @@ def join_contracts(underway: Underway, config: IngestConfig) -> Underway:
     inside, contracts = underway.bars, underway.contracts
     joined, ledger = rolls.join_contracts(inside, contracts, config)
     product = contracts.product or config.instrument.symbol
-    doubts = stop_or_warn(meaning_doubts(joined, underway.spacing, product, config.tick), config)
+    units = series.volume_units(joined, config.volume_unit_multiple)
+    doubts = stop_or_warn([*meaning_doubts(joined, underway.spacing, product, config.tick), *units], config)
     doubts += stop_or_warn(series.joining_doubts(inside, contracts, joined, ledger), config)
     off_tick = series.off_tick(inside, config.tick)
     doubts += series.off_tick_doubt(off_tick, len(inside), config)
@@ -206,12 +207,11 @@ def _ask(runs: pd.DataFrame, asked: int, total: int, config: IngestConfig) -> No
 
 
 def _whole_series(underway: Underway, bars: pd.DataFrame, config: IngestConfig) -> list[Doubt]:
-    """Doubts about the joined series as a whole: its units, and whether it is the front's."""
+    """Doubts about the joined series as a whole: its levels, and whether it is the front's."""
     kept = underway.bars
     months = "" if underway.contracts.known else config.instrument.months
     thin, near_rolls = series.thin_stretches(kept, underway.sessions, underway.ledger, months)
-    units = [*series.volume_units(kept, config.volume_unit_multiple), *series.level_jumps(kept)]
-    return stop_or_warn([*units, *series.thin_market(bars), *thin], config) + near_rolls
+    return stop_or_warn([*series.level_jumps(kept), *series.thin_market(bars), *thin], config) + near_rolls
 
 
 def _require_few(rejected: pd.Series, total: int, config: IngestConfig) -> None:

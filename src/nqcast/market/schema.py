@@ -76,6 +76,8 @@ def check_raw_bars(frame: pd.DataFrame, config: IngestConfig) -> pd.DataFrame:
     checked = {"ts": _utc(frame["ts"], config.naive_timezone)}
     for name in required[1:]:
         checked[name] = _number(frame[name])
+        if frame[name].dtype == np.float32 and name in PRICES:
+            checked[name] = _on_tick(frame[name], config.tick)
     if "contract" in frame and not frame["contract"].isna().all():
         checked["contract"] = as_names(frame["contract"])
     raw = pd.DataFrame(checked, copy=False).reset_index(drop=True)
@@ -146,6 +148,13 @@ def _number(column: pd.Series) -> pd.Series:
             )
         column = number
     return column.astype("float64")
+
+
+def _on_tick(column: pd.Series, tick: float) -> pd.Series:
+    """float32 prices in float64: the multiples of the tick that they stand for, where they stand for one."""
+    price = column.astype("float64")
+    ticks = ((price / tick).round() * tick).round(10)
+    return ticks.where(ticks.astype("float32") == column, price)
 
 
 def _utc(ts: pd.Series, zone: str | None) -> pd.Series:

@@ -12,7 +12,7 @@ from nqcast.constants import BAR_MINUTES
 from nqcast.market.calendar import instants, minute_of_day, nanoseconds
 from nqcast.market.checks import Doubt, as_doubt
 from nqcast.market.checks.other_contract import Activity, other_contract
-from nqcast.market.checks.prints import HOURLY_LIMIT, bad_prints
+from nqcast.market.checks.prints import BAD_PRINT, HOURLY_LIMIT, bad_prints
 from nqcast.market.checks.rows import first_reasons
 from nqcast.market.config import IngestConfig
 from nqcast.market.contracts import Contracts
@@ -43,11 +43,13 @@ def suspect_rows(
 
     joined: the front contract's bars, adjusted, sorted by ts, with session_position and code.
     """
+    prints = bad_prints(joined, config.print_multiple, spacing)
+    prints[BAD_PRINT] |= there_and_back(joined)
     return first_reasons(
         {
             DEFERRED: deferred(joined, contracts),
             BEYOND_LIMITS: beyond_limits(joined),
-            **bad_prints(joined, config.print_multiple, spacing),
+            **prints,
             STALE: stale(joined, config.stale_bars),
             **({OTHER_CONTRACT: other_contract(joined, sessions, config)} if "volume" in joined else {}),
         },
@@ -86,25 +88,45 @@ def level_jumps(joined: pd.DataFrame) -> list[Doubt]:
     """Doubts where prices move beyond the limits and stay there: another unit, or another product, or another level.
 
     Between two bars, with less than a weekend between them, no price goes farther than the exchange lets it in an
-    hour, or than twice the range of a usual session; where contracts change that is left to the ledger.
+    hour, or than twice the range of a usual session.
     """
     away = _away(joined)
     if len(away) and away[-1]:
         row = int(np.flatnonzero(~away)[-1]) + 1 if not away.all() else 0
         before, after = joined["close"].iloc[max(row - 1, 0)], joined["close"].iloc[row]
         return [as_doubt("price unit/change", int(away[row:].sum()), ts=joined["ts"].iloc[row], ratio=after / before)]
-    gap = np.log(joined["open"].to_numpy()[1:] / joined["close"].to_numpy()[:-1])
-    pause = np.diff(nanoseconds(joined["ts"]))
-    far = np.flatnonzero((np.abs(gap) > HOURLY_LIMIT) & (pause < _WEEKEND_NS) & ~joined["unadjusted"].to_numpy()[1:])
+    far, gap, pause = _jumps(joined)
     if len(far):
         sessions = joined.groupby("session_position").agg({"high": "max", "low": "min"})
         usual = 2 * np.median(np.log(sessions["high"].to_numpy() / sessions["low"].to_numpy()))
-        far = far[(np.abs(gap[far]) > usual) | (pause[far] < _BREAK_NS)]
-    found = joined.iloc[far + 1]
-    return [
-        as_doubt("jump of level", len(far), ts=row.ts, before=row.open / np.exp(gap[k]), after=row.open)
-        for k, row in zip(far, found.itertuples(), strict=True)
-    ][:1]
+        far = far[(pause < _BREAK_NS) | ((pause < _WEEKEND_NS) & (np.abs(gap) > usual))]
+    if not len(far):
+        return []
+    ts, before, after = joined["ts"].iloc[far[0]], joined["close"].iloc[far[0] - 1], joined["open"].iloc[far[0]]
+    return [as_doubt("jump of level", len(far), ts=ts, before=before, after=after)]
+
+
+def there_and_back(joined: pd.DataFrame) -> np.ndarray:
+    """True (N,) between a jump beyond the exchange's hourly limit and one back within a day, as a feed that breaks."""
+    row, gap, pause = _jumps(joined)
+    stamp = nanoseconds(joined["ts"])[row]
+    found = np.zeros(len(joined), dtype=bool)
+    back = np.abs(gap[1:] + gap[:-1]) < 0.25 * np.abs(gap[:-1])
+    for k in np.flatnonzero(back & (np.maximum(pause[1:], pause[:-1]) < _BREAK_NS) & (np.diff(stamp) < DAY_NS)):
+        found[row[k] : row[k + 1]] = True
+    return found
+
+
+def _jumps(joined: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Rows that open beyond the exchange's hourly limit from the close before, how far (log), how long after (ns).
+
+    Where contracts change that is left to the ledger.
+    """
+    open_, close, least = joined["open"].to_numpy(), joined["close"].to_numpy(), np.exp(HOURLY_LIMIT)
+    row = np.flatnonzero((open_[1:] > least * close[:-1]) | (close[:-1] > least * open_[1:])) + 1
+    row = row[~joined["unadjusted"].to_numpy()[row]]
+    stamp = nanoseconds(joined["ts"])
+    return row, np.log(open_[row] / close[row - 1]), stamp[row] - stamp[row - 1]
 
 
 def _away(joined: pd.DataFrame) -> np.ndarray:
