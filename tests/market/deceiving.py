@@ -386,7 +386,7 @@ CASES: dict[str, Case] = {
         _text(lambda raw: _at_another_level(raw, "2016-02-25 15:00", 1.05)), error="jump of level: at 2016-02-25 15:00"
     ),
     "B another level after a weekend": Case(
-        _text(lambda raw: _at_another_level(raw, "2016-10-30", 0.95)),
+        _text(lambda raw: _at_another_level(raw, "2016-10-30", 0.85)),
         error="jump of level: at 2016-10-30 22:00.* from 4,587.25 to",
         raw=lambda: market(date(2016, 10, 17), 25),
     ),

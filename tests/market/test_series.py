@@ -7,6 +7,7 @@ from datetime import date
 import numpy as np
 import pandas as pd
 import pytest
+from tests.market.deceiving import market
 
 from nqcast.market.checks import series as doubts
 from nqcast.market.checks.rows import AT_CLOSE
@@ -156,3 +157,29 @@ def test_a_holidays_thin_trade_between_two_gaps_is_no_other_contract(make_bars) 
         raw.loc[holiday, name] += 60
     raw.loc[holiday, "volume"] = np.maximum(raw.loc[holiday, "volume"] // 40, 1)
     assert holiday.any() and len(build_bars(raw, CONFIG).quarantine) == 0
+
+
+@pytest.mark.parametrize(("begin", "factor", "day"), [("2016-09-11 22:00", 0.95, False), ("2016-09-14", 0.93, True)])
+def test_a_crash_while_the_market_is_closed_is_said_and_kept(fortnight, begin: str, factor: float, day: bool) -> None:
+    raw = fortnight.copy()
+    late = raw["ts"] >= pd.Timestamp(begin, tz="UTC")
+    raw.loc[late, PRICES] = np.round(raw.loc[late, PRICES] * factor * 4) / 4
+    minute = raw["ts"].dt.tz_convert("America/Chicago").dt.hour * 60 + raw["ts"].dt.minute
+    raw = raw[(minute >= 510) & (minute < 900)] if day else raw
+    found = build_bars(raw, CONFIG)
+    assert [doubt["check"] for doubt in found.report["doubts"]] == ["jump of level"] and len(found.quarantine) == 0
+
+
+@pytest.mark.parametrize("trades", [0.5, 1, 2, 4])
+def test_a_front_contract_that_trades_little_is_no_closes_and_no_parts_of_bars(trades: float) -> None:
+    """Minutes of so many trades in the mean: one has no range, two have no price beyond open and close."""
+    raw = market()
+    night = ~raw["ts"].dt.hour.between(14, 20)
+    count = np.random.default_rng(0).poisson(np.where(night, trades, 5 * trades))
+    for k, (first, second) in {1: ("close", "close"), 2: ("open", "close")}.items():
+        few = count == k
+        raw.loc[few, "open"] = raw.loc[few, first]
+        raw.loc[few, "high"] = raw.loc[few, [first, second]].max(axis=1)
+        raw.loc[few, "low"] = raw.loc[few, [first, second]].min(axis=1)
+    found = build_bars(raw.assign(volume=count)[count > 0], CONFIG)
+    assert found.report["doubts"] == [] and len(found.quarantine) == 0

@@ -211,7 +211,8 @@ def _whole_series(underway: Underway, bars: pd.DataFrame, config: IngestConfig) 
     kept = underway.bars
     months = "" if underway.contracts.known else config.instrument.months
     thin, near_rolls = series.thin_stretches(kept, underway.sessions, underway.ledger, months)
-    return stop_or_warn([*series.level_jumps(kept), *series.thin_market(bars), *thin], config) + near_rolls
+    jumps, crashes = series.level_jumps(kept)
+    return stop_or_warn([*jumps, *series.thin_market(bars), *thin], config) + crashes + near_rolls
 
 
 def _require_few(rejected: pd.Series, total: int, config: IngestConfig) -> None:

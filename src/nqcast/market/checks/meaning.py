@@ -20,9 +20,9 @@ from nqcast.market.schema import MINUTE_NS, PRICES
 from nqcast.market.tables import LEVELS, PRODUCTS
 
 _PART = 2_000  # rows
-_EVENING = 75  # bars; the first hour of a night may be of single trades alone
 _WIDE = 4  # ticks
-_SOME_CONTRACTS, _MOST_CONTRACTS = 10, 1e6
+_THIN = 1.4  # moves by ranges where trade is thin; of every fifth minute they are 2.2
+_SOME_CONTRACTS, _MOST_CONTRACTS = 10, 1e6  # a bar of fewer may be one trade
 _TICKS = (500, 50_000_000)  # prices of any index future, metal or currency, in ticks
 _STEPS = range(1000, 1, -1)
 
@@ -35,7 +35,6 @@ class _Test(NamedTuple):
     asked: np.ndarray
     most: float
     by_rows: bool = False  # a statistic that a night of thin trade is too short for
-    least: int = 30  # pairs that a part must have to be asked
 
 
 def meaning_doubts(bars: pd.DataFrame, spacing: int, product: str, tick: float) -> list[Doubt]:
@@ -47,7 +46,7 @@ def meaning_doubts(bars: pd.DataFrame, spacing: int, product: str, tick: float) 
     found = []
     for test in (*_price_tests(bars, follows, tick), *(_volume_tests(bars, follows, product))):
         first = parts[test.by_rows]
-        mean = _means(test.value, test.asked, first, test.least)
+        mean = _means(test.value, test.asked, first)
         if (odd := mean > test.most).any():
             found.append(as_doubt(test.kind, int(odd.sum()), when=_dates(bars, first, odd, np.isfinite(mean))))
     return [*_levels(bars, product, tick), *found]
@@ -71,7 +70,7 @@ def _levels(bars: pd.DataFrame, product: str, tick: float) -> list[Doubt]:
     close = bars["raw_close"].to_numpy()
     level = float(np.median(close)) if len(close) else np.nan
     low, high = LEVELS.get(product, (_TICKS[0] * tick, _TICKS[1] * tick))
-    usual = _means(close, np.ones(len(close), dtype=bool), _row_parts(len(close)), 30)
+    usual = _means(close, np.ones(len(close), dtype=bool), _row_parts(len(close)))
     if not ((low <= usual) & (usual <= high)).any() and not low <= level <= high:
         cause = "in units of 1e-9, as Databento writes them (divide them by 1e9)" if level > 1e9 else "in another unit"
         return [as_doubt("price level", len(bars), level=level, product=product, low=low, high=high, cause=cause)]
@@ -84,7 +83,9 @@ def _ticks(close: np.ndarray, product: str, tick: float) -> Iterator[Doubt]:
     moves, count = np.unique(np.round(np.abs(np.diff(close)) / known), return_counts=True)
     count[moves == 0] = 0
     most = max(0.999 * count.sum(), 100)
-    for steps in [each for each in _STEPS if count[moves % each == 0].sum() > most][:1]:
+    for steps in [
+        each for each in (_STEPS if product in PRODUCTS else (100,)) if count[moves % each == 0].sum() > most
+    ][:1]:
         if abs(steps * known - tick) > 1e-6 * tick:
             yield as_doubt("price unit/steps", len(close), step=steps * known, steps=steps)
     for other in sorted({row.tick for row in table().values() if row.tick > tick / 5}):
@@ -103,8 +104,10 @@ def _price_tests(bars: pd.DataFrame, follows: np.ndarray, tick: float) -> Iterat
     """
     open_, high, low, close = (bars[name].to_numpy() for name in PRICES)
     bare = (high == np.maximum(open_, close)) & (low == np.minimum(open_, close))
-    yield _Test("bars without a range", bare[1:], follows, 0.98, least=_EVENING)
-    yield _Test("bars without an open", (open_ == close)[1:], follows, 0.9, least=_EVENING)
+    known = "volume" in bars
+    busy = follows & (bars["volume"].to_numpy() >= _SOME_CONTRACTS)[1:] if known else follows
+    yield _Test("bars without a range", bare[1:], busy, 0.98, not known)
+    yield _Test("bars without an open", (open_ == close)[1:], busy, 0.9, not known)
     middle = np.abs(open_[1:] - (open_[:-1] + close[:-1]) / 2) < 1e-6 * open_[1:]
     yield _Test("made-up bars", middle, follows & (open_[:-1] != close[:-1]), 0.9)
     same = {name: np.diff(bars[name].to_numpy()) == 0 for name in PRICES}
@@ -112,7 +115,8 @@ def _price_tests(bars: pd.DataFrame, follows: np.ndarray, tick: float) -> Iterat
     again = np.logical_and.reduce(list(same.values()))
     yield _Test("repeated bars", again, follows & (spread > 0), 0.5)
     move = np.abs(np.diff(close))
-    yield _Test("parts of bars", np.minimum(move, most) - np.minimum(spread, most), follows, 0, by_rows=True)
+    beyond = np.minimum(move, most) - _THIN * np.minimum(spread, most)
+    yield _Test("parts of bars", beyond, busy & (spread > 0), 0, by_rows=True)
     to_open, own, earlier = (np.abs(open_[1:] - each) for each in (close[:-1], close[1:], np.roll(close, 1)[:-1]))
     relative = spread / close[1:]
     wide = follows & (spread > _WIDE * tick) & (relative > np.median(relative))
@@ -140,11 +144,11 @@ def _volume_tests(bars: pd.DataFrame, follows: np.ndarray, product: str) -> Iter
     yield _Test("volume unit/fractions", (volume % 1 != 0)[1:], follows, 0.01)
 
 
-def _means(value: np.ndarray, asked: np.ndarray, first: np.ndarray, least: int) -> np.ndarray:
+def _means(value: np.ndarray, asked: np.ndarray, first: np.ndarray) -> np.ndarray:
     """Mean of the values that are asked in every part, which begins at `first`; NaN where a part has too few."""
     count = np.add.reduceat(asked, first, dtype=np.int64)
     total = np.add.reduceat(np.where(asked, value, 0), first, dtype=np.float64)
-    return np.where(count >= least, total / np.maximum(count, 1), np.nan)
+    return np.where(count >= 30, total / np.maximum(count, 1), np.nan)
 
 
 def _dates(bars: pd.DataFrame, first: np.ndarray, odd: np.ndarray, asked: np.ndarray) -> str:

@@ -30,7 +30,8 @@ FRONT_DAYS = 120
 
 _LIMIT = 0.25  # of a change of log price; trading halts at moves of 20 %
 _PAUSE_NS = 10 * DAY_NS
-_BREAK_NS, _WEEKEND_NS = DAY_NS // 12, 5 * DAY_NS
+_TRADING_NS, _WEEKEND_NS = DAY_NS // 96, 5 * DAY_NS
+_CRASH, _CRASH_SESSIONS = 0.12, 8.0  # log: index futures open 5 % away at most, day sessions 10 %, crude has 20 %
 _LARGEST_CARRY, _LARGEST_GAP = 0.10, 0.20  # log of a factor: over common minutes; without them, a move included
 _WIDEST_SPREAD = 0.003  # log; two contracts of a product stay within .0005 of their spread for a day
 _LEAST_USED, _LEAST_USED_BLIND = 0.95, 0.8  # share of minutes with a bar of the front; without volume
@@ -84,49 +85,59 @@ def beyond_limits(joined: pd.DataFrame) -> np.ndarray:
     return away | (joined["high"].to_numpy() > np.exp(_LIMIT) * joined["low"].to_numpy())
 
 
-def level_jumps(joined: pd.DataFrame) -> list[Doubt]:
-    """Doubts where prices move beyond the limits and stay there: another unit, or another product, or another level.
+def level_jumps(joined: pd.DataFrame) -> tuple[list[Doubt], list[Doubt]]:
+    """Doubts where prices move beyond the limits and stay there: those to stop for, and the others.
 
-    Between two bars, with less than a weekend between them, no price goes farther than the exchange lets it in an
-    hour, or than twice the range of a usual session.
+    Another unit, another product or another level. While a session trades, no price goes farther between two bars than
+    the exchange lets it in an hour. While the market is closed it may: what is far for a crash stops, what is far for
+    a usual session is said.
     """
     away = _away(joined)
     if len(away) and away[-1]:
         row = int(np.flatnonzero(~away)[-1]) + 1 if not away.all() else 0
         before, after = joined["close"].iloc[max(row - 1, 0)], joined["close"].iloc[row]
-        return [as_doubt("price unit/change", int(away[row:].sum()), ts=joined["ts"].iloc[row], ratio=after / before)]
-    far, gap, pause = _jumps(joined)
-    if len(far):
-        sessions = joined.groupby("session_position").agg({"high": "max", "low": "min"})
-        usual = 2 * np.median(np.log(sessions["high"].to_numpy() / sessions["low"].to_numpy()))
-        far = far[(pause < _BREAK_NS) | ((pause < _WEEKEND_NS) & (np.abs(gap) > usual))]
+        ratio, ts = after / before, joined["ts"].iloc[row]
+        return [as_doubt("price unit/change", int(away[row:].sum()), ts=ts, ratio=ratio)], []
+    far, gap, inside = _jumps(joined)
+    if not len(far):
+        return [], []
+    stamp, jump = nanoseconds(joined["ts"]), np.abs(gap)
+    sessions = joined.groupby("session_position").agg({"high": "max", "low": "min"})
+    usual = np.median(np.log(sessions["high"].to_numpy() / sessions["low"].to_numpy()))
+    closed = ~inside & (stamp[far] - stamp[far - 1] < _WEEKEND_NS)
+    stop = inside | (closed & (jump > max(_CRASH, _CRASH_SESSIONS * usual)))
+    return _jump(joined, far[stop], ""), _jump(joined, far[closed & ~stop & (jump > 2 * usual)], "/closed")
+
+
+def _jump(joined: pd.DataFrame, far: np.ndarray, kind: str) -> list[Doubt]:
     if not len(far):
         return []
     ts, before, after = joined["ts"].iloc[far[0]], joined["close"].iloc[far[0] - 1], joined["open"].iloc[far[0]]
-    return [as_doubt("jump of level", len(far), ts=ts, before=before, after=after)]
+    return [as_doubt(f"jump of level{kind}", len(far), ts=ts, before=before, after=after)]
 
 
 def there_and_back(joined: pd.DataFrame) -> np.ndarray:
     """True (N,) between a jump beyond the exchange's hourly limit and one back within a day, as a feed that breaks."""
-    row, gap, pause = _jumps(joined)
+    row, gap, inside = _jumps(joined)
     stamp = nanoseconds(joined["ts"])[row]
     found = np.zeros(len(joined), dtype=bool)
     back = np.abs(gap[1:] + gap[:-1]) < 0.25 * np.abs(gap[:-1])
-    for k in np.flatnonzero(back & (np.maximum(pause[1:], pause[:-1]) < _BREAK_NS) & (np.diff(stamp) < DAY_NS)):
+    for k in np.flatnonzero(back & inside[1:] & inside[:-1] & (np.diff(stamp) < DAY_NS)):
         found[row[k] : row[k + 1]] = True
     return found
 
 
 def _jumps(joined: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Rows that open beyond the exchange's hourly limit from the close before, how far (log), how long after (ns).
+    """Rows that open beyond the exchange's hourly limit from the close before, how far (log), whether in its trading.
 
     Where contracts change that is left to the ledger.
     """
     open_, close, least = joined["open"].to_numpy(), joined["close"].to_numpy(), np.exp(HOURLY_LIMIT)
     row = np.flatnonzero((open_[1:] > least * close[:-1]) | (close[:-1] > least * open_[1:])) + 1
     row = row[~joined["unadjusted"].to_numpy()[row]]
-    stamp = nanoseconds(joined["ts"])
-    return row, np.log(open_[row] / close[row - 1]), stamp[row] - stamp[row - 1]
+    stamp, session = nanoseconds(joined["ts"]), joined["session_position"].to_numpy()
+    inside = (session[row] == session[row - 1]) & (stamp[row] - stamp[row - 1] <= _TRADING_NS)
+    return row, np.log(open_[row] / close[row - 1]), inside
 
 
 def _away(joined: pd.DataFrame) -> np.ndarray:
