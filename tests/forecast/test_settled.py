@@ -12,9 +12,11 @@ import pytest
 from tests.forecast.conftest import random_checkpoint
 from tests.test_another_instrument import another_future
 
+from nqcast.backtest.config import BacktestConfig
 from nqcast.data.config import FeaturesConfig, ScaleConfig
 from nqcast.data.features import build_features
-from nqcast.data.fingerprint import data_card, require_tick
+from nqcast.data.fingerprint import data_card, require_tick, require_trained_on
+from nqcast.evaluation.config import EvaluateConfig
 from nqcast.forecast.forecaster import Forecaster
 from nqcast.forecast.loading import as_asked
 from nqcast.forecast.settled import settled
@@ -24,6 +26,8 @@ from nqcast.market.config import IngestConfig
 from nqcast.market.ingest import build_bars
 from nqcast.market.instruments import instrument
 from nqcast.parameters import check_parameters, with_instrument
+from nqcast.pipelines.backtest import trade_test
+from nqcast.pipelines.evaluate import predict_test
 from nqcast.pipelines.features import make_features
 from nqcast.pipelines.monitor import read_newest
 from nqcast.pipelines.train import load_features
@@ -171,3 +175,16 @@ def test_files_of_the_configuration_are_asked_too_once_a_run_reads_a_checkpoint(
 def test_a_checkpoint_that_knows_no_instrument_takes_what_is_said(plain_checkpoint: Checkpoint) -> None:
     assert not plain_checkpoint.metadata.data.instrument
     assert Forecaster(plain_checkpoint, ingest=IngestConfig(instrument="ES")).ingest.instrument.symbol == "ES"
+
+
+def test_features_of_other_bars_than_the_training_s_are_neither_scored_nor_traded(
+    dow: tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame, Checkpoint],
+) -> None:
+    """The splits are rows of one table: in a longer one they are others, of which some have trained."""
+    _, _, features, checkpoint = dow
+    require_trained_on(features, checkpoint.metadata.data.fingerprint)
+    other, nothing = features.iloc[1:], pd.DataFrame()
+    with pytest.raises(ValueError, match=r"expected the features that the checkpoint was trained on .*, found others"):
+        predict_test(checkpoint, {}, other, nothing, EvaluateConfig())
+    with pytest.raises(ValueError, match=r"expected the features that the checkpoint was trained on .*, found others"):
+        trade_test(nothing, other, checkpoint, BacktestConfig(), EvaluateConfig())

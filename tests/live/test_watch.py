@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import copy
 import json
+import resource
 import shutil
 import subprocess
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pandas as pd
@@ -35,7 +39,9 @@ from nqcast.market.config import IngestConfig
 from nqcast.market.ingest import build_bars
 from nqcast.market.simulation.config import SimulationConfig
 from nqcast.market.simulation.simulator import simulate
+from nqcast.storage.append_only import read_records
 from nqcast.storage.checkpoint import MANIFEST, DataCard, checkpoint_files
+from nqcast.storage.errors import StorageError
 from nqcast.storage.verified import write_folder
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -257,6 +263,68 @@ def test_a_restart_goes_on_where_the_files_end_even_after_a_kill_in_the_middle_o
     assert all(by_time[0][key].keys() == by_time[1][key].keys() for key in by_time[0])
 
 
+def _watched(raw: pd.DataFrame, folder: Path, watch: Callable[[str], None]) -> dict[str, dict[str, object]]:
+    """The quantiles by time after START, a quarter of an hour and SOON, as `watch` takes them from the growing file."""
+    for until in (START, "2016-01-19T16:20Z", SOON):
+        write(raw, folder / "bars.csv", until)
+        watch(until)
+    return {str(r["issue_time"]): cast(dict[str, object], r["quantiles"]) for r in lines(folder / FORECASTS)}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(
+    raw: pd.DataFrame, forecaster: Forecaster, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, dict[str, object]]:
+    folder = tmp_path_factory.mktemp("undisturbed")
+    return _watched(raw, folder, lambda _: Watcher(forecaster, Feed(folder / "bars.csv"), folder).step() and None)
+
+
+def test_a_clock_that_is_set_back_makes_no_forecast_and_loses_none(
+    raw: pd.DataFrame, forecaster: Forecaster, undisturbed: dict[str, dict[str, object]], tmp_path: Path
+) -> None:
+    write(raw, tmp_path / "bars.csv", START)
+    clock = {START: START, "2016-01-19T16:20Z": "2016-01-19T15:00Z", SOON: SOON}
+    now = [START]
+    watcher = Watcher(forecaster, Feed(tmp_path / "bars.csv"), tmp_path, lambda: pd.Timestamp(now[0]).to_pydatetime())
+
+    def watch(until: str) -> None:
+        now[0] = clock[until]
+        made = watcher.step()
+        assert (made == 0) == (until not in (START, SOON)) == bool(watcher.refused)
+        said = (
+            "expected a clock that is ahead of the bars, found 2016-01-19 15:00 UTC and a bar of 2016-01-19 16:19 UTC"
+        )
+        assert watcher.refused.startswith(said) or not watcher.refused
+
+    assert _same(_watched(raw, tmp_path, watch), undisturbed)
+
+
+def test_a_log_that_cannot_grow_ends_in_a_line_and_goes_on_when_it_can(
+    raw: pd.DataFrame, forecaster: Forecaster, undisturbed: dict[str, dict[str, object]], tmp_path: Path
+) -> None:
+    def watch(until: str) -> None:
+        if until != SOON:
+            Watcher(forecaster, Feed(tmp_path / "bars.csv"), tmp_path).step()
+            return
+        room, limits = (tmp_path / FORECASTS).stat().st_size + 300, resource.getrlimit(resource.RLIMIT_FSIZE)
+        watcher = Watcher(forecaster, Feed(tmp_path / "bars.csv"), tmp_path)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (room, limits[1]))
+        try:
+            with pytest.raises(StorageError, match=r"forecasts.jsonl could not be written \(the file is larger than"):
+                watcher.step()
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        assert len(read_records(tmp_path / FORECASTS)) == len(watcher.forecasts)
+        Watcher(forecaster, Feed(tmp_path / "bars.csv"), tmp_path).step()
+
+    assert _same(_watched(raw, tmp_path, watch), undisturbed)
+
+
+def _same(found: dict[str, dict[str, object]], expected: dict[str, dict[str, object]]) -> bool:
+    assert list(found) == list(expected) and len(found) > 5
+    return all(np.allclose(found[k][h], q, rtol=1e-6, atol=1e-9) for k, of in expected.items() for h, q in of.items())  # type: ignore[arg-type]
+
+
 def test_a_line_without_its_end_is_left_for_later_and_a_shrunken_file_is_refused(
     raw: pd.DataFrame, tmp_path: Path
 ) -> None:
@@ -279,6 +347,47 @@ def test_a_line_without_its_end_is_left_for_later_and_a_shrunken_file_is_refused
         feed.poll()
     with pytest.raises(ValueError, match="found nothing at"):
         Feed(tmp_path / "nowhere.csv")
+
+
+@pytest.mark.parametrize(
+    ("name", "header", "row"),
+    [
+        ("bars.csv", "ts;open;high;low;close;volume", "{t:%Y-%m-%d %H:%M};{o};{h};{l};{c};{v}"),
+        ("bars.csv", "Date;Time;Open;High;Low;Close;Volume", "{t:%d.%m.%Y};{t:%H:%M};{o:c};{h:c};{l:c};{c:c};{v}"),
+        ("bars.csv", "", "{t:%Y-%m-%d %H:%M},{o},{h},{l},{c},{v}"),
+        ("bars.txt", "", "{t:%Y%m%d %H%M%S};{o};{h};{l};{c};{v}"),
+        ("bars.csv", "", "{t:%m/%d/%Y},{t:%H:%M},{o},{h},{l},{c},{v}"),
+        ("bars.csv", "ts,open,high,low,close,volume", "{t:%m/%d/%Y %H:%M},{o},{h},{l},{c},{v}"),
+        ("bars.csv", "\ufeffts,open,high,low,close,volume", "{t:%Y-%m-%d %H:%M},{o},{h},{l},{c},{v}"),
+        ("bars.csv", "# NQ, one minute\nts,open,high,low,close,volume", "{t:%Y-%m-%d %H:%M},{o},{h},{l},{c},{v}"),
+        ("bars.tsv", "ts\topen\thigh\tlow\tclose\tvolume", "{t:%Y-%m-%d %H:%M}\t{o}\t{h}\t{l}\t{c}\t{v}"),
+    ],
+)
+def test_a_file_that_grows_is_read_however_a_vendor_writes_it(
+    name: str, header: str, row: str, raw: pd.DataFrame, tmp_path: Path
+) -> None:
+    class Price(float):
+        def __format__(self, form: str) -> str:
+            return f"{float(self):.2f}".replace(".", "," if form == "c" else ".")
+
+    bars = raw[(raw["ts"] >= pd.Timestamp("2016-01-12T15:00Z")) & (raw["ts"] < pd.Timestamp("2016-01-14T15:00Z"))]
+    written = [
+        row.format(t=bar.ts, o=Price(bar.open), h=Price(bar.high), l=Price(bar.low), c=Price(bar.close), v=bar.volume)
+        for bar in bars.itertuples()
+    ]
+    file, text = tmp_path / name, "".join(f"{line}\n" for line in [*header.splitlines(), *written])
+    whole = text.encode("utf-8")
+    cuts = [0, len(whole) - 6000, len(whole) - 5990, *range(len(whole) - 300, len(whole), 7), len(whole)]
+    feed, found = Feed(tmp_path), []
+    for begin, end in pairwise(cuts):
+        with file.open("ab") as out:
+            out.write(whole[begin:end])
+        found += [] if (news := feed.poll()) is None else [news]
+    assert len(found) > 5 and feed.poll() is None
+    given = pd.concat(found, ignore_index=True)
+    assert list(given["ts"]) == list(bars["ts"].dt.tz_localize(None))
+    for column in ("open", "high", "low", "close", "volume"):
+        np.testing.assert_array_equal(given[column], bars[column])
 
 
 def test_files_that_come_into_a_folder_are_taken_once_each(raw: pd.DataFrame, tmp_path: Path) -> None:

@@ -14,6 +14,15 @@ def fingerprint(frame: pd.DataFrame) -> str:
     return digest([columns, pd.util.hash_pandas_object(frame, index=False).to_numpy().tobytes()], 16)
 
 
+def require_trained_on(features: pd.DataFrame, wanted: str) -> None:
+    """Raise ValueError for another table than that of fingerprint `wanted`: positions of its splits are rows of it."""
+    if (found := fingerprint(features)) != wanted:
+        raise ValueError(
+            f"expected the features that the checkpoint was trained on (content {wanted}), found others ({found}): "
+            "name their version with --load-versions features:VERSION (and splits:VERSION), or train again"
+        )
+
+
 def data_card(features: pd.DataFrame, instrument: Json | None = None) -> DataCard:
     """What a checkpoint says of its data; `instrument` is the row of its product, by whose calendar it forecasts.
 

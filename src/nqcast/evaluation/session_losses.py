@@ -19,13 +19,13 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
-from nqcast.constants import EXCHANGE_TIMEZONE
 from nqcast.evaluation import metrics
 from nqcast.evaluation.compared import Compared
 from nqcast.evaluation.frames import Forecasts
 from nqcast.evaluation.metrics import Floats, level_name
 from nqcast.evaluation.scores import MEAN
 from nqcast.evaluation.significance import Interval, skill_with_interval, times_drawn
+from nqcast.market.calendar import minute_of_day
 
 SESSION_PARTS = (
     ("Asia (17:00–02:00)", 0, 120),
@@ -41,9 +41,7 @@ TERCILES = ("calm third", "middle third", "wild third")
 
 def session_part(ts: pd.Series) -> NDArray[np.object_]:
     """Part of the session (N,) in which each bar starts, by exchange time."""
-    local = pd.DatetimeIndex(ts).tz_convert(EXCHANGE_TIMEZONE)
-    minute = (local.hour * 60 + local.minute).to_numpy()
-    names = np.empty(len(minute), dtype=object)
+    minute, names = minute_of_day(ts), np.empty(len(ts), dtype=object)
     for name, first, end in SESSION_PARTS:
         names[(minute >= first) & (minute < end)] = name
     return names

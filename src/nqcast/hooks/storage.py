@@ -53,8 +53,8 @@ class StorageHook:
                 "share what nodes hand on in memory: leave --runner out"
             )
         project = Path(run_params["project_path"])
-        given = (place(value) for name in ("NQCAST_DATA", "NQCAST_WORK") if (value := os.environ.get(name)))
-        roots = [project.resolve(), *((project / root).resolve() if isinstance(root, Path) else root for root in given)]
+        given = (place(value).absolute() for name in ("NQCAST_DATA", "NQCAST_WORK") if (value := os.environ.get(name)))
+        roots = [project.resolve(), *(root.resolve() if isinstance(root, Path) else root for root in given)]
         outputs, entries = pipeline.all_outputs(), {name: catalog.get(name) for name in sorted(pipeline.datasets())}
         written = {name: dataset for name, dataset in entries.items() if is_written(dataset, name in outputs)}
         for name, dataset in written.items():

@@ -12,9 +12,13 @@ from pathlib import Path
 from nqcast.live.databento_feed import SCHEME, DatabentoFeed
 from nqcast.live.feed import Feed
 from nqcast.market.look import ingest_config
+from nqcast.storage.errors import require_writable
 from nqcast.storage.place import Place, data_place, local_place, place, working
 
 log = logging.getLogger(__name__)
+
+_ROOM = 20_000_000
+"""Bytes that must be free: forecasts and outcomes of more than a month of five-minute bars."""
 
 
 def main(arguments: list[str]) -> int:
@@ -65,6 +69,7 @@ def _watch(chosen: argparse.Namespace, feed: Feed) -> int:
     from nqcast.live.page import serve
     from nqcast.live.watcher import Watcher
 
+    require_writable(chosen.out, _ROOM)
     torch.set_num_threads(1)  # one window: a second thread would only be waited for
     ingest = ingest_config(chosen.params, doubtful="stop")
     watcher = Watcher(nqcast.load(chosen.checkpoint, ingest=ingest), feed, chosen.out)

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from nqcast.market.vendor import as_raw_bars, read_bars
+from nqcast.market.text_file import has_header, read_text
+from nqcast.market.vendor import as_raw_bars, is_bars, read_bars
 
-_TEXT = (".csv", ".txt")
-_SUFFIXES = (*_TEXT, ".dbn", ".dbn.zst", ".parquet", ".pq", ".csv.gz", ".csv.zst")
+_TEXT = (".csv", ".txt", ".tsv")
 
 
 class Feed:
@@ -18,12 +18,18 @@ class Feed:
 
     Args:
         source: one file of bars, or a folder of them, in any form that `read_bars` takes. A line without its end, and a
-            file that cannot be read yet, are left for the next poll.
+            file that cannot be read yet, are left for the next poll. Text under a header between commas is read on from
+            where it ended; what other text means the whole of it tells, so that it is read anew.
+
+    Raises:
+        ValueError: there is nothing, or no file of bars by its ending.
     """
 
     def __init__(self, source: Path) -> None:
         if not source.exists():
             raise ValueError(f"expected a file or folder of bars to watch, found nothing at {source}: correct the path")
+        if source.is_file() and not is_bars(source):
+            raise ValueError(f"expected a file of bars to watch (.csv, .parquet, .dbn, …), found {source}: correct it")
         self.source = source
         self._seen: dict[Path, tuple[int, int]] = {}
         self._rows: dict[Path, int] = {}
@@ -41,7 +47,7 @@ class Feed:
         if self.source.is_file():
             return [self.source]
         files = (path for path in self.source.iterdir() if not path.name.startswith("."))
-        return sorted(path for path in files if path.name.lower().endswith(_SUFFIXES))
+        return sorted(path for path in files if is_bars(path))
 
     def _news(self, path: Path) -> pd.DataFrame | None:
         state = path.stat()
@@ -53,14 +59,17 @@ class Feed:
         return frame
 
     def _whole(self, path: Path) -> pd.DataFrame | None:
+        is_text = path.name.lower().endswith(_TEXT)
         try:
-            frame = read_bars(path)
+            frame = as_raw_bars(read_text(path, path.read_bytes().rfind(b"\n") + 1)) if is_text else read_bars(path)
         except ValueError:
             if path not in self._rows:  # not whole yet, or none at all: the first look at it has to succeed once
                 self._rows[path] = 0
                 return None
             raise
         before = self._rows.get(path, 0)
+        if len(frame) < before:
+            raise _shorter(path)
         self._rows[path] = len(frame)
         return frame.iloc[before:]
 
@@ -68,21 +77,23 @@ class Feed:
         offset, header = self._text.get(path, (0, b""))
         with path.open("rb") as file:
             if path.stat().st_size < offset:
-                raise ValueError(f"expected {path} to grow, found it shorter: watch a file that is added to")
-            file.seek(offset)
+                raise _shorter(path)
+            header = header or file.readline()
+            if not has_header(header):
+                return self._whole(path)
+            file.seek(offset or len(header))
             content = file.read()
-        end = content.rfind(b"\n") + 1
-        if not header:
-            header, content, end, offset = _header(content, end)
-        self._text[path] = (offset + end, header)
-        if not content[:end].strip():
-            return None
-        text = io.StringIO((header + content[:end]).decode())
-        separator = next((mark for mark in ";\t|" if mark in header.decode()), ",")
-        return as_raw_bars(pd.read_csv(text, sep=separator, dtype={"contract": "str", "symbol": "str"}))
+        news = content[: content.rfind(b"\n") + 1]
+        if news.strip():
+            text = io.StringIO((header + news).decode())
+            try:
+                frame = as_raw_bars(pd.read_csv(text, dtype={"contract": "str", "symbol": "str"}))
+            except ValueError:  # 01/02/2016 alone: the lines before it say which is the day
+                return self._whole(path)
+            self._rows[path] = self._rows.get(path, 0) + len(frame)
+        self._text[path] = ((offset or len(header)) + len(news), header)
+        return frame if news.strip() else None
 
 
-def _header(content: bytes, end: int) -> tuple[bytes, bytes, int, int]:
-    """Header line, what follows it, how much of that are whole lines, and where that begins in the file."""
-    size = content.find(b"\n") + 1
-    return content[:size], content[size:], end - size, size
+def _shorter(path: Path) -> ValueError:
+    return ValueError(f"expected {path} to grow, found it shorter: watch a file that is added to")

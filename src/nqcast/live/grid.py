@@ -40,6 +40,11 @@ class GrowingGrid:
         newest = self._raw["ts"].max()
         self._raw = self._raw[self._raw["ts"] >= newest - self._kept].reset_index(drop=True)
 
+    @property
+    def newest(self) -> pd.Timestamp:
+        """The stamp of the newest raw bar."""
+        return self._raw["ts"].max()
+
     def table(self) -> pd.DataFrame | None:
         """The grid up to its last bar that has ended; None before there is one."""
         if len(self._raw) < self._config.min_rows:

@@ -46,8 +46,10 @@ class Layout:
     note: str = ""
 
 
-def read_text(file: Path) -> pd.DataFrame:
+def read_text(file: Path, end: int | None = None) -> pd.DataFrame:
     """The rows of a text file under its own column names; numbers that are written otherwise than 4781.25 stay text.
+
+    Of a file that still grows the first `end` bytes.
 
     Raises ValueError for a file that is no text, several files in one, or a first line that cannot be understood.
     """
@@ -55,9 +57,9 @@ def read_text(file: Path) -> pd.DataFrame:
         if file.suffix.lower() in _OPEN:
             require_bounded(file, _opened(file))
         encoding = _encoding(file)
-        with io.TextIOWrapper(_opened(file), encoding, newline="") as handle:
+        with io.TextIOWrapper(_opened(file, end), encoding, newline="") as handle:
             layout = _layout([line for _, line in zip(range(_LOOK), handle, strict=False)], file)
-        with io.TextIOWrapper(_opened(file), encoding, newline="") as handle:
+        with io.TextIOWrapper(_opened(file, end), encoding, newline="") as handle:
             frame = pd.read_csv(
                 handle,
                 sep=layout.separator.replace(" ", r"\s+"),
@@ -77,8 +79,16 @@ def read_text(file: Path) -> pd.DataFrame:
     return frame
 
 
-def _opened(file: Path) -> IO[bytes]:
+def has_header(line: bytes) -> bool:
+    """Whether a file's first line names its columns, in ASCII between commas."""
+    text = line.decode("ascii", errors="replace")
+    return _separator(text) == "," and sum(plain(cell) in _KNOWN_PRICES for cell in _cells(text, ",")) >= 3
+
+
+def _opened(file: Path, end: int | None = None) -> IO[bytes]:
     """The bytes of a file, unpacked; the caller closes it."""
+    if end is not None:
+        return io.BytesIO(file.read_bytes()[:end])
     return _OPEN.get(file.suffix.lower(), open)(file, "rb")
 
 

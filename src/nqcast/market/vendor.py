@@ -63,6 +63,11 @@ def _reader(file: Path) -> Callable[[Path], pd.DataFrame]:
     )
 
 
+def is_bars(file: Path) -> bool:
+    """Whether a file is one of bars by its ending."""
+    return file.name.lower().endswith((".dbn", ".dbn.zst", ".parquet", ".pq", *ENDINGS))
+
+
 def _read_folder(folder: Path) -> pd.DataFrame:
     """All files of bars in a folder as one series, in the order of their first bars; overlaps and gaps are noted."""
     files = [
@@ -70,7 +75,7 @@ def _read_folder(folder: Path) -> pd.DataFrame:
         for file in sorted(folder.rglob("*"))
         if file.is_file()
         and not any(part.startswith((".", "_")) for part in file.relative_to(folder).parts)
-        and file.name.lower().endswith((".dbn", ".dbn.zst", ".parquet", ".pq", *ENDINGS))
+        and is_bars(file)
     ]
     if not files:
         raise ValueError(f"expected files of bars in the folder {folder}, found none: check the path")

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from nqcast.data.config import SplitConfig
-from nqcast.data.fingerprint import fingerprint
+from nqcast.data.fingerprint import require_trained_on
 from nqcast.data.own_features import feature_names
 from nqcast.data.splits import anchor_mask, check_no_overlap, positions
 from nqcast.evaluation.baselines import make_baselines
@@ -45,12 +45,7 @@ class Trained:
     calibration: Calibration
 
     def __post_init__(self) -> None:
-        wanted = self.checkpoint.metadata.data.fingerprint
-        if (found := fingerprint(self.features)) != wanted:
-            raise ValueError(
-                f"expected the features that the checkpoint was trained on (content {wanted}), found others ({found}): "
-                "name their version with --load-versions features:VERSION (and splits:VERSION), or train again"
-            )
+        require_trained_on(self.features, self.checkpoint.metadata.data.fingerprint)
         check_no_overlap(self.features, self.splits, self.checkpoint.metadata.context)
 
     @cached_property

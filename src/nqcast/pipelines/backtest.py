@@ -7,7 +7,7 @@ import pandas as pd
 from kedro.pipeline import Node, Pipeline
 
 from nqcast.backtest.config import BacktestConfig
-from nqcast.data.fingerprint import require_tick
+from nqcast.data.fingerprint import require_tick, require_trained_on
 from nqcast.evaluation.config import EvaluateConfig
 from nqcast.evaluation.split_uses import use_by_checkpoint
 from nqcast.report import figures
@@ -35,6 +35,7 @@ def trade_test(
     evaluate: EvaluateConfig,
 ) -> tuple[pd.DataFrame, pd.DataFrame, Json, Json]:
     """The same of the test split, and the record that it was used."""
+    require_trained_on(features, checkpoint.metadata.data.fingerprint)
     done = trade_walk_forward(predictions, features, config, evaluate)
     record = use_by_checkpoint(checkpoint, int(predictions["ts"].nunique()), evaluate)
     return *done, {**record, "backtest": config.model_dump(mode="json")}

@@ -8,6 +8,7 @@ from typing import Any, cast
 import pandas as pd
 from kedro.pipeline import Node, Pipeline
 
+from nqcast.data.fingerprint import require_trained_on
 from nqcast.data.splits import positions
 from nqcast.evaluation.config import EvaluateConfig
 from nqcast.evaluation.split_uses import count_uses, use_by_checkpoint
@@ -23,6 +24,7 @@ def predict_test(
     from nqcast.evaluation.calibration import Calibration
     from nqcast.forecast.predictor import predict_stream
 
+    require_trained_on(features, checkpoint.metadata.data.fingerprint)
     anchors = positions(splits, "test")
     fitted_for = checkpoint.weights_sha256, checkpoint.metadata.quantiles, checkpoint.metadata.horizons
     Calibration.from_json(calibration).conformal(*fitted_for)  # refuse a mismatched pair at once

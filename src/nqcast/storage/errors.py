@@ -52,6 +52,7 @@ def storage_errors(path: Path, n_bytes: int) -> Iterator[None]:
         cures = {
             errno.ENOSPC: f"the disk is full, {mib(n_bytes)} needed: free some space",
             errno.EDQUOT: f"the disk quota is used up, {mib(n_bytes)} needed: free some space",
+            errno.EFBIG: "the file is larger than is allowed here (ulimit -f): raise that",
             errno.EROFS: "the file system is read-only",
             errno.EACCES: "no permission to write there",
             errno.EPERM: "no permission to write there",

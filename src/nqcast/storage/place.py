@@ -175,8 +175,12 @@ def local_place(text: str | Path) -> Path:
 
 
 def data_place(unnamed: str = "data") -> Place:
-    """What NQCAST_DATA names: the place of every layer; `unnamed` where it names none."""
-    return place(os.environ.get("NQCAST_DATA") or unnamed)
+    """What NQCAST_DATA names: the place of every layer; `unnamed` where it names none.
+
+    A relative path counts from the current folder, as that of a file of bars does, wherever the project lies.
+    """
+    named = os.environ.get("NQCAST_DATA")
+    return place(named).absolute() if named else place(unnamed)
 
 
 def working(data: Place) -> Path:
