@@ -105,6 +105,10 @@ def test_a_halt_of_the_users_own_row_is_in_the_sessions_until_its_last_date() ->
         ({"opens": "17:00"}, "expected opens with the calendar 24/5"),
         ({"months": "ABC"}, "letters of contract months"),
         ({"halt": {"start": "13:00", "end": "13:10"}}, "has its own by date"),
+        ({"calendar": "CME_Rates"}, r"found 'CME_Rates': did you mean CME_Rate\?$"),
+        ({"zone": "America/Chikago"}, r"found 'America/Chikago': did you mean America/Chicago\?$"),
+        ({"calender": "CME_Rate"}, r"^in its row of `instruments`, calender: .* did you mean calendar\?$"),
+        ({"tick": -1}, r"^in its row of `instruments`, tick: Input should be greater than 0, found -1$"),
     ],
 )
 def test_a_row_that_cannot_be_meant_is_refused(row: dict[str, object], message: str) -> None:

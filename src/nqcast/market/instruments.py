@@ -7,11 +7,13 @@ from collections.abc import Mapping
 from datetime import date, time
 from functools import cache
 from typing import Any, Self
+from zoneinfo import available_timezones
 
-from pydantic import Field, field_validator, model_validator
+import pandas_market_calendars
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from nqcast.constants import EXCHANGE_TIMEZONE
-from nqcast.fields import Configuration
+from nqcast.fields import Configuration, closest, complaints
 from nqcast.market.symbols import MONTH_CODES
 from nqcast.market.tables import PRODUCTS, read_table
 
@@ -81,7 +83,7 @@ def table() -> dict[str, Instrument]:
 def instrument(symbol: str, own: Mapping[str, Mapping[str, Any]] | None = None) -> Instrument:
     """The row of a symbol, the user's `own` before the shipped ones; ValueError where there is none."""
     if own and symbol in own:
-        return Instrument(**{"symbol": symbol, **own[symbol]})
+        return _own_row(symbol, own[symbol])
     if symbol in table():
         return table()[symbol]
     known = [*(own or ()), *table()]
@@ -91,6 +93,19 @@ def instrument(symbol: str, own: Mapping[str, Mapping[str, Any]] | None = None) 
         + (f"; did you mean {close[0]}?" if close else f": known are {', '.join(known)}")
         + " A row of your own goes below `instruments` in conf/local/parameters.yml"
     )
+
+
+def _own_row(symbol: str, row: Mapping[str, Any]) -> Instrument:
+    try:
+        found = Instrument(**{"symbol": symbol, **row})
+    except ValidationError as error:
+        raise ValueError(f"in its row of `instruments`, {'; '.join(complaints(error, Instrument))}") from None
+    for field, names in (("calendar", pandas_market_calendars.get_calendar_names()), ("zone", available_timezones())):
+        if (name := getattr(found, field)) not in names:
+            meant = closest(name, names)
+            cure = f"did you mean {meant}?" if meant else "take one of pandas_market_calendars, or of the IANA's zones"
+            raise ValueError(f"in its row of `instruments`, {field}: expected the name of one, found {name!r}: {cure}")
+    return found
 
 
 def require_calendar(product: str, chosen: Instrument) -> None:
