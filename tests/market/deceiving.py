@@ -444,7 +444,7 @@ CASES: dict[str, Case] = {
     ),
     "C4 one stamp ten years early": Case(
         _stamped(lambda raw: raw["ts"].where(raw.index != 3000, pd.Timestamp("2006-02-24 15:00", tz="UTC"))),
-        quarantine={"time stamp months from all others": 1},
+        quarantine={"time stamp days or months from the rows around it": 1},
     ),
     "C4 one stamp in 9999": Case(
         _stamped(lambda raw: raw["ts"].astype(str).where(raw.index != 3000, "9999-12-31 00:00:00+00:00")),
@@ -696,6 +696,42 @@ CASES: dict[str, Case] = {
         _stamped(lambda raw: raw["ts"].dt.strftime("%Y-%m-%d %H:%M").where(raw["ts"].dt.time != time(0), _at_24(raw))),
         UTC,
     ),
+    **{
+        f"E6 a zone called {zone}": Case(
+            _stamped(lambda raw, zone=zone, name=name: local(raw, name).dt.strftime(f"%Y%m%d %H:%M:%S {zone}"))
+        )
+        for zone, name in (
+            ("EST5EDT", "America/New_York"),
+            ("CST6CDT", "America/Chicago"),
+            ("MET", "Europe/Berlin"),
+            ("us/central", "America/Chicago"),
+            ("Etc/GMT+5", "Etc/GMT+5"),
+            ("+0000 UTC", "UTC"),
+        )
+    },
+    "E5 a date, a dash, a clock": Case(_stamped(lambda raw: raw["ts"].dt.strftime("%Y%m%d-%H:%M:%S")), UTC),
+    "E5 an ISO date, a dash, a clock": Case(_stamped(lambda raw: raw["ts"].dt.strftime("%Y-%m-%d-%H:%M:%S")), UTC),
+    "E5 a clock of two parts with a point": Case(_stamped(lambda raw: raw["ts"].dt.strftime("%d.%m.%Y %H.%M")), UTC),
+    "E7 t and z": Case(_stamped(lambda raw: raw["ts"].dt.strftime("%Y-%m-%dt%H:%M:%Sz"))),
+    "C4 a time of day that is none": Case(
+        _stamped(lambda raw: raw["ts"].dt.strftime("%Y-%m-%d %H:%M").where(raw.index != 5000, "2016-02-25 25:10")),
+        UTC,
+        "expected a time stamp in column 'ts', found '2016-02-25 25:10' in line 5002",
+    ),
+    **{
+        f"C7 stamps at {offset} past the minute": Case(
+            _stamped(lambda raw, offset=offset: raw["ts"] + pd.Timedelta(offset)),
+            error="stamps at full minutes, or all",
+        )
+        for offset in ("1s", "30s", "123ms")
+    },
+    **{
+        f"C4 one stamp at {day}": Case(
+            _stamped(lambda raw, day=day: raw["ts"].where(raw.index != 3000, pd.Timestamp(f"{day} 15:00", tz="UTC"))),
+            quarantine={"time stamp days or months from the rows around it": 1},
+        )
+        for day in ("2016-05-25", "2016-03-10", "2015-12-01")
+    },
     "E stamps as C writes them": Case(_stamped(lambda raw: raw["ts"].dt.strftime("%a %b %d %H:%M:%S %Y")), UTC),
     "E the clock before the date": Case(_stamped(lambda raw: raw["ts"].dt.strftime("%H:%M %d.%m.%Y")), UTC),
     "E a clock with points": Case(_stamped(lambda raw: raw["ts"].dt.strftime("%Y-%m-%d %H.%M.%S")), UTC),

@@ -26,7 +26,7 @@ FAULTS: dict[str, Callable[[pd.Series], Row]] = {
     "volume missing or not finite": lambda bar: {"volume": np.nan},
     "time stamp missing, ambiguous or impossible in its zone": lambda bar: {"ts": pd.NaT},
     "time stamp between the bars of its spacing": lambda bar: {"ts": bar["ts"] + pd.Timedelta(seconds=7)},
-    "out of session": lambda bar: {"ts": pd.Timestamp("2016-09-24 12:00", tz="UTC")},
+    "out of session": lambda bar: {"ts": bar["ts"].normalize() + pd.Timedelta(hours=21, minutes=30)},
     "calendar spread, not a contract": lambda bar: {"contract": "NQU6-NQZ6"},
     "contract missing": lambda bar: {"contract": ""},
 }

@@ -20,6 +20,8 @@ MINUTE_NS = 60_000_000_000
 DAY_NS = 1440 * MINUTE_NS
 UTC_STAMP = "datetime64[ns, UTC]"
 
+_MOSTLY = 0.3
+
 _POSITIVE = pa.Check.gt(0)
 
 BARS = pa.DataFrameSchema(
@@ -100,6 +102,12 @@ class Stamping(NamedTuple):
         """That of these stamps, of which there are two or more."""
         second = nanoseconds(ts) % MINUTE_NS
         last = bool((second >= 59 * 1_000_000_000).sum() > 0.98 * ts.notna().sum())
+        between = np.flatnonzero((second != 0) & ts.notna().to_numpy())
+        if not last and len(between) > _MOSTLY * ts.notna().sum() and np.median(np.diff(instants(ts))) > MINUTE_NS / 2:
+            raise ValueError(
+                f"expected time stamps at full minutes, or all in a minute's last second, found {len(between)} of "
+                f"{len(ts)} between them, such as {ts.iloc[between[0]]}: export bars with the start of their minute"
+            )
         return cls(infer_spacing(ts.dt.ceil("min") if last else ts), at_end or last, last)
 
     def starts(self, ts: pd.Series) -> pd.Series:

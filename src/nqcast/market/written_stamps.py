@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, available_timezones
 
 import numpy as np
 import pandas as pd
@@ -23,8 +23,8 @@ _CURE = "write them as 2016-09-08T00:00:00Z"
 _WRITTEN = (
     r"^\s*(?:(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)[a-z]*,?\s+)?"
     r"(\d{8}|\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}|\d{1,2}[- ]?[A-Za-z]{3,9}[-, ]+\d{2,4}|[A-Za-z]{3,9}\s+\d{1,2},?\s+\d{4})"
-    r"(?:(?:[T,;]|\s)*(\d{1,2}:\d{2}(?::\d{2})?|\d{1,6})(?:[.,](\d{1,9}))?\s*(?:([AaPp])(?:\.?[Mm]\.?)?(?![A-Za-z]))?)?"
-    r"\s*[(\[]?((?:UTC|GMT)?\s*[+-]\d{1,2}(?::?\d{2})?|[A-Za-z_]+(?:/[A-Za-z_]+)*)?(?:\[[A-Za-z_/]+)?[)\]]?\s*$"
+    r"(?:(?:[Tt,;]|\s)*(\d{1,2}:\d{2}(?::\d{2})?|\d{1,6})(?:[.,](\d{1,9}))?\s*(?:([AaPp])(?:\.?[Mm]\.?)?(?![A-Za-z]))?)?"
+    r"\s*[(\[]?((?:UTC|GMT)?\s*[+-]\d{1,2}(?::?\d{2})?(?:\s+UTC)?|[A-Za-z_]+(?:\d[A-Za-z]+)?(?:/[A-Za-z_]+)*(?:[+-]\d+)?)?(?:\[[A-Za-z_/]+)?[)\]]?\s*$"
 )
 _DATES = (
     *("%Y%m%d", "%Y-%m-%d", "%m-%d-%Y", "%d-%m-%Y", "%m-%d-%y", "%d-%m-%y", "%d-%b-%Y", "%d-%B-%Y", "%d-%b-%y"),
@@ -113,8 +113,9 @@ def _written(text: pd.Series) -> pd.Series:
     days = _each(parts[0], lambda dates: _days(dates, text))
     clocks = parts[1].fillna("0:00") + "." + parts[2].fillna("0") + parts[3].fillna("").str.lower()
     width = 6 if parts[1].dropna().str.fullmatch(r"\d{5,6}").any() else 4
-    stamp = pd.Series(days + _each(clocks, lambda each: [_clock(one, width) for one in each]), index=text.index)
-    stamp = stamp.where(holds, np.iinfo(np.int64).min).astype("datetime64[ns]")
+    times = _each(clocks, lambda each: [_clock(one, width) for one in each])
+    stamp = pd.Series(days + times, index=text.index)
+    stamp = stamp.where(holds & (times >= 0), np.iinfo(np.int64).min).astype("datetime64[ns]")
     stamp.name = text.name
     zones = parts[4].where(holds).str.upper().str.replace(" ", "")
     if not zones.notna().any():
@@ -148,7 +149,7 @@ def _days(dates: list[str], text: pd.Series) -> list[int]:
 
 
 def _clock(text: str, width: int) -> int:
-    """Nanoseconds of the day of 17:00.0, 9:30:00.5pm, 93000.0 (width 6) or 930.0 (width 4)."""
+    """Nanoseconds of the day of 17:00.0, 9:30:00.5pm, 93000.0 (width 6) or 930.0 (width 4); -1 of what is no time."""
     clock, _, rest = text.partition(".")
     fraction, half = rest.rstrip("ap"), rest[-1:] if rest[-1:] in ("a", "p") else ""
     parts = clock.split(":") if ":" in clock else [(clock.zfill(width))[k : k + 2] for k in range(0, width, 2)]
@@ -156,7 +157,7 @@ def _clock(text: str, width: int) -> int:
     if half:
         hour = hour % 12 + 12 * (half == "p")
     if (hour, minute, second) > (24, 0, 0) or minute > 59 or second > 59:
-        raise ValueError(f"expected a time of day, found {text.rstrip('.0')!r} among the time stamps: {_CURE}")
+        return -1
     return ((hour * 60 + minute) * 60 + second) * 1_000_000_000 + int(fraction.ljust(9, "0")[:9])
 
 
@@ -178,14 +179,12 @@ def _at_zones(stamp: pd.Series, zones: pd.Series, text: pd.Series) -> pd.Series:
 
 def _zone(name: str) -> str | ZoneInfo | None:
     """The zone of UTC, GMT+0100, -05:00, EST or US/Central; None for another text."""
-    if found := re.fullmatch(r"(?:UTC|GMT)?\s*([+-])(\d{1,2}):?(\d{2})?", name, flags=re.IGNORECASE):
+    if found := re.fullmatch(r"(?:UTC|GMT)?\s*([+-])(\d{1,2}):?(\d{2})?(?:\s+UTC)?", name, flags=re.IGNORECASE):
         return f"{found[1]}{int(found[2]):02d}:{found[3] or '00'}"
     if name.upper() in ZONES:
         return ZONES[name.upper()]
-    try:
-        return ZoneInfo(name) if "/" in name else None
-    except (KeyError, ValueError, OSError):
-        return None
+    known = next((each for each in available_timezones() if each.lower() == name.lower()), None)
+    return ZoneInfo(known) if known else None
 
 
 def _unclear(text: pd.Series, row: int) -> ValueError:

@@ -18,10 +18,11 @@ OUT_OF_SESSION = "out of session"
 AT_CLOSE = "out of session: at a close, as the last bar of a session is stamped at its END"
 NO_BAR = "no bar: nothing in the line can be read"
 AFTER_NOW = "time stamp after now"
-STRAY = "time stamp months from all others"
+STRAY = "time stamp days or months from the rows around it"
 FIRST_STAMP = pd.Timestamp("1990-01-01", tz="UTC")
 """No electronic market of index futures is older."""
 _FEW = 0.01  # of the rows
+_LONGEST_WEEKEND = 5  # days
 _LARGEST = 100_000  # contracts in a bar, below which none is asked about
 
 
@@ -85,16 +86,25 @@ def first_reasons(rules: dict[str, np.ndarray], index: pd.Index, but: np.ndarray
 
 
 def strays(ts: pd.Series) -> np.ndarray:
-    """True (N,) on a few days' rows, under one in a hundred, that lie more than half a year from all others."""
+    """True (N,) on a few days' rows, under one in a hundred, that lie more than half a year from all others.
+
+    And on single rows, as few, that alone break the file's order by more than a day: their stamps are misread.
+    """
     day = nanoseconds(ts) // DAY_NS
-    days = np.unique(day[np.diff(day, prepend=day[:1] - 1) != 0])  # of rows in order few are left to sort
+    move = np.diff(day)
+    days = np.unique(day[np.append(True, move != 0)])  # of rows in order few are left to sort
     begins = days[np.diff(days, prepend=days[:1]) > 180]  # of all groups but the first
-    if not len(begins):
-        return np.zeros(len(ts), dtype=bool)
-    group = np.searchsorted(begins, day, side="right")
-    n_days = np.bincount(np.searchsorted(begins, days, side="right"))
-    few = (np.bincount(group) < _FEW * len(ts)) & (n_days <= 3)
-    return few[group] & ts.notna().to_numpy()
+    stray = np.zeros(len(ts), dtype=bool)
+    if (backwards := int((move < 0).sum())) and len(ts) > 2:
+        before, after = day[:-2], day[2:]
+        beside = (after - before >= 0) & (after - before <= _LONGEST_WEEKEND)
+        stray[1:-1] = beside & ((day[1:-1] > after + 1) | (day[1:-1] < before - 1))
+        stray &= backwards <= stray.sum() < max(_FEW * len(ts), 2)
+    if len(begins):
+        group = np.searchsorted(begins, day, side="right")
+        n_days = np.bincount(np.searchsorted(begins, days, side="right"))
+        stray |= ((np.bincount(group) < _FEW * len(ts)) & (n_days <= 3))[group]
+    return stray & ts.notna().to_numpy()
 
 
 def _no_contracts(raw: pd.DataFrame) -> dict[str, np.ndarray]:
