@@ -16,7 +16,7 @@ import pandas as pd
 from nqcast.market.contracts import as_names, expiry_month
 from nqcast.market.instruments import table
 from nqcast.market.schema import DAY_NS, PRICES, missing_column_error
-from nqcast.market.symbols import parse_symbol
+from nqcast.market.symbols import MONTH_CODES, parse_symbol
 from nqcast.market.tables import COLUMNS, DATE, IDENTITY, PRODUCTS, SUMMED_VOLUME, TIME
 from nqcast.market.text_file import ENDINGS, not_numbers, plain, read_text, written_numbers
 from nqcast.market.unpacked_size import TooLargeError, require_bounded, require_bounded_parquet
@@ -100,29 +100,42 @@ def _of_folder(file: Path) -> pd.DataFrame:
 
 
 def _by_name(frames: dict[Path, pd.DataFrame]) -> dict[Path, pd.DataFrame]:
-    """Bars without contracts under those of their files' names, as of NQ_Z16_1min.csv, or else under their products."""
-    names = {file: name for file, bars in frames.items() if "contract" not in bars and (name := _named(file, bars))}
-    contracts = any(parse_symbol(name).kind == "contract" for name in names.values())
-    if not contracts and len(names) < len(frames):  # a file of any name may be the product's
-        return frames
-    return {file: bars.assign(contract=names[file]) if file in names else bars for file, bars in frames.items()}
+    """Bars without contracts under those that all their files' names say, as NQ_Z16_1min.csv, or else their products.
 
-
-def _named(file: Path, bars: pd.DataFrame) -> str:
-    """The contract, else the product, that a file's name begins with; "" where it names none that its bars can be of.
-
-    NQ_2016-06-17.csv holds a day and NQ_M1.csv minutes: such a name is no contract.
+    NQ_mar16.csv beside NQ_feb16.csv holds a month: where each file has the bars of the very month it names, or one
+    names no contract, they are no contracts.
     """
+    bare = {file: bars for file, bars in frames.items() if "contract" not in bars}
+    named = {file: (_named(file, bars, "contract"), _named(file, bars, "continuous")) for file, bars in bare.items()}
+    own_month = [contract for contract, _ in named.values() if contract.startswith("=")]
+    contracts = all(contract for contract, _ in named.values()) and len(own_month) < len(named)
+    names = {file: (contract if contracts else product).lstrip("=") for file, (contract, product) in named.items()}
+    return {
+        file: bars.assign(contract=names[file]) if file in names and all(names.values()) else bars
+        for file, bars in frames.items()
+    }
+
+
+def _named(file: Path, bars: pd.DataFrame, kind: str) -> str:
+    """The contract, or the product, that a file's name begins with; "" where it names none that its bars can be of.
+
+    NQ_2016-06-17.csv holds a day and NQ_M1.csv minutes: such a name is no contract. "=" before a contract says that
+    all its bars are of its own month.
+    """
+    oldest, newest = (12 * stamp.year + stamp.month - 1 for stamp in (bars["ts"].min(), bars["ts"].max()))
     stem = file.name.partition(".")[0]
     begins = [stem, *(stem[: part.start()] for part in re.finditer(r"[ _-]", stem))]
     for name in sorted(begins, key=len, reverse=True):
-        symbol, newest = parse_symbol(name), bars["ts"].max()
-        if symbol.kind == "contract" and symbol.product in PRODUCTS and len(symbol.year) > 1:
-            ahead = expiry_month(symbol, newest.year, newest.month) - 12 * newest.year - newest.month + 1
-            if -1 <= ahead <= _MONTHS_AHEAD and not re.search(r"(?:19|20)\d\d[-_]?\d", name):
-                return name
-        if symbol.kind == "continuous" and symbol.product in PRODUCTS | set(table()):
+        symbol = parse_symbol(name)
+        if symbol.kind != kind or symbol.product not in PRODUCTS | set(table()):
+            continue
+        if kind == "continuous":
             return name
+        expiry = expiry_month(symbol, newest // 12, newest % 12 + 1)
+        months = table()[symbol.product].months if symbol.product in table() else MONTH_CODES
+        dated = re.search(r"(?:19|20)\d\d[-_]?\d", name) or (len(symbol.year) == 1 and not name.isalnum())
+        if MONTH_CODES[symbol.month] in months and not dated and -1 <= expiry - newest <= _MONTHS_AHEAD:
+            return "=" * (oldest == expiry) + name
     return ""
 
 
