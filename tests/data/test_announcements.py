@@ -179,3 +179,11 @@ def test_a_file_with_semicolons_and_capitals_is_read_all_the_same(events: str) -
     before = own_announcements(events)
     Path(events).write_text(Path(events).read_text().replace(",", ";").replace("date;time;kind", "Date; Time; What"))
     pd.testing.assert_frame_equal(own_announcements(events), before)
+
+
+def test_fields_in_quotation_marks_may_hold_what_parts_the_others(tmp_path: Path) -> None:
+    """As exports write them that quote every field, with a comma in the name of an event that stands first."""
+    plain, quoted = tmp_path / "plain.csv", tmp_path / "quoted.csv"
+    plain.write_text("date,time\n2016-01-20,08:30\n2016-02-19,08:30\n")
+    quoted.write_text('"kind","date","time"\n"CPI, core","2016-01-20","08:30"\n"CPI; all","2016-02-19","08:30"\n')
+    assert own_announcements(str(quoted))["ts"].tolist() == own_announcements(str(plain))["ts"].tolist()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import date
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,7 @@ from nqcast.market.checks import series as doubts
 from nqcast.market.checks.rows import AT_CLOSE
 from nqcast.market.config import IngestConfig
 from nqcast.market.ingest import build_bars
+from nqcast.market.instruments import instrument
 from nqcast.market.schema import PRICES
 
 CONFIG = IngestConfig()
@@ -182,3 +184,13 @@ def test_a_front_contract_that_trades_little_is_no_closes_and_no_parts_of_bars(t
         raw.loc[few, "low"] = raw.loc[few, [first, second]].min(axis=1)
     found = build_bars(raw.assign(volume=count)[count > 0], CONFIG)
     assert found.report["doubts"] == [] and len(found.quarantine) == 0
+
+
+def test_quotes_of_quiet_days_that_open_apart_from_their_closes_are_no_doubt(real_data: Path) -> None:
+    """Between 2019-12-23 and 24 they open up to 1.12 times as far from the close before as from their own."""
+    bars = pd.read_parquet(
+        real_data / "spxusd_1m_2018_2019.parquet", filters=[("ts", ">=", pd.Timestamp("2019-12-15", tz="UTC"))]
+    )
+    row = instrument("SPXUSD")
+    config = IngestConfig(instrument=row, tick=row.tick, volume=False)
+    assert not build_bars(bars.drop(columns="volume").reset_index(drop=True), config).report["doubts"]

@@ -7,10 +7,12 @@ A file of the user's own with the same columns is one more kind, named by its pa
 """
 
 import logging
+import warnings
 from collections.abc import Sequence
 from datetime import date
 from functools import cache
 from importlib import resources
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -42,7 +44,11 @@ def own_announcements(file: str) -> pd.DataFrame:
         ValueError: no such file, a column is missing, a row has no date or time, or there is none.
     """
     try:
-        table = pd.read_csv(file, dtype=str, encoding="utf-8-sig", sep="[,;]", engine="python", index_col=False)
+        with Path(file).open(encoding="utf-8-sig") as opened:
+            separator = ";" if ";" in opened.readline() else ","
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", pd.errors.ParserWarning)  # a field more than the header names is not read
+            table = pd.read_csv(file, dtype=str, encoding="utf-8-sig", sep=separator, index_col=False)
     except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         raise ValueError(
             f"expected a CSV file of dated events, found none at {file} ({error}): put it there, or correct "

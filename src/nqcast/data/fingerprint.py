@@ -19,7 +19,8 @@ def require_trained_on(features: pd.DataFrame, wanted: str) -> None:
     if (found := fingerprint(features)) != wanted:
         raise ValueError(
             f"expected the features that the checkpoint was trained on (content {wanted}), found others ({found}): "
-            "name their version with --load-versions features:VERSION (and splits:VERSION), or train again"
+            "name their version with --load-versions features:VERSION (and splits:VERSION), or, as after an update, "
+            "which keeps none, run ingest,features,train on all bars"
         )
 
 

@@ -46,8 +46,11 @@ def meaning_doubts(bars: pd.DataFrame, spacing: int, product: str, tick: float) 
     found = []
     for test in (*_price_tests(bars, follows, tick), *(_volume_tests(bars, follows, product))):
         first = parts[test.by_rows]
-        mean = _means(test.value, test.asked, first)
+        mean, count = _means(test.value, test.asked, first)
         if (odd := mean > test.most).any():
+            variance = _means(np.square(test.value, dtype=np.float64), test.asked, first)[0] - mean**2
+            odd &= mean - np.sqrt(variance / count) > test.most  # a few quotes of a quiet day say nothing
+        if odd.any():
             found.append(as_doubt(test.kind, int(odd.sum()), when=_dates(bars, first, odd, np.isfinite(mean))))
     return [*_levels(bars, product, tick), *found]
 
@@ -70,7 +73,7 @@ def _levels(bars: pd.DataFrame, product: str, tick: float) -> list[Doubt]:
     close = bars["raw_close"].to_numpy()
     level = float(np.median(close)) if len(close) else np.nan
     low, high = LEVELS.get(product, (_TICKS[0] * tick, _TICKS[1] * tick))
-    usual = _means(close, np.ones(len(close), dtype=bool), _row_parts(len(close)))
+    usual = _means(close, np.ones(len(close), dtype=bool), _row_parts(len(close)))[0]
     if not ((low <= usual) & (usual <= high)).any() and not low <= level <= high:
         cause = "in units of 1e-9, as Databento writes them (divide them by 1e9)" if level > 1e9 else "in another unit"
         return [as_doubt("price level", len(bars), level=level, product=product, low=low, high=high, cause=cause)]
@@ -144,11 +147,11 @@ def _volume_tests(bars: pd.DataFrame, follows: np.ndarray, product: str) -> Iter
     yield _Test("volume unit/fractions", (volume % 1 != 0)[1:], follows, 0.01)
 
 
-def _means(value: np.ndarray, asked: np.ndarray, first: np.ndarray) -> np.ndarray:
-    """Mean of the values that are asked in every part, which begins at `first`; NaN where a part has too few."""
-    count = np.add.reduceat(asked, first, dtype=np.int64)
+def _means(value: np.ndarray, asked: np.ndarray, first: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and number of the values asked in every part, which begins at `first`; NaN where a part has too few."""
+    count = np.maximum(np.add.reduceat(asked, first, dtype=np.int64), 1)
     total = np.add.reduceat(np.where(asked, value, 0), first, dtype=np.float64)
-    return np.where(count >= 30, total / np.maximum(count, 1), np.nan)
+    return np.where(count >= 30, total / count, np.nan), count
 
 
 def _dates(bars: pd.DataFrame, first: np.ndarray, odd: np.ndarray, asked: np.ndarray) -> str:
