@@ -21,6 +21,7 @@ from nqcast.data.data_module import NQDataModule
 from nqcast.data.features import build_features
 from nqcast.data.seasonal_har import make_scale
 from nqcast.data.splits import make_splits, positions
+from nqcast.market.checks.rows import STRAY
 from nqcast.market.config import IngestConfig
 from nqcast.market.ingest import build_bars
 from nqcast.market.vendor import read_bars
@@ -110,7 +111,7 @@ def test_stamps_that_a_change_of_clocks_makes_ambiguous_are_quarantined(tmp_path
     spoilt = raw.assign(ts=local)
     spoilt.loc[100, "ts"] = twice
     found = build_bars(spoilt.assign(ts=spoilt["ts"]), IngestConfig(naive_timezone="Asia/Tokyo"))
-    assert found.report["quarantined_by_reason"] == {"out of session": 1}
+    assert found.report["quarantined_by_reason"] == {STRAY: 1}
     sunday = raw.head(400).assign(ts=raw["ts"].head(400).dt.tz_convert("America/Chicago").dt.tz_localize(None))
     sunday.loc[100, "ts"] = twice
     found = build_bars(sunday, IngestConfig(naive_timezone="America/Chicago"))

@@ -25,8 +25,9 @@ def test_a_folder_of_symbols_trains_as_one_and_forecasts_each_and_a_new_one(tmp_
         simulate(SimulationConfig(sessions=45, seed=seed)).to_parquet(folder / f"{symbol}.parquet")
     chosen = f"bars={folder},ingest.doubtful=warn"
     quick = f"{chosen},train.epochs=1,partitions.workers=1"
-    printed = output_of(kedro("run", "--env", "test", "--pipelines", "train_many", "--params", quick, data=data))
-    table = printed[printed.index("One network over 2 symbols, on validation") :].split("\n\n")[0]
+    done = kedro("run", "--env", "test", "--pipelines", "train_many", "--params", quick, data=data)
+    output_of(done)
+    table = done.stdout[done.stdout.index("One network over 2 symbols, on validation") :].split("\n\n")[0]
     assert max(len(line.rstrip()) for line in table.splitlines()) <= 80
     pool = json.loads((newest(data / "06_models" / "pool.json") / "pool.json").read_text())
     assert set(pool["symbols"]) == set(SYMBOLS) and len({row["val_loss"] for row in pool["symbols"].values()}) == 2

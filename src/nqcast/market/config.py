@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from datetime import date, time
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, field_validator
 
@@ -12,7 +12,9 @@ from nqcast.constants import BAR_MINUTES
 from nqcast.fields import Configuration, require
 from nqcast.market.instruments import Instrument, instrument
 from nqcast.spacing import BarMinutes, Spacing
-from nqcast.storage.json_values import Json
+
+if TYPE_CHECKING:
+    from nqcast.storage.json_values import Json
 
 SOURCE_SPACINGS = (1, 5)
 """Bar spacings taken from a vendor, in minutes."""

@@ -122,8 +122,11 @@ def there_and_back(joined: pd.DataFrame) -> np.ndarray:
     stamp = nanoseconds(joined["ts"])[row]
     found = np.zeros(len(joined), dtype=bool)
     back = np.abs(gap[1:] + gap[:-1]) < 0.25 * np.abs(gap[:-1])
-    for k in np.flatnonzero(back & inside[1:] & inside[:-1] & (np.diff(stamp) < DAY_NS)):
-        found[row[k] : row[k + 1]] = True
+    returned = -1
+    for k in np.flatnonzero(back & inside[1:] & inside[:-1] & (np.diff(stamp) < DAY_NS)).tolist():
+        if k != returned:  # a way back is no new jump away
+            found[row[k] : row[k + 1]] = True
+            returned = k + 1
     return found
 
 
