@@ -9,7 +9,6 @@ from functools import cache
 from typing import Any, Self
 from zoneinfo import available_timezones
 
-import pandas_market_calendars
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from nqcast.constants import EXCHANGE_TIMEZONE
@@ -96,6 +95,8 @@ def instrument(symbol: str, own: Mapping[str, Mapping[str, Any]] | None = None) 
 
 
 def _own_row(symbol: str, row: Mapping[str, Any]) -> Instrument:
+    import pandas_market_calendars  # of parameters a row of one's own alone needs pandas
+
     try:
         found = Instrument(**{"symbol": symbol, **row})
     except ValidationError as error:
