@@ -252,17 +252,18 @@ def with_instrument(parameters: dict[str, Any]) -> dict[str, Any]:
         ParameterError: there is no such row, or it does not fit.
     """
     chosen: dict[str, Any] = {}
+    tick: dict[str, Any] = {}
     own = parameters.get("instruments") or {}
     if "instrument" in parameters or "NQ" in own:
         try:
             row = instrument(parameters.get("instrument", "NQ"), own)
         except ValueError as error:
             raise ParameterError(f"the parameters do not fit:\n  - instrument: {error}") from None
-        chosen = {"instrument": row.model_dump(mode="json"), "tick": row.tick}
+        tick = {"tick": row.tick}
+        chosen = {"instrument": row.model_dump(mode="json"), **tick}
     minutes = parameters.get("bar_minutes", BAR_MINUTES)
     grid = {} if minutes == BAR_MINUTES else {"bar_minutes": minutes}
     ingest = {**chosen, **grid, **(parameters.get("ingest") or {})}
-    tick = {name: value for name, value in chosen.items() if name == "tick"}
     return {**parameters, "ingest": ingest, "features": {**tick, **(parameters.get("features") or {})}}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import re
 import warnings
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ import pandas as pd
 from nqcast.market.contracts import as_names, expiry_month
 from nqcast.market.instruments import table
 from nqcast.market.schema import DAY_NS, PRICES, missing_column_error
-from nqcast.market.symbols import MONTH_CODES, parse_symbol
+from nqcast.market.symbols import MONTH_CODES, Symbol, parse_symbol
 from nqcast.market.tables import COLUMNS, DATE, IDENTITY, PRODUCTS, SUMMED_VOLUME, TIME
 from nqcast.market.text_file import ENDINGS, not_numbers, plain, read_text, written_numbers
 from nqcast.market.unpacked_size import TooLargeError, require_bounded, require_bounded_parquet
@@ -102,41 +102,57 @@ def _of_folder(file: Path) -> pd.DataFrame:
 def _by_name(frames: dict[Path, pd.DataFrame]) -> dict[Path, pd.DataFrame]:
     """Bars without contracts under those that all their files' names say, as NQ_Z16_1min.csv, or else their products.
 
-    NQ_mar16.csv beside NQ_feb16.csv holds a month: where each file has the bars of the very month it names, or one
-    names no contract, they are no contracts.
+    NQ_mar16.csv beside NQ_feb16.csv holds a month: where each file begins in the very month it names, or one names no
+    contract, they are no contracts.
     """
     bare = {file: bars for file, bars in frames.items() if "contract" not in bars}
-    named = {file: (_named(file, bars, "contract"), _named(file, bars, "continuous")) for file, bars in bare.items()}
-    own_month = [contract for contract, _ in named.values() if contract.startswith("=")]
-    contracts = all(contract for contract, _ in named.values()) and len(own_month) < len(named)
-    names = {file: (contract if contracts else product).lstrip("=") for file, (contract, product) in named.items()}
-    return {
-        file: bars.assign(contract=names[file]) if file in names and all(names.values()) else bars
-        for file, bars in frames.items()
-    }
+    names = {file: _named_contract(file, bars) for file, bars in bare.items()}
+    if not all(names.values()) or all(_is_of_its_month(name, bare[file]) for file, name in names.items()):
+        names = {file: _named_product(file) for file in bare}
+    if not all(names.values()):
+        return frames
+    return {file: bars.assign(contract=names[file]) if file in names else bars for file, bars in frames.items()}
 
 
-def _named(file: Path, bars: pd.DataFrame, kind: str) -> str:
-    """The contract, or the product, that a file's name begins with; "" where it names none that its bars can be of.
+def _named_contract(file: Path, bars: pd.DataFrame) -> str:
+    """The contract that a file's name begins with; "" where it names none that its bars can be of.
 
-    NQ_2016-06-17.csv holds a day and NQ_M1.csv minutes: such a name is no contract. "=" before a contract says that
-    all its bars are of its own month.
+    NQ_2016-06-17.csv holds a day and NQ_M1.csv minutes: such a name is no contract.
     """
-    oldest, newest = (12 * stamp.year + stamp.month - 1 for stamp in (bars["ts"].min(), bars["ts"].max()))
+    for name, symbol in _begins(file, "contract"):
+        months = table()[symbol.product].months if symbol.product in table() else MONTH_CODES
+        dated = re.search(r"(?:19|20)\d\d[-_]?\d", name) or (len(symbol.year) == 1 and not name.isalnum())
+        if MONTH_CODES[symbol.month] in months and not dated and -1 <= _months_ahead(symbol, bars) <= _MONTHS_AHEAD:
+            return name
+    return ""
+
+
+def _named_product(file: Path) -> str:
+    """The product that a file's name begins with; "" where it names none."""
+    return next((name for name, _ in _begins(file, "continuous")), "")
+
+
+def _begins(file: Path, kind: str) -> Iterator[tuple[str, Symbol]]:
+    """The beginnings of a file's name that are a symbol of this kind and of a known product, longest first."""
     stem = file.name.partition(".")[0]
     begins = [stem, *(stem[: part.start()] for part in re.finditer(r"[ _-]", stem))]
     for name in sorted(begins, key=len, reverse=True):
         symbol = parse_symbol(name)
-        if symbol.kind != kind or symbol.product not in PRODUCTS | set(table()):
-            continue
-        if kind == "continuous":
-            return name
-        expiry = expiry_month(symbol, newest // 12, newest % 12 + 1)
-        months = table()[symbol.product].months if symbol.product in table() else MONTH_CODES
-        dated = re.search(r"(?:19|20)\d\d[-_]?\d", name) or (len(symbol.year) == 1 and not name.isalnum())
-        if MONTH_CODES[symbol.month] in months and not dated and -1 <= expiry - newest <= _MONTHS_AHEAD:
-            return "=" * (oldest == expiry) + name
-    return ""
+        if symbol.kind == kind and symbol.product in PRODUCTS | set(table()):
+            yield name, symbol
+
+
+def _months_ahead(symbol: Symbol, bars: pd.DataFrame) -> int:
+    """From the month of the newest bar to that of the contract's expiry."""
+    newest = bars["ts"].max()
+    return expiry_month(symbol, newest.year, newest.month) - (12 * newest.year + newest.month - 1)
+
+
+def _is_of_its_month(contract: str, bars: pd.DataFrame) -> bool:
+    """Whether the bars begin in the very month that the contract is named by."""
+    oldest, newest = bars["ts"].min(), bars["ts"].max()
+    within = 12 * (newest.year - oldest.year) + newest.month - oldest.month
+    return _months_ahead(parse_symbol(contract), bars) == -within
 
 
 def _folder_notes(ordered: list[tuple[Path, pd.DataFrame]]) -> list[str]:

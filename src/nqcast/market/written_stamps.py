@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
+from functools import cache
 from zoneinfo import ZoneInfo, available_timezones
 
 import numpy as np
@@ -183,8 +184,14 @@ def _zone(name: str) -> str | ZoneInfo | None:
         return f"{found[1]}{int(found[2]):02d}:{found[3] or '00'}"
     if name.upper() in ZONES:
         return ZONES[name.upper()]
-    known = next((each for each in available_timezones() if each.lower() == name.lower()), None)
+    known = _zone_names().get(name.lower())
     return ZoneInfo(known) if known else None
+
+
+@cache
+def _zone_names() -> dict[str, str]:
+    """The library's names by their small letters; it looks through its files for them."""
+    return {name.lower(): name for name in available_timezones()}
 
 
 def _unclear(text: pd.Series, row: int) -> ValueError:

@@ -86,11 +86,10 @@ def _ticks(close: np.ndarray, product: str, tick: float) -> Iterator[Doubt]:
     moves, count = np.unique(np.round(np.abs(np.diff(close)) / known), return_counts=True)
     count[moves == 0] = 0
     most = max(0.999 * count.sum(), 100)
-    for steps in [
-        each for each in (_STEPS if product in PRODUCTS else (100,)) if count[moves % each == 0].sum() > most
-    ][:1]:
-        if abs(steps * known - tick) > 1e-6 * tick:
-            yield as_doubt("price unit/steps", len(close), step=steps * known, steps=steps)
+    possible = _STEPS if product in PRODUCTS else (100,)
+    steps = next((each for each in possible if count[moves % each == 0].sum() > most), None)
+    if steps is not None and abs(steps * known - tick) > 1e-6 * tick:
+        yield as_doubt("price unit/steps", len(close), step=steps * known, steps=steps)
     for other in sorted({row.tick for row in table().values() if row.tick > tick / 5}):
         on, on_other = (np.mean(np.abs(close / each - np.rint(close / each)) < 1e-6) for each in (tick, other))
         if on < 0.7 and on_other > 0.999:
