@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from nqcast.storage.lock import is_held
 from nqcast.tracking.logger import NestedRun, follow, nested
 from nqcast.tracking.replay import main, send_waiting
 
@@ -147,10 +148,6 @@ root = Context.project_path / "runs"
 hook.after_dataset_loaded("run_directory", root)
 follow(root / "fp")
 (root / "fp" / "metrics.jsonl").write_text(json.dumps({"step": 0, "val_loss": 1.0}) + "\\n")
-spool = Context.project_path / "data" / "09_tracking" / "spool"
-news = next(spool.iterdir()) / "news.jsonl"
-while b'"val_loss"' not in news.read_bytes():
-    time.sleep(0.02)
 print("training", flush=True)
 end = time.monotonic() + float(sys.argv[3])
 while time.monotonic() < end and not (Context.project_path / "end").exists():
@@ -220,6 +217,14 @@ def test_what_an_outage_in_mid_run_held_back_arrives_once_by_replay(server: Any,
     assert history(server.uri, runs[0].info.run_id) == expected(range(6))
 
 
+def wait_until_free(spools: list[Path]) -> None:
+    """A killed run's lock outlives it where it was about to start git: the child holds it until it is git."""
+    deadline = time.monotonic() + 30
+    while any(is_held(spool) for spool in spools):
+        assert time.monotonic() < deadline, "a dead run's lock is held"
+        time.sleep(0.02)
+
+
 @pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
 def test_a_killed_run_is_killed_in_the_store_too(sent: signal.Signals, server: Any, tmp_path: Path) -> None:
     with run_script(tmp_path / "project", server.uri, sent.name, 60) as process:
@@ -230,7 +235,9 @@ def test_a_killed_run_is_killed_in_the_store_too(sent: signal.Signals, server: A
         process.communicate(timeout=60)
     assert process.returncode == 143 if sent == signal.SIGTERM else process.returncode != 0
     waiting = tmp_path / "project" / "data" / "09_tracking"
-    assert bool(list((waiting / "spool").iterdir())) == (sent == signal.SIGKILL)
+    left = list((waiting / "spool").iterdir())
+    assert bool(left) == (sent == signal.SIGKILL)
+    wait_until_free(left)
     assert send_waiting(waiting)
     runs = runs_of(server.uri, sent.name)
     assert [run.info.status for run in runs] == ["KILLED"]
