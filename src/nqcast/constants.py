@@ -3,6 +3,8 @@
 from typing import Final
 
 BAR_MINUTES: Final = 5  # of the bars that parameters count; those of a table: nqcast.spacing
+MINUTE_NS = 60_000_000_000
+DAY_NS = 1440 * MINUTE_NS
 CONTEXT = 288
 WARMUP_BARS = 5520  # 20 sessions of 276 bars: the half-life of the slowest average
 EXCHANGE_TIMEZONE = "America/Chicago"

@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from nqcast.constants import BAR_MINUTES
+from nqcast.constants import BAR_MINUTES, MINUTE_NS
 
 BarMinutes = Literal[1, 5, 15, 30]
 _WORDS = {1: "one", 5: "five", 15: "fifteen", 30: "thirty"}
@@ -26,7 +26,7 @@ class Spacing(NamedTuple):
     @classmethod
     def of(cls, ts: ArrayLike) -> Spacing:
         """That of the bars that start at `ts`, of which a session lacks none: their least distance."""
-        steps = np.diff(np.asarray(ts, dtype="datetime64[ns]").astype(np.int64)) // 60_000_000_000
+        steps = np.diff(np.asarray(ts, dtype="datetime64[ns]").astype(np.int64)) // MINUTE_NS
         steps = steps[steps > 0]
         return cls(int(steps.min())) if len(steps) else cls()
 

@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from nqcast.constants import MINUTE_NS
 from nqcast.market.calendar import nanoseconds, trading_sessions
 
-MINUTE_NS = 60_000_000_000
 MakeBars = Callable[..., pd.DataFrame]
 
 

@@ -5,12 +5,12 @@ import pandas as pd
 import pytest
 from scipy import signal, stats
 
-from nqcast.constants import HORIZONS, LEVELS
+from nqcast.constants import HORIZONS, LEVELS, MINUTE_NS
 from nqcast.data.features import build_features
 from nqcast.market.config import IngestConfig
 from nqcast.market.ingest import build_bars
 from nqcast.market.simulation.config import SimulationConfig
-from nqcast.market.simulation.path import MINUTE_NS, _Walk, front_path
+from nqcast.market.simulation.path import _Walk, front_path
 from nqcast.market.simulation.simulator import simulate
 from nqcast.market.simulation.true_quantiles import TrueLaw, _State
 from nqcast.market.simulation.volatility import (

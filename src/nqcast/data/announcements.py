@@ -17,7 +17,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from nqcast.data.clock import MINUTE, utc_nanoseconds
+from nqcast.constants import MINUTE_NS
+from nqcast.data.clock import utc_nanoseconds
 from nqcast.data.config import is_file
 from nqcast.horizons import Horizon, horizons, horizons_of
 from nqcast.spacing import Spacing
@@ -92,7 +93,7 @@ def announcements_ahead(features: pd.DataFrame, kinds: Sequence[str]) -> np.ndar
         _warn_outside(outside, *(pd.Timestamp(int(time)).date() for time in (times_A[0], times_A[-1])), kind)
         before_N = np.searchsorted(times_A, issued_N)
         for minutes in lengths:
-            columns.append(np.searchsorted(times_A, issued_N + minutes * MINUTE) > before_N)
+            columns.append(np.searchsorted(times_A, issued_N + minutes * MINUTE_NS) > before_N)
     return np.stack(columns, axis=1).astype(np.float64)
 
 
@@ -111,13 +112,13 @@ def since_and_until(ts: pd.Series, kind: str) -> tuple[np.ndarray, np.ndarray]:
     issued_N = _ends(ts)
     times_A = utc_nanoseconds(_of_kind(kind))
     after_N = np.searchsorted(times_A, issued_N)
-    hour, padded = 60.0 * MINUTE, np.concatenate([[-np.inf], times_A.astype(np.float64), [np.inf]])
+    hour, padded = 60.0 * MINUTE_NS, np.concatenate([[-np.inf], times_A.astype(np.float64), [np.inf]])
     return (issued_N - padded[after_N]) / hour, (padded[after_N + 1] - issued_N) / hour
 
 
 def _ends(ts: pd.Series) -> np.ndarray:
     """End of each bar of a table (N,), nanoseconds: when its forecast is issued."""
-    return utc_nanoseconds(ts) + Spacing.of(ts).minutes * MINUTE
+    return utc_nanoseconds(ts) + Spacing.of(ts).minutes * MINUTE_NS
 
 
 def _of_kind(kind: str) -> pd.Series:

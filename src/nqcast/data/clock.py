@@ -3,11 +3,9 @@
 import numpy as np
 import pandas as pd
 
-from nqcast.constants import EXCHANGE_TIMEZONE
+from nqcast.constants import DAY_NS, EXCHANGE_TIMEZONE, MINUTE_NS
 from nqcast.spacing import Spacing
 
-MINUTE = 60_000_000_000  # nanoseconds
-DAY = 1440 * MINUTE
 _FIVE_MINUTES = Spacing()
 
 
@@ -28,11 +26,11 @@ def clock_columns(ts: pd.Series, spacing: Spacing = _FIVE_MINUTES) -> dict[str, 
     day, not once a bar.
     """
     local = exchange_time(ts)
-    since_epoch, nanoseconds = np.divmod(local.astype(np.int64), DAY)
+    since_epoch, nanoseconds = np.divmod(local.astype(np.int64), DAY_NS)
     first, offset = int(since_epoch.min(initial=0)), since_epoch - since_epoch.min(initial=0)
     day = np.arange(first, first + int(offset.max(initial=0)) + 1).astype("datetime64[D]")
     return {
-        "bar_in_day": nanoseconds // (spacing.minutes * MINUTE),
+        "bar_in_day": nanoseconds // (spacing.minutes * MINUTE_NS),
         "day_of_week": (since_epoch + 3) % 7,  # 1970-01-01 was a Thursday
         "day_of_month": _days_since(day, "M")[offset],
         "day_of_year": _days_since(day, "Y")[offset],

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from nqcast.data.clock import DAY, MINUTE, exchange_time, utc_nanoseconds
+from nqcast.constants import DAY_NS, MINUTE_NS
+from nqcast.data.clock import exchange_time, utc_nanoseconds
 from nqcast.horizons import DEFAULT, TARGET, Horizon, horizon, horizons_of
 
 
@@ -38,8 +39,8 @@ def end_rows(frame: pd.DataFrame, horizon: Horizon) -> np.ndarray:
     """
     row, ts = np.arange(len(frame)), utc_nanoseconds(frame["ts"])
     if horizon.by_clock:
-        found = np.minimum(np.searchsorted(ts, ts + horizon.minutes * MINUTE), len(ts) - 1)
-        return np.where(ts[found] - ts == horizon.minutes * MINUTE, found, -1)
+        found = np.minimum(np.searchsorted(ts, ts + horizon.minutes * MINUTE_NS), len(ts) - 1)
+        return np.where(ts[found] - ts == horizon.minutes * MINUTE_NS, found, -1)
     date = frame["session"].to_numpy().astype("datetime64[ns]").astype(np.int64)
     first = np.flatnonzero(np.diff(date, prepend=date[0] - 1))
     session = np.cumsum(np.diff(date, prepend=date[0] - 1) != 0) - 1
@@ -50,10 +51,10 @@ def end_rows(frame: pd.DataFrame, horizon: Horizon) -> np.ndarray:
     ahead = np.minimum(session + horizon.sessions, len(first) - 1)
     # exchange time since the trading date began, below 0 the evening before
     since = exchange_time(frame["ts"]).astype(np.int64) - date
-    key = session * 3 * DAY + since
-    found = np.searchsorted(key, ahead * 3 * DAY + since, side="right") - 1
+    key = session * 3 * DAY_NS + since
+    found = np.searchsorted(key, ahead * 3 * DAY_NS + since, side="right") - 1
     known = (session + horizon.sessions < len(first)) & ((since <= since[last[ahead]]) | whole[ahead])
-    return np.where(known & (date[first[ahead]] - date <= horizon.most_days * DAY), found, -1)
+    return np.where(known & (date[first[ahead]] - date <= horizon.most_days * DAY_NS), found, -1)
 
 
 def realized_volatility(frame: pd.DataFrame) -> np.ndarray:

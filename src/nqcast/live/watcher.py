@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from nqcast.constants import MINUTE_NS
 from nqcast.data.clock import utc_nanoseconds
 from nqcast.evaluation import metrics
 from nqcast.forecast.forecaster import Forecaster
@@ -110,7 +111,7 @@ class Watcher:
         left = nanoseconds(sessions["close"])[np.maximum(place, 0)] - nanoseconds(end)
         usable = features["traded"].to_numpy(bool) & ~features["halt"].to_numpy(bool) & (place >= 0)
         row = np.arange(len(end))
-        usable &= (left >= least_minutes(self.forecaster.metadata.horizons)[0] * 60_000_000_000) & (
+        usable &= (left >= least_minutes(self.forecaster.metadata.horizons)[0] * MINUTE_NS) & (
             row >= self.forecaster.fewest - 1
         )
         last = max(self.forecasts, default="")

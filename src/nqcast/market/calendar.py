@@ -17,7 +17,7 @@ import pandas_market_calendars
 from pandas.tseries.holiday import GoodFriday
 from pandas_market_calendars.calendars.cme_globex_equities import CMEGlobexEquitiesExchangeCalendar
 
-from nqcast.constants import EXCHANGE_TIMEZONE
+from nqcast.constants import EXCHANGE_TIMEZONE, MINUTE_NS
 from nqcast.market.instruments import INDEX_FUTURES, Halt, Instrument
 from nqcast.market.tables import read_table
 
@@ -123,7 +123,7 @@ def runs_outside(ts: pd.Series, position: np.ndarray, spacing: int, minutes: int
     traded minutes, so a run has at least two bars. Returns start (first stamp), end (END of the last bar), minutes.
     """
     stamp = np.unique(nanoseconds(ts)[position == OUTSIDE])
-    step = spacing * 60_000_000_000
+    step = spacing * MINUTE_NS
     first = np.flatnonzero(np.diff(stamp, prepend=stamp[:1] - 2 * step) != step)
     length = np.diff(first, append=len(stamp))
     long = (length * spacing >= minutes) & (length >= 2)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from nqcast.constants import DAY_NS
 from nqcast.market.calendar import nanoseconds
 from nqcast.market.symbols import MONTH_CODES, Symbol, parse_symbol
 
@@ -122,7 +123,7 @@ def _by_trade(
     stamp = nanoseconds(bars["ts"]).astype(np.float64)
     stamp -= stamp[0]
     middle = np.bincount(text_code, weights=weight * stamp) / np.bincount(text_code, weights=weight)
-    day = (stamp // 86_400_000_000_000).astype(np.int64)
+    day = (stamp // DAY_NS).astype(np.int64)
     traded = np.bincount(text_code * (day[-1] + 1) + day, weights=weight, minlength=len(names) * (day[-1] + 1))
     never = ~np.isin(np.arange(len(names)), traded.reshape(len(names), -1).argmax(axis=0))
     order = np.lexsort((middle, never))

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from nqcast.constants import MINUTE_NS
 from nqcast.market.calendar import nanoseconds
 from nqcast.market.checks.gaps import explained, summary
 from nqcast.market.config import IngestConfig
-from nqcast.market.schema import MINUTE_NS
 from nqcast.market.underway import Underway
 from nqcast.spacing import Spacing
 

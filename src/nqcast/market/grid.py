@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from nqcast.constants import MINUTE_NS
 from nqcast.market.calendar import LAST_HALT, nanoseconds
-from nqcast.market.schema import MINUTE_NS
 from nqcast.spacing import Spacing
 
 LONG_BREAK_HOURS = 12  # a weekend or a holiday, which brings more news than a night

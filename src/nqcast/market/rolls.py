@@ -14,10 +14,11 @@ from typing import TypedDict
 import numpy as np
 import pandas as pd
 
+from nqcast.constants import MINUTE_NS
 from nqcast.market.calendar import nanoseconds
 from nqcast.market.config import IngestConfig
 from nqcast.market.contracts import Contracts
-from nqcast.market.schema import MINUTE_NS, PRICES
+from nqcast.market.schema import PRICES
 from nqcast.market.symbols import MONTH_CODES
 
 HOUR_NS = 60 * MINUTE_NS

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pandera.pandas as pa
 
+from nqcast.constants import MINUTE_NS
 from nqcast.fields import closest
 from nqcast.market.calendar import instants, nanoseconds
 from nqcast.market.config import SOURCE_SPACINGS, IngestConfig, zone_and_hours
@@ -16,8 +17,6 @@ from nqcast.market.contracts import as_names
 from nqcast.spacing import BarMinutes
 
 PRICES = ("open", "high", "low", "close")
-MINUTE_NS = 60_000_000_000
-DAY_NS = 1440 * MINUTE_NS
 UTC_STAMP = "datetime64[ns, UTC]"
 
 _MOSTLY = 0.3

@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from nqcast.constants import DAY_NS
 from nqcast.market.contracts import as_names, expiry_month
 from nqcast.market.instruments import table
-from nqcast.market.schema import DAY_NS, PRICES, missing_column_error
+from nqcast.market.schema import PRICES, missing_column_error
 from nqcast.market.symbols import MONTH_CODES, Symbol, parse_symbol
 from nqcast.market.tables import COLUMNS, DATE, IDENTITY, PRODUCTS, SUMMED_VOLUME, TIME
 from nqcast.market.text_file import ENDINGS, not_numbers, plain, read_text, written_numbers

@@ -13,12 +13,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from nqcast.constants import EXCHANGE_TIMEZONE
+from nqcast.constants import DAY_NS, EXCHANGE_TIMEZONE, MINUTE_NS
 from nqcast.market.calendar import distinct, minute_of_day, nanoseconds
 from nqcast.market.checks import Doubt, as_doubt
 from nqcast.market.config import zone_and_hours
 from nqcast.market.instruments import INDEX_FUTURES, Instrument
-from nqcast.market.schema import DAY_NS, MINUTE_NS
 from nqcast.market.tables import USUAL_ZONES
 
 CASH_OPEN = 8 * 60 + 30  # minute of the day in exchange time

@@ -11,12 +11,12 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from nqcast.constants import EXCHANGE_TIMEZONE
+from nqcast.constants import EXCHANGE_TIMEZONE, MINUTE_NS
 from nqcast.market.calendar import nanoseconds
 from nqcast.market.checks import Doubt, as_doubt
 from nqcast.market.checks.clock import CASH_OPEN
 from nqcast.market.instruments import table
-from nqcast.market.schema import MINUTE_NS, PRICES
+from nqcast.market.schema import PRICES
 from nqcast.market.tables import LEVELS, PRODUCTS
 
 _PART = 2_000  # rows

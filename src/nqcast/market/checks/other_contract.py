@@ -11,10 +11,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from nqcast.constants import BAR_MINUTES, EXCHANGE_TIMEZONE
+from nqcast.constants import BAR_MINUTES, DAY_NS, EXCHANGE_TIMEZONE, MINUTE_NS
 from nqcast.market.calendar import nanoseconds
 from nqcast.market.config import IngestConfig
-from nqcast.market.schema import DAY_NS, MINUTE_NS
 
 SLOTS = 1440 // BAR_MINUTES
 _SLOT_NS = BAR_MINUTES * MINUTE_NS

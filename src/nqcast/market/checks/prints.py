@@ -11,8 +11,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from nqcast.constants import DAY_NS, MINUTE_NS
 from nqcast.market.calendar import minute_of_day, nanoseconds
-from nqcast.market.schema import DAY_NS, MINUTE_NS
 
 BAD_PRINT = "bad print: away from the bars around it, and back at once"
 UNCONFIRMED = "newest bar: a move beyond the exchange's hourly limit"

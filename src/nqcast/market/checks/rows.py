@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from nqcast.constants import DAY_NS, MINUTE_NS
 from nqcast.market.calendar import nanoseconds
-from nqcast.market.schema import DAY_NS, MINUTE_NS, PRICES
+from nqcast.market.schema import PRICES
 from nqcast.market.symbols import parse_symbol
 
 SPREAD = "calendar spread, not a contract"

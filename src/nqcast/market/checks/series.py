@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from nqcast.constants import BAR_MINUTES
+from nqcast.constants import BAR_MINUTES, DAY_NS
 from nqcast.market.calendar import instants, minute_of_day, nanoseconds
 from nqcast.market.checks import Doubt, as_doubt
 from nqcast.market.checks.other_contract import Activity, other_contract
@@ -17,7 +17,7 @@ from nqcast.market.checks.rows import first_reasons
 from nqcast.market.config import IngestConfig
 from nqcast.market.contracts import Contracts
 from nqcast.market.rolls import RollEntry, spread_width, weeks_of_rolls
-from nqcast.market.schema import DAY_NS, PRICES
+from nqcast.market.schema import PRICES
 from nqcast.spacing import Spacing
 
 STALE = "stale: repeats the bar before"

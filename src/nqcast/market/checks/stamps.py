@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from nqcast.constants import DAY_NS, MINUTE_NS
 from nqcast.market.calendar import instants, minute_of_day, nanoseconds
 from nqcast.market.checks import Doubt, as_doubt
 from nqcast.market.checks.clock import CASH_OPEN, clock
 from nqcast.market.config import zone_and_hours
-from nqcast.market.schema import DAY_NS, MINUTE_NS
 
 _FEWEST = 4  # sessions that make a part of a file
 _HOUR, _HOURS_IN_A_ROW = 60, 3

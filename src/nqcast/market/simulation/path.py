@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from nqcast.constants import MINUTE_NS
 from nqcast.market.calendar import minute_of_day, nanoseconds
 from nqcast.market.simulation.config import SimulationConfig
 from nqcast.market.simulation.contracts import Contract, contracts, market_sessions
@@ -26,7 +27,6 @@ from nqcast.market.simulation.volatility import (
 )
 
 IntArray = NDArray[np.int64]
-MINUTE_NS = 60_000_000_000
 PATH_STREAM, BAR_STREAM, STRAY_STREAM = 0, 1, 2
 
 

@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 from scipy.special import expit
 
+from nqcast.constants import MINUTE_NS
 from nqcast.market.simulation.config import SimulationConfig
 from nqcast.market.simulation.contracts import Contract, market_sessions
 from nqcast.market.simulation.path import (
     BAR_STREAM,
-    MINUTE_NS,
     STRAY_STREAM,
     FrontPath,
     IntArray,

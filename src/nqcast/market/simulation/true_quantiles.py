@@ -9,12 +9,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from nqcast.constants import EXCHANGE_TIMEZONE, level_name
+from nqcast.constants import EXCHANGE_TIMEZONE, MINUTE_NS, level_name
 from nqcast.horizons import DEFAULT, Horizon
 from nqcast.horizons import horizons as named
 from nqcast.market.simulation.config import SimulationConfig
 from nqcast.market.simulation.contracts import market_sessions
-from nqcast.market.simulation.path import MINUTE_NS, IntArray, front_path
+from nqcast.market.simulation.path import IntArray, front_path
 from nqcast.market.simulation.volatility import (
     BIAS_STEPS,
     INNOVATIONS,
