@@ -768,6 +768,13 @@ CASES: dict[str, Case] = {
         raw=lambda: market(sessions=10),
         notes="2 files, NQ_feb16.csv",
     ),
+    "E24 a folder of months as numbers": Case(
+        lambda raw, folder: _named_files("NQ_201603.csv", "NQ_201606.csv")(
+            raw.assign(contract=(raw["ts"] >= "2016-03-01").astype(str)), folder
+        ),
+        raw=lambda: market(sessions=10),
+        notes="2 files, NQ_201603.csv",
+    ),
     "E24 a folder of days and a page about it": Case(_described, error="README.txt: expected a column"),
     "E24 a folder of days": Case(_daily, notes="6 files"),
     "E24 a folder of text and parquet": Case(_two_formats, notes="2 files.*overlap"),
@@ -799,6 +806,9 @@ CONTRACTS: dict[str, Write] = {
     "A2 names of Barchart's files": _named_files("nqh16_intraday-1min.csv", "nqm16_intraday-1min.csv"),
     "A2 names with a year of one digit": _named_files("NQH6.csv", "NQM6.csv"),
     "A2 names of FirstRate's files": _named_files("NQ_H16_1min.csv", "NQ_M16_1min.csv"),
+    "A2 names of a product that no table holds": _named_files("ENQH16.csv", "ENQM16.csv"),
+    "A2 names with the months as numbers": _named_files("NQ_201603.csv", "NQ_201606.csv"),
+    "A2 names with the dates of expiry": _named_files("NQ_2016-03-18.csv", "NQ_2016-06-17.csv"),
     "A4 numbers alone": _text(lambda raw: _renamed(raw, {"201603": 7002, "201606": 7001}, "instrument_id")),
     "A4 numbers beside a product": _text(
         lambda raw: _renamed(raw, {"201603": 371749798, "201606": 215465490}, "conId").assign(symbol="NQ")

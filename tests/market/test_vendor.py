@@ -14,6 +14,7 @@ from databento_dbn import SType
 
 from nqcast.market.config import IngestConfig
 from nqcast.market.ingest import build_bars
+from nqcast.market.text_file import read_text
 from nqcast.market.vendor import _dbn_symbols, as_raw_bars, read_bars
 
 CONFIG = IngestConfig()
@@ -169,7 +170,7 @@ def test_a_missing_file_a_folder_and_an_empty_file_are_named(tmp_path: Path) -> 
     with pytest.raises(ValueError, match=r"found the empty file"):
         read_bars(tmp_path / "empty.csv")
     (tmp_path / "bars.xlsx").write_bytes(b"x")
-    with pytest.raises(ValueError, match=r"expected \.dbn, \.dbn\.zst, \.parquet or \.csv, found 'bars\.xlsx'"):
+    with pytest.raises(ValueError, match=r"expected \.dbn, .* or \.tsv, also packed, found 'bars\.xlsx'"):
         read_bars(tmp_path / "bars.xlsx")
 
 
@@ -199,6 +200,13 @@ def test_a_file_with_a_header_alone_has_no_rows(week: pd.DataFrame, tmp_path: Pa
     for name in ("bars.csv", "bars.parquet"):
         with pytest.raises(ValueError, match="found no rows"):
             read_bars(tmp_path / name)
+
+
+def test_of_a_file_that_grows_the_lines_that_were_read_are_parsed_and_the_file_is_not_read_again(
+    tmp_path: Path,
+) -> None:
+    found = read_text(tmp_path / "is_not_there.csv", "\ufeffts;close\n2016-09-08;4700\n".encode())
+    assert found.to_dict("list") == {"ts": ["2016-09-08"], "close": [4700]}
 
 
 def test_a_missing_column_is_named_with_the_closest_one(week: pd.DataFrame, tmp_path: Path) -> None:

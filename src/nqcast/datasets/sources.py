@@ -9,13 +9,8 @@ from kedro_datasets._typing import JSONPreview, TablePreview
 
 from nqcast.datasets.previews import first_rows, json_preview, table_preview
 from nqcast.market.simulation.config import SimulationConfig
-from nqcast.market.vendor import read_bars
+from nqcast.market.vendor import KNOWN, is_bars, read_bars
 from nqcast.storage.verified import sha256_of
-
-SUFFIXES = (
-    *(".dbn", ".dbn.zst", ".parquet", ".pq", ".csv", ".txt"),
-    *(f".csv.{z}" for z in ("gz", "zst", "bz2", "xz", "zip")),
-)
 
 
 class _ReadOnlyDataset(AbstractDataset):
@@ -140,7 +135,7 @@ class SymbolFilesDataset(_UserDataset):
         folder = self._existing_path()
         files: dict[str, Path] = {}
         for path in sorted(folder.iterdir()):
-            if path.name.startswith(".") or not path.name.lower().endswith(SUFFIXES):
+            if path.name.startswith(".") or not is_bars(path):
                 continue
             symbol = path.name.partition(".")[0]
             if symbol in files:
@@ -151,8 +146,8 @@ class SymbolFilesDataset(_UserDataset):
             files[symbol] = path
         if not files:
             raise DatasetError(
-                f"expected files of bars ({', '.join(SUFFIXES[:5])}, …) in {folder}, found none: name the folder that "
-                "holds them with --params bars=FOLDER"
+                f"expected files of bars ({KNOWN}) in {folder}, found none: name the folder that holds them with "
+                "--params bars=FOLDER"
             )
         return files
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
 
 from nqcast.market.text_file import has_header, read_text
-from nqcast.market.vendor import as_raw_bars, is_bars, read_bars
+from nqcast.market.vendor import KNOWN, as_raw_bars, is_bars, read_bars
 
 _TEXT = (".csv", ".txt", ".tsv")
 
@@ -29,7 +30,7 @@ class Feed:
         if not source.exists():
             raise ValueError(f"expected a file or folder of bars to watch, found nothing at {source}: correct the path")
         if source.is_file() and not is_bars(source):
-            raise ValueError(f"expected a file of bars to watch (.csv, .parquet, .dbn, …), found {source}: correct it")
+            raise ValueError(f"expected a file of bars to watch ({KNOWN}), found {source}: correct it")
         self.source = source
         self._seen: dict[Path, tuple[int, int]] = {}
         self._rows: dict[Path, int] = {}
@@ -53,15 +54,14 @@ class Feed:
         state = path.stat()
         if self._seen.get(path) == (state.st_size, state.st_mtime_ns) or not state.st_size:
             return None
-        frame = self._lines(path) if path.name.lower().endswith(_TEXT) else self._whole(path)
+        frame = self._lines(path) if path.name.lower().endswith(_TEXT) else self._whole(path, read_bars)
         if frame is not None:
             self._seen[path] = (state.st_size, state.st_mtime_ns)
         return frame
 
-    def _whole(self, path: Path) -> pd.DataFrame | None:
-        is_text = path.name.lower().endswith(_TEXT)
+    def _whole(self, path: Path, read: Callable[[Path], pd.DataFrame]) -> pd.DataFrame | None:
         try:
-            frame = as_raw_bars(read_text(path, path.read_bytes().rfind(b"\n") + 1)) if is_text else read_bars(path)
+            frame = read(path)
         except ValueError:
             if path not in self._rows:  # not whole yet, or none at all: the first look at it has to succeed once
                 self._rows[path] = 0
@@ -80,7 +80,7 @@ class Feed:
                 raise _shorter(path)
             header = header or file.readline()
             if not has_header(header):
-                return self._whole(path)
+                return self._whole(path, _whole_lines)
             file.seek(offset or len(header))
             content = file.read()
         news = content[: content.rfind(b"\n") + 1]
@@ -89,10 +89,15 @@ class Feed:
             try:
                 frame = as_raw_bars(pd.read_csv(text, dtype={"contract": "str", "symbol": "str"}))
             except ValueError:  # 01/02/2016 alone: the lines before it say which is the day
-                return self._whole(path)
+                return self._whole(path, _whole_lines)
             self._rows[path] = self._rows.get(path, 0) + len(frame)
         self._text[path] = ((offset or len(header)) + len(news), header)
         return frame if news.strip() else None
+
+
+def _whole_lines(path: Path) -> pd.DataFrame:
+    content = path.read_bytes()
+    return as_raw_bars(read_text(path, content[: content.rfind(b"\n") + 1]))
 
 
 def _shorter(path: Path) -> ValueError:

@@ -46,20 +46,20 @@ class Layout:
     note: str = ""
 
 
-def read_text(file: Path, end: int | None = None) -> pd.DataFrame:
+def read_text(file: Path, content: bytes | None = None) -> pd.DataFrame:
     """The rows of a text file under its own column names; numbers that are written otherwise than 4781.25 stay text.
 
-    Of a file that still grows the first `end` bytes.
+    content: what is to be read of a file that still grows.
 
     Raises ValueError for a file that is no text, several files in one, or a first line that cannot be understood.
     """
     try:
         if file.suffix.lower() in _OPEN:
             require_bounded(file, _opened(file))
-        encoding = _encoding(file)
-        with io.TextIOWrapper(_opened(file, end), encoding, newline="") as handle:
+        encoding = _encoding(file, content)
+        with io.TextIOWrapper(_opened(file, content), encoding, newline="") as handle:
             layout = _layout([line for _, line in zip(range(_LOOK), handle, strict=False)], file)
-        with io.TextIOWrapper(_opened(file, end), encoding, newline="") as handle:
+        with io.TextIOWrapper(_opened(file, content), encoding, newline="") as handle:
             frame = pd.read_csv(
                 handle,
                 sep=layout.separator.replace(" ", r"\s+"),
@@ -85,10 +85,10 @@ def has_header(line: bytes) -> bool:
     return _separator(text) == "," and sum(plain(cell) in _KNOWN_PRICES for cell in _cells(text, ",")) >= 3
 
 
-def _opened(file: Path, end: int | None = None) -> IO[bytes]:
+def _opened(file: Path, content: bytes | None = None) -> IO[bytes]:
     """The bytes of a file, unpacked; the caller closes it."""
-    if end is not None:
-        return io.BytesIO(file.read_bytes()[:end])
+    if content is not None:
+        return io.BytesIO(content)
     return _OPEN.get(file.suffix.lower(), open)(file, "rb")
 
 
@@ -110,9 +110,9 @@ _OPEN: dict[str, Any] = dict(
 ENDINGS = (*(f"{kind}{packed}" for kind in (".csv", ".txt", ".tsv") for packed in ("", *_OPEN)), ".zip")
 
 
-def _encoding(file: Path) -> str:
+def _encoding(file: Path, content: bytes | None) -> str:
     """By the mark at the file's beginning; UTF-8 without one, or Windows' Latin where the beginning is no UTF-8."""
-    with _opened(file) as handle:
+    with _opened(file, content) as handle:
         begin = handle.read(4096)
     if begin.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return "utf-16"

@@ -45,28 +45,17 @@ def read_bars(path: str | Path) -> pd.DataFrame:
         raise ValueError(f"expected a file of bars, found nothing at {file}: check the path")
     if file.stat().st_size == 0:
         raise ValueError(f"expected bars, found the empty file {file}: copy or download it again")
-    frame = _reader(file)(file)
-    if not len(frame):
-        raise ValueError(f"expected bars, found no rows in {file}: check the query that made it")
-    return frame
-
-
-def _reader(file: Path) -> Callable[[Path], pd.DataFrame]:
-    name = file.name.lower()
-    if name.endswith((".dbn", ".dbn.zst")):
-        return _read_dbn
-    if name.endswith((".parquet", ".pq")):
-        return _read_parquet
-    if name.endswith(ENDINGS):
-        return lambda path: as_raw_bars(read_text(path))
-    raise ValueError(
-        f"expected .dbn, .dbn.zst, .parquet or .csv, found {file.name!r}: convert the file or correct its ending"
-    )
+    for endings, read in _READERS.items():
+        if file.name.lower().endswith(endings):
+            if len(frame := read(file)):
+                return frame
+            raise ValueError(f"expected bars, found no rows in {file}: check the query that made it")
+    raise ValueError(f"expected {KNOWN}, found {file.name!r}: convert the file or correct its ending")
 
 
 def is_bars(file: Path) -> bool:
     """Whether a file is one of bars by its ending."""
-    return file.name.lower().endswith((".dbn", ".dbn.zst", ".parquet", ".pq", *ENDINGS))
+    return file.name.lower().endswith(tuple(ending for endings in _READERS for ending in endings))
 
 
 def _read_folder(folder: Path) -> pd.DataFrame:
@@ -103,57 +92,54 @@ def _of_folder(file: Path) -> pd.DataFrame:
 def _by_name(frames: dict[Path, pd.DataFrame]) -> dict[Path, pd.DataFrame]:
     """Bars without contracts under those that all their files' names say, as NQ_Z16_1min.csv, or else their products.
 
-    NQ_mar16.csv beside NQ_feb16.csv holds a month: where each file begins in the very month it names, or one names no
-    contract, they are no contracts.
+    A name may mean something else: NQ_2016-06-17.csv a day, NQ_M1.csv minutes, ENQH16.csv anything, NQ_mar16.csv, like
+    all names of files that begin in the month they name, a month. It is a contract's where the files hold different
+    prices of the same minutes.
     """
     bare = {file: bars for file, bars in frames.items() if "contract" not in bars}
-    names = {file: _named_contract(file, bars) for file, bars in bare.items()}
-    if not all(names.values()) or all(_is_of_its_month(name, bare[file]) for file, name in names.items()):
+    found = {file: _named_contract(file, bars) for file, bars in bare.items()}
+    names = {file: name for file, (name, _) in found.items()}
+    sure = any(sure for _, sure in found.values()) or not bare
+    if not all(names.values()) or not (sure or _differ(bare.values())):
         names = {file: _named_product(file) for file in bare}
     if not all(names.values()):
         return frames
     return {file: bars.assign(contract=names[file]) if file in names else bars for file, bars in frames.items()}
 
 
-def _named_contract(file: Path, bars: pd.DataFrame) -> str:
-    """The contract that a file's name begins with; "" where it names none that its bars can be of.
+def _named_contract(file: Path, bars: pd.DataFrame) -> tuple[str, bool]:
+    """The contract that a file's name begins with, "" where its bars can be of none, and whether it means nothing else.
 
-    NQ_2016-06-17.csv holds a day and NQ_M1.csv minutes: such a name is no contract.
+    Bars are of a contract of the product's months that expires at most `_MONTHS_AHEAD` after the newest of them.
     """
-    for name, symbol in _begins(file, "contract"):
+    oldest, newest = (12 * ts.year + ts.month - 1 for ts in (bars["ts"].min(), bars["ts"].max()))
+    for name, symbol in (begin for begin in _begins(file) if begin[1].kind == "contract"):
         months = table()[symbol.product].months if symbol.product in table() else MONTH_CODES
-        dated = re.search(r"(?:19|20)\d\d[-_]?\d", name) or (len(symbol.year) == 1 and not name.isalnum())
-        if MONTH_CODES[symbol.month] in months and not dated and -1 <= _months_ahead(symbol, bars) <= _MONTHS_AHEAD:
-            return name
-    return ""
+        ahead = expiry_month(symbol, newest // 12, newest % 12 + 1) - newest
+        if MONTH_CODES[symbol.month] in months and -1 <= ahead <= _MONTHS_AHEAD:
+            dated = re.search(r"(?:19|20)\d\d[-_]?\d", name) or (len(symbol.year) == 1 and not name.isalnum())
+            return name, not dated and newest + ahead != oldest and symbol.product in PRODUCTS | set(table())
+    return "", False
 
 
 def _named_product(file: Path) -> str:
     """The product that a file's name begins with; "" where it names none."""
-    return next((name for name, _ in _begins(file, "continuous")), "")
+    known = PRODUCTS | set(table())
+    return next((name for name, of in _begins(file) if of.kind == "continuous" and of.product in known), "")
 
 
-def _begins(file: Path, kind: str) -> Iterator[tuple[str, Symbol]]:
-    """The beginnings of a file's name that are a symbol of this kind and of a known product, longest first."""
+def _begins(file: Path) -> Iterator[tuple[str, Symbol]]:
+    """The beginnings of a file's name that name a product, longest first."""
     stem = file.name.partition(".")[0]
-    begins = [stem, *(stem[: part.start()] for part in re.finditer(r"[ _-]", stem))]
-    for name in sorted(begins, key=len, reverse=True):
-        symbol = parse_symbol(name)
-        if symbol.kind == kind and symbol.product in PRODUCTS | set(table()):
-            yield name, symbol
+    for end in (len(stem), *(part.start() for part in reversed([*re.finditer(r"[ _-]", stem)]))):
+        if (symbol := parse_symbol(stem[:end])).product:
+            yield stem[:end], symbol
 
 
-def _months_ahead(symbol: Symbol, bars: pd.DataFrame) -> int:
-    """From the month of the newest bar to that of the contract's expiry."""
-    newest = bars["ts"].max()
-    return expiry_month(symbol, newest.year, newest.month) - (12 * newest.year + newest.month - 1)
-
-
-def _is_of_its_month(contract: str, bars: pd.DataFrame) -> bool:
-    """Whether the bars begin in the very month that the contract is named by."""
-    oldest, newest = bars["ts"].min(), bars["ts"].max()
-    within = 12 * (newest.year - oldest.year) + newest.month - oldest.month
-    return _months_ahead(parse_symbol(contract), bars) == -within
+def _differ(frames: Iterable[pd.DataFrame]) -> bool:
+    """Whether the frames hold different closes of the same minute."""
+    closes = pd.concat([bars[["ts", "close"]] for bars in frames]).drop_duplicates()
+    return bool(closes["ts"].duplicated().any())
 
 
 def _folder_notes(ordered: list[tuple[Path, pd.DataFrame]]) -> list[str]:
@@ -418,3 +404,12 @@ def _dbn_symbols(instrument: np.ndarray, ts: pd.DatetimeIndex, store: Any) -> pd
     known.insert_metadata(store.metadata)
     of_pair, names = pd.factorize(known.resolve_many(identifier.astype("uint64"), days.astype("datetime64[D]")))
     return pd.Categorical.from_codes(of_pair[code], names)
+
+
+_READERS: dict[tuple[str, ...], Callable[[Path], pd.DataFrame]] = {
+    (".dbn", ".dbn.zst"): _read_dbn,
+    (".parquet", ".pq"): _read_parquet,
+    ENDINGS: lambda file: as_raw_bars(read_text(file)),
+}
+KNOWN = ".dbn, .dbn.zst, .parquet, .csv, .txt or .tsv, also packed"
+"""What `is_bars` takes, in words."""
