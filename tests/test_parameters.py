@@ -17,8 +17,7 @@ from nqcast import settings
 from nqcast.constants import level_name
 from nqcast.experiments.config import TuneConfig
 from nqcast.fields import changed
-from nqcast.hooks.parameters import ParameterHook
-from nqcast.hooks.reads import IN_PART
+from nqcast.hooks.parameters import IN_PART, ParameterHook
 from nqcast.model import MIGT_TVDT, ModelConfig
 from nqcast.parameters import ParameterError, Parameters, check_parameters, with_defaults
 from nqcast.pipeline_registry import register_pipelines

@@ -22,8 +22,8 @@ from nqcast.data.long_memory import long_memory
 from nqcast.data.seasonal_har import SeasonalHAR, scale_from_state
 from nqcast.data.splits import positions
 from nqcast.evaluation.baselines import make_baseline
-from nqcast.evaluation.baselines.garch import _smooth
 from nqcast.evaluation.baselines.informed import AllInputs
+from nqcast.evaluation.baselines.volatility import _smooth
 from nqcast.evaluation.conformal import OnlineCalibration
 from nqcast.experiments.leak_proof import (
     World,

@@ -9,11 +9,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.backtest.conftest import BARS, TICK, bars_of, features_of, forecasts_of
 
-from nqcast.backtest import ledger
 from nqcast.backtest.config import BacktestConfig
-from nqcast.backtest.ledger import Book, held, netted, trade_profit
 from nqcast.backtest.run import backtest
-from nqcast.backtest.trades import Timeline, Trades, all_trades, exposure, without_overlap
+from nqcast.backtest.trades import (
+    DUST,
+    Book,
+    Timeline,
+    Trades,
+    all_trades,
+    exposure,
+    held,
+    netted,
+    trade_profit,
+    without_overlap,
+)
 from nqcast.evaluation.config import EvaluateConfig
 from nqcast.report.figures.backtest import draw_equity
 
@@ -246,4 +255,4 @@ def test_the_equity_drawn_is_the_sum_of_the_sessions() -> None:
 def test_dust_is_no_position() -> None:
     trades = Trades(np.array([0, 1]), np.array([1, 2]), np.array([4, 5]), np.array([0.1, 0.2]))
     assert held(trades, 8)[5:].tolist() == [0.0, 0.0, 0.0]
-    assert ledger.DUST < 1e-6
+    assert DUST < 1e-6

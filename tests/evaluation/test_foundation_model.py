@@ -11,7 +11,7 @@ import pytest
 from nqcast.constants import HORIZONS, LEVELS
 from nqcast.evaluation import metrics
 from nqcast.evaluation.baselines import make_baseline
-from nqcast.evaluation.baselines.foundation import Fracast
+from nqcast.evaluation.baselines.volatility import Fracast
 from nqcast.evaluation.frames import targets_at
 
 Market = Callable[..., pd.DataFrame]

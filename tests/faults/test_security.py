@@ -17,9 +17,8 @@ from kedro.pipeline import Node, Pipeline
 from tests.kedro_command import PROJECT, environment
 
 from nqcast.cli import check_config, run
-from nqcast.datasets.checkpoint import CheckpointDataset
-from nqcast.datasets.growing import RunDirectoryDataset
-from nqcast.datasets.verified import VerifiedDataset
+from nqcast.datasets.placed import RunDirectoryDataset
+from nqcast.datasets.verified import CheckpointDataset, VerifiedDataset
 from nqcast.experiments.config import AblationConfig
 from nqcast.hooks.parameters import refuse_interpolation
 from nqcast.hooks.signals import resume_command

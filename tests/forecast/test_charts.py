@@ -10,9 +10,8 @@ import pytest
 
 from nqcast.forecast.config import ForecastConfig
 from nqcast.forecast.forecaster import Forecaster
-from nqcast.forecast.issued import Issued
 from nqcast.forecast.page import forecast_figure, forecast_page
-from nqcast.forecast.text import fan_paths, forecast_text
+from nqcast.forecast.text import Issued, fan_paths, forecast_text
 from nqcast.report.figures.fan import draw_forecast
 from nqcast.storage.checkpoint import Checkpoint
 

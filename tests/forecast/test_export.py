@@ -79,7 +79,7 @@ def test_the_file_holds_no_pickle(exported: Path) -> None:
 def test_the_command_exports_the_newest_checkpoint(plain_checkpoint: Checkpoint, tmp_path: Path) -> None:
     from kedro.io import Version
 
-    from nqcast.datasets.checkpoint import CheckpointDataset
+    from nqcast.datasets.verified import CheckpointDataset
 
     CheckpointDataset(filepath=str(tmp_path / "checkpoint"), version=Version(None, "2026-01-01")).save(plain_checkpoint)
     main([str(tmp_path / "checkpoint"), str(tmp_path / "out" / "network.pt2")])

@@ -16,8 +16,7 @@ from kedro.io import Version
 
 import nqcast
 from nqcast.constants import HORIZONS, LEVELS
-from nqcast.datasets.checkpoint import CheckpointDataset
-from nqcast.datasets.verified import VerifiedDataset
+from nqcast.datasets.verified import CheckpointDataset, VerifiedDataset
 from nqcast.evaluation.conformal import ConformalCalibration
 from nqcast.forecast.config import ForecastConfig
 from nqcast.storage.checkpoint import Checkpoint, DataCard

@@ -103,7 +103,7 @@ def test_the_ending_of_the_file_chooses_the_format(
 ) -> None:
     from kedro.io import Version
 
-    from nqcast.datasets.checkpoint import CheckpointDataset
+    from nqcast.datasets.verified import CheckpointDataset
 
     CheckpointDataset(filepath=str(tmp_path / "checkpoint"), version=Version(None, "2026-01-01")).save(plain_checkpoint)
     main([str(tmp_path / "checkpoint"), str(tmp_path / "network.onnx")])

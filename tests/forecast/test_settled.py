@@ -17,9 +17,9 @@ from nqcast.data.config import FeaturesConfig, ScaleConfig
 from nqcast.data.features import build_features
 from nqcast.data.fingerprint import data_card, require_tick, require_trained_on
 from nqcast.evaluation.config import EvaluateConfig
+from nqcast.forecast.config import settled
 from nqcast.forecast.forecaster import Forecaster
 from nqcast.forecast.loading import as_asked
-from nqcast.forecast.settled import settled
 from nqcast.hooks.parameters import ParameterHook
 from nqcast.horizons import DEFAULT
 from nqcast.market.config import IngestConfig

@@ -124,7 +124,7 @@ def test_the_line_over_a_run_is_gone_when_its_summary_is_printed() -> None:
 
 
 def test_a_character_that_the_terminal_does_not_know_is_a_question_mark() -> None:
-    program = "from nqcast.hooks.terminal import *; print_what_the_terminal_can(); tell('skill −0.1 é')"
+    program = "from nqcast.hooks.summary import *; print_what_the_terminal_can(); tell('skill −0.1 é')"
     variables = {**os.environ, "PYTHONIOENCODING": "ascii"}
     done = subprocess.run([sys.executable, "-c", program], env=variables, capture_output=True, check=True, timeout=60)
     assert done.stdout == b"skill ?0.1 ?\n"
@@ -132,7 +132,7 @@ def test_a_character_that_the_terminal_does_not_know_is_a_question_mark() -> Non
 
 @pytest.mark.parametrize("target", ["/dev/full", "a closed pipe"])
 def test_a_terminal_that_takes_nothing_leaves_a_complete_run_its_exit_status(target: str) -> None:
-    program = "from nqcast.hooks.terminal import *; tell('x' * 100_000); tell('more')"
+    program = "from nqcast.hooks.summary import *; tell('x' * 100_000); tell('more')"
     if target == "/dev/full":
         place = os.open(target, os.O_WRONLY)
     else:

@@ -28,8 +28,7 @@ import nqcast
 from nqcast.constants import HORIZONS, LEVELS
 from nqcast.data.config import ScaleConfig
 from nqcast.data.features import build_features
-from nqcast.datasets.checkpoint import CheckpointDataset
-from nqcast.datasets.verified import VerifiedDataset
+from nqcast.datasets.verified import CheckpointDataset, VerifiedDataset
 from nqcast.evaluation.conformal import ConformalCalibration
 from nqcast.market.config import IngestConfig
 from nqcast.market.ingest import build_bars

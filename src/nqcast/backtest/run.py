@@ -13,9 +13,19 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from nqcast.backtest.config import BacktestConfig
-from nqcast.backtest.ledger import Book, held, netted, trade_profit
 from nqcast.backtest.text import render
-from nqcast.backtest.trades import Ints, Timeline, Trades, all_trades, exposure, without_overlap
+from nqcast.backtest.trades import (
+    Book,
+    Ints,
+    Timeline,
+    Trades,
+    all_trades,
+    exposure,
+    held,
+    netted,
+    trade_profit,
+    without_overlap,
+)
 from nqcast.evaluation.config import EvaluateConfig
 from nqcast.evaluation.frames import rows_of
 from nqcast.evaluation.metrics import Floats

@@ -7,10 +7,9 @@ from nqcast.lazy import lazily
 
 __all__, __getattr__ = lazily(
     __name__,
-    verified="VerifiedDataset",
+    verified="VerifiedDataset CheckpointDataset",
     parquet="StreamedParquetDataset",
-    checkpoint="CheckpointDataset",
     sources="SimulatedMarketDataset TrueQuantilesDataset VendorBarsDataset ForecastFileDataset SymbolFilesDataset",
-    growing="RunDirectoryDataset AppendOnlyLogDataset",
+    placed="RunDirectoryDataset AppendOnlyLogDataset",
     partitions="VerifiedPartitionsDataset",
 )

@@ -25,9 +25,9 @@ BASELINES = {
     "seasonal_har_realized": "informed.SeasonalHarRealized",
     "linear": "informed.LinearCorrection",
     "boosted_scale": "informed.BoostedScale",
-    "garch_fhs": "garch.GarchFhs",
-    "lightgbm": "boosting.Lightgbm",
-    "fracast": "foundation.Fracast",
+    "garch_fhs": "volatility.GarchFhs",
+    "lightgbm": "informed.Lightgbm",
+    "fracast": "volatility.Fracast",
 }
 """Every baseline by its name: module and class in `nqcast.evaluation.baselines`. Adding one is adding a line."""
 

@@ -21,7 +21,7 @@ from nqcast.evaluation.calibration import Calibration, issued_online
 from nqcast.evaluation.config import EvaluateConfig
 from nqcast.evaluation.frames import FrameStream, Positions, predictions_frame
 from nqcast.evaluation.metrics import Floats
-from nqcast.forecast.config import ForecastConfig
+from nqcast.forecast.config import ForecastConfig, settled
 from nqcast.forecast.freshness import (
     Anchor,
     ForecastRefusedError,
@@ -30,9 +30,8 @@ from nqcast.forecast.freshness import (
     known_bars,
     target_times,
 )
-from nqcast.forecast.issued import Issued
 from nqcast.forecast.predictor import CHUNK_ANCHORS, Predictor, load_model, load_scale
-from nqcast.forecast.settled import settled
+from nqcast.forecast.text import Issued
 from nqcast.horizons import horizon, target_names
 from nqcast.market.calendar import sessions_around
 from nqcast.market.config import IngestConfig
@@ -56,7 +55,7 @@ class Forecaster:
         checkpoint: a trained model with its scale.
         calibration: one that was fitted for this checkpoint; None applies none.
         config: age, gaps and history that are asked of the bars.
-        ingest: how raw bars are checked; what the training has settled of it (nqcast.forecast.settled) stays.
+        ingest: how raw bars are checked; what the training has settled of it (nqcast.forecast.config) stays.
         own_features: the files of the features of your own that the checkpoint was trained with, in their order.
 
     Raises:

@@ -48,7 +48,7 @@ def load(
             the checkpoint and was fitted for its weights; without one the quantiles are the model's own.
         config: age, gaps and history that are asked of the bars.
         own_features: the files of the features of your own that it was trained with; they are run.
-        ingest: how raw bars are checked; what the training has settled of it (nqcast.forecast.settled) stays.
+        ingest: how raw bars are checked; what the training has settled of it (nqcast.forecast.config) stays.
 
     Raises:
         ValueError: there is no checkpoint, it does not verify or contradicts itself, or the calibration was fitted for

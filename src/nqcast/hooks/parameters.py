@@ -1,6 +1,7 @@
 """Parameters that are bad, unknown, or read by nothing are refused before anything runs."""
 
 import logging
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pandas as pd
@@ -11,10 +12,8 @@ from kedro.pipeline import Pipeline
 
 from nqcast.data.fingerprint import product_of
 from nqcast.fields import require
-from nqcast.forecast.settled import require_as_trained
+from nqcast.forecast.config import require_as_trained
 from nqcast.hooks.mistakes import show_bad_input_in_one_line
-from nqcast.hooks.reads import is_read, readers_of
-from nqcast.hooks.terminal import print_what_the_terminal_can
 from nqcast.hooks.unchanged import CHAINS
 from nqcast.parameters import ParameterError, check_parameters, with_instrument
 from nqcast.storage.checkpoint import Checkpoint
@@ -27,6 +26,44 @@ READ_BY_HOOKS = {"instrument", "instruments", "tracking"}
 """The instrument is asked of every table and checkpoint that a run loads."""
 ASK_FOR_THE_SPACING = {"checked_rows", "params:horizons"}
 """Datasets of pipelines that make a grid, or a table of it; others read the spacing in what they are given."""
+
+_ANCHORS = {"context", "embargo_bars", "warmup_bars"}
+_PREDICT = {"batch_size", "device"}
+_CALIBRATE = {"conformal", "online_rate", "online_by_part"}
+_INTERVALS = {"seed", "mean_block", "bootstrap_replications", "confidence"}
+_COMPARE = {*_INTERVALS, "baselines", "newey_west_lag"}
+
+_FOLDS = {"split": _ANCHORS, "evaluate": _PREDICT | _CALIBRATE | _COMPARE}
+_REGISTERED = {"split": _ANCHORS, "evaluate": _FOLDS["evaluate"] - {"baselines"}}  # verdict.baselines take their place
+
+IN_PART: Mapping[str, Mapping[str, set[str]]] = {
+    "check_rows": {"features": {"volume", "tick"}},
+    "make_features": {"ingest": {"instrument", "bar_minutes", "tick"}},
+    "load_features": {"ingest": {"instrument", "bar_minutes"}},
+    "validation_metrics": {"evaluate": {*_PREDICT, "seed"}},
+    "fit_calibration": {"evaluate": _PREDICT | _CALIBRATE},
+    "validate_symbols": {"evaluate": {*_PREDICT, *_CALIBRATE, "seed"}},
+    "forecast_symbols": {
+        "split": {"warmup_bars"},
+        "forecast": {"as_of", "max_age_minutes", "max_gap_minutes", "min_bars", "device"},
+    },
+    "update_forecaster": {"split": _ANCHORS, "evaluate": _PREDICT | _CALIBRATE},
+    "compare_with_training": {"split": _ANCHORS, "evaluate": _PREDICT},
+    "predict_test": {"evaluate": _PREDICT},
+    "score": {"evaluate": {*_COMPARE, "truth_anchors", "phase_lag"}},
+    "draw_fan_chart": {"evaluate": {"fan_session", "fan_horizon"}},
+    "explain_network": {"evaluate": {*_PREDICT, *_INTERVALS, "explain_anchors"}},
+    "score_forecasts": {"evaluate": {*_COMPARE, "truth_anchors"}},
+    "sweep_forecasts": {"forecast": {"as_of", "min_bars", "device"}},
+    "trade_test": {"evaluate": _INTERVALS},
+    "trade_walk_forward": {"evaluate": _INTERVALS},
+    "settle_walk_forward": _FOLDS,
+    "join_folds": {"evaluate": _COMPARE},
+    "settle_registration": _REGISTERED,
+    "settle_verdict": _REGISTERED,
+    "settle_ablation": {"evaluate": _PREDICT | _INTERVALS},
+}
+"""By node and group, the fields that it reads; a group that is not named here it reads whole."""
 
 
 class ParameterHook:
@@ -44,7 +81,6 @@ class ParameterHook:
     def after_context_created(self, context: KedroContext) -> None:
         """Fill in what the instrument's row says, check all groups, and make lists of those that came as one text."""
         show_bad_input_in_one_line()
-        print_what_the_terminal_can()
         context.config_loader.runtime_params = {**(context.config_loader.runtime_params or {})}
         refuse_interpolation(context.config_loader.runtime_params)
         parameters = with_instrument(context.config_loader["parameters"])
@@ -157,3 +193,14 @@ def _holds(entry: Any, value: Any) -> bool:
             _holds(part, value) for part in entry.values()
         )
     return any(_holds(part, value) for part in entry) if isinstance(entry, list) else entry == value
+
+
+def is_read(pipeline: Pipeline, group: str, field: str | None = None) -> bool:
+    """Whether a node of the pipeline reads a group of parameters, or this field of it."""
+    readers = (node.name for node in pipeline.nodes if f"params:{group}" in node.inputs)
+    return any(field is None or field in IN_PART.get(name, {}).get(group, {field}) for name in readers)
+
+
+def readers_of(pipelines: Mapping[str, Pipeline], group: str, field: str | None = None) -> Iterable[str]:
+    """The names of the pipelines that read it."""
+    return sorted(name for name, one in pipelines.items() if name != "__default__" and is_read(one, group, field))

@@ -12,8 +12,7 @@ from kedro.framework.hooks import hook_impl
 from kedro.io import CatalogProtocol, DatasetError
 from kedro.pipeline import Pipeline
 
-from nqcast.datasets.growing import RunDirectoryDataset
-from nqcast.datasets.placed import PlacedDataset
+from nqcast.datasets.placed import PlacedDataset, RunDirectoryDataset
 from nqcast.datasets.verified import VerifiedDataset
 from nqcast.storage.errors import require_writable
 from nqcast.storage.lock import DirectoryLock, StoreLock

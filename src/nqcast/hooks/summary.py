@@ -1,8 +1,11 @@
 """What ends a run: its results to read, where they were written, and the exit status that they ask for."""
 
 import datetime as dt
+import io
+import os
 import platform
 import re
+import sys
 import textwrap
 import time
 from collections.abc import Mapping, Sequence
@@ -18,7 +21,6 @@ from kedro.pipeline import Pipeline
 from kedro.pipeline.node import Node
 
 from nqcast.constants import SIMULATED
-from nqcast.hooks.terminal import tell
 from nqcast.stopping import RunAlarmed
 from nqcast.storage.place import Place, place
 from nqcast.tracking.facts import git
@@ -52,7 +54,8 @@ class SummaryHook:
 
     @hook_impl(tryfirst=True)
     def after_context_created(self, context: KedroContext) -> None:
-        """Remember the environment."""
+        """Remember the environment; from here on whatever is printed fits the terminal."""
+        print_what_the_terminal_can()
         self._environment = str(context.env or "base")
 
     @hook_impl
@@ -194,3 +197,19 @@ def _path_of(catalog: DataCatalog, name: str) -> Place | None:
 
 def _relative(path: Place, root: Path) -> str:
     return str(path.relative_to(root)) if path.is_relative_to(root) else str(path)
+
+
+def print_what_the_terminal_can() -> None:
+    """Let a question mark stand for a character that the terminal does not know, instead of an error."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # no notebook's
+            stream.reconfigure(errors="replace")
+
+
+def tell(text: str) -> None:
+    """Print `text`. A terminal that has gone, or a full disk behind it, costs the text alone."""
+    try:
+        sys.stdout.write(f"{text}\n")
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more when it leaves

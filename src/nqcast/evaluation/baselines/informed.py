@@ -1,8 +1,8 @@
 """Baselines with the network's own inputs: SeasonalHAR, corrected by a simple function, with rolling quantiles.
 
-Each corrects the log scale, log s' = log s + g(x), with g fitted by the realized volatility of the horizon, which says
+Most correct the log scale, log s' = log s + g(x), with g fitted by the realized volatility of the horizon, which says
 more of the scale than one return does. Then the quantiles of y / s' are mixed from all of train and the latest
-sessions, as the network's are.
+sessions, as the network's are. LightGBM by quantiles beside them forecasts return / scale itself.
 """
 
 from abc import abstractmethod
@@ -15,6 +15,7 @@ from scipy.linalg import cho_factor, cho_solve
 from nqcast.constants import FEATURES
 from nqcast.data.announcements import announcements_ahead
 from nqcast.data.config import KINDS, ScaleConfig
+from nqcast.data.own_features import feature_names
 from nqcast.data.scale import Volatility
 from nqcast.data.seasonal_har import make_scale
 from nqcast.data.targets import realized_volatility
@@ -181,3 +182,65 @@ class BoostedScale(AllInputs):
 
     def _correction(self, x_NK: Floats) -> Floats:
         return np.stack([booster.predict(x_NK, num_threads=1) for booster in self._boosters], axis=1)
+
+
+class Lightgbm(Baseline):
+    """One booster per horizon and level on target / scale, with log scale, time of day and the features as inputs.
+
+    The boosters are regularised for a low signal: few leaves, many anchors per leaf, a short fit. Quantiles are
+    sorted where the boosters cross.
+    """
+
+    rounds = 60
+    parameters: dict[str, Any] = {  # noqa: RUF012 - read only
+        "objective": "quantile",
+        "learning_rate": 0.03,
+        "num_leaves": 8,
+        "min_data_in_leaf": 1000,
+        "lambda_l2": 10.0,
+        "feature_fraction": 0.5,
+        "bagging_fraction": 0.5,
+        "bagging_freq": 1,
+        "deterministic": True,
+        "force_row_wise": True,
+        "num_threads": 0,
+        "verbosity": -1,
+    }
+
+    def fit(self, features: pd.DataFrame, positions: Positions) -> Self:
+        """Fit the scale, then the boosters on the train anchors' defined targets."""
+        library = optional_library("lightgbm", "lightgbm")
+        self._scale = make_scale(ScaleConfig(), self.levels).fit(features, positions)
+        scale_NH = self._scale.transform(features)
+        unit_NH = targets_at(features, positions, self.horizons) / scale_NH[positions]
+        x_HNF = self._inputs(features, scale_NH, positions)
+        self._boosters = [
+            [self._fit_one(library, x_HNF[h], unit_NH[:, h], i, h) for i in range(len(self.levels))]
+            for h in range(len(self.horizons))
+        ]
+        return self
+
+    def predict(self, features: pd.DataFrame, positions: Positions) -> Floats:
+        """Quantiles (N, H, Q): sorted booster outputs times the scale."""
+        scale_NH = self._scale.transform(features)
+        x_HNF = self._inputs(features, scale_NH, positions)
+        base_HQ = self._scale.unit_quantiles_HQ
+        unit_NHQ = np.empty((len(positions), *base_HQ.shape))
+        for h, row in enumerate(self._boosters):
+            for i, booster in enumerate(row):
+                unit_NHQ[:, h, i] = booster.predict(x_HNF[h]) + base_HQ[h, i]
+        return np.sort(unit_NHQ, axis=-1) * scale_NH[positions][:, :, None]
+
+    def _fit_one(self, library: Any, x_NF: Floats, unit_N: Floats, i: int, h: int) -> Any:
+        defined = np.isfinite(unit_N)
+        rest = unit_N[defined] - self._scale.unit_quantiles_HQ[h, i]
+        data = library.Dataset(x_NF[defined], rest, init_score=np.zeros(rest.size), params={"verbosity": -1})
+        chosen = {**self.parameters, "alpha": self.levels[i], "seed": self.seed, "boost_from_average": False}
+        return library.train(chosen, data, num_boost_round=self.rounds)
+
+    def _inputs(self, features: pd.DataFrame, scale_NH: Floats, positions: Positions) -> Floats:
+        """Inputs (H, N, F + 3): features, slot and weekday, and the log scale of the horizon."""
+        common = features.loc[:, [*feature_names(features), "bar_in_day", "day_of_week"]].to_numpy(dtype=float)[
+            positions
+        ]
+        return np.stack([np.column_stack([common, np.log(scale_NH[positions, h])]) for h in range(len(self.horizons))])
