@@ -7,7 +7,6 @@ from nqcast.pipelines import (
     backtest,
     evaluate,
     features,
-    features_many,
     forecast,
     ingest,
     monitor,
@@ -29,8 +28,8 @@ def register_pipelines() -> dict[str, Pipeline]:
     pipelines = {
         "ingest": ingest.create_pipeline(),
         "features": features.create_pipeline(),
-        "features_many": features_many.create_pipeline(),
-        "train_many": features_many.create_pipeline() + train_many.create_pipeline(),
+        "features_many": train_many.create_features_pipeline(),
+        "train_many": train_many.create_features_pipeline() + train_many.create_pipeline(),
         "forecast_many": train_many.create_forecast_pipeline(),
         "train": train.create_pipeline(),
         "evaluate": evaluate.create_pipeline(),

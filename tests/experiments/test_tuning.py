@@ -19,8 +19,7 @@ from tests.experiments.conftest import SPLIT
 
 from nqcast.data.splits import label_end, make_splits, positions
 from nqcast.experiments.config import TuneConfig
-from nqcast.experiments.trials import NotFiniteError, Trials, load_optuna
-from nqcast.experiments.tuning import Tuning
+from nqcast.experiments.tuning import NotFiniteError, Trials, Tuning, load_optuna
 from nqcast.experiments.tuning_report import as_params, render_tuning, run_config
 from nqcast.parameters import check_parameters
 from nqcast.report.figures.training import tuning_figures

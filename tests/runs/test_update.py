@@ -16,9 +16,9 @@ from nqcast.data.seasonal_har import make_scale
 from nqcast.data.splits import check_no_overlap, make_splits, newest_splits, positions
 from nqcast.evaluation.config import EvaluateConfig
 from nqcast.runs.recipe import Recipe, agreed, run_anew
+from nqcast.runs.refit import Update
 from nqcast.runs.run import TrainingRun
 from nqcast.runs.train import train
-from nqcast.runs.update import Update
 from nqcast.storage.checkpoint import Checkpoint
 
 from .conftest import SPLIT

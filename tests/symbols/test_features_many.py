@@ -20,7 +20,7 @@ from nqcast.market.ingest import build_bars
 from nqcast.market.simulation.config import SimulationConfig
 from nqcast.market.simulation.simulator import simulate
 from nqcast.market.vendor import read_bars
-from nqcast.pipelines.features_many import build_symbol_features
+from nqcast.pipelines.train_many import build_symbol_features
 from nqcast.symbols.build import tasks_of
 from nqcast.symbols.schedule import PartitionsConfig
 

@@ -170,7 +170,7 @@ def from_choice(parameter: SearchParameter, stored: Value) -> Value:
     return next((value for value in parameter.choices or () if as_choice(value) == stored), stored)
 
 
-def nested(values: Mapping[str, Value]) -> dict[str, dict[str, Value]]:
+def by_group(values: Mapping[str, Value]) -> dict[str, dict[str, Value]]:
     """{"train.lr": 1} as {"train": {"lr": 1}}."""
     groups: dict[str, dict[str, Value]] = {}
     for name, value in values.items():

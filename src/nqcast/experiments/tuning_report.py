@@ -8,7 +8,7 @@ from typing import NotRequired, TypedDict
 
 import yaml
 
-from nqcast.experiments.search_space import Value, nested
+from nqcast.experiments.search_space import Value, by_group
 
 SHOWN = 10  # rows of the table
 
@@ -96,7 +96,7 @@ def run_config(found: Found, environment: str) -> str:
         "# Use it:      kedro run --pipelines train --config THIS_FILE",
         "# Make it stay: copy what stands below `params:` into conf/local/parameters_tuned.yml",
     ]
-    run = {"env": environment, "params": nested(best["parameters"])}
+    run = {"env": environment, "params": by_group(best["parameters"])}
     changes = yaml.safe_dump({"run": run}, sort_keys=False, default_flow_style=None)
     return "\n".join(lines) + "\n" + changes
 

@@ -1,6 +1,6 @@
-"""One network over the symbols of a folder, its validation by symbol, and forecasts of each, known or new.
+"""A folder of files by symbol: features of each, one network over all, its validation and forecasts by symbol.
 
-symbol_features → pool_checkpoints → symbol_models, pool → symbol_forecasts.
+symbol_files → one partition of symbol_features a symbol → pool_checkpoints → symbol_models, pool → symbol_forecasts.
 """
 
 from __future__ import annotations
@@ -21,12 +21,51 @@ from nqcast.market.config import IngestConfig
 from nqcast.market.vendor import read_bars
 from nqcast.model.config import ModelConfig
 from nqcast.storage.checkpoint import Checkpoint
+from nqcast.symbols.schedule import PartitionsConfig, run_all
 from nqcast.training.config import TrainConfig
 
 logger = logging.getLogger(__name__)
 
 SHARED = "shared"
 Partitions = dict[str, Callable[[], dict[str, Any]]]
+
+_LOGGED = ("symbol", "rows_in", "bars", "seconds")
+
+
+def build_symbol_features(
+    symbol_files: dict[str, Any],
+    finished_symbols: dict[str, Any],
+    ingest: IngestConfig,
+    features: FeaturesConfig,
+    instruments: dict[str, Any],
+    partitions: PartitionsConfig,
+    horizons: list[str],
+) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """Yield each symbol as it ends: its partition, and its line in the log (finished, skipped or failed).
+
+    Raises:
+        ValueError: at the end, where symbols failed, with each one's reason; the others are saved by then.
+    """
+    from nqcast.symbols.build import build_symbol, tasks_of
+
+    tasks = tasks_of(symbol_files, ingest, features, instruments, horizons)
+    finished = [task for task in tasks if task.partition in finished_symbols]
+    for task in finished:
+        yield {}, {"symbol": task.symbol, "partition": task.partition, "status": "skipped"}
+    failed = []
+    for task, found in run_all([task for task in tasks if task not in finished], build_symbol, partitions):
+        line = {"symbol": task.symbol, "partition": task.partition}
+        if isinstance(found, Exception):
+            failed.append(f"{task.symbol}: {found}")
+            yield {}, {**line, "status": "failed", "error": str(found)}
+            continue
+        logger.info("%s: %s rows, %s bars, %s s", *(found.record[name] for name in _LOGGED))
+        yield {task.partition: {"frame": found.frame, "record": found.record}}, {**line, "status": "finished"}
+    if failed:
+        raise ValueError(
+            f"expected features of {len(tasks)} symbols, found {len(failed)} that failed; the others are saved and "
+            f"are skipped when this runs again. {'; '.join(failed)}"
+        )
 
 
 def choose_symbols(
@@ -183,6 +222,26 @@ def partition_of(symbol: str, fingerprint: str) -> str:
 
 
 _SETTINGS = ["params:ingest", "params:features", "params:instruments"]
+
+
+def create_features_pipeline() -> Pipeline:
+    return Pipeline(
+        [
+            Node(
+                build_symbol_features,
+                inputs=[
+                    *("symbol_files", "finished_symbols"),
+                    *("params:ingest", "params:features", "params:instruments", "params:partitions"),
+                    "params:horizons",
+                ],
+                outputs=["symbol_features", "symbol_log"],
+                name="build_symbol_features",
+            )
+        ]
+    )
+
+
+logger = logging.getLogger(__name__)
 
 
 def create_pipeline() -> Pipeline:

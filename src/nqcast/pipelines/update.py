@@ -47,7 +47,7 @@ def update_forecaster(
     evaluate: EvaluateConfig,
 ) -> tuple[Checkpoint, Json, Json]:
     """The forecaster for tomorrow, its calibration, and what has become of the one before."""
-    from nqcast.runs.update import Update
+    from nqcast.runs.refit import Update
 
     card = data_card(extended_features, last_checkpoint.metadata.data.instrument)
     update = Update(extended_features, card, last_checkpoint, split, config.validation_sessions, config.train, evaluate)

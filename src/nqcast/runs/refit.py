@@ -1,23 +1,33 @@
-"""A forecaster that validation has judged and calibrated, trained once more on what judged it.
+"""A forecaster trained once more: on the validation that has judged and calibrated it, or with new bars.
 
 A long validation is needed to choose and to calibrate by; afterwards its sessions are the newest that there are to
-learn from.
+learn from. With new bars scale and calibration are made anew, and the better of old and new goes on.
 """
 
 import logging
+import textwrap
+from collections.abc import Mapping
 from contextlib import nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
 
+from nqcast.data.clock import utc_nanoseconds
 from nqcast.data.config import SplitConfig
-from nqcast.data.splits import positions, with_longer_train
-from nqcast.evaluation.calibration import Calibration
+from nqcast.data.splits import newest_splits, positions, with_longer_train
+from nqcast.data.trailing import trailing_rows
+from nqcast.evaluation import metrics
+from nqcast.evaluation.calibration import Calibration, fit_calibration
+from nqcast.evaluation.config import EvaluateConfig
+from nqcast.evaluation.frames import Forecasts, as_arrays
+from nqcast.evaluation.metrics import Floats
+from nqcast.forecast.predictor import load_scale, predict_frame
 from nqcast.runs.recipe import run_anew
 from nqcast.runs.train import train
-from nqcast.storage.checkpoint import Checkpoint
+from nqcast.storage.checkpoint import Checkpoint, DataCard
+from nqcast.storage.json_values import Json
 from nqcast.tracking.logger import NestedRun, nested
 from nqcast.training.config import TrainConfig
 
@@ -69,3 +79,65 @@ def refit(
     name = final.metadata.fingerprint
     calibration = replace(judged.calibration, weights=final.weights_sha256, checkpoint=name, headline=told)
     return Final(final, calibration, splits)
+
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Update:
+    """The table with the new bars at its end, the forecaster before it, and how it goes on.
+
+    fields: of train.*, those in which the short training differs from the one before.
+    """
+
+    features: pd.DataFrame
+    card: DataCard
+    last: Checkpoint
+    split: SplitConfig
+    validation_sessions: int
+    fields: Mapping[str, Any]
+    evaluate: EvaluateConfig
+
+    def make(self, calibration: Json, root: Path) -> tuple[Checkpoint, Json, Json]:
+        """The forecaster for tomorrow, its calibration, and a report with a text.
+
+        Where no bar is new, the pair that is there. Otherwise the version with the smaller pinball loss (in returns,
+        mean over horizons) on the latest sessions, with trailing rows of these bars, calibrated on these sessions.
+        """
+        end = int(utc_nanoseconds(self.features["ts"])[-1])
+        if self.last.trailing and int(self.last.trailing["ts"][-1]) >= end:
+            text = f"No bar after {self.card.last} UTC: the version of {self.last.metadata.data.last} UTC stays."
+            return self.last, calibration, {"status": "nothing new", "text": text}
+        splits = newest_splits(self.features, self.split, self.validation_sessions)
+        new = self._trained(splits, root)
+        anchors = {name: self._anchors(one, splits) for name, one in (("before", self.last), ("new", new))}
+        losses = {name: metrics.mean_pinball(one.quantiles, one.targets, one.levels) for name, one in anchors.items()}
+        better = bool(losses["new"].mean() < losses["before"].mean())  # in returns: their scales are others
+        kept, fitted_on = (new, anchors["new"]) if better else (self.last, anchors["before"])
+        rows = trailing_rows(self.features, load_scale(kept).config)
+        fitted = replace(fit_calibration(fitted_on, kept, self.evaluate), val_loss=None)
+        return kept.with_trailing(rows), fitted.to_json(), self._report(splits, losses, better)
+
+    def _trained(self, splits: pd.DataFrame, root: Path) -> Checkpoint:
+        changes = {"members": max(self.last.members, 1), **self.fields}
+        return train(run_anew(self.last, self.features, splits, self.card, self.last, **changes), root)[0]
+
+    def _anchors(self, checkpoint: Checkpoint, splits: pd.DataFrame) -> Forecasts:
+        """What a version forecasts on the validation anchors."""
+        frame = predict_frame(checkpoint, self.features, positions(splits, "validation"), self.evaluate)
+        return as_arrays(frame, checkpoint.metadata.quantiles, checkpoint.metadata.horizons)
+
+    def _report(self, splits: pd.DataFrame, losses: Mapping[str, Floats], better: bool) -> Json:
+        names = self.last.metadata.horizons
+        gain_H = 100 * (1 - losses["new"] / losses["before"])
+        sessions = splits.loc[splits["split"] == "validation", "session"]
+        shown = " ".join(f"{name} {gain:+.2f}" for name, gain in zip(names, gain_H, strict=True))
+        text = (
+            f"On {sessions.nunique()} sessions from {sessions.min():%Y-%m-%d} to {sessions.max():%Y-%m-%d} the new "
+            f"version gains {shown} % of the loss of the one before."
+        )
+        found = "The new version takes its place." if better else "The one before stays, calibrated anew."
+        by_name = {name: dict(zip(names, map(float, loss_H), strict=True)) for name, loss_H in losses.items()}
+        status = "replaced" if better else "kept"
+        return {"status": status, "losses": by_name, "text": textwrap.fill(text, 79), "headline": [found]}
