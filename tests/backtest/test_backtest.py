@@ -24,6 +24,7 @@ from nqcast.backtest.trades import (
     without_overlap,
 )
 from nqcast.evaluation.config import EvaluateConfig
+from nqcast.pipelines.backtest import trade_walk_forward
 from nqcast.report.figures.backtest import draw_equity
 
 EVALUATE = EvaluateConfig(bootstrap_replications=100)
@@ -256,3 +257,13 @@ def test_dust_is_no_position() -> None:
     trades = Trades(np.array([0, 1]), np.array([1, 2]), np.array([4, 5]), np.array([0.1, 0.2]))
     assert held(trades, 8)[5:].tolist() == [0.0, 0.0, 0.0]
     assert DUST < 1e-6
+
+
+def test_forecasts_of_other_bars_at_the_same_stamps_are_refused() -> None:
+    features, others = features_of(bars_of(3)), features_of(bars_of(3, seed=1))
+    made = constant(features).assign(target=lambda rows: features.set_index("ts")["target_15m"][rows["ts"]].to_numpy())
+    trade_walk_forward(made, features, config(), EVALUATE)
+    later = made.assign(target=made["target"].where(made["ts"] < made["ts"].iloc[-5]))
+    trade_walk_forward(later, features, config(), EVALUATE)  # outcomes that came after the forecasts
+    with pytest.raises(ValueError, match=r"found other outcomes at 1[0-9][0-9] of 180 anchors 15m ahead: name their"):
+        trade_walk_forward(made, others, config(), EVALUATE)

@@ -17,6 +17,7 @@ from nqcast.evaluation.metrics import Floats, level_name
 from nqcast.horizons import DEFAULT, in_order
 
 Positions = NDArray[np.int64]
+_ROUNDING = 1e-9  # log return; other rolls after them scale the prices of the same bars
 
 MODEL, CONFORMAL, ONLINE = "model", "model_conformal", "model_online"
 """Whose forecasts a frame holds, by its column `forecast`: the network's, raw and calibrated; else a baseline's."""
@@ -71,6 +72,19 @@ def rows_of(ts: pd.Series, features: pd.DataFrame) -> Positions:
             "use the features that the forecasts were made from"
         )
     return np.asarray(found, dtype=np.int64)
+
+
+def require_outcomes_of(features: pd.DataFrame, predictions: pd.DataFrame) -> None:
+    """Raise ValueError for a predictions frame whose outcomes are others than those in the features at its anchors."""
+    for name, part in predictions.groupby("horizon", sort=False):
+        own = targets_at(features, rows_of(part["ts"], features), [str(name)])[:, 0]
+        apart = np.abs(part["target"].to_numpy(dtype=float) - own) > _ROUNDING  # an outcome may have come meanwhile
+        if apart.any():
+            raise ValueError(
+                f"expected the features that the forecasts were made from, found other outcomes at {apart.sum():,} of "
+                f"{len(own):,} anchors {name} ahead: name their version with --load-versions features:VERSION, or "
+                "forecast again from these"
+            )
 
 
 def targets_at(features: pd.DataFrame, positions: Positions, horizons: Sequence[str]) -> Floats:

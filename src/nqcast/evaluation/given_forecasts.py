@@ -15,12 +15,10 @@ import numpy as np
 import pandas as pd
 
 from nqcast.data.splits import positions
-from nqcast.evaluation.baselines import baseline_quantiles
-from nqcast.evaluation.compared import Compared
 from nqcast.evaluation.comparison import compare_forecasts
 from nqcast.evaluation.config import EvaluateConfig
-from nqcast.evaluation.frames import MODEL, Positions, as_arrays, level_columns, levels_of, predictions_frame
-from nqcast.evaluation.judged import perfect_volatility
+from nqcast.evaluation.frames import Positions, as_arrays, level_columns, levels_of, predictions_frame
+from nqcast.evaluation.judged import beside_baselines
 from nqcast.evaluation.metrics import Floats
 from nqcast.horizons import horizons_of, target_names
 from nqcast.spacing import Spacing
@@ -88,13 +86,8 @@ def score_given(
     config: EvaluateConfig,
 ) -> Json:
     """Scores of a file's forecasts, called model in it, with the share of each split that the file holds."""
-    levels = levels_of(predictions)
-    anchors = as_arrays(predictions, levels, horizons_of(features.columns))
-    train = positions(splits, "train")
-    baselines = baseline_quantiles(features, train, anchors.ts, levels, config)
-    oracle = perfect_volatility(features, train, anchors.ts, levels)
-    forecasts = {**baselines, MODEL: anchors.quantiles}
-    compared = Compared(anchors=anchors, forecasts=forecasts, config=config, oracle=oracle)
+    anchors = as_arrays(predictions, levels_of(predictions), horizons_of(features.columns))
+    compared = beside_baselines(anchors, features, positions(splits, "train"), config)
     scores = compare_forecasts(compared, true_quantiles, Spacing.of(features["ts"]))
     held = anchors_held(predictions, splits)
     named = ", ".join(f"{n:,} of the {of:,} {name} anchors ({n / of:.0%})" for name, (n, of) in held.items() if n)

@@ -9,9 +9,11 @@ import numpy as np
 import pandas as pd
 
 from nqcast.data.targets import realized_volatility
+from nqcast.evaluation.baselines import baseline_quantiles
 from nqcast.evaluation.baselines.base import empirical_quantiles
 from nqcast.evaluation.compared import Compared
-from nqcast.evaluation.frames import MODEL, Positions, rows_of, targets_at
+from nqcast.evaluation.config import EvaluateConfig
+from nqcast.evaluation.frames import MODEL, Forecasts, Positions, rows_of, targets_at
 from nqcast.evaluation.metrics import Floats
 from nqcast.evaluation.session_losses import (
     MEAN,
@@ -129,6 +131,13 @@ def _sessions_line(judged: Judged) -> str:
         f"Over {name.replace('_', ' ')}: better in {one['won']} of {one['sessions']} sessions (p {one['sign_p']:.2g}), "
         f"trimmed gain {100 * one['trimmed']:+.2f} % of its loss{below if p_values else ''}."
     )
+
+
+def beside_baselines(anchors: Forecasts, features: pd.DataFrame, train: Positions, config: EvaluateConfig) -> Compared:
+    """A model's forecasts beside those of the profile's baselines and of the oracle, which are fitted on train."""
+    asked = features, train, anchors.ts, anchors.levels
+    forecasts = {**baseline_quantiles(*asked, config), MODEL: anchors.quantiles}
+    return Compared(anchors=anchors, forecasts=forecasts, config=config, oracle=perfect_volatility(*asked))
 
 
 ORACLE = "oracle_volatility"

@@ -16,13 +16,12 @@ from nqcast import __version__
 from nqcast.data.config import SplitConfig
 from nqcast.data.fingerprint import data_card
 from nqcast.data.splits import make_splits, positions
-from nqcast.evaluation.baselines import baseline_quantiles
 from nqcast.evaluation.calibration import Calibration, calibrated_frame, calibration_of, quantiles_by_row
 from nqcast.evaluation.compared import Compared
 from nqcast.evaluation.comparison import compare_forecasts, untrained
 from nqcast.evaluation.config import EvaluateConfig
 from nqcast.evaluation.frames import MODEL, as_arrays, horizons_in, predictions_frame
-from nqcast.evaluation.judged import ORACLE, perfect_volatility
+from nqcast.evaluation.judged import ORACLE, beside_baselines
 from nqcast.experiments.config import ExperimentSettings, WalkForwardConfig
 from nqcast.experiments.folds import Fold, FoldLine, FoldRecord, Partition, Partitions, plan_folds
 from nqcast.forecast.predictor import predict_frame
@@ -128,15 +127,14 @@ class WalkForward:
         """The predictions frame of every forecast, one after the other; `forecast` says whose."""
         levels, test = self.recipe.quantiles, positions(splits, "test")
         raw = predict_frame(checkpoint, seen, test, self.evaluate)
-        horizons = checkpoint.metadata.horizons
-        anchors = as_arrays(raw, levels, horizons)
-        baselines = baseline_quantiles(seen, positions(splits, "train"), anchors.ts, levels, self.evaluate)
+        anchors = as_arrays(raw, levels, checkpoint.metadata.horizons)
+        beside = beside_baselines(anchors, seen, positions(splits, "train"), self.evaluate)
+        assert beside.oracle is not None  # `beside_baselines` asks it
+        others = {**{name: beside.forecasts[name] for name in beside.baselines}, ORACLE: beside.oracle}
         frames = [
-            predictions_frame(seen, test, quantiles, anchors.scale, levels, horizons).assign(forecast=name)
-            for name, quantiles in baselines.items()
+            predictions_frame(seen, test, quantiles, anchors.scale, levels, anchors.horizons).assign(forecast=name)
+            for name, quantiles in others.items()
         ]
-        oracle = perfect_volatility(seen, positions(splits, "train"), anchors.ts, levels)
-        frames.append(predictions_frame(seen, test, oracle, anchors.scale, levels, horizons).assign(forecast=ORACLE))
         frames.append(raw.assign(forecast=MODEL))
         frames.append(calibrated_frame(raw, calibration, checkpoint.weights_sha256))
         return pd.concat(frames, ignore_index=True).astype({"forecast": "string"})

@@ -1,7 +1,7 @@
 """From raw bars and a checkpoint to quantiles of returns and prices from now."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from nqcast.data.trailing import behind, reach
 from nqcast.data.windows import WindowTable
 from nqcast.evaluation.calibration import Calibration, issued_online
 from nqcast.evaluation.config import EvaluateConfig
-from nqcast.evaluation.frames import FrameStream, Positions, predictions_frame
+from nqcast.evaluation.frames import FrameStream, Positions
 from nqcast.evaluation.metrics import Floats
 from nqcast.forecast.config import ForecastConfig, settled
 from nqcast.forecast.freshness import (
@@ -248,23 +248,18 @@ class Forecaster:
             )
         return rows
 
-    def sweep_table(self, features: pd.DataFrame, chunk: int = CHUNK_ANCHORS) -> FrameStream:
+    def sweep_table(
+        self, features: pd.DataFrame, chunk: int = CHUNK_ANCHORS, rows: Positions | None = None
+    ) -> FrameStream:
         """`sweep` over a feature table, `chunk` anchors a frame: scale, windows and model are made once.
 
-        Refusals come here, not while the stream is read.
+        At `rows`, where they are known already. Refusals come here, not while the stream is read.
         """
-        positions = self.sweep_rows(features)
+        positions = self.sweep_rows(features) if rows is None else rows
         table, moved = self.behind(features)
         predictor = Predictor(self.model, self.scale, table, EvaluateConfig().batch_size)
-        horizons = list(self.metadata.horizons)
-
-        def frames() -> Iterator[pd.DataFrame]:
-            for rows, quantiles_NHQ, scale_NH in predictor.stream(positions + moved, chunk):
-                if self.calibration is not None:
-                    quantiles_NHQ = self.calibration.apply(quantiles_NHQ, scale_NH)
-                yield predictions_frame(table, rows, quantiles_NHQ, scale_NH, self.levels, horizons)
-
-        return FrameStream(frames)
+        axes = self.levels, self.metadata.horizons
+        return FrameStream(lambda: predictor.frames(positions + moved, *axes, chunk, self.calibration))
 
     def features(self, grid: pd.DataFrame) -> pd.DataFrame:
         """The feature table of bars on the grid, made as it was for the training."""

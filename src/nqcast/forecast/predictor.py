@@ -20,6 +20,7 @@ from nqcast.data.scale import Scale
 from nqcast.data.seasonal_har import scale_from_state
 from nqcast.data.windows import WindowTable
 from nqcast.evaluation.config import EvaluateConfig
+from nqcast.evaluation.conformal import ConformalCalibration
 from nqcast.evaluation.frames import FrameStream, Positions, predictions_frame
 from nqcast.evaluation.metrics import Floats
 from nqcast.forecast.checkpoint_checks import checked_config
@@ -150,11 +151,17 @@ class Predictor:
                 bar.update(len(part))
 
     def frames(
-        self, positions: Positions, levels: Sequence[float], horizons: Sequence[str], chunk: int = CHUNK_ANCHORS
+        self,
+        positions: Positions,
+        levels: Sequence[float],
+        horizons: Sequence[str],
+        chunk: int = CHUNK_ANCHORS,
+        calibration: ConformalCalibration | None = None,
     ) -> Iterator[pd.DataFrame]:
-        """The forecasts of `stream` as predictions frames, a chunk at a time."""
-        for part in self.stream(positions, chunk):
-            yield predictions_frame(self.features, *part, levels, horizons)
+        """The forecasts of `stream` as predictions frames, a chunk at a time; calibrated, where something says how."""
+        for rows, quantiles_NHQ, scale_NH in self.stream(positions, chunk):
+            issued = quantiles_NHQ if calibration is None else calibration.apply(quantiles_NHQ, scale_NH)
+            yield predictions_frame(self.features, rows, issued, scale_NH, levels, horizons)
 
     @torch.inference_mode()
     def _forward(self, positions: Positions, unit_NHQ: Floats | None) -> Floats:

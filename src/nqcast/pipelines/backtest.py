@@ -9,6 +9,7 @@ from kedro.pipeline import Node, Pipeline
 from nqcast.backtest.config import BacktestConfig
 from nqcast.data.fingerprint import require_tick, require_trained_on
 from nqcast.evaluation.config import EvaluateConfig
+from nqcast.evaluation.frames import require_outcomes_of
 from nqcast.evaluation.split_uses import use_by_checkpoint
 from nqcast.report import figures
 from nqcast.storage.checkpoint import Checkpoint
@@ -21,9 +22,13 @@ def trade_walk_forward(
     config: BacktestConfig,
     evaluate: EvaluateConfig,
 ) -> tuple[pd.DataFrame, pd.DataFrame, Json]:
-    """Trades, profits by session, and results whose text ends the run; the test split as such is not scored."""
+    """Trades, profits by session, and results whose text ends the run; the test split as such is not scored.
+
+    ValueError for forecasts of other bars at the same stamps.
+    """
     from nqcast.backtest.run import backtest
 
+    require_outcomes_of(features, predictions)
     return backtest(predictions, features, config, evaluate, require_tick(features))
 
 

@@ -46,10 +46,11 @@ def sweep_forecasts(
 
     maker = as_asked(checkpoint, ingest, features, calibration, config)
     table = maker.features(maker.grid(raw_bars))
-    issued = table["ts"].iloc[maker.sweep_rows(table)] + maker.spacing.bar
+    rows = maker.sweep_rows(table)
+    issued = table["ts"].iloc[rows] + maker.spacing.bar
     first, last = (f"{issued.iloc[row]:%Y-%m-%d %H:%M}" for row in (0, -1))
     counted = f"{len(issued):,} forecasts of {len(maker.metadata.horizons)} horizons, issued {first} to {last} UTC."
-    return maker.sweep_table(table), {"text": "", "headline": [counted]}
+    return maker.sweep_table(table, rows=rows), {"text": "", "headline": [counted]}
 
 
 def draw_forecast(forecast: pd.DataFrame, recent: pd.DataFrame) -> object:

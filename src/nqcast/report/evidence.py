@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from nqcast.data.splits import positions
-from nqcast.evaluation.baselines import baseline_quantiles
 from nqcast.evaluation.calibration import quantiles_by_row
 from nqcast.evaluation.compared import Compared
 from nqcast.evaluation.config import EvaluateConfig
-from nqcast.evaluation.frames import MODEL, Positions, as_arrays
-from nqcast.evaluation.judged import perfect_volatility
+from nqcast.evaluation.frames import Positions, as_arrays
+from nqcast.evaluation.judged import beside_baselines
 from nqcast.evaluation.significance import Overlap, overlaps
 from nqcast.report import figures, html
 from nqcast.storage.checkpoint import Metadata
@@ -46,17 +45,14 @@ class Evidence(Compared):
         config: EvaluateConfig,
     ) -> Evidence:
         """Fit the baselines on the train anchors and put them beside the model's rows, on the same anchors."""
-        levels, train = metadata.quantiles, positions(splits, "train")
-        anchors = as_arrays(predictions, levels, metadata.horizons)
-        forecasts = baseline_quantiles(features, train, anchors.ts, levels, config)
-        forecasts[MODEL] = anchors.quantiles
-        if calibrated is not None:
-            forecasts |= quantiles_by_row(calibrated)
+        train = positions(splits, "train")
+        own = beside_baselines(as_arrays(predictions, metadata.quantiles, metadata.horizons), features, train, config)
+        rows = {} if calibrated is None else quantiles_by_row(calibrated)
         return cls(
-            anchors=anchors,
-            forecasts=forecasts,
+            anchors=own.anchors,
+            forecasts={**own.forecasts, **rows},
             config=config,
-            oracle=perfect_volatility(features, train, anchors.ts, levels),
+            oracle=own.oracle,
             predictions=predictions,
             features=features,
             train=train,
