@@ -15,8 +15,7 @@ import torch
 
 from nqcast.constants import CLOCK
 from nqcast.data.windows import WindowTable
-from nqcast.forecast.export.__main__ import main
-from nqcast.forecast.export.network import ExportedNetwork, export_network, largest_difference, window_inputs
+from nqcast.forecast.export import ExportedNetwork, export_network, largest_difference, main, window_inputs
 from nqcast.forecast.forecaster import Forecaster
 from nqcast.storage.checkpoint import Checkpoint
 

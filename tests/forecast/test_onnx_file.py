@@ -14,9 +14,7 @@ import torch
 
 from nqcast.constants import CLOCK, FEATURES, HORIZONS, LEVELS
 from nqcast.data.windows import WindowTable
-from nqcast.forecast.export.__main__ import main
-from nqcast.forecast.export.network import ExportedNetwork, window_inputs
-from nqcast.forecast.export.onnx_file import export_onnx, onnx_difference
+from nqcast.forecast.export import ExportedNetwork, export_onnx, main, onnx_difference, window_inputs
 from nqcast.forecast.forecaster import Forecaster
 from nqcast.storage.checkpoint import Checkpoint
 

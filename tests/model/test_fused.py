@@ -19,9 +19,8 @@ from torch import Tensor
 
 from nqcast.model import MIGT_TVDT, ModelConfig, fuse
 from nqcast.model.embedding import WindowNorm
-from nqcast.model.fused import encoder, window_norm
+from nqcast.model.fused import encoder, unfused, window_norm
 from nqcast.model.fused.encoder import EncoderParts, Sizes, fused_encoder
-from nqcast.model.fused.fuse import unfused
 from nqcast.model.fused.native_code import CannotBuildError
 from nqcast.model.fused.window_norm import fused_window_norm
 

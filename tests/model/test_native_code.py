@@ -13,8 +13,7 @@ import torch
 from tests.model.test_fused import needs_compiler
 
 from nqcast.model import MIGT_TVDT, ModelConfig, fuse
-from nqcast.model.fused import encoder, native_code, window_norm
-from nqcast.model.fused.fuse import operations
+from nqcast.model.fused import encoder, native_code, operations, window_norm
 from nqcast.model.fused.native_code import CannotBuildError, build
 
 Compiler = Callable[[str], None]

@@ -8,7 +8,7 @@ import pytest
 from scipy.special import rel_entr
 
 from nqcast.constants import FEATURES
-from nqcast.monitoring.drift import bin_edges, drift_limits, session_counts, stability_index, stretch_indices
+from nqcast.monitoring.checks import bin_edges, drift_limits, session_counts, stability_index, stretch_indices
 
 PER_SESSION, TRAIN, GAP, NEW = 12, 160, 20, 10
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from nqcast.monitoring.limits import Limits, joint_limits, session_draws, student
+from nqcast.monitoring.checks import Limits, joint_limits, session_draws, student
 
 
 @pytest.mark.parametrize("together", [0.0, 0.6, 0.99])

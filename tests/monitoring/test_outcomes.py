@@ -8,8 +8,7 @@ import pytest
 from scipy import stats
 
 from nqcast.evaluation import metrics
-from nqcast.monitoring.limits import session_draws
-from nqcast.monitoring.outcomes import Outcomes, coverage_limits, rolling, skill_limits
+from nqcast.monitoring.checks import Outcomes, coverage_limits, rolling, session_draws, skill_limits
 
 LEVELS, PER_SESSION, VALIDATION, NEW = (0.1, 0.5, 0.9), 40, 80, 30
 NORMAL = stats.norm.ppf(LEVELS)

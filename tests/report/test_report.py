@@ -21,7 +21,7 @@ from nqcast.report.evidence import Evidence
 from nqcast.report.figures.style import new_figure, with_source
 from nqcast.report.glossary import ALIASES, TERMS
 from nqcast.report.report import _direction, _origin, render_report
-from nqcast.report.sureness import sure_section
+from nqcast.report.sessions import sure_section
 from nqcast.storage.checkpoint import DataCard, Metadata
 
 LEVELS = (0.05, 0.10, 0.25, 0.50, 0.75, 0.90, 0.95)

@@ -17,7 +17,7 @@ from nqcast.data.seasonal_har import make_scale
 from nqcast.data.splits import make_splits, positions
 from nqcast.evaluation.config import EvaluateConfig
 from nqcast.forecast.explain import explain
-from nqcast.forecast.export.network import export_network
+from nqcast.forecast.export import export_network
 from nqcast.forecast.predictor import predict
 from nqcast.runs.recipe import Recipe, agreed
 from nqcast.runs.run import TrainingRun

@@ -2,4 +2,4 @@
 
 from nqcast.lazy import lazily
 
-__all__, __getattr__ = lazily(__name__, config="ModelConfig", migt_tvdt="MIGT_TVDT", **{"fused.fuse": "fuse"})
+__all__, __getattr__ = lazily(__name__, config="ModelConfig", migt_tvdt="MIGT_TVDT", fused="fuse")

@@ -18,7 +18,7 @@ from torch.utils.hooks import RemovableHandle
 
 from nqcast.batches import Batch, model_inputs
 from nqcast.model.blocks import MASKED_SCORE, AttentionPool, SelfAttention, VariableBlock
-from nqcast.model.fused.fuse import unfused
+from nqcast.model.fused import unfused
 from nqcast.model.migt_tvdt import MIGT_TVDT
 
 Inputs = tuple[Tensor] | tuple[Tensor, Tensor | None]  # of a module: tokens, and which of them count

@@ -19,10 +19,19 @@ from nqcast.evaluation.config import EvaluateConfig
 from nqcast.evaluation.frames import Positions, targets_at
 from nqcast.evaluation.metrics import Floats, level_name
 from nqcast.forecast.predictor import predict
+from nqcast.monitoring.checks import (
+    Limits,
+    Outcomes,
+    bin_edges,
+    coverage_limits,
+    drift_limits,
+    rolling,
+    session_counts,
+    session_draws,
+    skill_limits,
+    stability_index,
+)
 from nqcast.monitoring.config import MonitorConfig
-from nqcast.monitoring.drift import bin_edges, drift_limits, session_counts, stability_index
-from nqcast.monitoring.limits import Limits, session_draws
-from nqcast.monitoring.outcomes import Outcomes, coverage_limits, rolling, skill_limits
 from nqcast.monitoring.text import render
 from nqcast.stopping import LIMIT_CROSSED
 from nqcast.storage.checkpoint import Checkpoint

@@ -16,9 +16,15 @@ from nqcast.evaluation.scores import MEAN, Table, wide
 from nqcast.report import figures, html
 from nqcast.report.evidence import Evidence
 from nqcast.report.explanation import HEADING, explanation_section
-from nqcast.report.failures import failure_section, group_tables, weakest
 from nqcast.report.glossary import ALIASES, TERMS
-from nqcast.report.sureness import ceiling_table, coverage_by_part_table, sure_section
+from nqcast.report.sessions import (
+    ceiling_table,
+    coverage_by_part_table,
+    failure_section,
+    group_tables,
+    sure_section,
+    weakest,
+)
 from nqcast.storage.json_values import Json
 
 _FAN = (

@@ -8,8 +8,8 @@ from nqcast.lazy import lazily
 __all__, __getattr__ = lazily(
     __name__,
     fan="fan_chart draw_forecast",
-    calibration="reliability_diagram pit_histogram coverage_over_time scale_against_realised",
-    skill="skill_by_horizon gain_by_session pinball_by_time_of_day",
+    scores="skill_by_horizon gain_by_session pinball_by_time_of_day reliability_diagram pit_histogram "
+    "coverage_over_time scale_against_realised",
     training="training_curves tuning_figures",
     explanation="importance_by_feature variables_inside attention_over_time",
     backtest="draw_equity",
