@@ -109,6 +109,18 @@ def test_a_run_starts_warm_from_each_networks_own_weights(run: TrainingRun, thre
         train(still.with_train(members=4), tmp_path)
 
 
+def test_a_warm_run_does_not_call_its_start_the_volatility_model(
+    run: TrainingRun, three: Checkpoint, tmp_path: Path
+) -> None:
+    """Its epochs are held to the scale alone, where a cold run begins, and to the weights that it begins with."""
+    cold, warm = run.with_train(epochs=0), replace(run.with_train(epochs=0), warm_start=three.member(0))
+    [begun], [found] = train(cold, tmp_path / "cold")[1], train(warm, tmp_path / "warm")[1]
+    assert begun["skill_seasonal_har"] == found["skill_warm_start"] == 0.0 and "skill_warm_start" not in begun
+    for name in run.config.horizons:
+        skill = 1 - found[f"loss_{name}"] / begun[f"loss_{name}"]
+        assert abs(skill) > 1e-4 and found[f"skill_seasonal_har_{name}"] == pytest.approx(skill, abs=1e-6)
+
+
 def test_a_network_that_is_not_whole_is_refused(run: TrainingRun, three: Checkpoint) -> None:
     lost = {name: array for name, array in three.tensors.items() if name != "model.members.1.head.delta.bias"}
     with pytest.raises(ValueError, match=r"missing members\.1\.head\.delta\.bias"):

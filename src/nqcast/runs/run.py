@@ -135,13 +135,17 @@ class TrainingRun(Run):
         return NQDataModule.from_frames(self.features, self.splits, self.scale, self.config.batch_size, loader)
 
     def reference_losses(self) -> dict[str, dict[str, float]]:
-        """The losses of constant train quantiles."""
+        """The losses of constant train quantiles and, after a warm start, of the scale alone, where a cold one begins."""
         levels, horizons = self.config.quantiles, self.config.horizons
         train_anchors, validation = positions(self.splits, "train"), positions(self.splits, "validation")
         constants = make_baseline("constants", levels, horizons).fit(self.features, train_anchors)
-        quantiles = constants.predict(self.features, validation)
-        losses = mean_pinball(quantiles, targets_at(self.features, validation, horizons), levels)
-        return {"constants": dict(zip(horizons, map(float, losses), strict=True))}
+        quantiles = {"constants": constants.predict(self.features, validation)}
+        if self.warm_start is not None:
+            scale_NH = self.scale.transform(self.features)[validation]
+            quantiles[self.config.start_name] = scale_NH[:, :, None] * self.scale.unit_quantiles_HQ
+        targets = targets_at(self.features, validation, horizons)
+        losses = {name: mean_pinball(forecast, targets, levels) for name, forecast in quantiles.items()}
+        return {name: dict(zip(horizons, map(float, loss), strict=True)) for name, loss in losses.items()}
 
 
 INPUTS, _FEATURES, _SPLITS, _WARM_START = "inputs", "features.parquet", "splits.parquet", "warm_start"

@@ -134,6 +134,8 @@ def train_here(run: Run, directory: Path, ranks: Ranks | None = None, logger: Lo
     trainer = create_trainer(_start(run), run.config, run.data_module(), directory, logger=logger, ranks=ranks)
     trainer.origin = run.origin
     trainer.reference_losses |= run.reference_losses()
+    if run.warm_start is not None:
+        trainer.start_name = "warm_start"
     log.info("run directory %s", directory)
     log.debug(trainer.model.summary())
     card = recorded(directory, run.content) if trainer.writes else nullcontext()

@@ -51,7 +51,8 @@ class Trainer:
     Attributes:
         history: one dict per epoch; the first is the untrained model's.
         reference_losses: name of a forecast -> {horizon: validation loss in return units}; adds skill_<name> to the
-            metrics. The untrained model is added under config.start_name.
+            metrics. The model before its first step is added under start_name.
+        start_name: config.start_name, until it is set to what the model of this run starts from.
         origin: what the run is made of and its scale, which every checkpoint holds beside the weights; set where they
             are known, and a working checkpoint forecasts.
         status: "new", "running", "finished", "early_stopped" or "stopped".
@@ -77,6 +78,7 @@ class Trainer:
         self.output_dir = Path(output_dir)
         self.logger = logger
         self.reference_losses: dict[str, dict[str, float]] = {}
+        self.start_name = config.start_name
         axes = {"horizons": config.horizons, "quantiles": config.quantiles}
         self.origin = Checkpoint({}, Metadata.of({**axes, "version": __version__}))
         self.status = "new"
@@ -281,7 +283,7 @@ class Trainer:
         self._save(values["val_loss"])
         if self.logger is not None:
             self.logger.log(record, step=p.step)
-        log.info(epoch_line(record, self.config.start_name))
+        log.info(epoch_line(record, self.start_name))
         return True
 
     def _validate(self) -> dict[str, float] | None:
@@ -300,7 +302,7 @@ class Trainer:
             )
         values = metric_values(sums, levels, horizons)
         start = self.history[0] if self.history else values
-        references = {self.config.start_name: {name: start[f"loss_{name}"] for name in horizons}}
+        references = {self.start_name: {name: start[f"loss_{name}"] for name in horizons}}
         return values | skills(values, references | self.reference_losses, horizons)
 
     def _validation_sums(self) -> MetricSums | None:
