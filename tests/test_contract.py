@@ -3,6 +3,7 @@
 import pytest
 from tests.kedro_command import PROJECT
 
+from nqcast.fields import changed
 from nqcast.model import MIGT_TVDT
 from nqcast.model.config import ModelConfig
 from nqcast.parameters import ParameterError, check_parameters
@@ -29,13 +30,14 @@ def test_the_network_is_the_full_size_with_attention_over_every_bar():
     assert model == ModelConfig(size="full") and model.tokens is True
     assert (model.d_model, model.n_heads, model.n_time_blocks, model.n_variable_blocks) == (256, 8, 4, 2)
     assert (model.d_ff, model.dropout, model.patch_length, model.context) == (1024, 0.1, 1, 288)
-    network = MIGT_TVDT(model)
-    assert sum(parameter.numel() for parameter in network.parameters()) == 6_050_881
+    for predictors, parameters in ((None, 6_050_881), (16, 6_051_905)):  # by itself; beside SeasonalHAR's, as it runs
+        network = MIGT_TVDT(changed(model, {"n_volatility": predictors}))
+        assert sum(parameter.numel() for parameter in network.parameters()) == parameters
 
 
 @pytest.mark.parametrize("tokens", [False, "auto"])
 def test_the_full_size_without_attention_is_refused(tokens):
-    with pytest.raises(ParameterError, match=r"full size, found (model\.)?tokens=(false|auto)"):
+    with pytest.raises(ParameterError, match=r"full size, found tokens=(false|auto)"):
         check_parameters({"model": {"size": "full", "tokens": tokens}})
 
 

@@ -180,15 +180,6 @@ class Parameters(BaseModel):
         return self
 
     @model_validator(mode="after")
-    def _full_size_attends(self) -> Parameters:
-        if self.model.size == "full" and self.model.tokens == "auto":
-            raise ValueError(
-                "expected attention in the full size, found model.tokens=auto, which leaves it out: set "
-                "model.tokens=true, take --env contract, or leave model.size out"
-            )
-        return self
-
-    @model_validator(mode="after")
     def _one_tick(self) -> Parameters:
         if self.ingest.tick != self.features.tick:
             raise ValueError(

@@ -36,6 +36,7 @@ def count(environment: str, size: Literal["laptop", "full"] = "laptop") -> int:
 @pytest.mark.slow
 def test_the_sizes_of_readme_and_page_are_those_of_the_network() -> None:
     embedded, real, full = count("base"), count("nq"), count("base", size="full")
+    assert count("contract", size="full") == full
     page = (PROJECT / "docs" / "model.md").read_text()
     for line, size in (("on the embedded market", embedded), ("on real bars", real), ("the published size", full)):
         assert re.search(rf"{line}.*\| {size:,} \|", page), f"{line}: {size:,}"

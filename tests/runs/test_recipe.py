@@ -37,13 +37,6 @@ def test_a_setting_that_was_given_overrules_and_is_not_spoken_of(caplog):
     assert not caplog.messages
 
 
-def test_a_model_of_full_size_keeps_its_attention(caplog):
-    caplog.set_level("INFO", logger="nqcast.runs.recipe")
-    model, _ = choose(ModelConfig(size="full", tokens="auto"), TrainConfig(), 57_000)
-    assert model == ModelConfig(size="full", tokens=True)
-    assert "attention, since model.size=full asks for it" in caplog.text
-
-
 def test_many_anchors_are_years_of_them_whatever_the_spacing():
     for minutes, enough in ((1, 5 * MANY), (5, MANY), (15, round(MANY / 3))):
         (fewer, one), (many, several) = (choose(*AUTO, count, Spacing(minutes)) for count in (enough - 1, enough))

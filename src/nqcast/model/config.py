@@ -150,10 +150,11 @@ class ModelConfig(Configuration):
             raise ValueError(
                 f"expected d_model to be a multiple of n_heads, found {self.d_model} and {self.n_heads}; change one"
             )
-        if self.size == "full" and self.tokens is False:
+        if self.size == "full" and self.tokens is not True:
+            found = str(self.tokens).lower()
             raise ValueError(
-                "expected attention in a model of full size, found tokens=false, which leaves the small direct path "
-                "alone: set model.tokens=true, or another model.size"
+                f"expected attention in a model of full size, found tokens={found}, which leaves the small direct path "
+                "alone: set model.tokens=true, take --env contract, or another model.size"
             )
         if not self.tokens and not self.recent_width:
             raise ValueError("expected a path to the heads, found tokens=false and recent_width=0; set one of them")

@@ -49,10 +49,7 @@ def choose(
     """
     said: list[str] = []
     enough = spacing.rows(MANY)
-    if model.tokens == "auto" and model.size == "full":
-        model = changed(model, {"tokens": True})
-        said.append("attention, since model.size=full asks for it")
-    elif model.tokens == "auto":
+    if model.tokens == "auto":
         many, newest = anchors >= enough, max(model.recent_bars)
         width = max(model.recent_width, WIDE) if many else model.recent_width
         fields = {"tokens": False, "recent_width": width, "context": newest, "patch_length": newest}

@@ -135,7 +135,7 @@ class TrainingRun(Run):
         return NQDataModule.from_frames(self.features, self.splits, self.scale, self.config.batch_size, loader)
 
     def reference_losses(self) -> dict[str, dict[str, float]]:
-        """The losses of constant train quantiles and, after a warm start, of the scale alone, where a cold one begins."""
+        """The losses of constant train quantiles and, after a warm start, of the scale alone, a cold run's start."""
         levels, horizons = self.config.quantiles, self.config.horizons
         train_anchors, validation = positions(self.splits, "train"), positions(self.splits, "validation")
         constants = make_baseline("constants", levels, horizons).fit(self.features, train_anchors)
