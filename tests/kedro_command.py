@@ -16,12 +16,19 @@ PROJECT = Path(__file__).resolve().parents[1]
 KEDRO = Path(sys.executable).with_name("kedro")
 
 # What every run imports and nobody here wrote is half of a toy run's seconds: loaded once, each run is forked from it.
-LOADED_ONCE = ["kedro.framework.cli", "pandas", "scipy.stats", "scipy.signal", "pandera", "torch._dynamo", "mlflow"]
+LOADED_ONCE = [
+    *("kedro.framework.cli.project", "kedro.framework.session", "kedro_viz.integrations.kedro.hooks"),
+    *("kedro_datasets.pandas.parquet_dataset", "kedro_datasets.matplotlib.matplotlib_dataset", "plotly.graph_objects"),
+    *("pandas", "pandas_market_calendars", "pandera.pandas", "pandera.strategies.pandas_strategies", "pyarrow.dataset"),
+    *("scipy.stats", "scipy.signal", "torch._dynamo", "safetensors.torch", "mlflow", "cryptography.fernet"),
+    *("mlflow.store.tracking.sqlalchemy_store", "mlflow.store.model_registry.sqlalchemy_store"),
+    *("alembic.context", "alembic.command", "sqlalchemy.dialects.sqlite"),
+]
 
 
-def environment(data: Path | str, local: str = "base") -> dict[str, str]:
+def environment(data: Path | str, local: str = "base", columns: int = 200) -> dict[str, str]:
     """The variables of a run that writes into `data` alone, and reads none of a developer's own files in conf/local."""
-    variables = {**os.environ, "NQCAST_DATA": str(data), "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
+    variables = {**os.environ, "NQCAST_DATA": str(data), "OMP_NUM_THREADS": "1", "COLUMNS": str(columns)}
     variables["NQCAST_LOCAL"] = local
     variables["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = "false"
     variables.pop("MLFLOW_TRACKING_URI", None)
@@ -29,13 +36,13 @@ def environment(data: Path | str, local: str = "base") -> dict[str, str]:
 
 
 def kedro(
-    *arguments: str, data: Path | str, cwd: Path = PROJECT, timeout: int = 300, local: str = "base"
+    *arguments: str, data: Path | str, cwd: Path = PROJECT, timeout: int = 300, local: str = "base", columns: int = 200
 ) -> subprocess.CompletedProcess[str]:
     """Run `kedro` in a process of its own to the end, and return what it printed."""
     with tempfile.TemporaryDirectory() as folder:
         printed = Path(folder, "out"), Path(folder, "err")
         command = [str(KEDRO), *arguments]
-        process = _loaded().Process(target=_kedro, args=(command, cwd, environment(data, local), printed))
+        process = _loaded().Process(target=_kedro, args=(command, cwd, environment(data, local, columns), printed))
         process.start()
         process.join(timeout)
         if process.exitcode is None:
