@@ -107,7 +107,7 @@ RUN_ELSEWHERE: dict[str, str] = {
         "tests/test_run.py::test_the_calibration_is_of_the_checkpoint_beside_it_and_of_no_other"
     ),
     "kedro run --pipelines features,train,evaluate --params features.own=mine/close_location.py": f"{_OWN} {_TOY}",
-    "kedro run --pipelines evaluate": _SCORING,
+    "kedro run --pipelines evaluate": f"{_SCORING} tests/test_run.py::test_a_run_can_start_in_the_middle",
     "kedro run --pipelines evaluate --params evaluate.baselines=full": (
         f"{_SCORING} "
         "tests/evaluation/test_baselines.py::test_garch_is_calibrated_on_a_garch_market_and_follows_its_volatility "

@@ -16,10 +16,9 @@ from nqcast.stopping import FOLD_FAILED
 
 
 @pytest.fixture(scope="module")
-def toy(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+def toy(toy_features: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """The data folder and the output of a whole toy walk-forward."""
-    data = tmp_path_factory.mktemp("toy")
-    output_of(kedro("run", "--env", "test", "--pipelines", "ingest,features", data=data))
+    data = shutil.copytree(toy_features, tmp_path_factory.mktemp("toy") / "data")
     return data, output_of(kedro("run", "--env", "test", "--pipelines", "walk_forward", data=data))
 
 
@@ -108,7 +107,8 @@ def test_the_recipe_that_loses_less_over_the_folds_becomes_the_champion(toy: tup
 @pytest.mark.slow
 def test_ablations_end_in_a_table_with_an_interval_for_every_variant(toy: tuple[Path, str]) -> None:
     data, _ = toy
-    output = output_of(kedro("run", "--env", "test", "--pipelines", "ablation", data=data))
+    three_sessions = ("--params", "split.validation=0.06,split.test=0.24")
+    output = output_of(kedro("run", "--env", "test", "--pipelines", "ablation", *three_sessions, data=data))
     table = json.loads((data / "08_reporting" / "ablation_scores.json").read_text())["table"]
     assert {"base", "no_variable_attention", "no_gate", "no_window_statistics", "no_scale", "scale_only_head"} <= set(
         table
@@ -124,9 +124,10 @@ def test_ablations_end_in_a_table_with_an_interval_for_every_variant(toy: tuple[
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_a_verdict_is_held_to_what_was_registered_and_answered_once(tmp_path):
+def test_a_verdict_is_held_to_what_was_registered_and_answered_once(toy_features, tmp_path):
     toy = ("run", "--env", "test", "--pipelines")
-    output_of(kedro(*toy, "ingest,features,register", data=tmp_path))
+    shutil.copytree(toy_features, tmp_path, dirs_exist_ok=True)
+    output_of(kedro(*toy, "register", data=tmp_path))
     other = output_of(kedro(*toy, "verdict", "--params", "train.learning_rate=0.002", data=tmp_path), fails=True)
     assert "found another settings.train.learning_rate" in " ".join(other.split())
     output_of(kedro(*toy, "verdict", data=tmp_path))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 import signal
 import sqlite3
 from pathlib import Path
@@ -16,10 +17,10 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # a minute in all; mo
 
 
 @pytest.fixture(scope="module")
-def tuned(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, str]:
+def tuned(toy_features: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, str]:
     """Data folder, and the output of a search that was stopped in its second trial and of the same command again."""
-    data = tmp_path_factory.mktemp("tuned") / "data with spaces"
-    process = KedroProcess("run", "--env", "test", "--pipelines", "ingest,features,tune", data=data)
+    data = shutil.copytree(toy_features, tmp_path_factory.mktemp("tuned") / "data with spaces")
+    process = KedroProcess("run", "--env", "test", "--pipelines", "tune", data=data)
     process.wait_for("trial 0 complete")
     process.wait_for("epoch   1")
     process.send(signal.SIGTERM)
