@@ -110,6 +110,31 @@ def _with_far_contract(raw: pd.DataFrame) -> pd.DataFrame:
     return _renamed(both, {"201603": 7002, "201606": 7001, "201609": 7000}, "instrument_id")
 
 
+def _written(folder: Path, text: str) -> Path:
+    (folder / "bars.csv").write_text(text)
+    return folder / "bars.csv"
+
+
+def _cut(ending: str) -> Write:
+    def write(raw: pd.DataFrame, folder: Path) -> Path:
+        path = as_csv(raw, folder, f"bars.csv{ending}")
+        path.write_bytes(path.read_bytes()[:-4000])
+        return path
+
+    return write
+
+
+def _locked(raw: pd.DataFrame, folder: Path) -> Path:
+    """A zip whose flag says that its file is encrypted."""
+    with zipfile.ZipFile(folder / "bars.zip", "w") as archive:
+        archive.writestr("bars.csv", raw.to_csv(index=False))
+    content = bytearray((folder / "bars.zip").read_bytes())
+    for mark, flag in ((b"PK\3\4", 6), (b"PK\1\2", 8)):
+        content[content.index(mark) + flag] |= 1
+    (folder / "bars.zip").write_bytes(content)
+    return folder / "bars.zip"
+
+
 def _zip(raw: pd.DataFrame, folder: Path) -> Path:
     with zipfile.ZipFile(folder / "bars.zip", "w") as archive:
         for name, part in (("NQ_H16.txt", raw.head(3000)), ("NQ_M16.txt", raw.tail(3000))):
@@ -297,6 +322,17 @@ CASES: dict[str, Case] = {
     "A1 two continuous products": Case(
         _text(lambda raw: _two_products(raw, ("NQ=F", "ES=F"))), error="bars of one product, found contracts of ES, NQ"
     ),
+    **{
+        f"A1 a file of {symbol}": Case(
+            _text(lambda raw, symbol=symbol: raw.assign(symbol=symbol)),
+            error=f"found contracts of {symbol}, of which the table of instruments has no row",
+        )
+        for symbol in ("AAPL", "NDX")
+    },
+    **{
+        f"A1 a file of {symbol}, as NQ is called too": Case(_text(lambda raw, symbol=symbol: raw.assign(symbol=symbol)))
+        for symbol in ("US100", "ENQH6", "NQ100", "CONTINUOUS")
+    },
     "A1 two products by number alone": Case(
         _text(lambda raw: _two_products(raw, ("7001", "7002"), "instrument_id")),
         error="two products|opens do not follow",
@@ -438,6 +474,40 @@ CASES: dict[str, Case] = {
         "fit America/New_York\\+7",
         raw=lambda: five_minute(AUTUMN()),
     ),
+    "C2 EST behind the stamps of summer": Case(
+        _stamped(lambda raw: local(raw, "America/New_York").dt.strftime("%Y-%m-%d %H:%M EST")),
+        error="fit America/New_York: set ingest.naive_timezone=America/New_York and write the stamps without a zone",
+        raw=lambda: five_minute(market(date(2016, 6, 6), 10)),
+    ),
+    "C2 an offset behind the stamps of summer that is winter's": Case(
+        _stamped(lambda raw: local(raw, "America/Chicago").dt.strftime("%Y-%m-%d %H:%M:%S-06:00")),
+        error="fit America/Chicago: set ingest.naive_timezone=America/Chicago and write the stamps without a zone",
+        raw=lambda: five_minute(market(date(2016, 6, 6), 10)),
+    ),
+    "C2 Denver's clock declared as fixed": Case(
+        _stamped(lambda raw: local(raw, "America/Denver")),
+        {"naive_timezone": "Etc/GMT+6"},
+        "time zone: .*fit America/Denver",
+        raw=AUTUMN,
+    ),
+    "C2 a zone that changes half way": Case(
+        _stamped(lambda raw: local(raw, "UTC").where(raw["ts"] < "2016-10-27 15:00", local(raw))),
+        CHICAGO,
+        "time zone: .*, the first from 2016-10-18 at 22:00",
+        raw=AUTUMN,
+    ),
+    **{
+        f"C2 a clock of twelve hours, {what}": Case(
+            _stamped(lambda raw, form=form: local(raw).dt.strftime(form)),
+            CHICAGO,
+            "AM and PM, found none after 12:59, and 2016-02-.. 01:00:00 behind 2016-02-.. 12:59:00 in line",
+            raw=raw,
+        )
+        for what, form, raw in (
+            ("of the day's trade", "%m/%d/%Y %I:%M", lambda: _day_session(market())),
+            ("of all hours", "%Y-%m-%d %I:%M:%S", market),
+        )
+    },
     "C4 one stamp in 2066": Case(
         _stamped(lambda raw: raw["ts"].where(raw.index != 3000, pd.Timestamp("2066-02-24 15:00", tz="UTC"))),
         quarantine={"time stamp after now": 1},
@@ -507,6 +577,13 @@ CASES: dict[str, Case] = {
         ),
         error="time zone: .*first from 2016-02-23 at 18:00",
     ),
+    "C7 stamps at second 59 from some day on": Case(
+        _stamped(lambda raw: raw["ts"] + pd.to_timedelta((raw["ts"] >= "2016-02-25") * 59, unit="s"))
+    ),
+    "C7 stamps at second 59 in one row of a thousand": Case(
+        _stamped(lambda raw: raw["ts"] + pd.to_timedelta((raw.index % 1000 == 7) * 59, unit="s")),
+        quarantine={"time stamp between the bars of its spacing": 7},
+    ),
     "C7 stamps at second 59": Case(_stamped(lambda raw: raw["ts"] + pd.Timedelta(seconds=59))),
     "C7 stamps just before the minute": Case(_stamped(lambda raw: raw["ts"] + pd.Timedelta(milliseconds=59_999))),
     "C the last two sessions stamped at the end": Case(
@@ -547,6 +624,7 @@ CASES: dict[str, Case] = {
     # 7. messages
     "E3 a last line of words": Case(_with_line('"Downloaded on 02-26-2016 04:12pm CST"'), quarantine={NO_LINE: 1}),
     "E3 a first line of words": Case(_with_line("NQ H16, one minute", 0)),
+    "E20 ticks of .NET": Case(_stamped(lambda raw: nanoseconds(raw["ts"]) // 100 + 621_355_968 * 10**9)),
     "E20 milliseconds, then microseconds": Case(
         _stamped(lambda raw: nanoseconds(raw["ts"]) // np.where(raw.index < 3000, 10**6, 10**3), "timestamp")
     ),
@@ -614,6 +692,67 @@ CASES: dict[str, Case] = {
         ),
         notes="Up",
     ),
+    "E a year of two digits first": Case(
+        _stamped(lambda raw: raw["ts"].dt.strftime("%y-%m-%d %H:%M")), UTC, raw=lambda: market(sessions=8)
+    ),
+    "E a year of two digits, first or last": Case(
+        _stamped(lambda raw: raw["ts"].dt.strftime("%y-%m-%d %H:%M")),
+        UTC,
+        error="'16-03-07 00:00' in line 2, which may be 2016-03-07 or 2007-03-16",
+        raw=lambda: two_contracts()[lambda raw: raw["ts"].between("2016-03-07", "2016-03-11")],
+    ),
+    "E a last line cut off in its stamp": Case(
+        lambda raw, folder: _written(
+            folder, raw.assign(ts=raw["ts"].dt.strftime("%m/%d/%Y %H:%M")).to_csv(index=False) + "02/26/20"
+        ),
+        UTC,
+        quarantine={NO_LINE: 1},
+    ),
+    **{
+        f"E20 one number with {what}": Case(
+            _stamped(
+                lambda raw, to=to: (nanoseconds(raw["ts"]) // 10**6).astype(object) * np.where(raw.index == 61, *to)
+            ),
+            quarantine=quarantine,
+        )
+        for what, to, quarantine in (
+            ("a digit more", (10, 1), {"time stamp after now": 1}),
+            ("six digits more", (10**6, 1), {}),
+        )
+    },
+    "E6 a zone of several words": Case(
+        _stamped(lambda raw: local(raw).dt.strftime("%m/%d/%Y %H:%M Central Standard Time"))
+    ),
+    "E6 a zone that nobody knows": Case(
+        _stamped(lambda raw: local(raw).dt.strftime("%m/%d/%Y %H:%M XMT")),
+        error="name of a time zone behind the stamps of column 'ts', found 'XMT' in line 2",
+    ),
+    **{
+        f"E23 {up} and {down}": Case(
+            _text(
+                lambda raw, up=up, down=down: raw.assign(
+                    **{up: raw["volume"] // 2, down: raw["volume"] - raw["volume"] // 2}
+                ).drop(columns="volume")
+            ),
+            notes=up,
+        )
+        for up, down in (("upVolume", "downVolume"), ("buy_volume", "sell_volume"), ("UpTickVol", "DownTickVol"))
+    },
+    "E names with capitals inside": Case(
+        _text(
+            lambda raw: raw.set_axis(
+                ["barTime", "openPrice", "highPrice", "lowPrice", "closePrice", "tradeVolume"], axis=1
+            )
+        )
+    ),
+    "E a date and its minute": Case(
+        _text(
+            lambda raw: pd.DataFrame(
+                {"date": raw["ts"].dt.strftime("%Y.%m.%d"), "minute": raw["ts"].dt.strftime("%H:%M")}
+            ).join(raw[NAMES[1:]])
+        ),
+        UTC,
+    ),
     "E days since 1899": Case(_stamped(lambda raw: (nanoseconds(raw["ts"]) / 86_400e9 + 25_569).round(10)), UTC),
     "E the months by name": Case(_stamped(lambda raw: raw["ts"].dt.strftime("%d-%b-%Y %I:%M %p")), UTC),
     "E an abbreviation of a zone": Case(_stamped(lambda raw: local(raw).dt.strftime("%m/%d/%Y %H:%M:%S CST"))),
@@ -649,6 +788,17 @@ CASES: dict[str, Case] = {
         UTC,
         notes="date, time, open",
     ),
+    "E9 no header, volume 0 before the volume": Case(
+        _text(lambda raw: raw.assign(more=raw["volume"], volume=0), header=False),
+        notes="volume 2 left out volume from 'volume 2': 'volume' is 0 in every row",
+    ),
+    "E9 no header, a title above": Case(
+        _lines(lambda lines: ["# NQ 1 min", "", *lines[1:]]), notes="read as date and time"
+    ),
+    "E9 no header, a row of nothing": Case(
+        _lines(lambda lines: [*lines[1:8], lines[8].split(",")[0] + ",,,,,0", *lines[9:]]),
+        notes="read as date and time",
+    ),
     "E no header, another order": Case(
         _text(
             lambda raw: raw.assign(ts=raw["ts"].dt.strftime("%Y%m%d %H%M%S"))[["ts", "close", "low", "high", "open"]],
@@ -658,13 +808,30 @@ CASES: dict[str, Case] = {
         "expected a first line that names the columns",
     ),
     # 10. libraries
+    "E22 a page that calls itself CSV": Case(
+        _lines(lambda lines: ["<!DOCTYPE html>", "<html><body>log in, please</body></html>"]), error="begins with <!"
+    ),
+    "E22 records of JSON": Case(
+        lambda raw, folder: _written(folder, raw.head(500).astype(str).to_json(orient="records")),
+        error=r"begins with \[",
+    ),
+    "E22 zstandard that was cut off": Case(_cut(".zst"), error=r"csv\.zst that is none \(Truncated"),
+    "E22 gzip that was cut off": Case(_cut(".gz"), error=r"csv\.gz that is none \(Compressed file ended"),
+    "E22 a zip with a password": Case(_locked, error="bars.zip that is none .*encrypted"),
+    "E22 columns aligned by blanks": Case(
+        lambda raw, folder: _written(
+            folder, raw.assign(ts=raw["ts"].dt.strftime("%Y-%m-%d %H:%M:%S")).to_string(index=False)
+        ),
+        UTC,
+    ),
     "E22 a zip of two": Case(_zip, error="one file of bars in .*found 2 .NQ_H16.txt, NQ_M16.txt.*folder"),
     "E a column twice": Case(
         _text(lambda raw: pd.concat([raw, raw[["close"]] + 1], axis=1)), error="one column 'close'"
     ),
     # 11. folders
     "A contracts of a product without a row": Case(
-        _text(lambda raw: raw.assign(symbol="ZNH6")), error="found contracts of ZN, of which the table.*no row: add one"
+        _text(lambda raw: raw.assign(symbol="ZNH6")),
+        error="found contracts of ZN, of which the table.*no row: leave.* or add a row",
     ),
     "B prices on another instrument's tick": Case(
         _text(lambda raw: raw.assign(**{name: (3 * raw[name]).round() / 10 for name in PRICES})),
@@ -712,6 +879,20 @@ CASES: dict[str, Case] = {
     "E5 a date, a dash, a clock": Case(_stamped(lambda raw: raw["ts"].dt.strftime("%Y%m%d-%H:%M:%S")), UTC),
     "E5 an ISO date, a dash, a clock": Case(_stamped(lambda raw: raw["ts"].dt.strftime("%Y-%m-%d-%H:%M:%S")), UTC),
     "E5 a clock of two parts with a point": Case(_stamped(lambda raw: raw["ts"].dt.strftime("%d.%m.%Y %H.%M")), UTC),
+    **{
+        f"E7 stamps such as {example}": Case(
+            _stamped(lambda raw, zone=zone, form=form: local(raw, zone).dt.strftime(form)), config
+        )
+        for example, form, zone, config in (
+            ("Sun May 01 2016 17:00:00 GMT-0600 (…)", "%a %b %d %Y %H:%M:%S GMT-0600 (C S T)", "America/Chicago", {}),
+            ("01-May-16 05.00.00.000000 PM", "%d-%b-%y %I.%M.%S.000000 %p", "UTC", UTC),
+            ("2016-05-01-17.00.00.000000", "%Y-%m-%d-%H.%M.%S.000000", "UTC", UTC),
+            ("01May2016:17:00:00", "%d%b%Y:%H:%M:%S", "UTC", UTC),
+            ("05:00:00 PM 05/01/2016", "%I:%M:%S %p %m/%d/%Y", "UTC", UTC),
+            ("17:00, 05/01/2016", "%H:%M, %m/%d/%Y", "UTC", UTC),
+            ("2016-05-01 00:00:00 17:00:00", "%Y-%m-%d 00:00:00 %H:%M:%S", "UTC", UTC),
+        )
+    },
     "E7 t and z": Case(_stamped(lambda raw: raw["ts"].dt.strftime("%Y-%m-%dt%H:%M:%Sz"))),
     "C4 a time of day that is none": Case(
         _stamped(lambda raw: raw["ts"].dt.strftime("%Y-%m-%d %H:%M").where(raw.index != 5000, "2016-02-25 25:10")),
@@ -801,6 +982,17 @@ CONTRACTS: dict[str, Write] = {
     ),
     "A2 dates of expiration as a terminal writes them": _text(
         lambda raw: _renamed(raw, {"201603": "3/18/2016", "201606": "6/17/2016"}, "expiration_date").assign(ticker="NQ")
+    ),
+    "A2 a column of another name": _text(
+        lambda raw: _renamed(raw, {"201603": "NQH16", "201606": "NQM16"}, "underlying")
+    ),
+    "A2 months of delivery beside the product": _text(
+        lambda raw: _renamed(raw, {"201603": 201603, "201606": 201606}, "delivery_month").assign(symbol="NQ")
+    ),
+    "A2 dates of expiration with their hour": _text(
+        lambda raw: _renamed(
+            raw, {"201603": "2016-03-18 13:30:00+00:00", "201606": "2016-06-17 13:30:00+00:00"}, "expiration"
+        ).assign(symbol="NQ")
     ),
     "A2 names of NinjaTrader's files": _named_files("NQ 03-16.Last.csv", "NQ 06-16.Last.csv"),
     "A2 names of Barchart's files": _named_files("nqh16_intraday-1min.csv", "nqm16_intraday-1min.csv"),

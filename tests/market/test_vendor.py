@@ -99,7 +99,7 @@ def test_the_order_of_day_and_month_is_taken_only_where_it_is_clear(week: pd.Dat
     early = week.assign(ts=(week["ts"] - pd.Timedelta(days=14)).dt.strftime("%d/%m/%Y %H:%M"))
     early.to_csv(tmp_path / "unclear.csv", index=False)
     with pytest.raises(
-        ValueError, match=r"expected time stamps .*found text such as '04/09/2016 22:0\d' in row 1: write them as"
+        ValueError, match=r"found text such as '04/09/2016 22:0\d' in line 2, which may be 2016-04-09 or 2016-09-04: w"
     ):
         read_bars(tmp_path / "unclear.csv")
 
@@ -207,6 +207,20 @@ def test_of_a_file_that_grows_the_lines_that_were_read_are_parsed_and_the_file_i
 ) -> None:
     found = read_text(tmp_path / "is_not_there.csv", "\ufeffts;close\n2016-09-08;4700\n".encode())
     assert found.to_dict("list") == {"ts": ["2016-09-08"], "close": [4700]}
+
+
+def test_a_volume_under_names_that_nobody_knows_is_pointed_at() -> None:
+    bars = {
+        "ts": ["2016-03-01T15:00Z"],
+        "open": 4200.0,
+        "high": 4201.0,
+        "low": 4199.0,
+        "close": 4200.0,
+        "Volume USD": 5,
+    }
+    assert as_raw_bars(pd.DataFrame(bars)).attrs["notes"] == [
+        "no volume is read, which Volume USD may hold: name it volume"
+    ]
 
 
 def test_a_missing_column_is_named_with_the_closest_one(week: pd.DataFrame, tmp_path: Path) -> None:

@@ -92,7 +92,7 @@ def test_a_file_without_a_header_is_read_in_the_usual_order_and_one_with_zones_i
     text = month["ts"].dt.strftime("%Y-%m-%dT%H:%M:%SZ")
     with pytest.raises(ValueError, match=r"with a zone, or all without, found '2016-08-31T22:\d+:00Z' and '2016-09-"):
         written(month.assign(ts=text.where(month.index < 9000, text.str[:-1])), tmp_path / "some.csv")
-    with pytest.raises(ValueError, match="found the number 43"):
+    with pytest.raises(ValueError, match="found text such as '43' in line 2"):
         written(month.assign(ts=range(43, 43 + len(month))), tmp_path / "rows.csv")
 
 

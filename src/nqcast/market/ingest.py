@@ -21,6 +21,7 @@ from nqcast.market.instruments import require_calendar
 from nqcast.market.rolls import RollEntry
 from nqcast.market.schema import BARS, bar_starts, check_raw_bars, infer_spacing
 from nqcast.market.underway import Underway
+from nqcast.market.vendor import as_raw_bars
 
 logger = logging.getLogger(__name__)
 
@@ -47,8 +48,8 @@ def build_bars(raw: pd.DataFrame, config: IngestConfig) -> Ingested:
 
 def check_rows(raw: pd.DataFrame, config: IngestConfig) -> Underway:
     """The rows that can be read as bars, in order of time, each once, with their contracts."""
-    checked = check_raw_bars(raw, config)
-    doubts = stop_or_warn(stamps.exchanged_days(checked["ts"], _declared(checked, config)), config)
+    checked = check_raw_bars(as_raw_bars(raw), config)
+    doubts = stop_or_warn(stamps.exchanged_days(checked["ts"], *_zone(checked, config)[:1]), config)
     checked["ts"], spacing = bar_starts(checked["ts"], config.stamps == "end")
     if config.bar_minutes % spacing:
         raise ValueError(
@@ -71,7 +72,7 @@ def check_rows(raw: pd.DataFrame, config: IngestConfig) -> Underway:
     if not sound.any():
         raise ValueError(f"expected bars, found none that can be believed: {_listed(rejected)}")
     _require_few(rejected, int((~empty).sum()), config)
-    bars, contracts, counts = _each_once(checked[sound])
+    bars, contracts, counts = _each_once(checked[sound], spacing, config)
     require_calendar(contracts.product, config.instrument)
     counts |= {"rows_in": len(raw), "spacing_minutes": spacing, "zero_volume_dropped": int(empty.sum())}
     underway = Underway(checked, bars, contracts, spacing, rejected, doubts, counts)
@@ -85,7 +86,7 @@ def place_in_sessions(underway: Underway, config: IngestConfig) -> Underway:
     A long run outside the calendar is real trading until someone says otherwise: it is kept, and asked about.
     """
     bars, spacing = underway.bars, underway.spacing
-    doubts, few = zone_doubts(bars, spacing, _declared(underway.rows, config), config.instrument)
+    doubts, few = zone_doubts(bars, spacing, *_zone(underway.rows, config), config.instrument)
     stop_or_warn(doubts, config)
     ts, instrument = bars["ts"], config.instrument
     sessions = calendar.sessions_around(ts.iloc[0], ts.iloc[-1], config.session_closes, instrument)
@@ -169,12 +170,15 @@ def put_on_grid(underway: Underway, config: IngestConfig) -> Ingested:
 _OUTSIDE = {True: rows.AT_CLOSE, False: rows.OUT_OF_SESSION}
 
 
-def _declared(checked: pd.DataFrame, config: IngestConfig) -> str | None:
-    """The zone that the stamps were read in; None where the file names it."""
-    return config.naive_timezone if checked.attrs.get("naive") else None
+def _zone(checked: pd.DataFrame, config: IngestConfig) -> tuple[str, bool]:
+    """The zone that the stamps were written in, and whether the file names it."""
+    named = not checked.attrs.get("naive")
+    return str(checked.attrs.get("zone", "UTC") if named else config.naive_timezone), named
 
 
-def _each_once(sound: pd.DataFrame) -> tuple[pd.DataFrame, Contracts, dict[str, int]]:
+def _each_once(
+    sound: pd.DataFrame, spacing: int, config: IngestConfig
+) -> tuple[pd.DataFrame, Contracts, dict[str, int]]:
     """Rows by time, then contract, each once, with code in place of the contract's text; what that took."""
     disorder = int((np.diff(calendar.nanoseconds(sound["ts"])) < 0).sum())
     bars = sound.sort_values("ts", kind="stable") if disorder else sound
@@ -184,7 +188,11 @@ def _each_once(sound: pd.DataFrame) -> tuple[pd.DataFrame, Contracts, dict[str, 
     repeated = 0
     if not ((np.diff(stamp) > 0) | (np.diff(code) > 0)).all():
         bars = bars.iloc[np.lexsort((code, stamp))]
-        keep = rows.without_duplicates(bars)
+        try:
+            keep = rows.without_duplicates(bars)
+        except ValueError:  # clocks that are set back, and a zone that changes, write an hour twice
+            stop_or_warn(zone_doubts(bars, spacing, *_zone(sound, config), config.instrument)[0], config)
+            raise
         bars, repeated = bars[keep], int((~keep).sum())
     return bars, contracts, {"rows_out_of_order": disorder, "duplicates_dropped": repeated}
 

@@ -14,7 +14,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from nqcast.constants import EXCHANGE_TIMEZONE
 from nqcast.fields import Configuration, closest, complaints
 from nqcast.market.symbols import MONTH_CODES
-from nqcast.market.tables import PRODUCTS, read_table
+from nqcast.market.tables import KINDS, NAMES, PRODUCTS, read_table
 
 INDEX_FUTURES = "CME_Equity"
 """The calendar whose dated corrections, halts and early closes stand in `calendar`."""
@@ -109,18 +109,25 @@ def _own_row(symbol: str, row: Mapping[str, Any]) -> Instrument:
     return found
 
 
+def known_products() -> set[str]:
+    """What symbols may be of: the products that tables name."""
+    return {*PRODUCTS, *table(), *(name for names in NAMES.values() for name in names)}
+
+
 def require_calendar(product: str, chosen: Instrument) -> None:
-    """Raise ValueError for contracts of a product that trades by another calendar, or by one that no table names."""
-    known = table().get(product)
-    if product not in PRODUCTS | set(table()) or product == chosen.symbol:
+    """Raise ValueError for bars of a product that trades by another calendar, or by one that no table names.
+
+    A name that no table holds may be anything's, of an instrument of the user's own or one that begins with its symbol.
+    """
+    known, own = table().get(product), chosen.symbol
+    if product.startswith(own) or product in ("", *NAMES.get(own, ()), *KINDS.split("|")):
+        return
+    if own not in table() and product not in known_products():
         return
     if known is None or known.calendar != chosen.calendar:
-        trades = (
-            f"which trades by {known.calendar}: "
-            if known
-            else "of which the table of instruments has no row: add one, and "
-        )
+        trades = f"which trades by {known.calendar}: " if known else "of which the table of instruments has no row: "
+        cure = "" if known else f"leave the name out where they are {own}, or add a row and "
         raise ValueError(
-            f"expected bars of {chosen.symbol}, which trades by {chosen.calendar}, found contracts of {product}, "
-            f"{trades}set instrument={product}"
+            f"expected bars of {own}, which trades by {chosen.calendar}, found contracts of {product}, {trades}{cure}"
+            f"set instrument={product}"
         )

@@ -13,13 +13,12 @@ from nqcast.constants import MINUTE_NS
 from nqcast.fields import closest
 from nqcast.market.calendar import instants, nanoseconds
 from nqcast.market.config import SOURCE_SPACINGS, IngestConfig, zone_and_hours
-from nqcast.market.contracts import as_names
 from nqcast.spacing import BarMinutes
 
 PRICES = ("open", "high", "low", "close")
 UTC_STAMP = "datetime64[ns, UTC]"
 
-_MOSTLY = 0.3
+_MOSTLY, _OFTEN = 0.3, 0.02  # of the stamps; random seconds lie in the last one of a minute in a sixtieth
 
 _POSITIVE = pa.Check.gt(0)
 
@@ -58,29 +57,22 @@ def missing_column_error(name: str, columns: Iterable[str], cure: str) -> ValueE
 
 
 def check_raw_bars(frame: pd.DataFrame, config: IngestConfig) -> pd.DataFrame:
-    """A frame of raw bars with the right columns and types: ts (datetime64[ns, UTC]), float64 prices, volume, contract.
+    """What `as_raw_bars` gives, with ts in UTC (datetime64[ns]), float64 prices, and volume where it is asked for.
 
     Rows are neither judged nor dropped here; a stamp that its zone makes ambiguous or impossible becomes NaT.
-    Raises ValueError for no rows, a missing column, prices that are not numbers, stamps without a zone.
+    Raises ValueError for no rows, no volume where it is asked for, stamps without a zone.
     """
     if not len(frame):
         raise ValueError("expected bars, found no rows: check the file or the query that made it")
-    required = ("ts", *PRICES, *(("volume",) if config.volume else ()))
-    for name in required:
-        if name not in frame:
-            cure = (
-                "rename the column that holds it, or set volume to false (features too) if the source has none"
-                if name == "volume"
-                else f"rename the file's column to {name}"
-            )
-            raise missing_column_error(name, frame.attrs.get("columns") or frame.columns, cure)
+    if config.volume and "volume" not in frame:
+        cure = "rename the column that holds it, or set volume to false (features too) if the source has none"
+        raise missing_column_error("volume", frame.attrs.get("columns") or frame.columns, cure)
     checked = {"ts": _utc(frame["ts"], config.naive_timezone)}
-    for name in required[1:]:
-        checked[name] = _number(frame[name])
-        if frame[name].dtype == np.float32 and name in PRICES:
-            checked[name] = _on_tick(frame[name], config.tick)
+    for name in (*PRICES, *(("volume",) if config.volume else ())):
+        single = frame[name].dtype == np.float32 and name in PRICES
+        checked[name] = _on_tick(frame[name], config.tick) if single else frame[name].astype("float64")
     if "contract" in frame and not frame["contract"].isna().all():
-        checked["contract"] = as_names(frame["contract"])
+        checked["contract"] = frame["contract"]
     raw = pd.DataFrame(checked, copy=False).reset_index(drop=True)
     raw.attrs = {**frame.attrs, "naive": frame["ts"].dt.tz is None}
     return raw
@@ -89,7 +81,8 @@ def check_raw_bars(frame: pd.DataFrame, config: IngestConfig) -> pd.DataFrame:
 class Stamping(NamedTuple):
     """What the stamps of a series of bars mark: how many minutes a bar lasts, and which end of it is stamped.
 
-    Stamps in the last second of a minute, 17:00:59, mark the end of a bar whatever the parameter says.
+    Where many stamps lie in the last second of a minute, 17:00:59, they mark the end of a bar whatever the parameter
+    says, and the others what it says.
     """
 
     minutes: int
@@ -99,20 +92,25 @@ class Stamping(NamedTuple):
     @classmethod
     def of(cls, ts: pd.Series, at_end: bool) -> Stamping:
         """That of these stamps, of which there are two or more."""
-        second = nanoseconds(ts) % MINUTE_NS
-        last = bool((second >= 59 * 1_000_000_000).sum() > 0.98 * ts.notna().sum())
-        between = np.flatnonzero((second != 0) & ts.notna().to_numpy())
-        if not last and len(between) > _MOSTLY * ts.notna().sum() and np.median(np.diff(instants(ts))) > MINUTE_NS / 2:
+        last = _in_last_second(ts)
+        often = bool(last.mean() > _OFTEN)
+        between = np.flatnonzero((nanoseconds(ts) % MINUTE_NS != 0) & ts.notna().to_numpy() & ~(last & often))
+        if len(between) > _MOSTLY * ts.notna().sum() and np.median(np.diff(instants(ts))) > MINUTE_NS / 2:
             raise ValueError(
                 f"expected time stamps at full minutes, or all in a minute's last second, found {len(between)} of "
                 f"{len(ts)} between them, such as {ts.iloc[between[0]]}: export bars with the start of their minute"
             )
-        return cls(infer_spacing(ts.dt.ceil("min") if last else ts), at_end or last, last)
+        return cls(infer_spacing(ts.dt.ceil("min") if often else ts), at_end, often)
 
     def starts(self, ts: pd.Series) -> pd.Series:
         """The starts of bars with these stamps."""
-        ts = ts.dt.ceil("min") if self.in_last_second else ts
-        return ts - pd.Timedelta(minutes=self.minutes) if self.at_end else ts
+        bar = pd.Timedelta(minutes=self.minutes)
+        start = ts - bar if self.at_end else ts
+        return start.mask(_in_last_second(ts), ts.dt.ceil("min") - bar) if self.in_last_second else start
+
+
+def _in_last_second(ts: pd.Series) -> np.ndarray:
+    return nanoseconds(ts) % MINUTE_NS >= MINUTE_NS // 60 * 59
 
 
 def bar_starts(ts: pd.Series, end_stamped: bool) -> tuple[pd.Series, int]:
@@ -144,19 +142,6 @@ def _duration(nanoseconds_: int) -> str:
     return f"{minutes:g} minutes" if minutes >= 1 else f"{minutes * 60:g} seconds"
 
 
-def _number(column: pd.Series) -> pd.Series:
-    if pd.api.types.is_bool_dtype(column) or not pd.api.types.is_numeric_dtype(column):
-        number = pd.to_numeric(column, errors="coerce") if not pd.api.types.is_bool_dtype(column) else None
-        wrong = column if number is None else column[number.isna() & column.notna()]
-        if number is None or len(wrong):
-            raise ValueError(
-                f"expected numbers in column {column.name!r}, found {wrong.iloc[0]!r} in row {wrong.index[0]} "
-                f"({len(wrong)} such rows): remove text, currency signs and thousands separators"
-            )
-        column = number
-    return column.astype("float64")
-
-
 def _on_tick(column: pd.Series, tick: float) -> pd.Series:
     """float32 prices in float64: the multiples of the tick that they stand for, where they stand for one."""
     price = column.astype("float64")
@@ -165,11 +150,6 @@ def _on_tick(column: pd.Series, tick: float) -> pd.Series:
 
 
 def _utc(ts: pd.Series, zone: str | None) -> pd.Series:
-    if not pd.api.types.is_datetime64_any_dtype(ts):
-        raise ValueError(
-            f"expected time stamps in column 'ts', found {ts.dtype}, such as {ts.iloc[0]!r}: "
-            "write them as ISO text with a zone (2016-09-08T00:00:00Z)"
-        )
     if ts.dt.tz is not None:
         return ts.dt.tz_convert("UTC").dt.as_unit("ns")
     if zone is None:

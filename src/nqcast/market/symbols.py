@@ -14,21 +14,23 @@ from nqcast.market.tables import KINDS, PRODUCTS, VENUES
 MONTH_CODES = "FGHJKMNQUVXZ"
 _MONTH_NAMES = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC")
 
-_BEFORE = re.compile(rf"(?:(?:{VENUES}|CHRIS)[:/_ ]|F\.US\.|F:|[@/&#$])+")
+_BEFORE = re.compile(rf"(?:(?:{VENUES}|CHRIS)[:/_ .]|CON\.|F\.US\.|F:|[@/&#$])+")
 _AFTER = re.compile(rf"(?:[\s._:@-]+(?:{VENUES}|{KINDS}))+")
 
 _ROOT = r"(?P<root>[A-Z0-9]*[A-Z])"
 _CONTRACTS = tuple(
     re.compile(pattern)
     for pattern in (
-        # 201612, 2016-12-16 00:00:00
-        rf"(?:{_ROOT})?[ _-]?(?P<year>(?:19|20)\d\d)[-_]?(?P<number>0[1-9]|1[0-2])(?:-?\d\d)?(?:[ T]00:00.*)?",
-        rf"(?:{_ROOT} )?(?P<number>0?[1-9]|1[0-2])/\d\d?/(?P<year>20\d\d)",  # 12/16/2016
+        # 201612, 2016-12-16 13:30:00+00:00
+        rf"(?:{_ROOT})?[ _-]?(?P<year>(?:19|20)\d\d)[_/-]?(?P<number>0[1-9]|1[0-2])(?:[/-]?\d\d)?(?:[ T]\d\d:.*)?",
+        rf"(?:{_ROOT} )?(?P<number>0?[1-9]|1[0-2])/(?:\d\d?/)?(?P<year>20\d\d)",  # 12/16/2016, 12/2016
+        rf"(?:{_ROOT} )?(?:1[3-9]|2\d|3[01])/(?P<number>0?[1-9]|1[0-2])/(?P<year>20\d\d)",  # 16/12/2016
         rf"{_ROOT}[ _-](?P<number>0[1-9]|1[0-2])[-./](?P<year>\d\d(?:\d\d)?)",  # NQ 12-16, NQ-12.16
         rf"(?:{_ROOT}[ _-]?)?(?P<name>{'|'.join(_MONTH_NAMES)})[ '_-]{{0,2}}(?P<year>\d\d(?:\d\d)?)",  # NQ DEC16
         rf"{_ROOT}[ _.-]?(?:[0-3]\d)?(?P<code>[{MONTH_CODES}])[ _-]?(?P<year>20\d\d|\d{{1,2}})",  # NQZ6, NQ16Z16
         rf"{_ROOT}[ _-]?(?P<year>\d\d(?:\d\d)?)(?P<code>[{MONTH_CODES}])",  # NQ2016Z, NQ16Z
         rf"{_ROOT}(?P<number>0[1-9]|1[0-2])(?P<year>\d\d)",  # NQ1216
+        rf"{_ROOT}(?P<year>1[3-9]|[2-9]\d)(?P<number>0[1-9]|1[0-2])",  # NQ1612
         rf"(?P<code>[{MONTH_CODES}])(?P<year>\d\d(?:\d\d)?)",  # Z16, Z2016
     )
 )

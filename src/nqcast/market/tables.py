@@ -25,5 +25,6 @@ NOTHING: list[str] = _SPELLINGS["nothing"]
 ZONES: dict[str, str] = _SPELLINGS["zones"]
 USUAL_ZONES: list[str] = _SPELLINGS["usual_zones"]
 PRODUCTS = {str(product) for product in _SPELLINGS["products"]}
+NAMES: dict[str, list[str]] = _SPELLINGS["names"]
 VENUES, KINDS = ("|".join(_SPELLINGS[name]) for name in ("venues", "kinds"))
 LEVELS: dict[str, tuple[float, float]] = {product: tuple(span) for product, span in _SPELLINGS["levels"].items()}

@@ -18,7 +18,6 @@ from typing import IO, Any, cast
 
 import numpy as np
 import pandas as pd
-import zstandard
 
 from nqcast.market.schema import PRICES
 from nqcast.market.tables import COLUMNS, DATE, HEADERLESS, NOTHING, TIME
@@ -27,7 +26,7 @@ from nqcast.market.written_stamps import readable
 
 _DAMAGED = (
     *(pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeError, OSError, EOFError, csv.Error),
-    *(zlib.error, lzma.LZMAError, zipfile.BadZipFile, zstandard.ZstdError),
+    *(zlib.error, lzma.LZMAError, zipfile.BadZipFile, RuntimeError),  # RuntimeError of a zip with a password
 )
 _LOOK = 40  # lines
 _KNOWN_PRICES = {spelling for price in PRICES for spelling in COLUMNS[price]}
@@ -72,7 +71,7 @@ def read_text(file: Path, content: bytes | None = None) -> pd.DataFrame:
                 low_memory=False,
             )
     except _DAMAGED as error:
-        raise ValueError(f"expected a comma-separated text file, found {file} that is none ({error})") from error
+        raise _no_table(file, " ".join(str(error).split())) from error
     tickers = [list(layout.tickers)] if layout.tickers else []
     frame.columns = pd.MultiIndex.from_arrays([layout.names, *tickers]) if tickers else pd.Index(layout.names)
     frame.attrs |= {"first_line": layout.skip + 1, "notes": [layout.note] if layout.note else []}
@@ -104,8 +103,15 @@ def _in_zip(file: Path, _mode: str) -> IO[bytes]:
         return archive.open(names[0])  # the open member keeps the file
 
 
+def _of_zstandard(file: Path, _mode: str) -> IO[bytes]:
+    """Arrow's reader, since zstandard's own takes a file that was cut off for a whole one."""
+    import pyarrow
+
+    return cast(IO[bytes], pyarrow.input_stream(str(file), compression="zstd"))
+
+
 _OPEN: dict[str, Any] = dict(
-    zip((".gz", ".bz2", ".xz", ".zst", ".zip"), (gzip.open, bz2.open, lzma.open, zstandard.open, _in_zip), strict=True)
+    zip((".gz", ".bz2", ".xz", ".zst", ".zip"), (gzip.open, bz2.open, lzma.open, _of_zstandard, _in_zip), strict=True)
 )
 ENDINGS = (*(f"{kind}{packed}" for kind in (".csv", ".txt", ".tsv") for packed in ("", *_OPEN)), ".zip")
 
@@ -117,7 +123,7 @@ def _encoding(file: Path, content: bytes | None) -> str:
     if begin.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return "utf-16"
     if b"\0" in begin:
-        raise ValueError(f"expected a comma-separated text file, found {file} that is none (it holds zero bytes)")
+        raise _no_table(file, "it holds zero bytes")
     try:
         codecs.getincrementaldecoder("utf-8")().decode(begin)
     except UnicodeDecodeError:
@@ -129,19 +135,26 @@ def _layout(lines: list[str], file: Path) -> Layout:
     filled = [(number, line.rstrip("\r\n")) for number, line in enumerate(lines) if line.strip()]
     if not filled:
         raise ValueError(f"expected bars, found no rows in {file}: copy or download it again")
+    if found := re.match(r"\s*(\[|\{|<!|<\?|<html)", filled[0][1]):
+        raise _no_table(file, f"it begins with {found[1]}")
     for place, (number, line) in enumerate(filled):
         separator = _separator(line)
         if sum(plain(cell) in _KNOWN_PRICES for cell in _cells(line, separator)) >= 3:
             below = [_cells(text, separator) for _, text in filled[place + 1 : place + 3]]
             return _under_header(separator, number, _cells(line, separator), below)
-    number, line = filled[0]
-    separator = _separator(line)
-    cells = _cells(line, separator)
-    if not _is_bar(cells):
-        return Layout(separator, number + 1, cells)
-    rows = [row for _, line in filled if len(row := _cells(line, separator)) == len(cells)]
+    split = [(number, separator := _separator(line), _cells(line, separator)) for number, line in filled]
+    number, separator, cells = next((line for line in split if _is_bar(line[2])), split[0])
+    if not _is_bar(cells) or (
+        number > split[0][0] and len(cells) == len(split[0][2])
+    ):  # under a title, not under names
+        return Layout(split[0][1], split[0][0] + 1, split[0][2])
+    rows = [row for _, _, row in split if len(row) == len(cells) and _is_bar(row)]
     names, note = _usual_order(rows, f"{separator.join(cells)} in {file}")
     return Layout(separator, number, names, note=note)
+
+
+def _no_table(file: Path, found: str) -> ValueError:
+    return ValueError(f"expected a comma-separated text file, found {file} that is none ({found}): export it anew")
 
 
 def _separator(line: str) -> str:
@@ -153,14 +166,16 @@ def _cells(line: str, separator: str) -> list[str]:
 
 
 def plain(name: Any) -> str:
-    """A column's name without case, <brackets>, (units), blanks and what marks a line of names."""
+    """A column's name without case, <brackets>, (units), blanks, signs and what marks a line of names."""
     bare = re.sub(r"\([^)]*\)|\[[^\]]*\]|^\$FORMAT ", "", str(name)).strip().strip("<>#.").strip().lower()
-    return re.sub(r"[\s_/-]+", "_", bare)
+    return re.sub(r"[\s_/-]+", "", bare)
 
 
 def _under_header(separator: str, number: int, names: list[str], below: list[list[str]]) -> Layout:
     """A header line, and the two further ones that yfinance writes: tickers, and the name of the index."""
     first = below[0] if below else []
+    if separator == " " and len(first) == len(names) + 1 and re.match(r"\d{1,2}:\d\d", first[1]):
+        names = ["date", "time", *names[1:]]  # one name above both
     if first and first[0].lower() == "ticker":
         more = 1 + (len(below) > 1 and not any(below[1][1:]))
         label = below[1][0] if more == 2 else "ts"
@@ -191,8 +206,9 @@ def _usual_order(rows: list[list[str]], shown: str) -> tuple[list[str], str]:
         names = order[:width]
         if width >= len(order) - 1 and all(_fits(row, names) for row in rows):
             read_as = text if len(names) == len(order) else text.rpartition(",")[0]
-            spare = [f"column {k + 1}" for k in range(len(names), width)]
-            return [*names, *spare], f"no line of names: read as {read_as}"
+            spare = [f"column {k + 1}" if k > len(order) else "volume 2" for k in range(len(names), width)]
+            left_out = f"; {', '.join(spare)} left out" if spare else ""
+            return [*names, *spare], f"no line of names: read as {read_as}{left_out}"
     day = "date,time" if re.fullmatch(r"[\d:]{3,8}", rows[0][1]) else "ts"
     raise ValueError(
         f"expected a first line that names the columns, found {shown}: write {day},open,high,low,close,volume (and "
@@ -220,7 +236,7 @@ def written_numbers(columns: dict[str, pd.Series]) -> dict[str, pd.Series]:
     ValueError where a comma may part thousands or decimals.
     """
     texts = {
-        name: column.astype("str").str.strip().str.replace(r"[\s\u00a0$€£_\"]|'(?=\d{3})", "", regex=True)
+        name: column.astype("str").str.strip().str.replace(r"[\s\u00a0$€£_\"]|['’](?=\d{3})", "", regex=True)
         for name, column in columns.items()
         if not pd.api.types.is_numeric_dtype(column)
     }

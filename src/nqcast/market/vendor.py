@@ -15,13 +15,13 @@ import pandas as pd
 
 from nqcast.constants import DAY_NS
 from nqcast.market.contracts import as_names, expiry_month
-from nqcast.market.instruments import table
+from nqcast.market.instruments import known_products, table
 from nqcast.market.schema import PRICES, missing_column_error
 from nqcast.market.symbols import MONTH_CODES, Symbol, parse_symbol
-from nqcast.market.tables import COLUMNS, DATE, IDENTITY, PRODUCTS, SUMMED_VOLUME, TIME
+from nqcast.market.tables import COLUMNS, DATE, IDENTITY, SUMMED_VOLUME, TIME
 from nqcast.market.text_file import ENDINGS, not_numbers, plain, read_text, written_numbers
 from nqcast.market.unpacked_size import TooLargeError, require_bounded, require_bounded_parquet
-from nqcast.market.written_stamps import parsed_stamps, readable
+from nqcast.market.written_stamps import parsed_stamps, place_of, readable, require_both_halves
 
 _PRICE_UNITS = 1_000_000_000  # per point
 _NO_PRICE = np.iinfo(np.int64).max
@@ -118,13 +118,13 @@ def _named_contract(file: Path, bars: pd.DataFrame) -> tuple[str, bool]:
         ahead = expiry_month(symbol, newest // 12, newest % 12 + 1) - newest
         if MONTH_CODES[symbol.month] in months and -1 <= ahead <= _MONTHS_AHEAD:
             dated = re.search(r"(?:19|20)\d\d[-_]?\d", name) or (len(symbol.year) == 1 and not name.isalnum())
-            return name, not dated and newest + ahead != oldest and symbol.product in PRODUCTS | set(table())
+            return name, not dated and newest + ahead != oldest and symbol.product in known_products()
     return "", False
 
 
 def _named_product(file: Path) -> str:
     """The product that a file's name begins with; "" where it names none."""
-    known = PRODUCTS | set(table())
+    known = known_products()
     return next((name for name, of in _begins(file) if of.kind == "continuous" and of.product in known), "")
 
 
@@ -186,12 +186,17 @@ def as_raw_bars(bars: Any) -> pd.DataFrame:
             raise missing_column_error(name, frame.columns, f"rename the file's column to {name}")
     volume, note = _volume(frame, lower)
     found |= {} if volume is None else {"volume": volume}
-    stamps = _in_named_zone(parsed_stamps(found["ts"]), found["ts"].name)
     numbers = _numbers({name: found[name] for name in (*PRICES, "volume") if name in found}, "rtype" in lower)
+    found["ts"].attrs = frame.attrs
+    stamps = parsed_stamps(_without_a_torn_end(found["ts"], [numbers[name] for name in PRICES]))
+    stamps = _in_named_zone(stamps, found["ts"].name)
+    stamps.attrs = {**frame.attrs, **stamps.attrs}
+    if stamps.dt.tz is None:
+        require_both_halves(stamps)
     notes = [*frame.attrs.get("notes", []), *note, *_unreadable(frame, found, stamps, numbers)]
     found |= {"ts": stamps, **numbers, **_contract(frame, lower)}
     raw = pd.DataFrame({name: found[name].reset_index(drop=True) for name in COLUMNS if name in found}, copy=False)
-    raw.attrs = {**frame.attrs, "columns": [str(column) for column in frame.columns], "notes": notes}
+    raw.attrs = {"columns": [str(column) for column in frame.columns], **stamps.attrs, "notes": notes}
     return raw
 
 
@@ -272,6 +277,14 @@ def _stamps(frame: pd.DataFrame, lower: Mapping[str, str]) -> pd.Series:
     return both.rename(f"{present[0]} {present[1]}")
 
 
+def _without_a_torn_end(stamps: pd.Series, prices: list[pd.Series]) -> pd.Series:
+    """Stamps as text without the last one where its line was cut off inside it: it has no prices, and is shorter."""
+    torn = pd.api.types.is_string_dtype(stamps) and len(stamps) > 1 and all(pd.isna(price.iloc[-1]) for price in prices)
+    if not torn or len(str(stamps.iloc[-1])) >= len(str(stamps.iloc[-2])):
+        return stamps
+    return stamps.mask(stamps.index == stamps.index[-1])
+
+
 def _in_named_zone(stamps: pd.Series, name: Hashable) -> pd.Series:
     """Stamps in UTC where the column's name says so, as `Gmt time` does."""
     if stamps.dt.tz is None and re.search(r"\b(?:gmt|utc)\b", str(name).lower().replace("_", " ")):
@@ -293,7 +306,8 @@ def _volume(frame: pd.DataFrame, lower: Mapping[str, str]) -> tuple[pd.Series | 
             up, down = (lower[name] for name in pair)
             parts = written_numbers({"up": frame[up], "down": frame[down]})
             return (parts["up"] + parts["down"]).rename(f"{up} + {down}"), [f"volume = {up} + {down}"]
-    return None, []
+    like = [str(column) for name, column in lower.items() if "vol" in name]
+    return None, [f"no volume is read, which {', '.join(like)} may hold: name it volume"] if like else []
 
 
 def _numbers(columns: dict[str, pd.Series], fixed: bool) -> dict[str, pd.Series]:
@@ -301,7 +315,7 @@ def _numbers(columns: dict[str, pd.Series], fixed: bool) -> dict[str, pd.Series]
     for name, column in columns.items():
         if pd.api.types.is_bool_dtype(column) or pd.api.types.is_complex_dtype(column):
             raise ValueError(
-                f"expected numbers in column {column.name!r}, found {column.iloc[0]!r} in row 1: bring prices"
+                f"expected numbers in column {column.name!r}, found {column.iloc[0]!r} in all of it: bring prices"
             )
         if fixed and name in PRICES and pd.api.types.is_integer_dtype(column):
             columns[name] = column.mask(column == _NO_PRICE) / _PRICE_UNITS  # dividing gives 4781.25 exactly
@@ -314,8 +328,6 @@ def _unreadable(
     """Notes of lines in which nothing can be read; ValueError where only a stamp or a number cannot be."""
     stampless = (stamps.isna() & found["ts"].notna()).to_numpy()
     junk = stampless & np.logical_and.reduce([numbers[name].isna() for name in PRICES])
-    first = int(frame.attrs.get("first_line", 1))
-    where = "line" if "first_line" in frame.attrs else "row"
     wrong = {"ts": stampless, **{name: not_numbers(found[name], number) for name, number in numbers.items()}}
     for name, rows in ((name, np.flatnonzero(each & ~junk)) for name, each in wrong.items()):
         if len(rows):
@@ -323,10 +335,10 @@ def _unreadable(
             cure = "write it as 2016-09-08T00:00:00Z" if name == "ts" else "remove text and currency signs"
             raise ValueError(
                 f"expected {wanted} in column {str(found[name].name)!r}, found {found[name].iloc[rows[0]]!r} in "
-                f"{where} {rows[0] + first} ({_row_text(frame, rows[0])}; {len(rows)} such rows): {cure}"
+                f"{place_of(rows[0], frame.attrs)} ({_row_text(frame, rows[0])}; {len(rows)} such rows): {cure}"
             )
     rows = np.flatnonzero(junk)
-    notes = [f"{where} {row + first} is no bar: {_row_text(frame, row)}" for row in rows[:_MOST_NAMED]]
+    notes = [f"{place_of(row, frame.attrs)} is no bar: {_row_text(frame, row)}" for row in rows[:_MOST_NAMED]]
     return notes + ([f"and {len(rows) - _MOST_NAMED} more lines that are no bars"] if len(rows) > _MOST_NAMED else [])
 
 
@@ -337,7 +349,9 @@ def _row_text(frame: pd.DataFrame, row: int) -> str:
 
 def _contract(frame: pd.DataFrame, lower: Mapping[str, str]) -> dict[str, pd.Series]:
     """Contract text, where there is one; a continuous symbol, or none, is told apart by the instrument id."""
-    present = [as_names(frame[lower[spelling]]) for spelling in COLUMNS["contract"] if spelling in lower]
+    columns = [lower[spelling] for spelling in COLUMNS["contract"] if spelling in lower]
+    spare = [column for column in frame.columns if column not in columns and _begins_with_contract(frame[column])]
+    present = [as_names(frame[column]) for column in (*columns, *spare)]
     names = _with_product(min(present, key=_says_less), present) if len(present) > 1 else next(iter(present), None)
     number = _first(IDENTITY, lower)
     if number is None:
@@ -350,6 +364,14 @@ def _contract(frame: pd.DataFrame, lower: Mapping[str, str]) -> dict[str, pd.Ser
         return {"contract": names}
     text = names.astype("str")
     return {"contract": text.mask(continuous, text + "#" + identity.astype("str"))}
+
+
+def _begins_with_contract(column: pd.Series) -> bool:
+    """Whether a column of text, whatever its name, begins with a contract of a known product."""
+    if not pd.api.types.is_string_dtype(column) and not isinstance(column.dtype, pd.CategoricalDtype):
+        return False
+    first = parse_symbol(str(column.iloc[0]))
+    return first.kind == "contract" and first.product in known_products()
 
 
 def _with_product(names: pd.Series, present: list[pd.Series]) -> pd.Series:

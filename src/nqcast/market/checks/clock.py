@@ -32,12 +32,12 @@ _TOLERANCE = 6  # minutes
 
 
 def zone_doubts(
-    bars: pd.DataFrame, spacing: int, declared: str | None, instrument: Instrument
+    bars: pd.DataFrame, spacing: int, written: str, named: bool, instrument: Instrument
 ) -> tuple[list[Doubt], list[Doubt]]:
     """Doubts where sessions begin at another hour than the exchange's: those to stop for, and the others.
 
-    bars: sorted by ts (UTC), with high and low. declared: the zone that the stamps were read in; None where the file
-    names it. A few weeks among many that no zone explains are the source's fault: they are reported.
+    bars: sorted by ts (UTC), with high and low. written: the zone that the stamps were read in; named: by the
+    file. A few weeks among many that no zone explains are the source's fault: they are reported.
     """
     begins, ends, hours_open = _begins(nanoseconds(bars["ts"]), spacing)
     if len(begins) < 2:
@@ -50,9 +50,12 @@ def zone_doubts(
     weeks = _weeks_off(begins, off, whole=off == _off(end, int(np.median(end))))
     if not len(weeks):
         return [], []
-    share, zone = _likeliest(begins, expected, declared)
-    words = _words(begins, off, weeks, expected, declared, zone if share >= 0.9 else None)
-    found = [as_doubt("time zone", len(weeks), **words)]
+    share, zone = _likeliest(begins, expected, written)
+    words = _words(begins, off, weeks, expected, None if named else written)
+    fits = share >= 0.9 and zone != written
+    more = " and write the stamps without a zone, or export them anew" if named else ""
+    cure = f"they fit {zone}: set ingest.naive_timezone={zone}{more}" if fits else "no usual zone makes all weeks fit"
+    found = [as_doubt("time zone", len(weeks), **words, cure=cure)]
     few = share <= (off == 0).mean() and (off != 0).mean() < _FEW
     return ([], found) if few else (found, [])
 
@@ -152,18 +155,14 @@ def _weeks_off(begins: np.ndarray, off: np.ndarray, whole: np.ndarray) -> pd.Dat
 
 
 def _words(
-    begins: np.ndarray, off: np.ndarray, weeks: pd.DatetimeIndex, expected: int, declared: str | None, zone: str | None
+    begins: np.ndarray, off: np.ndarray, weeks: pd.DatetimeIndex, expected: int, declared: str | None
 ) -> dict[str, Any]:
-    """When sessions begin instead of when, in how many weeks, and the zone in which they would not."""
+    """When sessions begin instead of when, and in how many weeks."""
     wrong = int(off[begins == weeks[0].value][0])
     begin, after = (clock(minute) for minute in (expected, (expected + wrong) % 1440))
     which = "all weeks" if (off != 0).mean() > 0.9 else f"{len(weeks)} of them, the first from {weeks[0]:%Y-%m-%d}"
-    found = {"which": which, "after": after, "begin": begin, "hours": abs(wrong) / 60}
-    found["read"] = f"read in {declared}" if declared else "whose zone the file names"
-    if zone in (None, declared or "UTC"):
-        return {**found, "cure": "no usual zone makes all weeks fit"}
-    more = "" if declared else " and write the stamps without a zone, or export them anew"
-    return {**found, "cure": f"they fit {zone}: set ingest.naive_timezone={zone}{more}"}
+    read = f"read in {declared}" if declared else "whose zone the file names"
+    return {"which": which, "after": after, "begin": begin, "hours": abs(wrong) / 60, "read": read}
 
 
 def clock(minute: int) -> str:
@@ -171,9 +170,9 @@ def clock(minute: int) -> str:
     return f"{minute // 60:02d}:{minute % 60:02d}"
 
 
-def _likeliest(begins: np.ndarray, expected: int, declared: str | None) -> tuple[float, str]:
+def _likeliest(begins: np.ndarray, expected: int, zone_written: str) -> tuple[float, str]:
     """The largest share of sessions that begin when they should in a usual zone, and the zone."""
-    written = _as_written(begins, declared or "UTC")
+    written = _as_written(begins, zone_written)
     shares = []
     for zone in USUAL_ZONES:
         name, hours = zone_and_hours(zone)

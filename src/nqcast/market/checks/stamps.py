@@ -17,15 +17,15 @@ _BLOCKS = {60: (8, (1, 2, 3, 4, 5, 6)), 240: (6, (10, 12, 15, 20, 30))}
 """Minutes in which a spacing is looked for, the fewest steps in them, and the spacings."""
 
 
-def exchanged_days(ts: pd.Series, zone: str | None) -> list[Doubt]:
+def exchanged_days(ts: pd.Series, zone: str) -> list[Doubt]:
     """Dates whose day and month were exchanged on the way: out of order as they stand, in order once set back.
 
-    ts: the stamps (UTC) in the file's own order; zone: the one that they are written in, where the file names none.
+    ts: the stamps (UTC) in the file's own order; zone: the one that they are written in.
     """
     if ts.is_monotonic_increasing:
         return []
     written = ts.dropna()
-    name, hours = zone_and_hours(zone or "UTC")
+    name, hours = zone_and_hours(zone)
     stamp = nanoseconds(written.dt.tz_convert(name).dt.tz_localize(None)) + hours * 60 * MINUTE_NS
     disorder = int((np.diff(stamp) < 0).sum())
     if not disorder:
