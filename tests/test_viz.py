@@ -26,11 +26,9 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def data(toy_features: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data folder with bars and features in it."""
-    folder = tmp_path_factory.mktemp("viz data")
-    output_of(kedro("run", "--env", "test", "--pipelines", "ingest,features", data=folder))
-    return folder
+    return shutil.copytree(toy_features, tmp_path_factory.mktemp("viz") / "viz data")
 
 
 @pytest.fixture(scope="module")

@@ -52,8 +52,10 @@ def apply(copy: Path, diff: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_the_feature_of_the_page_trains_and_forecasts_and_no_module_changes(copy: Path, tmp_path: Path) -> None:
-    project, data = copy, tmp_path / "data"
+def test_the_feature_of_the_page_trains_and_forecasts_and_no_module_changes(
+    toy_features: Path, copy: Path, tmp_path: Path
+) -> None:
+    project, data = copy, Path(shutil.copytree(toy_features, tmp_path / "data"))
     shutil.copytree(PROJECT / "conf", project / "conf", ignore=shutil.ignore_patterns("local"))
     page = (PROJECT / "docs" / "add_a_feature.md").read_text()
     (file,) = re.findall(r"inside the project, `(mine/\S+\.py)`", page)

@@ -8,14 +8,16 @@ import numpy as np
 import pandas as pd
 import pytest
 from pydantic import ValidationError
-from tests.experiments.conftest import EVALUATE, SPLIT
+from tests.experiments.conftest import EVALUATE
 
+from nqcast.data.config import SplitConfig
 from nqcast.data.splits import label_end, make_splits, positions
 from nqcast.experiments.ablation import Ablation
 from nqcast.experiments.config import AblationConfig, Variant
 from nqcast.model.config import ModelConfig
 from nqcast.runs.recipe import Recipe
 
+SPLIT = SplitConfig(warmup_bars=5520, validation=0.06, test=0.24)  # three sessions judge the networks of a second
 VARIANTS = {
     "same": Variant(),
     "no_gate": Variant(model={"gate": False}),
