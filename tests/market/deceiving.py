@@ -296,7 +296,7 @@ def _days_first(raw: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([bars.assign(volume=250_000), raw], ignore_index=True)
 
 
-def _hours(raw: pd.DataFrame, begin: str, end: str) -> pd.DataFrame:
+def hours(raw: pd.DataFrame, begin: str, end: str) -> pd.DataFrame:
     """Bars of a part of the day in exchange time, which may go over midnight."""
     clock = local(raw).dt.strftime("%H:%M")
     inside = (clock >= begin) & (clock < end) if begin < end else (clock >= begin) | (clock < end)
@@ -543,20 +543,20 @@ CASES: dict[str, Case] = {
         _text(five_minute), {"stamps": "end"}, "5 of 5 sessions.*the stamps mark the beginning of a bar"
     ),
     "C7 beginnings of a day session that are said to be ends": Case(
-        _text(lambda raw: _hours(raw, "08:30", "15:00").pipe(lambda day: day.assign(ts=local(day)))),
+        _text(lambda raw: hours(raw, "08:30", "15:00").pipe(lambda day: day.assign(ts=local(day)))),
         {**CHICAGO, "stamps": "end"},
         "mark the beginning",
     ),
     **{
         f"C1 New York's hours {begin} to {end} declared Chicago": Case(
-            _text(lambda raw, begin=begin, end=end: _in_new_york(_hours(raw, begin, end))),
+            _text(lambda raw, begin=begin, end=end: _in_new_york(hours(raw, begin, end))),
             CHICAGO,
             "time zone: .*1 h off",
         )
         for begin, end in (
             ("06:00", "15:00"),
             ("02:00", "10:30"),
-            ("08:30", "10:00"),
+            ("08:30", "14:00"),
             ("08:00", "15:00"),
             ("17:00", "08:30"),
         )
@@ -565,9 +565,16 @@ CASES: dict[str, Case] = {
         f"C1 hours {begin} to {end} in their own zone": Case(
             _text(_in_new_york),
             NEW_YORK,
-            raw=lambda begin=begin, end=end: _hours(market(), begin, end),
+            raw=lambda begin=begin, end=end: hours(market(), begin, end),
         )
-        for begin, end in (("06:00", "15:00"), ("02:00", "08:00"), ("09:00", "15:00"), ("17:00", "08:30"))
+        for begin, end in (
+            ("06:00", "15:00"),
+            ("02:00", "08:00"),
+            ("09:00", "15:00"),
+            ("09:30", "15:00"),
+            ("09:30", "16:00"),
+            ("17:00", "08:30"),
+        )
     },
     "C2 two sessions an hour ahead": Case(
         _stamped(
@@ -912,6 +919,14 @@ CASES: dict[str, Case] = {
             quarantine={"time stamp days or months from the rows around it": 1},
         )
         for day in ("2016-05-25", "2016-03-10", "2015-12-01")
+    },
+    **{
+        f"C4 {what} years ahead": Case(
+            _stamped(lambda raw, rows=rows: raw["ts"] + pd.to_timedelta(raw.index.isin(rows) * 1092, unit="D")),
+            error=r"days or months from the rows around it: 1\d\d\d rows",
+            raw=lambda: market(sessions=10),
+        )
+        for what, rows in (("a thousand rows", range(2760, 3760)), ("the last session", range(11_800, 13_104)))
     },
     "E stamps as C writes them": Case(_stamped(lambda raw: raw["ts"].dt.strftime("%a %b %d %H:%M:%S %Y")), UTC),
     "E the clock before the date": Case(_stamped(lambda raw: raw["ts"].dt.strftime("%H:%M %d.%m.%Y")), UTC),

@@ -61,7 +61,7 @@ def check_rows(raw: pd.DataFrame, config: IngestConfig) -> Underway:
         mixed, checked = [], checked[(checked["ts"] >= begin).to_numpy()].reset_index(drop=True)
         spacing = infer_spacing(checked["ts"])
     doubts += stop_or_warn(mixed, config)
-    if "volume" in checked and (checked["volume"].fillna(0) == 0).all():
+    if "volume" in checked and (checked["volume"].fillna(0) <= 0).all():
         raise ValueError(
             "expected volumes, found 0 in every row, or nothing: set features.volume=false to do without, or bring "
             "another file"

@@ -1,8 +1,8 @@
 """The time zone of a file, proved by the market's own rhythm, week by week.
 
-Trade stops once a day and comes back at 17:00 exchange time; a file of the day's trade alone begins at 08:30, and
-so does the widest quarter of an hour, whatever hours a file has. Stamps in another zone move these instants, for all
-weeks or for those in which two zones disagree.
+Trade stops once a day and comes back at 17:00 exchange time. Of a file of other hours the widths of its bars over the
+day tell: they are alike in all years. Stamps in another zone move them, for all weeks or for those in which two zones
+disagree.
 """
 
 from __future__ import annotations
@@ -17,15 +17,18 @@ from nqcast.constants import DAY_NS, EXCHANGE_TIMEZONE, MINUTE_NS
 from nqcast.market.calendar import distinct, minute_of_day, nanoseconds
 from nqcast.market.checks import Doubt, as_doubt
 from nqcast.market.config import zone_and_hours
-from nqcast.market.instruments import INDEX_FUTURES, Instrument
-from nqcast.market.tables import USUAL_ZONES
+from nqcast.market.instruments import Instrument
+from nqcast.market.tables import USUAL_ZONES, read_table
 
 CASH_OPEN = 8 * 60 + 30  # minute of the day in exchange time
 _ANY_DAY = date(2016, 1, 4)
 _LEAST_BREAK = 25 * MINUTE_NS  # longer than the halt, shorter than the daily break
 _LONGEST_BREAK = 120 * MINUTE_NS  # of a market that is open all day; a longer one is a weekend, or missing rows
 _WEEKEND = 49 * 60 * MINUTE_NS  # from Friday's close to Sunday's opening
-_WHOLE_DAY, _NIGHT = 20, 12  # hours
+_WHOLE_DAY = 20  # hours
+_ZONES_APART = {1: 1.2, -1: 1.2, **dict.fromkeys((-8, -7, -6, -5, 5, 6, 7, 8), 1.7)}
+"""Hours between Chicago and other zones, and how many times better the widths must fit them."""
+_CLOSED, _LEAST_MISFIT, _FEWEST = -1.5, 0.1, 18
 _FEW = 0.02  # of the sessions
 _HALF_DAY = 720 * MINUTE_NS
 _TOLERANCE = 6  # minutes
@@ -83,46 +86,44 @@ def _begins(stamp: np.ndarray, spacing: int) -> tuple[np.ndarray, np.ndarray, fl
 def _expected_begin(bars: pd.DataFrame, begins: np.ndarray, hours_open: float, instrument: Instrument) -> int | None:
     """When the sessions of such a file begin (minute of the day in exchange time); None where it cannot be told.
 
-    A file without the day begins in the evening at a full hour. The day's trade alone is known by its length, to 15:00,
-    15:15, 15:30 or 16:00, by the half hour at which it begins, and by its first quarter of an hour, which is wider than
-    most. Other hours are known to be wrong where the widest quarter is.
+    Trade of the whole day begins when the market reopens. A file of other hours that does not begin at 08:30 should
+    begin as many hours earlier as its bars' widths over the day say.
     """
-    begin = int(np.median(minute_of_day(begins)))
-    evening = abs(begin - 30) % 60 >= 24 and 15 * 60 < begin < 21 * 60 and hours_open >= _NIGHT
-    if hours_open >= _WHOLE_DAY or evening:
+    if hours_open >= _WHOLE_DAY:
         zone, hour = instrument.date_change
         reopening = pd.Timestamp.combine(_ANY_DAY, hour).tz_localize(zone).tz_convert(EXCHANGE_TIMEZONE)
         return int(reopening.hour * 60 + reopening.minute)
-    quarter = _quarters(bars)
-    if np.abs(hours_open - np.array([6.5, 6.75, 7.0, 7.5])).min() > 0.1 or abs(begin % 60 - 30) > 5:
-        late = _widest_late(quarter) if instrument.calendar == INDEX_FUTURES else 0
-        return (begin - late) % 1440 if late else None
-    return CASH_OPEN if quarter.get(begin // 15, 0) > quarter.median() else None
+    begin = int(np.median(minute_of_day(begins)))
+    if abs(begin - CASH_OPEN) <= _TOLERANCE:
+        return CASH_OPEN
+    late = _hours_late(bars, instrument)
+    return (begin - 60 * late) % 1440 if late else None
 
 
-def _quarters(bars: pd.DataFrame) -> pd.Series:
-    """Usual range (log) of a bar in each quarter of an hour of the day, by its number; bars of a bar in most days."""
+def _hours_late(bars: pd.DataFrame, instrument: Instrument) -> int:
+    """By how many hours the widths of bars over the day come later than the market's usual ones do.
+
+    0 where none of the hours that zones are apart fits so many times as well as none does, by the root of the mean
+    squared difference of logs; 0 where the usual widths are not known.
+    """
+    usual = pd.Series(read_table("profiles").get(instrument.calendar), dtype=float).fillna(_CLOSED)
+    width = _widths(bars)
+    if not len(usual) or len(width) < _FEWEST:
+        return 0
+    apart = {hours: width - usual.to_numpy()[(width.index - 4 * hours) % 96] for hours in (0, *_ZONES_APART)}
+    misfit = {hours: np.hypot(np.std(each), _LEAST_MISFIT) for hours, each in apart.items()}
+    best = max(_ZONES_APART, key=lambda hours: misfit[0] / misfit[hours] / _ZONES_APART[hours])
+    return best if misfit[0] > _ZONES_APART[best] * misfit[best] else 0
+
+
+def _widths(bars: pd.DataFrame) -> pd.Series:
+    """Log of the usual range of a bar in each quarter of an hour of the day, by its number; bars of most days."""
     newest = bars.iloc[-200_000:]
     wide = pd.Series(np.log(newest["high"].to_numpy() / newest["low"].to_numpy()))
     key = [nanoseconds(newest["ts"]) // DAY_NS, minute_of_day(newest["ts"]) // 15]
     by_day = wide.groupby(key).mean().unstack()
-    return by_day.loc[:, by_day.notna().mean() > 0.5].median()
-
-
-def _widest_late(quarter: pd.Series) -> int:
-    """By how many minutes, in whole hours, the quarter that is most wider than the one before comes after 08:30.
-
-    0 where it is not twice as wide, or the file's first and not at a half hour. Where a file ends before 08:30 it is
-    another one.
-    """
-    if not len(quarter):
-        return 0
-    before = quarter.reindex(quarter.index - 1).fillna(0.0).to_numpy()
-    row = int(np.argmax(quarter.to_numpy() - before))
-    widest, right = int(np.asarray(quarter.index)[row]), CASH_OPEN // 15
-    clear = quarter.iloc[row] > 2 * before[row] if before[row] else widest % 4 == right % 4
-    late = (widest - right) * 15
-    return late if clear and late % 60 == 0 and (late > 0 or right in quarter.index) else 0
+    usual = by_day.loc[:, by_day.notna().mean() > 0.5].median()
+    return np.log(usual[usual > 0])
 
 
 def _off(minute: np.ndarray, expected: int) -> np.ndarray:

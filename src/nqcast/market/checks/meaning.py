@@ -49,7 +49,7 @@ def meaning_doubts(bars: pd.DataFrame, spacing: int, product: str, tick: float) 
         mean, count = _means(test.value, test.asked, first)
         if (odd := mean > test.most).any():
             variance = _means(np.square(test.value, dtype=np.float64), test.asked, first)[0] - mean**2
-            odd &= mean - np.sqrt(variance / count) > test.most  # a few quotes of a quiet day say nothing
+            odd &= mean - 2 * np.sqrt(variance / count) > test.most  # a few quotes of a quiet day say nothing
         if odd.any():
             found.append(as_doubt(test.kind, int(odd.sum()), when=_dates(bars, first, odd, np.isfinite(mean))))
     return [*_levels(bars, product, tick), *found]

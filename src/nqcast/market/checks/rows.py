@@ -23,7 +23,7 @@ STRAY = "time stamp days or months from the rows around it"
 FIRST_STAMP = pd.Timestamp("1990-01-01", tz="UTC")
 """No electronic market of index futures is older."""
 _FEW = 0.01  # of the rows
-_LONGEST_WEEKEND = 5  # days
+_LONGEST_WEEKEND, _WEEK = 5, 6  # days
 _LARGEST = 100_000  # contracts in a bar, below which none is asked about
 
 
@@ -87,9 +87,9 @@ def first_reasons(rules: dict[str, np.ndarray], index: pd.Index, but: np.ndarray
 
 
 def strays(ts: pd.Series) -> np.ndarray:
-    """True (N,) on a few days' rows, under one in a hundred, that lie more than half a year from all others.
+    """True (N,) on a week's rows, or less, that lie more than half a year from others, five times as many.
 
-    And on single rows, as few, that alone break the file's order by more than a day: their stamps are misread.
+    And on single rows, under one in a hundred, that alone break the file's order by more than a day: they are misread.
     """
     day = nanoseconds(ts) // DAY_NS
     move = np.diff(day)
@@ -103,8 +103,8 @@ def strays(ts: pd.Series) -> np.ndarray:
         stray &= backwards <= stray.sum() < max(_FEW * len(ts), 2)
     if len(begins):
         group = np.searchsorted(begins, day, side="right")
-        n_days = np.bincount(np.searchsorted(begins, days, side="right"))
-        stray |= ((np.bincount(group) < _FEW * len(ts)) & (n_days <= 3))[group]
+        size, n_days = (np.bincount(each) for each in (group, np.searchsorted(begins, days, side="right")))
+        stray |= ((size < 0.2 * size.max()) & (n_days <= _WEEK))[group]
     return stray & ts.notna().to_numpy()
 
 

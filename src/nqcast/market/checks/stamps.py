@@ -67,7 +67,8 @@ def end_stamps(ts: pd.Series, sessions: pd.DataFrame, spacing: int, moved: bool 
     late_open = CASH_OPEN + spacing * (not moved)
     after_cash_open = int((minute_of_day(stamp[begin[inside]]) == late_open).sum())
     at_edge = len(ended) > 1 and (ended[0] == 0 or ended[-1] >= inside.sum() - 2)  # the last one may be cut
-    if len(ended) > half or (len(ended) >= (2 if at_edge else _FEWEST) and len(ended) > 0.9 * (np.ptp(ended) + 1)):
+    fewest = 2 if at_edge and (at_close if moved else at_open).any() else _FEWEST
+    if len(ended) >= fewest and len(ended) > 0.8 * (np.ptp(ended) + 1):
         count, when = len(ended), sessions["session"][inside].iloc[ended[0]].date()
         edges_found = ("open", "close") if moved else ("close", "open")
         found = "a bar stamped at their {} and none at their {}, the first on {}".format(*edges_found, when)
