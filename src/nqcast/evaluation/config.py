@@ -12,6 +12,8 @@ FAIR_BASELINES = (
     *("constants", "rolling_constants", "seasonal_har", "seasonal_har_told", "seasonal_har_realized"),
     *("linear", "boosted_scale"),
 )
+REFERENCES = ("constants", "seasonal_har")
+"""Against these skill is stated wherever no profile is asked for: while training, in ablations, in monitoring."""
 PROFILES = {"quick": QUICK_BASELINES, "full": FULL_BASELINES, "fair": FAIR_BASELINES}
 
 BASELINES = {

@@ -17,14 +17,13 @@ from nqcast.data.config import SplitConfig
 from nqcast.data.fingerprint import data_card
 from nqcast.data.splits import make_splits, positions, validation_span
 from nqcast.evaluation import metrics
-from nqcast.evaluation.baselines import baseline_quantiles
-from nqcast.evaluation.config import EvaluateConfig
+from nqcast.evaluation.baselines import fitted_quantiles
+from nqcast.evaluation.config import REFERENCES, EvaluateConfig
 from nqcast.evaluation.frames import targets_at
 from nqcast.evaluation.metrics import Floats
 from nqcast.evaluation.scores import MEAN
 from nqcast.evaluation.significance import resampled, session_sums, skill_with_interval
 from nqcast.experiments.config import AblationConfig, ExperimentSettings, Variant
-from nqcast.fields import changed
 from nqcast.forecast.predictor import predict
 from nqcast.horizons import horizons_of
 from nqcast.runs.recipe import Recipe
@@ -34,7 +33,6 @@ from nqcast.storage.json_values import Json
 logger = logging.getLogger(__name__)
 
 BASE = "base"
-REFERENCES = ("constants", "seasonal_har")
 
 
 @dataclass(frozen=True)
@@ -74,8 +72,8 @@ class Ablation:
             trained = [self._train(name, variant, seed, features, splits, card, root) for seed in self.config.seeds]
             by_seed[name] = [session_losses(predict(one, features, validation, self.evaluate)[0]) for one in trained]
             parameters[name] = _count(trained[0])
-        config, ts = changed(self.evaluate, {"baselines": REFERENCES}), features["ts"].iloc[validation]
-        references = baseline_quantiles(features, positions(splits, "train"), ts, levels, config)
+        train, seed = positions(splits, "train"), self.evaluate.seed
+        references = fitted_quantiles(REFERENCES, features, train, validation, levels, seed)
         losses = {name: session_losses(quantiles) for name, quantiles in references.items()}
         table = self._table(by_seed, losses, parameters, [*horizons, MEAN])
         anchors = f"{validation_span(features, splits)}; seeds {list(self.config.seeds)}"

@@ -15,7 +15,7 @@ from nqcast.data.splits import anchor_mask, check_no_overlap, positions
 from nqcast.evaluation.baselines import make_baselines
 from nqcast.evaluation.baselines.base import Baseline
 from nqcast.evaluation.calibration import Calibration
-from nqcast.evaluation.config import EvaluateConfig
+from nqcast.evaluation.config import REFERENCES, EvaluateConfig
 from nqcast.evaluation.frames import Positions, targets_at
 from nqcast.evaluation.metrics import Floats, level_name
 from nqcast.forecast.predictor import predict
@@ -39,7 +39,6 @@ from nqcast.storage.json_values import Json
 
 logger = logging.getLogger(__name__)
 
-REFERENCES = ("constants", "seasonal_har")
 DRIFT, COVERAGE, SKILL = "feature drift", "coverage", "skill"
 FEWEST_SESSIONS = 2
 

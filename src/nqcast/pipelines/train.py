@@ -13,7 +13,6 @@ from kedro.pipeline import Node, Pipeline
 
 from nqcast.data.config import ScaleConfig, SplitConfig
 from nqcast.data.fingerprint import data_card, product_of
-from nqcast.data.own_features import feature_names
 from nqcast.data.scale import Scale
 from nqcast.data.splits import make_splits, positions
 from nqcast.data.trailing import trailing_rows
@@ -72,13 +71,12 @@ def train_model(
 
     With it go the latest sessions of the table, in which a forecast from a few weeks of bars finds what it lacks.
     """
-    from nqcast.runs.recipe import agreed, choose
-    from nqcast.runs.run import TrainingRun
+    from nqcast.runs.recipe import Recipe
     from nqcast.runs.train import train as train_run
 
-    model, train = choose(model, train, len(positions(splits, "train")), scale.spacing)
-    configs = agreed(model, train, scale, len(feature_names(feature_table)))
-    checkpoint, history = train_run(TrainingRun(feature_table, splits, scale, data_card, *configs), run_directory)
+    recipe = Recipe(scale.config, model, train, scale.levels)
+    run = recipe.run(feature_table, splits, data_card, fitted=scale)
+    checkpoint, history = train_run(run, run_directory)
     return checkpoint.with_trailing(trailing_rows(feature_table, scale.config)), history
 
 

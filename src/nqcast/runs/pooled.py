@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,12 +31,11 @@ from nqcast.fields import changed
 from nqcast.model.config import ModelConfig
 from nqcast.runs.recipe import agreed, choose
 from nqcast.runs.run import Run
-from nqcast.runs.train import train
+from nqcast.runs.train import train, train_inside
 from nqcast.spacing import Spacing
 from nqcast.storage.checkpoint import MEMBERS, Checkpoint, DataCard, Metadata
 from nqcast.storage.fingerprint import fingerprint
 from nqcast.storage.json_values import Json
-from nqcast.tracking.logger import NestedRun, nested
 from nqcast.training.config import TrainConfig
 from nqcast.training.distributed.launch import processes_here
 
@@ -188,8 +187,7 @@ def _alone(
     for symbol, member in members.items():
         run = PooledRun({symbol: member}, model, own, warm_start=network)
         logger.info("%s alone, from the shared weights", symbol)
-        with nested(NestedRun(run.fingerprint, symbol, {}, {})) if own.members == 1 else nullcontext():
-            alone, _ = train(run, root)
+        alone, _ = train_inside(run, root, symbol)
         if alone.metadata.epoch:
             data = replace(alone.metadata.data, pool=network.metadata.fingerprint)
             found[symbol] = replace(alone, metadata=replace(alone.metadata, data=data))

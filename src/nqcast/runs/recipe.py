@@ -102,12 +102,9 @@ def run_anew(
 ) -> TrainingRun:
     """The run by a checkpoint's own settings but for `fields` of train.*, on other splits, its scale fitted anew."""
     known = checkpoint.metadata
-    anchors = positions(splits, "train")
-    scale = make_scale(ScaleConfig(**known.scale["config"]), known.quantiles).fit(features, anchors)
-    loop = changed(TrainConfig(**known.train), fields)
-    chosen = choose(ModelConfig(**known.model), loop, len(anchors), scale.spacing)
-    configs = agreed(*chosen, scale, len(feature_names(features)))
-    return TrainingRun(features, splits, scale, data_card, *configs, warm_start)
+    scale, loop = ScaleConfig(**known.scale["config"]), changed(TrainConfig(**known.train), fields)
+    recipe = Recipe(scale, ModelConfig(**known.model), loop, known.quantiles)
+    return recipe.run(features, splits, data_card, warm_start)
 
 
 @dataclass(frozen=True)
@@ -132,11 +129,22 @@ class Recipe:
 
         `logger` has log(dict, step=…), called after every epoch.
         """
+        return train(self.run(features, splits, data_card, warm_start), root, logger)
+
+    def run(
+        self,
+        features: pd.DataFrame,
+        splits: pd.DataFrame,
+        data_card: DataCard,
+        warm_start: Checkpoint | None = None,
+        fitted: Scale | None = None,
+    ) -> TrainingRun:
+        """The training run on one split; `fitted` is its scale, where that is there already."""
         anchors = positions(splits, "train")
-        scale = make_scale(self.scale, self.quantiles).fit(features, anchors)
+        scale = fitted or make_scale(self.scale, self.quantiles).fit(features, anchors)
         chosen = choose(self.model, self.train, len(anchors), scale.spacing)
         configs = agreed(*chosen, scale, len(feature_names(features)))
-        return train(TrainingRun(features, splits, scale, data_card, *configs, warm_start), root, logger)
+        return TrainingRun(features, splits, scale, data_card, *configs, warm_start)
 
     def with_fields(self, **groups: Mapping[str, object]) -> Recipe:
         """The recipe with other fields of scale, model and train, checked; ValueError for what does not fit."""

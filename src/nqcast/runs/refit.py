@@ -7,7 +7,6 @@ learn from. With new bars scale and calibration are made anew, and the better of
 import logging
 import textwrap
 from collections.abc import Mapping
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,10 +24,9 @@ from nqcast.evaluation.frames import Forecasts, as_arrays
 from nqcast.evaluation.metrics import Floats
 from nqcast.forecast.predictor import load_scale, predict_frame
 from nqcast.runs.recipe import run_anew
-from nqcast.runs.train import train
+from nqcast.runs.train import train, train_inside
 from nqcast.storage.checkpoint import Checkpoint, DataCard
 from nqcast.storage.json_values import Json
-from nqcast.tracking.logger import NestedRun, nested
 from nqcast.training.config import TrainConfig
 
 log = logging.getLogger(__name__)
@@ -72,16 +70,12 @@ def refit(
     last = splits.loc[splits["split"] == "train", "session"].max()
     said = f"Trained once more, up to {last:%Y-%m-%d}; the figures are of the first training."
     log.info(said)
-    with nested(NestedRun(run.fingerprint, "refit", {}, {})) if config.members == 1 else nullcontext():
-        checkpoint, _ = train(run, root)
+    checkpoint, _ = train_inside(run, root, "refit")
     final = checkpoint.with_trailing(judged.checkpoint.trailing)
     told = (*judged.calibration.headline, said)
     name = final.metadata.fingerprint
     calibration = replace(judged.calibration, weights=final.weights_sha256, checkpoint=name, headline=told)
     return Final(final, calibration, splits)
-
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from nqcast.data.own_features import feature_names
 from nqcast.data.scale import Scale
 from nqcast.data.seasonal_har import scale_from_state
 from nqcast.data.splits import positions
-from nqcast.evaluation.baselines import make_baseline
+from nqcast.evaluation.baselines import fitted_quantiles
 from nqcast.evaluation.frames import targets_at
 from nqcast.evaluation.metrics import mean_pinball
 from nqcast.fields import changed
@@ -138,8 +138,7 @@ class TrainingRun(Run):
         """The losses of constant train quantiles and, after a warm start, of the scale alone, a cold run's start."""
         levels, horizons = self.config.quantiles, self.config.horizons
         train_anchors, validation = positions(self.splits, "train"), positions(self.splits, "validation")
-        constants = make_baseline("constants", levels, horizons).fit(self.features, train_anchors)
-        quantiles = {"constants": constants.predict(self.features, validation)}
+        quantiles = fitted_quantiles(("constants",), self.features, train_anchors, validation, levels)
         if self.warm_start is not None:
             scale_NH = self.scale.transform(self.features)[validation]
             quantiles[self.config.start_name] = scale_NH[:, :, None] * self.scale.unit_quantiles_HQ

@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 
 from nqcast.evaluation import metrics
-from nqcast.evaluation.baselines import make_baselines
-from nqcast.evaluation.config import EvaluateConfig
+from nqcast.evaluation.baselines import fitted_quantiles
+from nqcast.evaluation.config import REFERENCES, EvaluateConfig
 from nqcast.evaluation.frames import Positions, targets_at
 from nqcast.forecast.predictor import load_model, predict
 from nqcast.model import MIGT_TVDT, fuse
@@ -85,6 +85,12 @@ def train(run: Run, root: Path, logger: Logger | None = None) -> Trained:
             run.config.start_name,
         )
     return artifact, history
+
+
+def train_inside(run: Run, root: Path, name: str) -> Trained:
+    """Train as a run inside the tracked one; several networks are runs inside it by themselves."""
+    with nested(NestedRun(run.fingerprint, name, {}, {})) if run.config.members == 1 else nullcontext():
+        return train(run, root)
 
 
 def _train_members(run: Run, root: Path, logger: Logger | None) -> Trained:
@@ -191,9 +197,6 @@ def train_launched(run: TrainingRun, directory: Path, processes: int) -> list[Js
     return list(found[1].training.state["progress"]["history"])
 
 
-REFERENCES = ("constants", "seasonal_har")
-
-
 def validation_report(
     checkpoint: Checkpoint, features: pd.DataFrame, train: Positions, validation: Positions, config: EvaluateConfig
 ) -> dict[str, float]:
@@ -207,8 +210,7 @@ def validation_report(
     targets = targets_at(features, validation, horizons)
     report = metrics.named_metrics(quantiles, targets, levels, horizons, scale)
     loss = metrics.mean_pinball(quantiles, targets, levels)
-    for name, baseline in make_baselines(REFERENCES, levels, horizons, config.seed).items():
-        reference = baseline.fit(features, train).predict(features, validation)
+    for name, reference in fitted_quantiles(REFERENCES, features, train, validation, levels, config.seed).items():
         skill = metrics.skill(loss, metrics.mean_pinball(reference, targets, levels))
         report |= {f"skill_{name}_{horizon}": float(s) for horizon, s in zip(horizons, skill, strict=True)}
         report[f"skill_{name}"] = float(np.mean(skill))

@@ -37,6 +37,17 @@ def baseline_quantiles(
     features: pd.DataFrame, train: Positions, ts: pd.Series, levels: tuple[float, ...], config: EvaluateConfig
 ) -> dict[str, Floats]:
     """Quantiles (N, H, Q) of every baseline of the profile at the anchors `ts`, fitted on the train anchors."""
-    positions = rows_of(ts, features)
-    baselines = make_baselines(config.baseline_names, levels, horizons_of(features.columns), config.seed)
-    return {name: one.fit(features, train).predict(features, positions) for name, one in baselines.items()}
+    return fitted_quantiles(config.baseline_names, features, train, rows_of(ts, features), levels, config.seed)
+
+
+def fitted_quantiles(
+    names: Sequence[str],
+    features: pd.DataFrame,
+    train: Positions,
+    at: Positions,
+    levels: Sequence[float],
+    seed: int = 0,
+) -> dict[str, Floats]:
+    """Quantiles (N, H, Q) of baselines by their names at rows `at`, fitted on the train anchors."""
+    baselines = make_baselines(names, levels, horizons_of(features.columns), seed)
+    return {name: one.fit(features, train).predict(features, at) for name, one in baselines.items()}
