@@ -7,16 +7,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 
-from nqcast.batches import Batch, outputs
 from nqcast.constants import SIMULATED
 from nqcast.data.config import FeaturesConfig
 from nqcast.data.features import build_features
 from nqcast.data.own_features import OwnFeature, is_own
 from nqcast.data.splits import anchor_rows
 from nqcast.data.trailing import behind, reach
-from nqcast.data.windows import WindowTable
 from nqcast.evaluation.calibration import Calibration, issued_online
 from nqcast.evaluation.config import EvaluateConfig
 from nqcast.evaluation.frames import FrameStream, Positions
@@ -149,42 +146,37 @@ class Forecaster:
         check_window(grid.iloc[: anchor.row + 1], context, self.config, sessions)
         table = self.features(grid)
         past = table.iloc[: anchor.row + 1]
-        quantiles_HQ, scale_H = self._newest(past)
-        frame = self._frame(quantiles_HQ, past.iloc[-1], anchor, self._online(past))
+        predictor, moved = self._predictor(past)
+        quantiles_HQ, scale_H = self._newest(predictor)
+        frame = self._frame(quantiles_HQ, past.iloc[-1], anchor, self._online(past, predictor, moved))
         recent = self.recent(past).reset_index(drop=True)
         frame.attrs["source"] = recent.attrs["source"] = grid.attrs.get("source", "")
-        sessions_known, paths = int(self.behind(past)[0]["session_first"].sum()), self._paths(frame, scale_H)
+        sessions_known, paths = int(predictor.features["session_first"].sum()), self._paths(frame, scale_H)
         short = sessions_known if sessions_known < reach(self.scale.config) else 0
         newest = last + self.spacing.bar
         return Issued(frame, recent, anchor.session_close, newest, self.calibration is not None, paths, short)
 
     def quantiles(self, features: pd.DataFrame) -> Floats:
         """Quantiles (H, Q) in log-return units at the last row of a feature table."""
-        return self._newest(features)[0]
+        return self._newest(self._predictor(features)[0])[0]
 
-    def _newest(self, features: pd.DataFrame) -> tuple[Floats, Floats]:
-        """The quantiles (H, Q) and the scale (H,) at the last row of a feature table."""
-        context, (features, _) = self.model.config.context, self.behind(features)
-        scale_NH, volatility_NK = self.scale.describe(features)
-        unit = None
-        if self.scale.config.rolling_quantiles:
-            last = np.array([len(features) - 1])
-            unit = self.scale.rolling_quantiles(features, scale_NH, last)[0]
-        newest = (features.iloc[-context:], scale_NH[-context:], self._device, context, unit, volatility_NK[-context:])
-        window = WindowTable(*newest)
-        batch: Batch = window.gather(np.array([min(len(features), context) - 1]))
-        with torch.inference_mode():
-            output = outputs(self.model, batch)
-        quantiles_1HQ = output["quantiles"].double().cpu().numpy()
+    def _predictor(self, features: pd.DataFrame) -> tuple[Predictor, int]:
+        """Forecasts over a feature table, the kept sessions before it, and by how many rows its own have moved."""
+        table, moved = self.behind(features)
+        return Predictor(self.model, self.scale, table, EvaluateConfig().batch_size), moved
+
+    def _newest(self, predictor: Predictor) -> tuple[Floats, Floats]:
+        """The quantiles (H, Q) and the scale (H,) at the last row of its table."""
+        [(_, quantiles_1HQ, scale_1H)] = predictor.stream(np.array([len(predictor.features) - 1]))
         if self.calibration is not None:
-            quantiles_1HQ = self.calibration.apply(quantiles_1HQ, scale_NH[-1:])
-        return quantiles_1HQ[0], scale_NH[-1]
+            quantiles_1HQ = self.calibration.apply(quantiles_1HQ, scale_1H)
+        return quantiles_1HQ[0], scale_1H[0]
 
     def behind(self, features: pd.DataFrame) -> tuple[pd.DataFrame, int]:
         """A feature table with the sessions before it that the checkpoint keeps, and by how many rows it has moved."""
         return behind(features, self._kept, self.model.config.context)
 
-    def _online(self, features: pd.DataFrame) -> Floats | None:
+    def _online(self, features: pd.DataFrame, predictor: Predictor, moved: int) -> Floats | None:
         """Quantiles (H, Q) at the last row by the online calibration, moved by every outcome since validation.
 
         None without a calibration, and for a forecast from before its end.
@@ -197,8 +189,6 @@ class Forecaster:
         if ts.iloc[-1] <= pd.Timestamp(until):
             return None
         rows = np.append(anchors[anchors < newest], newest)
-        table, moved = self.behind(features)
-        predictor = Predictor(self.model, self.scale, table, EvaluateConfig().batch_size)
         parts = list(predictor.stream(rows + moved))
         quantiles_NHQ, scale_NH = (np.concatenate([part[k] for part in parts]) for k in (1, 2))
         targets_NH = features[target_names(features.columns)].to_numpy()[rows]
@@ -256,8 +246,7 @@ class Forecaster:
         At `rows`, where they are known already. Refusals come here, not while the stream is read.
         """
         positions = self.sweep_rows(features) if rows is None else rows
-        table, moved = self.behind(features)
-        predictor = Predictor(self.model, self.scale, table, EvaluateConfig().batch_size)
+        predictor, moved = self._predictor(features)
         axes = self.levels, self.metadata.horizons
         return FrameStream(lambda: predictor.frames(positions + moved, *axes, chunk, self.calibration))
 
