@@ -73,10 +73,15 @@ def _complaint(item: dict[str, Any], model: type[BaseModel], where: str) -> str:
 
 def _model_at(path: list[str], model: type[BaseModel]) -> type[BaseModel]:
     for part in path:
-        annotation = model.model_fields[part].annotation if part in model.model_fields else None
-        options = get_args(annotation) if get_origin(annotation) in (Union, types.UnionType) else (annotation,)
+        options = kinds(model, part) if part in model.model_fields else ()
         nested = [o for o in options if isinstance(o, type) and issubclass(o, BaseModel)]
         if not nested:
             break
         model = nested[0]
     return model
+
+
+def kinds(model: type[BaseModel], field: str) -> tuple[Any, ...]:
+    """The types that a field may have."""
+    annotation = model.model_fields[field].annotation
+    return get_args(annotation) if get_origin(annotation) in (Union, types.UnionType) else (annotation,)

@@ -8,10 +8,9 @@ from omegaconf.resolvers import oc
 
 from nqcast.hooks.mistakes import MistakesHook, show_bad_input_in_one_line
 from nqcast.hooks.parameters import ParameterHook
-from nqcast.hooks.progress import ProgressHook
 from nqcast.hooks.signals import SignalHook
 from nqcast.hooks.storage import StorageHook
-from nqcast.hooks.summary import AlarmHook, SummaryHook
+from nqcast.hooks.terminal import AlarmHook, ProgressHook, SummaryHook
 from nqcast.hooks.unchanged import KeepingSession
 from nqcast.parameters import with_defaults
 from nqcast.storage.place import data_place

@@ -15,10 +15,9 @@ from nqcast.data.trailing import behind, trailing_rows
 from nqcast.evaluation.calibration import calibrated_quantiles, fit_calibration
 from nqcast.evaluation.config import EvaluateConfig
 from nqcast.evaluation.frames import ONLINE, as_arrays
-from nqcast.forecast.checkpoint_checks import checked_config
 from nqcast.forecast.config import ForecastConfig
 from nqcast.forecast.forecaster import Forecaster
-from nqcast.forecast.predictor import load_scale, predict, predict_frame
+from nqcast.forecast.predictor import checked_config, load_scale, predict, predict_frame
 from nqcast.forecast.text import forecast_text
 from nqcast.storage.checkpoint import Checkpoint
 

@@ -18,7 +18,7 @@ from nqcast.hooks import mistakes
 SHOWN = """
 import sys, time
 from kedro.pipeline import node, pipeline
-from nqcast.hooks.progress import ProgressHook
+from nqcast.hooks.terminal import ProgressHook
 hook = ProgressHook()
 steps = pipeline([node(lambda: 1, None, "a", name="train_model"), node(lambda a: a, "a", "b", name="score")])
 hook.before_pipeline_run(steps)
@@ -35,9 +35,9 @@ from kedro.logging import RichHandler
 from kedro.pipeline import node, pipeline
 from rich.console import Console
 from tqdm import tqdm
-from nqcast.hooks.progress import ProgressHook
+from nqcast.hooks.terminal import ProgressHook
 handler = RichHandler(console=Console(file=sys.stderr), show_path=False, show_time=False)
-logging.basicConfig(level="INFO", format="%(message)s", handlers=[handler])
+logging.basicConfig(level="INFO", format="%(message)s", handlers=[handler], force=True)  # over Kedro's
 hook = ProgressHook()
 steps = pipeline([node(lambda: 1, None, "a", name="train_model")])
 hook.before_pipeline_run(steps)
@@ -58,8 +58,8 @@ from kedro.framework.hooks import hook_impl
 from kedro.framework.hooks.manager import _create_hook_manager
 from kedro.pipeline import node, pipeline
 from nqcast import settings
-from nqcast.hooks.progress import ProgressHook
-from nqcast.hooks.summary import SummaryHook
+from nqcast.hooks.terminal import ProgressHook
+from nqcast.hooks.terminal import SummaryHook
 class Summary(SummaryHook):
     @hook_impl
     def after_pipeline_run(self):
@@ -124,7 +124,7 @@ def test_the_line_over_a_run_is_gone_when_its_summary_is_printed() -> None:
 
 
 def test_a_character_that_the_terminal_does_not_know_is_a_question_mark() -> None:
-    program = "from nqcast.hooks.summary import *; print_what_the_terminal_can(); tell('skill −0.1 é')"
+    program = "from nqcast.hooks.terminal import *; print_what_the_terminal_can(); tell('skill −0.1 é')"
     variables = {**os.environ, "PYTHONIOENCODING": "ascii"}
     done = subprocess.run([sys.executable, "-c", program], env=variables, capture_output=True, check=True, timeout=60)
     assert done.stdout == b"skill ?0.1 ?\n"
@@ -132,7 +132,7 @@ def test_a_character_that_the_terminal_does_not_know_is_a_question_mark() -> Non
 
 @pytest.mark.parametrize("target", ["/dev/full", "a closed pipe"])
 def test_a_terminal_that_takes_nothing_leaves_a_complete_run_its_exit_status(target: str) -> None:
-    program = "from nqcast.hooks.summary import *; tell('x' * 100_000); tell('more')"
+    program = "from nqcast.hooks.terminal import *; tell('x' * 100_000); tell('more')"
     if target == "/dev/full":
         place = os.open(target, os.O_WRONLY)
     else:

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from tests.kedro_command import kedro, newest, output_of
 
-from nqcast.hooks.summary import AlarmHook
+from nqcast.hooks.terminal import AlarmHook
 from nqcast.market.simulation.config import SimulationConfig
 from nqcast.market.simulation.simulator import simulate
 from nqcast.stopping import RunAlarmed

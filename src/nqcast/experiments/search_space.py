@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import types
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Annotated, Any, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError, model_validator
 
-from nqcast.fields import Configuration, changed, did_you_mean
+from nqcast.fields import Configuration, changed, did_you_mean, kinds
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -148,16 +147,11 @@ def _reasons(config: BaseModel, field: str, value: Value) -> Iterable[str]:
 
 def is_whole(config: type[BaseModel], field: str) -> bool:
     """Whether a parameter takes whole numbers only."""
-    return int in _kinds(config, field) and float not in _kinds(config, field)
+    return int in kinds(config, field) and float not in kinds(config, field)
 
 
 def _numeric(config: type[BaseModel], field: str) -> bool:
-    return bool({int, float} & set(_kinds(config, field)))
-
-
-def _kinds(config: type[BaseModel], field: str) -> tuple[object, ...]:
-    annotation = config.model_fields[field].annotation
-    return get_args(annotation) if get_origin(annotation) in (Union, types.UnionType) else (annotation,)
+    return bool({int, float} & set(kinds(config, field)))
 
 
 def as_choice(value: Value | tuple[Value, ...]) -> bool | int | float | str | None:
