@@ -1,1 +1,1 @@
-"""Kedro hooks of the project itself: parameters, signals, storage, progress, and the summary that ends a run."""
+"""Kedro hooks of the project itself: parameters, signals, storage, and what a run shows on its terminal."""
