@@ -189,7 +189,8 @@ def test_features_of_other_horizons_are_refused_by_who_needs_them(world: World, 
 @pytest.mark.slow
 def test_the_whole_road_takes_horizons_of_a_users_choice(tmp_path: Path) -> None:
     names = ("5m", "45m", "close", "1d")
-    output = output_of(kedro("run", "--env", "test", "--params", f"horizons={'+'.join(names)}", data=tmp_path))
+    quick = f"horizons={'+'.join(names)},train.epochs=1,train.windows_per_epoch=256"
+    output = output_of(kedro("run", "--env", "test", "--params", quick, data=tmp_path))
     scores = json.loads((tmp_path / "08_reporting" / "scores.json").read_text())
     assert list(scores["table"]["model"]) == [*names, "mean"] and "1d" in output
     assert set(scores["truth"]["model"]) == {*names, "mean"}

@@ -359,7 +359,8 @@ def test_the_whole_road_takes_bars_of_half_an_hour(tmp_path: Path) -> None:
         kedro("run", "--env", "test", "--params", asked, data=tmp_path), fails=True
     )
     said = "horizons=30m+60m+2h+4h: those of the default list that end with a bar of 30 minutes"
-    assert said in output_of(kedro("run", "--env", "test", "--params", "bar_minutes=30", data=tmp_path))
+    quick = "bar_minutes=30,train.epochs=1,train.windows_per_epoch=256"
+    assert said in output_of(kedro("run", "--env", "test", "--params", quick, data=tmp_path))
     scores = json.loads((tmp_path / "08_reporting" / "scores.json").read_text())
     assert set(scores["truth"]["model"]) == {*list(HORIZONS)[1:], "mean"}
     refused = ("--pipelines", "train", "--params", "horizons=30m+60m+2h+4h")
