@@ -72,8 +72,9 @@ soak: $(STAMP)  ## kills in training, saves and database creation, and two runs 
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.faults.killing --kills 100 --where two --seed 3
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.faults.killing --kills 100 --where database --seed 4
 
-nightly: $(STAMP)  ## 2,000 dirty files drawn at random: equal bars, a quarantine, a doubt or one line
+nightly: $(STAMP)  ## what `make test` leaves out: 2,000 dirty files drawn at random, further cases of long tests
 	NQCAST_DIRTY_EXAMPLES=2000 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q tests/market/test_dirty_files.py $(ARGS)
+	$(PYTEST) -m nightly $(ARGS)
 
 clean:  ## remove the environment and caches; data stay
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache

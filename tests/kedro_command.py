@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 from functools import cache
-from multiprocessing.context import ForkServerContext
+from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -42,13 +42,24 @@ def kedro(
     with tempfile.TemporaryDirectory() as folder:
         printed = Path(folder, "out"), Path(folder, "err")
         command = [str(KEDRO), *arguments]
-        process = _loaded().Process(target=_kedro, args=(command, cwd, environment(data, local, columns), printed))
-        process.start()
+        process = start_kedro(command, environment(data, local, columns), printed, cwd)
         process.join(timeout)
         if process.exitcode is None:
             process.kill()
             raise subprocess.TimeoutExpired(command, timeout, *(path.read_bytes() for path in printed))
         return subprocess.CompletedProcess(command, process.exitcode, *(path.read_text() for path in printed))
+
+
+def start_kedro(
+    command: list[str], variables: dict[str, str], printed: tuple[Path, Path], cwd: Path = PROJECT, held: str = ""
+) -> ForkServerProcess:
+    """Begin `kedro` in a process of its own that prints into two files, or pipes that have a name.
+
+    `held` names a place of training in which it waits (`tests.faults.slowed_kedro`).
+    """
+    process = _loaded().Process(target=_kedro, args=(command, cwd, variables, printed, held))
+    process.start()
+    return process
 
 
 @cache
@@ -58,17 +69,24 @@ def _loaded() -> ForkServerContext:
     return context
 
 
-def _kedro(command: list[str], cwd: Path, variables: dict[str, str], printed: tuple[Path, Path]) -> None:
+def _kedro(command: list[str], cwd: Path, variables: dict[str, str], printed: tuple[Path, Path], held: str) -> None:
     """The forked process becomes the command: its arguments, folder, variables and outputs are those of a shell's."""
-    for stream, path in zip((sys.stdout, sys.stderr), printed, strict=True):
+    for number, path in enumerate(printed, start=1):
         file = os.open(path, os.O_WRONLY | os.O_CREAT)
-        os.dup2(file, stream.fileno())
+        os.dup2(file, number)
+        os.close(file)
+    sys.stdout = open(1, "w", buffering=1, closefd=False)  # noqa: SIM115, for the life of the process
+    sys.stderr = open(2, "w", buffering=1, closefd=False, errors="backslashreplace")  # noqa: SIM115
     os.chdir(cwd)
     os.environ.clear()
     os.environ.update(variables)
     sys.argv = command
     from kedro.framework.cli import main
 
+    if held:
+        from tests.faults.slowed_kedro import hold
+
+        hold(held)
     try:
         main()
     except Exception:

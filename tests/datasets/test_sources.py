@@ -25,6 +25,8 @@ from nqcast.datasets import (
     VendorBarsDataset,
     VerifiedDataset,
 )
+from nqcast.market.simulation.config import SimulationConfig
+from nqcast.market.simulation.simulator import simulate
 
 PREVIEWS = {"TablePreview", "JSONPreview", "ImagePreview", "HTMLPreview"}
 
@@ -73,18 +75,14 @@ def test_a_source_cannot_be_written(kind: type) -> None:
 
 
 def test_the_simulated_market_is_the_simulation_of_its_settings() -> None:
-    simulator = pytest.importorskip("nqcast.market.simulation.simulator")
-    from nqcast.market.simulation.config import SimulationConfig
-
-    short = {"start": "2020-01-06", "end": "2020-01-10"}
-    short = {key: value for key, value in short.items() if key in SimulationConfig.model_fields}
-    config = SimulationConfig(**short)
-    pd.testing.assert_frame_equal(SimulatedMarketDataset(config=short).load(), simulator.simulate(config))
+    short = {"start": "2020-01-06", "sessions": 5, "seed": 3}
+    bars = SimulatedMarketDataset(config=short).load()
+    pd.testing.assert_frame_equal(bars, simulate(SimulationConfig(**short)))
+    assert not bars.equals(SimulatedMarketDataset(config={**short, "seed": 4}).load())
     assert json.loads(SimulatedMarketDataset(config=short).preview()) == short
 
 
 def test_an_unknown_setting_of_the_simulation_is_named() -> None:
-    pytest.importorskip("nqcast.market.simulation.simulator")
     with pytest.raises(DatasetError, match="sede"):
         SimulatedMarketDataset(config={"sede": 1}).load()
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
+import tempfile
 import time
 from pathlib import Path
 
-from tests.kedro_command import KEDRO, PROJECT, environment
+from tests.kedro_command import KEDRO, environment, start_kedro
 
 
 class KedroProcess:
@@ -18,33 +17,30 @@ class KedroProcess:
     `held` names a place of training, "step" or "validation", in which the run announces itself and then waits.
     """
 
-    def __init__(self, *arguments: str, data: Path, held: str = "") -> None:
-        variables = {**environment(data), "PYTHONUNBUFFERED": "1"}
-        command = [sys.executable, "-m", "tests.faults.slowed_kedro", held, "4"] if held else [str(KEDRO)]
+    def __init__(self, *arguments: str, data: Path | str, held: str = "") -> None:
         self.output = ""
-        self._process = subprocess.Popen(
-            [*command, *arguments],
-            cwd=PROJECT,
-            env=variables,
-            text=True,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-        )
+        self._folder = tempfile.TemporaryDirectory()
+        pipe = Path(self._folder.name, "printed")
+        os.mkfifo(pipe)
+        self._process = start_kedro([str(KEDRO), *arguments], environment(data), (pipe, pipe), held=held)
+        self._printed = pipe.open()  # waits until the run has opened its end
 
     def wait_for(self, text: str) -> None:
         """Read until a line holds `text`; fails with the output when the process ends first."""
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
+        for line in self._printed:
             self.output += line
             if text in line:
                 return
         raise AssertionError(f"{text!r} never came:\n{self.output[-4000:]}")
 
     def send(self, number: signal.Signals) -> None:
+        assert self._process.pid is not None
         os.kill(self._process.pid, number)
 
-    def end(self, timeout: float = 60) -> tuple[int, float]:
-        """Exit status and the seconds until it came."""
+    def end(self, timeout: float = 60) -> tuple[int | None, float]:
+        """Exit status, negative for a signal that killed it, and the seconds until it came."""
         begun = time.monotonic()
-        self.output += self._process.communicate(timeout=timeout)[0]
-        return self._process.returncode, time.monotonic() - begun
+        with self._folder, self._printed:
+            self.output += self._printed.read()
+        self._process.join(timeout)
+        return self._process.exitcode, time.monotonic() - begun

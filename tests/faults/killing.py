@@ -4,6 +4,7 @@ Other kinds kill who saves datasets (a calibration among them), who makes MLflow
 in a folder: what is there is whole, and who comes next goes on or is refused.
 
 python -m tests.faults.killing --kills 20 --where writes     (make soak: 400 kills of training, 400 of the others)
+python -m tests.faults.killing --kills 20 12 --where writes saves     (one after the other, by one process)
 """
 
 from __future__ import annotations
@@ -294,14 +295,15 @@ KINDS: dict[str, Callable[[int, int, Path], int]] = {
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--kills", type=int, default=20)
-    parser.add_argument("--where", choices=list(KINDS), default="anywhere")
+    parser.add_argument("--kills", type=int, nargs="+", default=[20])
+    parser.add_argument("--where", nargs="+", choices=list(KINDS), default=["anywhere"])
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    root = Path(tempfile.mkdtemp(prefix="nqcast-kills-"))
-    done = KINDS[options.where](options.kills, options.seed, root)
-    shutil.rmtree(root)
-    sys.stdout.write(f"{done} kills ({options.where}), 0 runs lost, {done} bit-equal ends\n")
+    for where, kills in zip(options.where, options.kills, strict=True):
+        root = Path(tempfile.mkdtemp(prefix="nqcast-kills-"))
+        done = KINDS[where](kills, options.seed, root)
+        shutil.rmtree(root)
+        sys.stdout.write(f"{done} kills ({where}), 0 runs lost, {done} bit-equal ends\n")
     return 0
 
 

@@ -1,21 +1,20 @@
-"""The `kedro` command with one place of its training announced and held, so that a signal surely falls into it.
+"""One place of a process's training announced and held, so that a signal surely falls into it; only once.
 
-python -m tests.faults.slowed_kedro step|validation SECONDS kedro-arguments…
-
-`step` holds the second optimiser step, `validation` the first batch validated after a step; only once in a process.
+`step` holds the second optimiser step, `validation` the first batch validated after a step.
 """
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
 from typing import Any
 
 from nqcast.training import step, validation
 
+SECONDS = 4.0  # as long as that place is held
 
-def hold(place: str, seconds: float) -> None:
+
+def hold(place: str) -> None:
     """Slow down `place`; nothing of what is computed changes."""
     steps = 0
     held = False
@@ -27,7 +26,7 @@ def hold(place: str, seconds: float) -> None:
             held = True
             sys.stdout.write(f"held in {place}\n")
             sys.stdout.flush()
-            time.sleep(seconds)
+            time.sleep(SECONDS)
 
     def counted(*arguments: Any, **options: Any) -> Any:
         nonlocal steps
@@ -43,16 +42,3 @@ def hold(place: str, seconds: float) -> None:
 
     step.Stepper.__call__ = counted  # type: ignore[method-assign]
     validation._quantiles = watched
-
-
-def main(kedro: Callable[[], None]) -> None:
-    place, seconds, *arguments = sys.argv[1:]
-    hold(place, float(seconds))
-    sys.argv = ["kedro", *arguments]
-    kedro()
-
-
-if __name__ == "__main__":
-    from kedro.framework.cli.cli import main as kedro_main
-
-    main(kedro_main)

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from tests.kedro_command import KEDRO, PROJECT, environment, kedro, newest, output_of
+from tests.kedro_command import KEDRO, PROJECT, environment, newest, output_of
 from tests.market.conftest import _make_bars as make_bars
 
 from nqcast.constants import FEATURES
@@ -181,11 +181,10 @@ def test_text_where_a_number_belongs_is_named(group: dict, message: str) -> None
 
 
 @pytest.mark.slow
-def test_zone_locale_home_and_odd_paths_change_no_feature(tmp_path: Path) -> None:
+def test_zone_locale_home_and_odd_paths_change_no_feature(toy_features: Path, tmp_path: Path) -> None:
     import subprocess
 
     chosen = ("run", "--env", "test", "--pipelines", "ingest,features")
-    output_of(kedro(*chosen, data=tmp_path / "plain"))
     odd = tmp_path / "ä [x] #1 & 'b' $HOME"
     variables = {**environment(odd), "TZ": "Asia/Kathmandu", "LC_ALL": "C", "LANG": "tr_TR.UTF-8"}
     for name in ("HOME", "USER", "LOGNAME"):
@@ -194,9 +193,7 @@ def test_zone_locale_home_and_odd_paths_change_no_feature(tmp_path: Path) -> Non
         [KEDRO, *chosen], cwd=PROJECT, env=variables, capture_output=True, text=True, timeout=200, check=False
     )
     output_of(done)
-    one, other = (
-        newest(data / "04_feature" / "features.parquet") / "features.parquet" for data in (tmp_path / "plain", odd)
-    )
+    one, other = (newest(data / "04_feature" / "features.parquet") / "features.parquet" for data in (toy_features, odd))
     pd.testing.assert_frame_equal(pd.read_parquet(one), pd.read_parquet(other))
     assert json.loads((odd / "08_reporting" / "data_report.json").read_text())["text"]
 

@@ -23,18 +23,10 @@ from nqcast.hooks.signals import SignalHook, resume_command
 LONG = ("--pipelines", "train", "--params", "train.epochs=300,train.patience=300")
 
 
-@pytest.fixture(scope="module")
-def features(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data folder with features, ready for training; nothing trains in it."""
-    data = tmp_path_factory.mktemp("signals") / "data"
-    output_of(kedro("run", "--env", "test", "--pipelines", "ingest,features", data=data))
-    return data
-
-
 @pytest.fixture
-def data(features: Path, tmp_path: Path) -> Path:
+def data(toy_features: Path, tmp_path: Path) -> Path:
     """A data folder of the test's own, with features."""
-    return Path(shutil.copytree(features, tmp_path / "data"))
+    return Path(shutil.copytree(toy_features, tmp_path / "data"))
 
 
 def ends_of_tracked_runs(data: Path) -> list[str]:
@@ -91,16 +83,22 @@ def end_of_training(data: Path) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(features: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def undisturbed(toy_features: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """The end of HELD in one go."""
     data = tmp_path_factory.mktemp("undisturbed") / "data"
-    shutil.copytree(features, data)
+    shutil.copytree(toy_features, data)
     output_of(kedro("run", "--env", "test", *HELD, data=data))
     return end_of_training(data)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("runners", [("SequentialRunner", "ThreadRunner"), ("ThreadRunner", "SequentialRunner")])
+@pytest.mark.parametrize(
+    "runners",
+    [
+        ("SequentialRunner", "ThreadRunner"),
+        pytest.param(("ThreadRunner", "SequentialRunner"), marks=pytest.mark.nightly),
+    ],
+)
 def test_stops_in_warm_up_and_in_validation_end_bit_equal_under_either_runner(
     runners: tuple[str, str], data: Path, undisturbed: dict[str, Any]
 ) -> None:
@@ -140,7 +138,7 @@ def test_a_second_interrupt_ends_the_process_at_once_and_harms_nothing(data: Pat
 @pytest.mark.slow
 def test_a_signal_reaches_the_processes_that_share_a_run_and_it_goes_on_to_the_end_of_one_process(data: Path) -> None:
     """SIGTERM to `kedro run` with train.devices=2; the same command then ends with the weights of one process."""
-    chosen = "train.seed=6,train.accumulation=2,train.windows_per_epoch=2048,train.patience=99,train.epochs"
+    chosen = "train.seed=6,train.accumulation=2,train.windows_per_epoch=1024,train.patience=99,train.epochs"
     shared = ("run", "--env", "test", "--pipelines", "train", "--params", f"train.devices=2,{chosen}=99")
     run = KedroProcess(*shared, data=data)
     run.wait_for("epoch   1")
@@ -173,7 +171,7 @@ def test_a_second_run_names_the_holder_and_leaves_and_a_dead_holders_lock_is_tak
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("runner", ["SequentialRunner", "ThreadRunner"])
+@pytest.mark.parametrize("runner", ["ThreadRunner", pytest.param("SequentialRunner", marks=pytest.mark.nightly)])
 def test_a_signal_while_features_are_built_leaves_no_half_written_version(runner: str, tmp_path: Path) -> None:
     chosen = ("--pipelines", "ingest,features", "--runner", runner)
     run = KedroProcess("run", "--env", "test", *chosen, data=tmp_path)

@@ -17,6 +17,7 @@ import torch
 from tests.model.conftest import random_clock
 from torch import Tensor
 
+import nqcast
 from nqcast.model import MIGT_TVDT, ModelConfig, fuse
 from nqcast.model.embedding import WindowNorm
 from nqcast.model.fused import encoder, unfused, window_norm
@@ -27,12 +28,17 @@ from nqcast.model.fused.window_norm import fused_window_norm
 needs_compiler = pytest.mark.skipif(
     shutil.which(os.environ.get("CXX", "g++")) is None, reason="needs a C++ compiler: install g++"
 )
-SIZES: list[dict[str, Any]] = [
-    {},
+DEEP: dict[str, Any] = {
+    **{"context": 96, "patch_length": 4, "d_model": 64, "n_heads": 4, "d_ff": 208, "n_features": 6},
+    **{"n_time_blocks": 2, "n_variable_blocks": 2, "gate": False, "window_statistics": False},
+}
+OTHERS: list[dict[str, Any]] = [
     {"patch_length": 24, "d_model": 64, "d_ff": 208, "n_features": 6},
     {"context": 96, "patch_length": 2, "n_heads": 2, "n_time_blocks": 2, "n_variable_blocks": 2, "gate": False},
     {"d_model": 64, "n_heads": 4, "d_ff": 16, "n_features": 10, "window_statistics": False},
 ]
+# The default, and one in which everything is another; each is compiled for seconds, so the others wait for the night.
+SIZES = [{}, DEEP, *(pytest.param(sizes, marks=(pytest.mark.slow, pytest.mark.nightly)) for sizes in OTHERS)]
 
 
 @pytest.fixture(autouse=True)
@@ -153,7 +159,7 @@ def test_the_model_learns_what_it_learns_by_torchs_operations(sizes: dict[str, A
 @needs_compiler
 def test_dropout_is_that_of_torchs_operations() -> None:
     """The same masks from the same seed, on the same branches."""
-    sizes = {"dropout": 0.4, "n_time_blocks": 2, "n_variable_blocks": 2}
+    sizes = DEEP | {"dropout": 0.4}
     fused, plain = awake(**sizes).train(), awake("plain", **sizes).train()
     inputs = windows(fused, 9)
     (expected, gradients), (found, others) = learn(plain, inputs), learn(fused, inputs)
@@ -293,7 +299,9 @@ def test_two_processes_build_at_once_and_a_third_finds_it_built(tmp_path: Path) 
     code = "import logging, torch; logging.basicConfig(level='INFO'); from nqcast.model import *;"
     code += "model = fuse(MIGT_TVDT(ModelConfig(kernels='fused'), seed=0));"
     code += "print(model(torch.ones(2, 288, 24))['quantiles'].sum().item())"
-    environment = os.environ | {"PYTHONPYCACHEPREFIX": str(tmp_path)}
+    package = Path(nqcast.__file__).parent
+    shutil.copytree(package, tmp_path / "nqcast", ignore=shutil.ignore_patterns("native", "*.so"))
+    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
 
     def start() -> subprocess.Popen[str]:
         return subprocess.Popen(

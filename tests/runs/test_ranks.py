@@ -28,6 +28,7 @@ from nqcast.training.distributed.launch import torchrun_command
 from .conftest import SPLIT
 
 ROOT = Path(__file__).parents[2]
+Result = tuple[Checkpoint, list[dict]]
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +46,13 @@ def run(features: pd.DataFrame, recipe: Recipe) -> TrainingRun:
     )
 
 
-def assert_equal_results(one: tuple[Checkpoint, list[dict]], other: tuple[Checkpoint, list[dict]]) -> None:
+@pytest.fixture(scope="module")
+def alone(run: TrainingRun, tmp_path_factory: pytest.TempPathFactory) -> Result:
+    """What one process makes of it."""
+    return train(run, tmp_path_factory.mktemp("alone"))
+
+
+def assert_equal_results(one: Result, other: Result) -> None:
     assert one[1] == other[1]
     assert one[0].tensors.keys() == other[0].tensors.keys()
     for name, array in one[0].tensors.items():
@@ -79,13 +86,13 @@ def test_changed_or_missing_inputs_are_refused_by_name(run: TrainingRun, tmp_pat
 
 @pytest.mark.slow
 def test_two_processes_give_the_checkpoint_and_history_of_one(
-    run: TrainingRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: TrainingRun, alone: Result, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """From the train node's side: elastic launcher, workers, artifact; a second call returns what is there."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     shared = run.with_train(devices=2)
     result = train(shared, tmp_path / "two")
-    assert_equal_results(train(run, tmp_path / "one"), result)
+    assert_equal_results(alone, result)
     assert not list((tmp_path / "two" / shared.fingerprint).glob("ranks/*.parquet"))  # of no more use
     again = train(run.with_train(devices=1), tmp_path / "two")
     assert again[1] == result[1]
@@ -93,7 +100,11 @@ def test_two_processes_give_the_checkpoint_and_history_of_one(
 
 @pytest.mark.slow
 def test_two_hosts_meet_and_give_the_checkpoint_and_history_of_one_process(
-    run: TrainingRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    run: TrainingRun,
+    alone: Result,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """The first host is the train node, the second the torchrun command that it prints; both on this machine."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
@@ -117,4 +128,4 @@ def test_two_hosts_meet_and_give_the_checkpoint_and_history_of_one_process(
     thread.join()
     assert others[0].wait(60) == 0
     assert any(command in message for message in caplog.messages)
-    assert_equal_results(train(run, tmp_path / "one"), result)
+    assert_equal_results(alone, result)

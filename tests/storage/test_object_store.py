@@ -16,7 +16,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from kedro.io import DatasetError
-from tests.kedro_command import KEDRO, PROJECT, environment, kedro, output_of
+from tests.faults.kedro_process import KedroProcess
+from tests.kedro_command import kedro, output_of
 from tests.object_store import bucket, free_ports, server
 
 import nqcast
@@ -384,18 +385,17 @@ def test_the_lock_of_a_store_is_given_back_by_its_holder_only_and_by_a_process_t
 
 @pytest.mark.slow
 def test_of_two_runs_at_once_into_one_store_one_is_refused_in_one_line_and_every_layer_is_whole(
-    bucket: str, tmp_path: Path
+    bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    command = [str(KEDRO), "run", "--env", "test", "--pipelines", "ingest,features"]
     runs = []
     for work in ("one", "other"):
-        variables = environment(bucket) | {"NQCAST_WORK": str(tmp_path / work)}
-        streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-        runs.append(subprocess.Popen(command, cwd=PROJECT, env=variables, **streams))
-    told = [" ".join(run.communicate()[0].split()) for run in runs]
-    assert any(run.returncode == 0 for run in runs)
-    for run, text in zip(runs, told, strict=True):
-        assert run.returncode == 0 or f"error: expected {bucket} to be free, found it held by process" in text
+        monkeypatch.setenv("NQCAST_WORK", str(tmp_path / work))
+        runs.append(KedroProcess("run", "--env", "test", "--pipelines", "ingest,features", data=bucket))
+    statuses = [run.end(timeout=200)[0] for run in runs]
+    assert 0 in statuses
+    for run, status in zip(runs, statuses, strict=True):
+        text = " ".join(run.output.split())
+        assert status == 0 or f"error: expected {bucket} to be free, found it held by process" in text
         assert "Traceback" not in text
     files = files_below(StorePath(bucket))
     manifests = [name for name in files if name.endswith(".sha256")]
@@ -423,7 +423,8 @@ def test_a_run_writes_to_the_store_and_another_machine_forecasts_from_it(
 ) -> None:
     """The second command has a working folder of its own, as another machine would: all it has is the store."""
     monkeypatch.setenv("NQCAST_WORK", str(tmp_path / "one"))
-    run = output_of(kedro("run", "--env", "test", data=bucket))
+    short = "train.epochs=1,train.windows_per_epoch=256,evaluate.explain_anchors=4"
+    run = output_of(kedro("run", "--env", "test", "--params", short, data=bucket))
     assert f"open {bucket}/08_reporting/report.html" in run
     assert "Unable to get file size" not in run
     layers = {one.name for one in StorePath(bucket).iterdir()}

@@ -133,21 +133,18 @@ def test_bars_that_carry_no_forecast_are_answered_with_the_reason(served: str) -
     assert "at least 5520 five-minute bars" in refused.value.read().decode()
 
 
-def test_the_model_brings_signature_example_requirements_and_no_pickle(forecaster: Path, tmp_path: Path) -> None:
+def test_the_model_brings_signature_example_requirements_and_no_pickle(model: Path) -> None:
     import mlflow
 
-    registry.save_served_model(forecaster, tmp_path / "model")
-    info = mlflow.models.get_model_info(str(tmp_path / "model"))
+    info = mlflow.models.get_model_info(str(model))
     assert {"ts", "open", "high", "low", "close"} <= set(info.signature.inputs.required_input_names())
     assert "price_quantile" in info.signature.outputs.input_names()
-    requirements = (tmp_path / "model" / "requirements.txt").read_text()
+    requirements = (model / "requirements.txt").read_text()
     assert "torch==" in requirements and "safetensors==" in requirements
-    files = [path for path in (tmp_path / "model").rglob("*") if path.is_file()]
+    files = [path for path in model.rglob("*") if path.is_file()]
     assert not [path for path in files if path.suffix in {".pkl", ".pickle", ".pt", ".pth", ".bin", ".joblib"}]
-    model = mlflow.pyfunc.load_model(str(tmp_path / "model"))
-    forecast = model.predict(
-        mlflow.models.Model.load(str(tmp_path / "model")).load_input_example(str(tmp_path / "model"))
-    )
+    example = mlflow.models.Model.load(str(model)).load_input_example(str(model))
+    forecast = mlflow.pyfunc.load_model(str(model)).predict(example)
     assert (forecast.groupby("horizon")["price_quantile"].diff().dropna() >= 0).all()
 
 

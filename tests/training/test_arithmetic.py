@@ -16,7 +16,13 @@ CONFIG = {
 @pytest.mark.slow
 @pytest.mark.timeout(900)  # the compiler takes its time on a busy machine
 @pytest.mark.filterwarnings("ignore")  # the compiler's own
-@pytest.mark.parametrize("way", [{"precision": "bf16"}, {"precision": "bf16", "compile": "default"}])
+@pytest.mark.parametrize(
+    "way",
+    [
+        pytest.param({"precision": "bf16"}, id="bf16"),
+        pytest.param({"precision": "bf16", "compile": "default"}, id="bf16 compiled", marks=pytest.mark.nightly),
+    ],
+)
 def test_validation_losses_agree_with_eager_fp32_within_a_thousandth(
     way: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

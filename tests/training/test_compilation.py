@@ -1,13 +1,17 @@
 """torch.compile: the same numbers, names of weights untouched, and one clear line where nothing can be compiled."""
 
 import logging
+from pathlib import Path
 
 import pytest
 import torch
 from tests.model.conftest import random_clock
 
 from nqcast.model import MIGT_TVDT, ModelConfig
+from nqcast.training import TrainConfig, Trainer
 from nqcast.training.device import compile_regions
+
+from .conftest import HORIZONS, TinyLoader
 
 CPU = torch.device("cpu")
 
@@ -46,9 +50,16 @@ def test_without_a_compiler_one_line_says_so_and_the_model_stays_eager(
 @pytest.mark.slow
 @pytest.mark.timeout(900)  # the compiler takes its time on a busy machine
 @pytest.mark.filterwarnings("ignore")  # the compiler's own
-def test_compiled_blocks_give_the_quantiles_and_gradients_of_eager_ones() -> None:
+@pytest.mark.parametrize(
+    "blocks",
+    [
+        {"n_time_blocks": 1, "n_variable_blocks": 0},
+        pytest.param({"n_time_blocks": 0, "n_variable_blocks": 1}, marks=pytest.mark.nightly),
+    ],
+)
+def test_compiled_blocks_give_the_quantiles_and_gradients_of_eager_ones(blocks: dict[str, int]) -> None:
     """In training and in evaluation, with the weights' names as they were."""
-    sizes = {"n_features": 2, "context": 16, "patch_length": 4, "n_variable_blocks": 0, "dropout": 0.0}
+    sizes = {"n_features": 2, "context": 16, "patch_length": 4, "dropout": 0.0, **blocks}
     features, clock = torch.randn(3, 16, 2), random_clock(3, 16)
     results = []
     for mode in ("none", "default"):
@@ -68,3 +79,14 @@ def test_compiled_blocks_give_the_quantiles_and_gradients_of_eager_ones() -> Non
     torch.testing.assert_close(compiled[1], eager[1], rtol=1e-4, atol=1e-5)
     for name, gradient in eager[2].items():
         torch.testing.assert_close(compiled[2][name], gradient, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("mode", ["none", "default"])
+def test_a_trainer_compiles_the_blocks_of_its_model_where_that_is_asked_for(mode: str, tmp_path: Path) -> None:
+    model = MIGT_TVDT(ModelConfig(size="test"), seed=0)
+    config = TrainConfig(compile=mode, device="cpu", horizons=HORIZONS)
+    Trainer(model, config, TinyLoader(4, 2, None), TinyLoader(4, 2, None), tmp_path, "cpu")
+    assert [block._compiled_call_impl is not None for block in model.regions()] == [mode == "default"] * 2

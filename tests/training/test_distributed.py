@@ -2,7 +2,6 @@
 
 import json
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,23 +23,56 @@ TRAIN: dict[str, Any] = {
     "epochs": 3, "batch_size": 16, "accumulation": 2, "learning_rate": 5e-3, "warmup_steps": 6, "t_0": 2,
     "horizons": HORIZONS, "device": "cpu", "seed": 3, "log_every": 2, "devices": 2, "max_restarts": 2,
 }  # fmt: skip
-Launch = Callable[..., None]
+
+
+class Ranks:
+    """Trains cases by two processes, each in root/<name>, and keeps what they say in root/ranks."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.folder = root / "ranks"
+        self.folder.mkdir()
+
+    def launch(self, *cases: dict[str, Any], **fields: Any) -> None:
+        cases = tuple({**case, "train": TRAIN | fields | case.get("train", {})} for case in cases)
+        (self.folder / "cases.json").write_text(json.dumps(cases))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(Path(__file__).parents[2])
+            patch.setenv("OMP_NUM_THREADS", "1")
+            launch(self.folder, 2, TrainConfig(**TRAIN | fields), "tests.training.tiny_rank")
+
+    def starts(self) -> int:
+        """How often a process began to work, over all ranks."""
+        return len((self.folder / "starts.txt").read_text().split())
 
 
 @pytest.fixture
-def launched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Launch:
-    """Trains the cases by two processes in tmp_path/<name>."""
-    monkeypatch.chdir(Path(__file__).parents[2])
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+def ranks(tmp_path: Path) -> Ranks:
+    return Ranks(tmp_path)
 
-    def run(*cases: dict[str, Any], **fields: Any) -> None:
-        folder = tmp_path / "ranks"
-        folder.mkdir(exist_ok=True)
-        cases = tuple({**case, "train": TRAIN | fields | case.get("train", {})} for case in cases)
-        (folder / "cases.json").write_text(json.dumps(cases))
-        launch(folder, 2, TrainConfig(**TRAIN | fields), "tests.training.tiny_rank")
 
-    return run
+EXACT: list[dict[str, Any]] = [{"name": "two", "train": {}}, {"name": "four", "train": {"accumulation": 4}}]
+NEAR: list[dict[str, Any]] = [
+    {"name": "pieces", "dropout": 0.0, "train": {"accumulation": 1}},
+    {"name": "ddp", "overlapped": True, "train": {"accumulation": 4}},
+    {"name": "ddp_pieces", "overlapped": True, "dropout": 0.0, "train": {"accumulation": 1}},
+]
+FUSED: dict[str, Any] = {"name": "fused", "fused": True, "train": {}}
+STOPPED: dict[str, Any] = {"name": "stopped", "trouble": (7, "stop")}
+KILLED: dict[str, Any] = {"name": "killed", "trouble": (7, "kill"), "train": {"every_minutes": 1e-9}}
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Ranks:
+    """Every case that comes to its end. A pair of processes takes seconds to start: one is stopped, the next trains
+    all cases, goes on with the stopped one, and is killed and started again in the last.
+    """
+    ranks = Ranks(tmp_path_factory.mktemp("ranks"))
+    ranks.launch(STOPPED)
+    assert end_of(ranks.root / "stopped")["progress"]["batch"] > 0  # inside an epoch
+    fused = [] if needs_compiler.mark.args[0] else [FUSED]
+    ranks.launch(*EXACT, *NEAR, *fused, {"name": "stopped"}, KILLED)
+    return ranks
 
 
 def alone(directory: Path, case: dict[str, Any]) -> dict[str, Any]:
@@ -56,89 +88,71 @@ def ends(directory: Path) -> dict[str, Any]:
     return end
 
 
-def starts(tmp_path: Path) -> int:
-    """How often a process began to work, over all ranks."""
-    return len((tmp_path / "ranks" / "starts.txt").read_text().split())
-
-
 def weights(directory: Path) -> dict[str, torch.Tensor]:
     return as_tensors(read_checkpoint(directory / "checkpoint_latest").tensors, "model")
 
 
 @pytest.mark.slow
-def test_two_processes_end_as_one_does(launched: Launch, tmp_path: Path) -> None:
+def test_two_processes_end_as_one_does(trained: Ranks, tmp_path: Path) -> None:
     """Nine micro-batches, so the last group is short; a fifth of the targets is undefined, unevenly.
 
     Whole micro-batches are shared bit by bit, weights, moments, metrics and all; pieces of them, and torch's own DDP,
     up to rounding.
     """
-    exact = [{"name": "two", "train": {}}, {"name": "four", "train": {"accumulation": 4}}]
-    near = [
-        {"name": "pieces", "dropout": 0.0, "train": {"accumulation": 1}},
-        {"name": "ddp", "overlapped": True, "train": {"accumulation": 4}},
-        {"name": "ddp_pieces", "overlapped": True, "dropout": 0.0, "train": {"accumulation": 1}},
-    ]
-    launched(*exact, *near)
-    for case in exact:
-        assert ends(tmp_path / case["name"]) == alone(tmp_path / "alone" / case["name"], case), case["name"]
-    for case in near:
+    for case in EXACT:
+        assert ends(trained.root / case["name"]) == alone(tmp_path / case["name"], case), case["name"]
+    for case in NEAR:
         if case["name"] == "ddp":  # its short last group comes in halves, whose dropout has masks of its own
             continue
-        one, other = tmp_path / case["name"], tmp_path / "alone" / case["name"]
+        one, other = trained.root / case["name"], tmp_path / case["name"]
         tiny_trainer({**case, "train": TRAIN | case["train"]}, other).train()
         for name, tensor in weights(other).items():
             torch.testing.assert_close(weights(one)[name], tensor, rtol=1e-3, atol=1e-5)
-    losses = [json.loads((tmp_path / name / "metrics.jsonl").read_text().splitlines()[-1])["val_loss"]
+    losses = [json.loads((trained.root / name / "metrics.jsonl").read_text().splitlines()[-1])["val_loss"]
               for name in ("ddp", "four")]  # fmt: skip
     assert losses[0] == pytest.approx(losses[1], rel=1e-2)
 
 
 @pytest.mark.slow
 @needs_compiler
-def test_two_processes_end_as_one_does_by_fused_kernels(launched: Launch, tmp_path: Path) -> None:
+def test_two_processes_end_as_one_does_by_fused_kernels(trained: Ranks, tmp_path: Path) -> None:
     """Bit by bit: the real model, dropout and a short last group included."""
-    case = {"name": "fused", "fused": True, "train": {}}
-    launched(case)
-    assert ends(tmp_path / "fused") == alone(tmp_path / "alone", case)
+    assert ends(trained.root / "fused") == alone(tmp_path, FUSED)
 
 
 @pytest.mark.slow
 def test_a_killed_rank_starts_again_from_the_last_checkpoint_and_the_end_is_the_same(
-    launched: Launch, tmp_path: Path
+    trained: Ranks, tmp_path: Path
 ) -> None:
     """SIGKILL of one process in the second epoch, between checkpoints."""
-    launched({"name": "killed", "trouble": (7, "kill"), "train": {"every_minutes": 1e-9}})
-    assert ends(tmp_path / "killed") == alone(tmp_path / "alone", {"train": {"every_minutes": 1e-9}})
-    assert json.loads((tmp_path / "killed" / "run.json").read_text())["status"] == "finished"
-    assert starts(tmp_path) == 4
-
-
-@pytest.mark.slow
-def test_a_hung_rank_ends_the_run_with_its_stack_and_is_not_started_again(launched: Launch, tmp_path: Path) -> None:
-    begun = time.monotonic()
-    with pytest.raises(RunEndedError, match=r"silence for longer than train\.hang_minutes") as ended:
-        launched({"name": "hung", "trouble": (7, "hang")}, hang_minutes=0.25)
-    assert "hang_here" in str(ended.value) and "stack_rank_1.txt" in str(ended.value)
-    assert "hang_here" in (tmp_path / "ranks" / "stack_rank_1.txt").read_text()
-    assert time.monotonic() - begun < 90
-    assert starts(tmp_path) == 2
-
-
-@pytest.mark.slow
-def test_an_error_that_a_restart_cannot_cure_ends_the_run_with_its_message(launched: Launch, tmp_path: Path) -> None:
-    with pytest.raises(RunEndedError, match="expected a good batch, found a bad one; mend it"):
-        launched({"name": "bad", "trouble": (3, "value")}, max_restarts=1)
-    assert starts(tmp_path) == 2
+    assert ends(trained.root / "killed") == alone(tmp_path, {"train": {"every_minutes": 1e-9}})
+    assert json.loads((trained.root / "killed" / "run.json").read_text())["status"] == "finished"
+    assert trained.starts() == 6  # two that are stopped, two, and two in the place of the killed one and its fellow
 
 
 @pytest.mark.slow
 def test_a_stop_reaches_all_ranks_at_one_step_and_the_run_goes_on_to_the_same_end(
-    launched: Launch, tmp_path: Path
+    trained: Ranks, tmp_path: Path
 ) -> None:
-    launched({"name": "stopped", "trouble": (7, "stop")})
-    assert end_of(tmp_path / "stopped")["progress"]["batch"] > 0  # inside an epoch
-    launched({"name": "stopped"})
-    assert ends(tmp_path / "stopped") == alone(tmp_path / "alone", {})
+    assert ends(trained.root / "stopped") == alone(tmp_path, {})
+
+
+@pytest.mark.slow
+def test_a_hung_rank_ends_the_run_with_its_stack_and_is_not_started_again(ranks: Ranks) -> None:
+    begun = time.monotonic()
+    with pytest.raises(RunEndedError, match=r"silence for longer than train\.hang_minutes") as ended:
+        ranks.launch({"name": "hung", "trouble": (7, "hang")}, hang_minutes=0.15)
+    assert "hang_here" in str(ended.value) and "stack_rank_1.txt" in str(ended.value)
+    assert "hang_here" in (ranks.folder / "stack_rank_1.txt").read_text()
+    assert time.monotonic() - begun < 90
+    assert ranks.starts() == 2
+
+
+@pytest.mark.slow
+def test_an_error_that_a_restart_cannot_cure_ends_the_run_with_its_message(ranks: Ranks) -> None:
+    with pytest.raises(RunEndedError, match="expected a good batch, found a bad one; mend it"):
+        ranks.launch({"name": "bad", "trouble": (3, "value")}, max_restarts=1)
+    assert ranks.starts() == 2
 
 
 def test_devices_are_counted_and_too_many_are_refused() -> None:
