@@ -390,6 +390,78 @@ def test_a_file_that_grows_is_read_however_a_vendor_writes_it(
         np.testing.assert_array_equal(given[column], bars[column])
 
 
+def test_a_file_that_grows_in_utf_16_and_at_midnight_is_read_as_it_is_as_a_whole(
+    raw: pd.DataFrame, tmp_path: Path
+) -> None:
+    night = raw[raw["ts"] < pd.Timestamp("2016-01-05T00:20Z")]
+    text = night.assign(date=night["ts"].dt.strftime("%Y%m%d"), time=night["ts"].dt.strftime("%H%M%S").astype(int))
+    whole = text[["date", "time", "open", "high", "low", "close", "volume"]].to_csv(index=False).encode("utf-16")
+    feed, found = Feed(tmp_path), []
+    for begin, end in pairwise([0, *range(len(whole) - 1501, len(whole), 31), len(whole)]):
+        with (tmp_path / "bars.csv").open("ab") as out:
+            out.write(whole[begin:end])
+        found += [] if (news := feed.poll()) is None else [news]
+    assert len(found) > 10
+    assert list(pd.concat(found)["ts"]) == list(night["ts"].dt.tz_localize(None))
+
+
+def test_a_file_that_is_written_anew_is_given_as_it_stands(raw: pd.DataFrame, tmp_path: Path) -> None:
+    file, feed = tmp_path / "bars.csv", Feed(tmp_path)
+    raw.iloc[100:900].to_csv(file, index=False)
+    assert feed.poll() is not None
+    raw.iloc[100:900].assign(volume=raw["volume"].where(raw.index != 899, 7_777)).to_csv(file, index=False)  # one row
+    last = feed.poll()
+    assert last is not None and last["volume"].iloc[-1] == 7_777
+    newest = raw.iloc[101:920][::-1]  # newest first, and the oldest is gone
+    newest.to_csv(file, index=False)
+    found = feed.poll()
+    assert found is not None and list(found["ts"]) == list(newest["ts"]) and feed.poll() is None
+
+
+@pytest.mark.parametrize(("factor", "rows"), [(1.1, 1), (0.9, 3), (1.05, 1)])
+def test_a_bad_print_under_way_is_left_out_as_ingest_leaves_it_out(
+    factor: float, rows: int, raw: pd.DataFrame, forecaster: Forecaster
+) -> None:
+    spoilt, at = raw.copy(), raw.index[raw["ts"] == pd.Timestamp("2016-01-19T16:12Z")][0]
+    spoilt.loc[at : at + rows - 1, ["open", "high", "low", "close"]] *= factor
+    grid = GrowingGrid(forecaster)
+    grid.add(spoilt[spoilt["ts"] < START])
+    grid.table()
+    grid.add(spoilt[(spoilt["ts"] >= START) & (spoilt["ts"] < SOON)])
+    found, expected = grid.table(), forecaster.grid(spoilt[spoilt["ts"] < SOON])
+    assert found is not None
+    pd.testing.assert_frame_equal(found.tail(20).reset_index(drop=True), expected.tail(20).reset_index(drop=True))
+
+
+def test_a_stamp_far_ahead_waits_alone(raw: pd.DataFrame, forecaster: Forecaster, tmp_path: Path) -> None:
+    file, now = tmp_path / "bars.csv", [START]
+    write(raw, file, START)
+    watcher = Watcher(forecaster, Feed(file), tmp_path, lambda: pd.Timestamp(now[0]).to_pydatetime())
+    assert watcher.step() == 1
+    now[0] = SOON
+    stray = raw["ts"].where(raw["ts"] != pd.Timestamp("2016-01-19T16:12Z"), pd.Timestamp("2066-01-19T16:12Z"))
+    new = raw.assign(ts=stray)[(raw["ts"] >= START) & (raw["ts"] < SOON)]
+    new.to_csv(file, mode="a", header=False, index=False)
+    assert watcher.step() == 8 and not watcher.refused
+
+
+def test_prices_in_another_unit_and_another_product_end_the_watch(raw: pd.DataFrame, forecaster: Forecaster) -> None:
+    named = raw.assign(contract="NQH6")
+    before, after = named[raw["ts"] < START], named[(raw["ts"] >= START) & (raw["ts"] < SOON)].copy()
+    grid = GrowingGrid(forecaster)
+    grid.add(before)
+    grid.table()
+    with pytest.raises(ValueError, match="contracts of ES, NQ"):
+        grid.add(after.assign(contract="ESH6"))
+    after[["open", "high", "low", "close"]] *= 100
+    grid = GrowingGrid(forecaster)
+    grid.add(before)
+    grid.table()
+    grid.add(after)
+    with pytest.raises(ValueError, match="price unit"):
+        grid.table()
+
+
 def test_files_that_come_into_a_folder_are_taken_once_each(raw: pd.DataFrame, tmp_path: Path) -> None:
     feed = Feed(tmp_path)
     assert feed.poll() is None

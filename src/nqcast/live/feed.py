@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
-import io
+import codecs
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 
-from nqcast.market.text_file import has_header, read_text
+from nqcast.market.text_file import read_text
 from nqcast.market.vendor import KNOWN, as_raw_bars, is_bars, read_bars
 
 _TEXT = (".csv", ".txt", ".tsv")
+_HEAD = 200
+"""Lines at a file's beginning that are read with its news: they tell how the numbers and stamps of it are written."""
+_TAIL = 200
+"""Bytes before the news, by which it is known whether the file was written anew."""
+_LINE_ENDS = {codecs.BOM_UTF16_LE: b"\n\0", codecs.BOM_UTF16_BE: b"\0\n"}
+
+
+class _Text(NamedTuple):
+    """What is known of a text file that grows: its first lines, how many rows they are, where news begin, the end."""
+
+    head: bytes = b""
+    rows: int = 0
+    end: int = 0
+    last: bytes = b""
 
 
 class Feed:
@@ -19,8 +34,8 @@ class Feed:
 
     Args:
         source: one file of bars, or a folder of them, in any form that `read_bars` takes. A line without its end, and a
-            file that cannot be read yet, are left for the next poll. Text under a header between commas is read on from
-            where it ended; what other text means the whole of it tells, so that it is read anew.
+            file that cannot be read yet, are left for the next poll. A text file whose last line is no longer where it
+            was has been written anew: all of its rows are given once more.
 
     Raises:
         ValueError: there is nothing, or no file of bars by its ending.
@@ -33,8 +48,9 @@ class Feed:
             raise ValueError(f"expected a file of bars to watch ({KNOWN}), found {source}: correct it")
         self.source = source
         self._seen: dict[Path, tuple[int, int]] = {}
+        self._unread: dict[Path, tuple[int, int]] = {}
         self._rows: dict[Path, int] = {}
-        self._text: dict[Path, tuple[int, bytes]] = {}
+        self._text: dict[Path, _Text] = {}
 
     def poll(self) -> pd.DataFrame | None:
         """New rows of all files (ts, open, high, low, close, …), None where there are none."""
@@ -52,21 +68,21 @@ class Feed:
 
     def _news(self, path: Path) -> pd.DataFrame | None:
         state = path.stat()
-        if self._seen.get(path) == (state.st_size, state.st_mtime_ns) or not state.st_size:
+        now = (state.st_size, state.st_mtime_ns)
+        if self._seen.get(path) == now or not state.st_size:
             return None
-        frame = self._lines(path) if path.name.lower().endswith(_TEXT) else self._whole(path, read_bars)
-        if frame is not None:
-            self._seen[path] = (state.st_size, state.st_mtime_ns)
-        return frame
-
-    def _whole(self, path: Path, read: Callable[[Path], pd.DataFrame]) -> pd.DataFrame | None:
         try:
-            frame = read(path)
+            frame = self._lines(path) if path.name.lower().endswith(_TEXT) else self._whole(path, read_bars)
         except ValueError:
-            if path not in self._rows:  # not whole yet, or none at all: the first look at it has to succeed once
-                self._rows[path] = 0
+            if self._unread.get(path) != now and path not in self._rows:  # not whole yet, or none at all
+                self._unread[path] = now
                 return None
             raise
+        self._seen[path] = now
+        return frame
+
+    def _whole(self, path: Path, read: Callable[[Path], pd.DataFrame]) -> pd.DataFrame:
+        frame = read(path)
         before = self._rows.get(path, 0)
         if len(frame) < before:
             raise _shorter(path)
@@ -74,30 +90,32 @@ class Feed:
         return frame.iloc[before:]
 
     def _lines(self, path: Path) -> pd.DataFrame | None:
-        offset, header = self._text.get(path, (0, b""))
+        known = self._text.get(path, _Text())
         with path.open("rb") as file:
-            if path.stat().st_size < offset:
+            if path.stat().st_size < known.end:
                 raise _shorter(path)
-            header = header or file.readline()
-            if not has_header(header):
-                return self._whole(path, _whole_lines)
-            file.seek(offset or len(header))
+            file.seek(known.end - len(known.last))
+            if file.read(len(known.last)) != known.last:
+                known = _Text()
+                file.seek(0)
             content = file.read()
-        news = content[: content.rfind(b"\n") + 1]
-        if news.strip():
-            text = io.StringIO((header + news).decode())
-            try:
-                frame = as_raw_bars(pd.read_csv(text, dtype={"contract": "str", "symbol": "str"}))
-            except ValueError:  # 01/02/2016 alone: the lines before it say which is the day
-                return self._whole(path, _whole_lines)
-            self._rows[path] = self._rows.get(path, 0) + len(frame)
-        self._text[path] = ((offset or len(header)) + len(news), header)
-        return frame if news.strip() else None
-
-
-def _whole_lines(path: Path) -> pd.DataFrame:
-    content = path.read_bytes()
-    return as_raw_bars(read_text(path, content[: content.rfind(b"\n") + 1]))
+        begin = known.head or content
+        line_end = next((end for mark, end in _LINE_ENDS.items() if begin.startswith(mark)), b"\n")
+        news = content[: content.rfind(line_end) + len(line_end)] if line_end in content else b""
+        if not news.strip():
+            return None
+        try:
+            frame = as_raw_bars(read_text(path, known.head + news)).iloc[known.rows :]
+        except ValueError:  # 01/02/2016 alone: the lines before it say which is the day
+            whole = path.read_bytes()[: known.end + len(news)]
+            frame = as_raw_bars(read_text(path, whole)).iloc[self._rows.get(path, 0) if known.end else 0 :]
+        if not known.end:
+            head = line_end.join([*news.split(line_end)[:-1][:_HEAD], b""])
+            known = _Text(head, len(read_text(path, head)))
+            self._rows[path] = 0
+        self._rows[path] += len(frame)
+        self._text[path] = _Text(known.head, known.rows, known.end + len(news), news[-_TAIL:])
+        return frame
 
 
 def _shorter(path: Path) -> ValueError:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import datetime as dt
+
 import numpy as np
 import pandas as pd
 
 from nqcast.forecast.forecaster import Forecaster
 from nqcast.market import calendar
-from nqcast.market.checks import rows
+from nqcast.market.checks import rows, series, stop_or_warn
+from nqcast.market.contracts import Contracts, one_product
 from nqcast.market.grid import aggregate
 from nqcast.market.schema import PRICES, Stamping, check_raw_bars
+from nqcast.market.symbols import parse_symbol
 
 KEPT_DAYS = 45
 """Days of bars that stay in memory: more than the 20 sessions of the slowest average; long memory asks for more."""
@@ -27,23 +31,34 @@ class GrowingGrid:
     def __init__(self, forecaster: Forecaster) -> None:
         self._forecaster, self._config = forecaster, forecaster.ingest
         self._kept = pd.Timedelta(days=LONG_DAYS if forecaster.scale.config.long_memory else KEPT_DAYS)
-        self._raw = pd.DataFrame()
+        self._raw, self._ahead = pd.DataFrame(), pd.DataFrame({"ts": []})
         self._past = pd.DataFrame()
         self._front, self._factor = "", 1.0
         self._stamping = Stamping(1)
         self._live: pd.Timestamp | None = None  # the session under way
 
-    def add(self, news: pd.DataFrame) -> None:
-        """Take more raw bars."""
+    def add(self, news: pd.DataFrame, now: dt.datetime | None = None) -> pd.Timestamp | None:
+        """Take more raw bars; one that is there already is taken as it comes anew.
+
+        Bars that have not begun by the clock `now` wait until they have: returns the stamp of the last one that has
+        come, where it waits.
+        """
         checked = check_raw_bars(news, self._config)
-        self._raw = pd.concat([self._raw, checked], ignore_index=True) if len(self._raw) else checked
+        ahead = checked["ts"].iloc[-1]
+        if now is not None:
+            checked = pd.concat([self._ahead, checked], ignore_index=True) if len(self._ahead) else checked
+            late = checked["ts"] > now + dt.timedelta(minutes=1)
+            self._ahead, checked = checked[late], checked[~late]
+        if len(self._raw):
+            names = [name for name in ("ts", "contract") if name in checked and name in self._raw]
+            known = pd.MultiIndex.from_frame(self._raw[names]).isin(pd.MultiIndex.from_frame(checked[names]))
+            checked = pd.concat([self._raw[~known], checked], ignore_index=True)
+        self._raw = checked
+        if "contract" in checked:
+            one_product([parse_symbol(str(name)) for name in checked["contract"].dropna().unique()])
         newest = self._raw["ts"].max()
         self._raw = self._raw[self._raw["ts"] >= newest - self._kept].reset_index(drop=True)
-
-    @property
-    def newest(self) -> pd.Timestamp:
-        """The stamp of the newest raw bar."""
-        return self._raw["ts"].max()
+        return ahead if (self._ahead["ts"] == ahead).any() else None
 
     def table(self) -> pd.DataFrame | None:
         """The grid up to its last bar that has ended; None before there is one."""
@@ -80,21 +95,28 @@ class GrowingGrid:
             return self._past.iloc[:0]
         if sessions["session"].iloc[int(inside["session_position"].max())] != self._live:
             return None
-        mine = inside[inside["session_position"] == inside["session_position"].max()]
-        faulty, empty = rows.faults(mine, self._stamping.minutes, self._config.zero_volume)
-        mine = mine[~empty].drop(index=faulty.index)
-        mine = mine[front[mine.index] & (mine["ts"] < ended)]
+        mine = self._believed(inside[front[inside.index] & (inside["ts"] < ended)], sessions)
+        mine = mine[mine["session_position"] == inside["session_position"].max()]
         if not len(mine):
             return self._past.iloc[:0]
-        mine = mine.sort_values("ts").drop_duplicates("ts")
-        joined = mine.assign(code=0, raw_close=mine["close"], unadjusted=False)
-        for name in PRICES:
-            joined[name] *= self._factor
-        grid = aggregate(joined, sessions, [self._front], self._config.spacing)
+        grid = aggregate(mine, sessions, [self._front], self._config.spacing)
         if len(self._past) and len(grid):
             gap = (grid["ts"].iloc[0] - self._past["ts"].iloc[-1] - self._config.spacing.bar) / pd.Timedelta(minutes=1)
             grid["gap_minutes"] = np.where(np.arange(len(grid)) == 0, gap, 0.0)
         return grid
+
+    def _believed(self, bars: pd.DataFrame, sessions: pd.DataFrame) -> pd.DataFrame:
+        """The front's bars of some days, adjusted, without those that ingest would quarantine, as far as these tell."""
+        minutes = self._stamping.minutes
+        faulty, empty = rows.faults(bars, minutes, self._config.zero_volume)
+        sound = bars[~empty].drop(index=faulty.index).sort_values("ts").drop_duplicates("ts")
+        joined = sound.assign(code=0, raw_close=sound["close"], unadjusted=False)
+        for name in PRICES:
+            joined[name] *= self._factor
+        suspect = series.suspect_rows(joined, sessions, Contracts((self._front,), False), self._config, minutes)
+        kept = joined.drop(index=suspect.index)
+        stop_or_warn(series.level_jumps(kept)[0], self._config)
+        return kept
 
     def _of_front(self, bars: pd.DataFrame) -> pd.Series:
         """Which bars (N,) are of the contract at the front: all where none is named as it is."""

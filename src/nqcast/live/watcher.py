@@ -69,8 +69,13 @@ class Watcher:
         started, news = time.perf_counter(), self.feed.poll()
         if news is None:
             return 0
-        self.grid.add(news)
-        if self._clock_is_behind():
+        now = self._now()
+        if ahead := self.grid.add(news, now):  # waits; forecast once the clock is right, marked late
+            self.refused = (
+                f"expected a clock that is ahead of the bars, found {now:%Y-%m-%d %H:%M} UTC and a bar of "
+                f"{ahead:%Y-%m-%d %H:%M} UTC: set the clock, or say the zone of the stamps (ingest.naive_timezone)"
+            )
+            log.warning("no forecast: %s", self.refused)
             return 0
         bars = self.grid.table()
         if bars is None or len(bars) < self.forecaster.fewest:
@@ -87,21 +92,6 @@ class Watcher:
             self._due += [(record["issue_time"], name) for name in record["quantiles"]]
         self._settle(features)
         return len(rows)
-
-    def _clock_is_behind(self) -> bool:
-        """Whether a bar is there that has not begun by the clock, by which ingest would take it for a wrong stamp.
-
-        Once the clock is right again, what has come in meanwhile is forecast, marked late.
-        """
-        now, newest = self._now(), self.grid.newest
-        if newest <= now + dt.timedelta(minutes=1):
-            return False
-        self.refused = (
-            f"expected a clock that is ahead of the bars, found {now:%Y-%m-%d %H:%M} UTC and a bar of "
-            f"{newest:%Y-%m-%d %H:%M} UTC: set the clock, or say the zone of the stamps (ingest.naive_timezone)"
-        )
-        log.warning("no forecast: %s", self.refused)
-        return True
 
     def _new_rows(self, features: pd.DataFrame, bars: pd.DataFrame) -> np.ndarray:
         """Rows without a forecast yet: the newest bar, and those since the last forecast; none where refused."""

@@ -78,12 +78,6 @@ def read_text(file: Path, content: bytes | None = None) -> pd.DataFrame:
     return frame
 
 
-def has_header(line: bytes) -> bool:
-    """Whether a file's first line names its columns, in ASCII between commas."""
-    text = line.decode("ascii", errors="replace")
-    return _separator(text) == "," and sum(plain(cell) in _KNOWN_PRICES for cell in _cells(text, ",")) >= 3
-
-
 def _opened(file: Path, content: bytes | None = None) -> IO[bytes]:
     """The bytes of a file, unpacked; the caller closes it."""
     if content is not None:
