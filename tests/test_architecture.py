@@ -47,8 +47,13 @@ def test_configurations_are_cheap_to_import(package: str) -> None:
     assert done.stdout.strip() == "[]", done.stdout + done.stderr
 
 
-def test_a_content_is_named_in_one_place() -> None:
-    assert [m.name for m in MODULES if "hashlib" in m.read_text()] == ["fingerprint.py"]
+@pytest.mark.parametrize(("means", "place"), [("hashlib", ["fingerprint.py"]), ("difflib", ["fields.py"])])
+def test_a_content_is_named_and_a_slip_is_answered_in_one_place(means: str, place: list[str]) -> None:
+    assert [m.name for m in MODULES if means in m.read_text()] == place
+
+
+def test_a_changed_configuration_is_checked_anew() -> None:
+    assert [m.name for m in MODULES if "model_copy(" in m.read_text()] == [], "nqcast.fields.changed validates"
 
 
 def test_every_package_has_a_folder_of_tests_and_a_row_in_the_maps(project_root: Path) -> None:

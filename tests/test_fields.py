@@ -28,6 +28,7 @@ def test_what_is_changed_is_checked_and_the_original_stays() -> None:
     with pytest.raises(ValueError, match="eta_min at most learning_rate"):
         changed(config, {"learning_rate": 1e-9})
     assert changed(config, {"epochs": 7}).epochs == 7 and config == TrainConfig()
+    assert changed(config, {"epochs": 7}).model_fields_set == {"epochs"}, "a default is no choice of the user's"
 
 
 def test_a_wrong_name_is_answered_by_the_closest_one_or_by_all() -> None:

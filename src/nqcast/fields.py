@@ -17,7 +17,7 @@ class Configuration(BaseModel):
 
 
 def changed(config: Config, changes: Mapping[str, object]) -> Config:
-    """`config` with some fields changed, all of them checked anew.
+    """`config` with some fields changed, checked anew as a whole; what was left to its default stays so.
 
     A class may have `presets`, {field: {value: {other field: value}}}: with another value of such a field comes its
     preset, where the fields of the old one had been left as they were.
@@ -25,10 +25,10 @@ def changed(config: Config, changes: Mapping[str, object]) -> Config:
     Raises:
         pydantic.ValidationError: a ValueError for what does not fit.
     """
-    kept = config.model_dump()
+    kept = {name: getattr(config, name) for name in config.model_fields_set}
     presets: Mapping[str, Mapping[str, Mapping[str, object]]] = getattr(config, "presets", {})
     for field in presets.keys() & changes.keys():
-        old = presets[field][kept[field]]
+        old = presets[field][getattr(config, field)]
         kept = {name: value for name, value in kept.items() if old.get(name, ...) != value}
     return type(config).model_validate({**kept, **changes})
 

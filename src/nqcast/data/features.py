@@ -18,6 +18,7 @@ from nqcast.data.clock import clock_columns, utc_nanoseconds
 from nqcast.data.config import FeaturesConfig
 from nqcast.data.own_features import OwnFeature, feature_names, load_own_features, own_columns
 from nqcast.data.targets import target_columns
+from nqcast.fields import changed
 from nqcast.horizons import DEFAULT, check_multiples, horizons, horizons_of, in_order
 from nqcast.spacing import Spacing
 
@@ -57,7 +58,7 @@ def build_features(
             the user's own looks ahead, depends on the price level or is not finite.
     """
     config = config or FeaturesConfig()
-    config = config.model_copy(update={"volume": config.has_volume(bars)})
+    config = changed(config, {"volume": config.has_volume(bars)})
     bars = _checked(bars, config, names)
     session = bars["session"].to_numpy()
     session_first = np.ones(len(bars), dtype=bool)

@@ -19,6 +19,7 @@ from nqcast.data.config import SplitConfig
 from nqcast.data.data_module import NQDataModule
 from nqcast.data.splits import anchor_mask, label_end, make_splits, starts_by_share
 from nqcast.data.windows import EpochLoader, WindowTable
+from nqcast.fields import changed
 from nqcast.spacing import Spacing
 
 Tables = Mapping[str, Callable[[], pd.DataFrame]]
@@ -75,7 +76,7 @@ def _dated(tables: Tables, config: SplitConfig) -> SplitConfig:
         frame = read()
         days.append(np.unique(frame["session"].to_numpy().astype("datetime64[D]")[anchor_mask(frame, config)]))
     _, validation, test, _ = starts_by_share(np.concatenate(days), config)
-    return config.model_copy(update={"validation_start": validation.item(), "test_start": test.item()})
+    return changed(config, {"validation_start": validation.item(), "test_start": test.item()})
 
 
 def _own_splits(symbol: str, features: pd.DataFrame, config: SplitConfig) -> pd.DataFrame:

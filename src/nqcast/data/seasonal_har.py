@@ -26,6 +26,7 @@ from nqcast.data.har import (
 )
 from nqcast.data.long_memory import long_memory
 from nqcast.data.scale import Scale, Volatility, train_targets
+from nqcast.fields import changed
 from nqcast.horizons import DEFAULT, Horizon, horizons, horizons_of
 from nqcast.spacing import Spacing
 from nqcast.storage.fingerprint import digest
@@ -103,7 +104,7 @@ class SeasonalHAR(Scale):
         history = features.iloc[: int(train.max()) + 1]
         if self.config.long_memory == "auto":
             enough = int(history["session_first"].sum()) >= MEMORY_SESSIONS
-            self.config = self.config.model_copy(update={"long_memory": enough})
+            self.config = changed(self.config, {"long_memory": enough})
         self._fit_profiles(history.iloc[int(train.min()) :])
         x_all = self._predictors(history)
         x_NK = x_all[train]

@@ -36,6 +36,7 @@ from nqcast.evaluation.config import EvaluateConfig
 from nqcast.evaluation.frames import targets_at
 from nqcast.evaluation.metrics import Floats, anchor_loss
 from nqcast.evaluation.significance import session_sums, skill_with_interval, stationary_bootstrap
+from nqcast.fields import changed
 from nqcast.forecast.predictor import load_scale, predict
 from nqcast.horizons import DEFAULT, TARGET, horizons, horizons_of, target_names
 from nqcast.market.config import IngestConfig
@@ -85,7 +86,7 @@ class World:
 
     def with_future_changed(self, end: pd.Timestamp, rng: np.random.Generator) -> pd.DataFrame:
         """Features of the same bars, those from `end` on changed (an odd future must not stop the ingest)."""
-        lenient = self.ingest.model_copy(update={"doubtful": "warn", "max_quarantined_share": 1.0})
+        lenient = changed(self.ingest, {"doubtful": "warn", "max_quarantined_share": 1.0})
         raw = other_future(self.raw, end, rng, self.ingest.tick)
         names = horizons_of(self.features.columns)
         return build_features(build_bars(raw, lenient).bars, self.features_config, names=names)

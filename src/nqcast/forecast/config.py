@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import AwareDatetime, Field
 
 from nqcast.constants import WARMUP_BARS
-from nqcast.fields import Configuration, require
+from nqcast.fields import Configuration, changed, require
 from nqcast.market.config import IngestConfig
 from nqcast.storage.checkpoint import Checkpoint, Metadata
 
@@ -73,7 +73,7 @@ def settled(checkpoint: Checkpoint, asked: IngestConfig) -> IngestConfig:
     volume, data = with_volume(checkpoint), checkpoint.metadata.data
     require("volume", volume, asked.volume and volume)
     product = asked.of_product(data.instrument, data.tick)
-    return product.at(checkpoint.metadata.spacing).model_copy(update={"volume": volume})
+    return changed(product.at(checkpoint.metadata.spacing), {"volume": volume})
 
 
 def with_volume(checkpoint: Checkpoint) -> bool:

@@ -18,6 +18,7 @@ from nqcast.evaluation.calibration import Calibration, issued_online
 from nqcast.evaluation.config import EvaluateConfig
 from nqcast.evaluation.frames import FrameStream, Positions
 from nqcast.evaluation.metrics import Floats
+from nqcast.fields import changed
 from nqcast.forecast.config import ForecastConfig, settled
 from nqcast.forecast.freshness import (
     Anchor,
@@ -275,7 +276,7 @@ class Forecaster:
         known.attrs["source"], trained_on = source, self.metadata.data.source
         if trained_on.startswith(SIMULATED) and not source.startswith(SIMULATED):
             self._say_once("market", f"this network was trained on the {trained_on}: of real bars it knows nothing")
-        return build_bars(known, self.ingest.model_copy(update={"stamps": "start"})).bars
+        return build_bars(known, changed(self.ingest, {"stamps": "start"})).bars
 
     def _frame(self, quantiles_HQ: Floats, bar: pd.Series, anchor: Anchor, online_HQ: Floats | None) -> pd.DataFrame:
         issued, price = bar["ts"] + self.spacing.bar, float(bar["raw_close"])

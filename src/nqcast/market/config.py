@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field, field_validator
 
 from nqcast.constants import BAR_MINUTES
-from nqcast.fields import Configuration, require
+from nqcast.fields import Configuration, changed, require
 from nqcast.market.instruments import Instrument, instrument
 from nqcast.spacing import BarMinutes, Spacing
 
@@ -154,7 +154,7 @@ class IngestConfig(Configuration):
                 f"expected bar_minutes={spacing.minutes}, as what is there has it, found {self.bar_minutes}: leave it "
                 "out, or ingest and train anew"
             )
-        return self.model_copy(update={"bar_minutes": spacing.minutes})
+        return changed(self, {"bar_minutes": spacing.minutes})
 
     def of_product(self, instrument: Json | None = None, tick: float | None = None, **words: str) -> IngestConfig:
         """The same for what is made of this row's product by this tick; `words` are `nqcast.fields.require`'s.
@@ -167,7 +167,7 @@ class IngestConfig(Configuration):
         tick = tick or (self.tick if "tick" in chosen else row.tick)
         if not math.isclose(tick, self.tick, rel_tol=1e-6):  # that of a checkpoint was read from its features
             require("ingest.tick", tick, self.tick if "tick" in chosen else tick, **words)
-        return self.model_copy(update={"instrument": row, "tick": tick})
+        return changed(self, {"instrument": row, "tick": tick})
 
     @field_validator("naive_timezone")
     @classmethod

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from datetime import date, time
 from functools import cache
@@ -12,7 +11,7 @@ from zoneinfo import available_timezones
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from nqcast.constants import EXCHANGE_TIMEZONE
-from nqcast.fields import Configuration, closest, complaints
+from nqcast.fields import Configuration, closest, complaints, did_you_mean
 from nqcast.market.symbols import MONTH_CODES
 from nqcast.market.tables import KINDS, NAMES, PRODUCTS, read_table
 
@@ -85,12 +84,9 @@ def instrument(symbol: str, own: Mapping[str, Mapping[str, Any]] | None = None) 
         return _own_row(symbol, own[symbol])
     if symbol in table():
         return table()[symbol]
-    known = [*(own or ()), *table()]
-    close = difflib.get_close_matches(symbol.upper(), known, n=1)
     raise ValueError(
-        f"expected an instrument of the table, found {symbol!r}"
-        + (f"; did you mean {close[0]}?" if close else f": known are {', '.join(known)}")
-        + " A row of your own goes below `instruments` in conf/local/parameters.yml"
+        "expected an instrument of the table, or of rows of your own below `instruments` in conf/local/parameters.yml, "
+        f"found {symbol!r}: {did_you_mean(symbol, [*(own or ()), *table()])}"
     )
 
 

@@ -12,7 +12,7 @@ import pandas as pd
 import yaml
 from pydantic import ValidationError
 
-from nqcast.fields import complaints
+from nqcast.fields import changed, complaints
 from nqcast.market.config import IngestConfig
 from nqcast.market.ingest import build_bars
 from nqcast.market.instruments import instrument
@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         raw, config = read_bars(given.file), ingest_config(given.params)
         if "volume" not in config.model_fields_set:  # as of --env nq, which takes a file without
-            config = config.model_copy(update={"volume": "volume" in raw and bool((raw["volume"] > 0).any())})
+            config = changed(config, {"volume": "volume" in raw and bool((raw["volume"] > 0).any())})
         report = _report(raw, config)
     except (ValueError, OSError) as error:
         sys.stdout.write(f"{error}\n")
@@ -49,7 +49,7 @@ def _report(raw: pd.DataFrame, config: IngestConfig) -> dict[str, Any]:
     try:
         return build_bars(raw, config).report
     except ValueError:
-        return build_bars(raw, config.model_copy(update={"doubtful": "stop"})).report
+        return build_bars(raw, changed(config, {"doubtful": "stop"})).report
 
 
 _FEWEST = 20

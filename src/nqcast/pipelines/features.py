@@ -8,6 +8,7 @@ from kedro.pipeline import Node, Pipeline
 
 from nqcast.data.config import FeaturesConfig
 from nqcast.data.fingerprint import product_of
+from nqcast.fields import changed
 from nqcast.market.config import IngestConfig
 
 
@@ -20,7 +21,7 @@ def make_features(
 
     ingest.spacing.check(bars["ts"])
     ingest = ingest.of_product(**product_of(bars), by="the bars were made", cure="run ingest")
-    config = config.model_copy(update={"tick": ingest.tick})
+    config = changed(config, {"tick": ingest.tick})
     return build_features(bars, config, own_features(config.own, ingest), horizons)
 
 

@@ -11,6 +11,7 @@ import pandas as pd
 from kedro.pipeline import Node, Pipeline
 
 from nqcast.data.config import FeaturesConfig
+from nqcast.fields import changed
 from nqcast.market import ingest
 from nqcast.market.config import IngestConfig
 from nqcast.market.rolls import RollEntry
@@ -27,7 +28,7 @@ def check_rows(raw_bars: pd.DataFrame, config: IngestConfig, features: FeaturesC
     volume = features.has_volume(raw_bars)
     if config.volume and not volume and features.volume == "auto":
         logger.info("the file has no volume: log_volume, amihud and volume_ma_ratio are 0 (features.volume=auto)")
-    return ingest.check_rows(raw_bars, config.model_copy(update={"volume": config.volume and volume}))
+    return ingest.check_rows(raw_bars, changed(config, {"volume": config.volume and volume}))
 
 
 def make_bars(

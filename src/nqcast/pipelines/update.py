@@ -12,6 +12,7 @@ from nqcast.data.config import FeaturesConfig, SplitConfig
 from nqcast.data.fingerprint import data_card
 from nqcast.evaluation.config import EvaluateConfig
 from nqcast.experiments.config import UpdateConfig
+from nqcast.fields import changed
 from nqcast.market.config import IngestConfig
 from nqcast.market.extend import extended
 from nqcast.market.ingest import build_bars
@@ -32,7 +33,7 @@ def extend_bars(
     maker = as_asked(last_checkpoint, ingest, features)
     maker.spacing.check(last_bars["ts"])
     volume = maker.ingest.volume or FeaturesConfig(volume="auto").has_volume(raw_bars)
-    grid = maker.ingest.model_copy(update={"volume": volume})
+    grid = changed(maker.ingest, {"volume": volume})
     bars = extended(last_bars, build_bars(raw_bars, grid).bars, grid)
     return bars, maker.features(bars)
 

@@ -58,7 +58,7 @@ def open_verdict(
     """The registered settings for the folds, refused where they are others or were scored before."""
     refuse_another(registered, registration(features, settings, config), uses)
     evaluate = changed(settings.evaluate, {"baselines": config.baselines})
-    return settings.model_copy(update={"evaluate": evaluate}), config.folds
+    return changed(settings, {"evaluate": evaluate}), config.folds
 
 
 def close_verdict(

@@ -158,7 +158,7 @@ class PoolRecipe:
         scale = self.scale
         if scale.long_memory == "auto":  # one network takes one set of predictors: the shortest history decides
             enough = min(int(anchors["session"].nunique()) for anchors in train_anchors) >= MEMORY_SESSIONS
-            scale = scale.model_copy(update={"long_memory": enough})
+            scale = changed(scale, {"long_memory": enough})
         with _tables(root, [*symbols, self.scale.model_dump_json(), self.split.model_dump_json()]) as folder:
             members = {
                 symbol: _member(s, splits[symbol], folder / symbol, make_scale(scale, self.quantiles), model)

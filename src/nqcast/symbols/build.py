@@ -12,6 +12,7 @@ import pandas as pd
 from nqcast import __version__
 from nqcast.data.config import FeaturesConfig
 from nqcast.data.features import build_features
+from nqcast.fields import changed
 from nqcast.horizons import DEFAULT
 from nqcast.market.config import IngestConfig
 from nqcast.market.ingest import build_bars
@@ -64,7 +65,7 @@ def tasks_of(
         chosen = (ingest, features)
         if row is not None and row.symbol != ingest.instrument.symbol:
             of_row = {"instrument": row, "tick": row.tick}
-            chosen = ingest.model_copy(update=of_row), features.model_copy(update={"tick": row.tick})
+            chosen = changed(ingest, of_row), changed(features, {"tick": row.tick})
         names = tuple(horizons)
         tasks.append(SymbolTask(symbol, str(path), fingerprint_of(path, *chosen, names), *chosen, names))
     return tasks
@@ -87,7 +88,7 @@ def features_of(raw: pd.DataFrame, task: SymbolTask) -> pd.DataFrame:
 
 def _built(raw: pd.DataFrame, task: SymbolTask) -> tuple[pd.DataFrame, dict[str, Any]]:
     volume = task.ingest.volume and task.features.has_volume(raw)
-    ingested = build_bars(raw, task.ingest.model_copy(update={"volume": volume}))
+    ingested = build_bars(raw, changed(task.ingest, {"volume": volume}))
     own = own_features(task.features.own, task.ingest)
     return build_features(ingested.bars, task.features, own, task.horizons), ingested.report
 

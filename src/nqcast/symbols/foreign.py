@@ -12,6 +12,7 @@ from nqcast.data.clock import utc_nanoseconds
 from nqcast.data.config import FeaturesConfig
 from nqcast.data.har import frozen_ewma
 from nqcast.data.own_features import OwnFeature, load_own_features
+from nqcast.fields import changed
 from nqcast.market.config import IngestConfig
 from nqcast.market.ingest import build_bars
 from nqcast.market.instruments import Instrument, instrument, table
@@ -67,7 +68,7 @@ def _closes(name: str, file: Path, ingest: IngestConfig) -> pd.DataFrame:
     row = instrument_of(file.stem, {}) or instrument_of(name.upper(), {}) or ingest.instrument
     changes = {"instrument": row, "tick": row.tick, "volume": FeaturesConfig(volume="auto").has_volume(raw)}
     try:
-        bars = build_bars(raw, ingest.model_copy(update=changes)).bars
+        bars = build_bars(raw, changed(ingest, changes)).bars
     except ValueError as error:
         raise ValueError(f"{name}={file}: {error}") from error
     return bars.loc[bars["traded"], ["ts", "close"]]

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from nqcast.fields import Configuration
+from nqcast.fields import Configuration, changed
 
 Promote = Literal["never", "validation", "walk_forward", "always"]
 
@@ -63,4 +63,4 @@ class TrackingConfig(Configuration):
         """These settings, with the names that are null set to those of a Kedro environment."""
         own = "nqcast" if env in (None, "", "base", "local") else f"nqcast_{env}"
         names = {"experiment": self.experiment or own, "registered_model": self.registered_model or own}
-        return self.model_copy(update=names)
+        return changed(self, names)
