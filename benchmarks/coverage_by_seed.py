@@ -26,7 +26,7 @@ from nqcast.market.config import IngestConfig
 from nqcast.market.ingest import build_bars
 from nqcast.market.simulation.config import SimulationConfig
 from nqcast.market.simulation.simulator import simulate
-from nqcast.market.simulation.true_quantiles import TrueLaw
+from nqcast.market.simulation.true_quantiles import TrueQuantiles
 
 PATHS, AT_ONCE = 1024, 8
 
@@ -46,11 +46,13 @@ def errors(config: SimulationConfig, horizons: Sequence[str], count: int) -> dic
     calibration = ConformalCalibration(LEVELS, horizons, symmetric=True)
     calibration.fit(raw(validation), y_NH[validation], scale_NH[validation])
     forecasts = {"SeasonalHAR": raw(pick), "offline": calibration.apply(raw(pick), scale_NH[pick])}
-    below = probabilities(TrueLaw(config), features["ts"].iloc[pick], horizons, forecasts)
+    below = probabilities(TrueQuantiles(config), features["ts"].iloc[pick], horizons, forecasts)
     return {name: 100 * (np.nanmean(found, axis=0) - np.array(LEVELS)) for name, found in below.items()}
 
 
-def probabilities(law: TrueLaw, ts, horizons: Sequence[str], forecasts: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def probabilities(
+    law: TrueQuantiles, ts, horizons: Sequence[str], forecasts: dict[str, np.ndarray]
+) -> dict[str, np.ndarray]:
     """How likely an outcome at or below each quantile is (N, H, Q); NaN where there is none."""
     found = {name: [] for name in forecasts}
     for begin in range(0, len(ts), AT_ONCE):

@@ -27,7 +27,7 @@ from nqcast.market.config import IngestConfig
 from nqcast.market.ingest import build_bars
 from nqcast.market.simulation.config import SimulationConfig
 from nqcast.market.simulation.simulator import simulate
-from nqcast.market.simulation.true_quantiles import TrueLaw
+from nqcast.market.simulation.true_quantiles import TrueQuantiles
 from nqcast.market.vendor import read_bars
 
 matplotlib.use("Agg")
@@ -83,7 +83,7 @@ def learnable(config: SimulationConfig, features: pd.DataFrame, splits: pd.DataF
     scale = make_scale(ScaleConfig()).fit(features, train)
     har = scale.transform(features)[pick][..., None] * scale.unit_quantiles_HQ
     constant = np.broadcast_to(np.nanquantile(y, LEVELS, axis=0).T, har.shape)
-    truth = TrueLaw(config)
+    truth = TrueQuantiles(config)
     begun = time.process_time()
     table = truth.quantiles_at(features["ts"].iloc[pick], LEVELS)
     seconds = time.process_time() - begun

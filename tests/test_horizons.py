@@ -30,7 +30,7 @@ from nqcast.horizons import check_horizons, in_order, root_weights
 from nqcast.market.config import IngestConfig
 from nqcast.market.simulation.config import SimulationConfig
 from nqcast.market.simulation.simulator import simulate
-from nqcast.market.simulation.true_quantiles import TrueLaw
+from nqcast.market.simulation.true_quantiles import TrueQuantiles
 from nqcast.parameters import ParameterError, check_parameters
 
 NAMES = ("5m", "45m", "close", "1d", "5d")
@@ -153,7 +153,7 @@ def test_the_scale_adds_the_breaks_variance_and_shrinks_with_the_session(world: 
 def test_the_simulated_market_tells_its_law_over_a_break() -> None:
     """Outcomes of a market with large gaps fall below the true quantiles as often as they should."""
     config = SimulationConfig(sessions=90, seed=5, gap_volatility=0.02)
-    law, grid = TrueLaw(config), TrueLaw(config).path
+    law, grid = TrueQuantiles(config), TrueQuantiles(config).path
     rows = np.linspace(grid.grid.start[1], grid.grid.start[-3], 160).astype(int)
     ts = pd.DatetimeIndex(grid.grid.ts[rows] // 300_000_000_000 * 300_000_000_000, tz="UTC")
     with_gap = law.quantiles_at(ts, LEVELS, paths=128, horizons=("close", "1d")).set_index("horizon")

@@ -41,7 +41,7 @@ from nqcast.market.extend import extended
 from nqcast.market.ingest import build_bars
 from nqcast.market.simulation.config import SimulationConfig
 from nqcast.market.simulation.simulator import simulate
-from nqcast.market.simulation.true_quantiles import TrueLaw
+from nqcast.market.simulation.true_quantiles import TrueQuantiles
 from nqcast.model.config import ModelConfig
 from nqcast.model.embedding import ClockEncoding
 from nqcast.parameters import ParameterError, check_parameters
@@ -184,7 +184,7 @@ def test_a_network_keeps_its_window_its_tokens_and_its_clock_in_time() -> None:
 
 
 def test_the_simulated_market_tells_its_law_from_the_end_of_the_bar() -> None:
-    law = TrueLaw(SimulationConfig(sessions=3, seed=3))
+    law = TrueQuantiles(SimulationConfig(sessions=3, seed=3))
     quarter = pd.DatetimeIndex(["2016-01-05 15:00", "2016-01-05 21:30"], tz="UTC")
     found = law.anchors(quarter, NAMES, Spacing(15))
     same = law.anchors(quarter + pd.Timedelta("10min"), NAMES)

@@ -35,7 +35,7 @@ class Horizon(NamedTuple):
         return not self.minutes and not self.sessions
 
     def bars(self, bar_minutes: int) -> int:
-        """Bars of the longest one: so many neighbouring outcomes overlap."""
+        """How many bars it lasts at most: so many neighbouring outcomes overlap."""
         return (self.minutes or SESSION_MINUTES * max(self.sessions, 1)) // bar_minutes
 
     @property

@@ -96,7 +96,7 @@ class Parameters(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _default_horizons_that_end_with_a_bar(cls, given: dict[str, Any]) -> dict[str, Any]:
-        """Of the default list those that the spacing can express; a choice of the user's own is taken as it is."""
+        """Keep of the default list what the spacing can express; a choice of the user's own stays whole."""
         minutes = given.get("bar_minutes", BAR_MINUTES)
         if given.get("horizons", DEFAULT) not in (DEFAULT, list(DEFAULT)) or minutes not in get_args(BarMinutes):
             return given
@@ -105,7 +105,7 @@ class Parameters(BaseModel):
     @field_validator("horizons", mode="before")
     @classmethod
     def _named(cls, names: object) -> object:
-        """`5m+close`, since --params parts its items at commas."""
+        """Horizons come as `5m+close` too, since --params parts its items at commas."""
         return tuple(names.split("+")) if isinstance(names, str) else names
 
     @field_validator("horizons")
@@ -116,7 +116,7 @@ class Parameters(BaseModel):
     @field_validator("quantiles", mode="before")
     @classmethod
     def _from_the_command_line(cls, levels: object) -> object:
-        """`.05+.5+.95`, since --params parts its items at commas."""
+        """Levels come as `.05+.5+.95` too, since --params parts its items at commas."""
         if not isinstance(levels, str | int | float):
             return levels
         try:
@@ -237,7 +237,7 @@ def with_instrument(parameters: dict[str, Any]) -> dict[str, Any]:
     """The parameters with what the row of a chosen instrument says where they say nothing themselves: calendar, ticks.
 
     Where none is chosen NQ's holds, or a checkpoint's; a row of the user's own for NQ is a choice. The spacing of the
-    grid, which ingest is told of where it is not five minutes, comes with them.
+    grid, which ingest takes from here where it is not five minutes, comes with them.
 
     Raises:
         ParameterError: there is no such row, or it does not fit.

@@ -25,19 +25,19 @@ class Spacing(NamedTuple):
 
     @classmethod
     def of(cls, ts: ArrayLike) -> Spacing:
-        """That of the bars that start at `ts`, of which a session lacks none: their least distance."""
+        """The spacing of the bars that start at `ts`, of which a session lacks none: their least distance."""
         steps = np.diff(np.asarray(ts, dtype="datetime64[ns]").astype(np.int64)) // MINUTE_NS
         steps = steps[steps > 0]
         return cls(int(steps.min())) if len(steps) else cls()
 
     @property
     def bar(self) -> dt.timedelta:
-        """How long a bar lasts."""
+        """The time that a bar lasts."""
         return dt.timedelta(minutes=self.minutes)
 
     @property
     def word(self) -> str:
-        """As in five-minute bars."""
+        """The spacing before a noun: five-minute."""
         return f"{_WORDS.get(self.minutes, self.minutes)}-minute"
 
     @property
@@ -50,11 +50,11 @@ class Spacing(NamedTuple):
         return bars * (BAR_MINUTES / self.minutes)
 
     def rows(self, bars: int) -> int:
-        """The same as a whole number; at least one, unless none is asked for."""
+        """`lasting` as a whole number of rows; at least one, unless none is asked for."""
         return max(round(self.lasting(bars)), min(bars, 1))
 
     def check(self, ts: ArrayLike) -> None:
-        """Raise ValueError where the bars that start at `ts` stand otherwise."""
+        """Raise ValueError where the bars that start at `ts` stand another distance apart."""
         found = Spacing.of(ts)
         if np.size(ts) > 1 and found != self:
             raise ValueError(

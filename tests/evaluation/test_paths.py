@@ -10,7 +10,7 @@ from scipy import stats
 from nqcast.constants import HORIZONS, LEVELS, level_name
 from nqcast.evaluation.paths import PathCopula
 from nqcast.market.simulation.config import SimulationConfig
-from nqcast.market.simulation.true_quantiles import TrueLaw
+from nqcast.market.simulation.true_quantiles import TrueQuantiles
 
 NAMES = [level_name(tau) for tau in LEVELS]
 MINUTES = np.array(list(HORIZONS.values()))
@@ -74,9 +74,9 @@ def test_too_few_whole_outcomes_are_refused() -> None:
 
 
 @pytest.fixture(scope="module")
-def market() -> tuple[TrueLaw, pd.DatetimeIndex, np.ndarray, np.ndarray]:
+def market() -> tuple[TrueQuantiles, pd.DatetimeIndex, np.ndarray, np.ndarray]:
     """A simulated market, anchors at any hour, their true quantiles (A, H, Q), and true paths (A, H, paths)."""
-    law = TrueLaw(SimulationConfig(seed=5, sessions=60))
+    law = TrueQuantiles(SimulationConfig(seed=5, sessions=60))
     grid = law.path.grid
     whole = grid.start[:-1][np.diff(grid.start) >= 1300]
     rows = np.concatenate([np.arange(start, start + 900, 5) for start in whole])
@@ -88,7 +88,7 @@ def market() -> tuple[TrueLaw, pd.DatetimeIndex, np.ndarray, np.ndarray]:
 
 @pytest.mark.slow
 def test_path_maxima_and_minima_cover_those_of_the_markets_law_within_two_points(
-    market: tuple[TrueLaw, pd.DatetimeIndex, np.ndarray, np.ndarray],
+    market: tuple[TrueQuantiles, pd.DatetimeIndex, np.ndarray, np.ndarray],
 ) -> None:
     _, ts, quantiles, true = market
     scale = (quantiles[..., -1] - quantiles[..., 0]) / 3.3

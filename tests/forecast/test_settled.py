@@ -17,7 +17,7 @@ from nqcast.data.config import FeaturesConfig, ScaleConfig
 from nqcast.data.features import build_features
 from nqcast.data.fingerprint import data_card, require_tick, require_trained_on
 from nqcast.evaluation.config import EvaluateConfig
-from nqcast.forecast.config import settled
+from nqcast.forecast.config import as_trained
 from nqcast.forecast.forecaster import Forecaster
 from nqcast.forecast.loading import as_asked
 from nqcast.hooks.parameters import ParameterHook
@@ -144,7 +144,7 @@ def test_volume_that_the_training_has_not_seen_is_not_used_and_not_asked_for(pla
     tensors = {name: array.copy() for name, array in plain_checkpoint.tensors.items()}
     tensors["model.norm.feature_mean_F"][column] = 0.0
     without = replace(plain_checkpoint, tensors=tensors)
-    assert not settled(without, IngestConfig()).volume and not settled(without, IngestConfig(volume=False)).volume
+    assert not as_trained(without, IngestConfig()).volume and not as_trained(without, IngestConfig(volume=False)).volume
     with pytest.raises(ValueError, match=r"expected features.volume=False, .* found True"):
         as_asked(without, IngestConfig(), FeaturesConfig(volume=True))
 

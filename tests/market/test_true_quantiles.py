@@ -12,9 +12,9 @@ from nqcast.market.ingest import build_bars
 from nqcast.market.simulation.config import SimulationConfig
 from nqcast.market.simulation.path import _Walk, front_path
 from nqcast.market.simulation.simulator import simulate
-from nqcast.market.simulation.true_quantiles import TrueLaw, _State
+from nqcast.market.simulation.true_quantiles import TrueQuantiles, _State
 from nqcast.market.simulation.volatility import (
-    Law,
+    Recursion,
     diurnal_variance,
     innovation_table,
     leverage_response,
@@ -34,7 +34,7 @@ CONSTANT = {
 }
 
 
-def _anchors(law: TrueLaw, count: int, seed: int = 0) -> pd.DatetimeIndex:
+def _anchors(law: TrueQuantiles, count: int, seed: int = 0) -> pd.DatetimeIndex:
     """Starts of 5-minute bars at random, each at least 4 hours before its session's close and away from the halt."""
     grid = law.path.grid
     whole = grid.start[1:] - grid.start[:-1] >= 1300
@@ -47,13 +47,13 @@ def _table(frame: pd.DataFrame) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def law() -> TrueLaw:
-    return TrueLaw(SimulationConfig(seed=5, sessions=40))
+def law() -> TrueQuantiles:
+    return TrueQuantiles(SimulationConfig(seed=5, sessions=40))
 
 
 def test_gaussian_case_has_the_quantiles_of_the_normal_law() -> None:
     config = SimulationConfig(sessions=4, degrees_of_freedom=1e6, **CONSTANT)
-    truth = TrueLaw(config)
+    truth = TrueQuantiles(config)
     found = _table(truth.quantiles_at(_anchors(truth, 24), LEVELS, paths=16_384))
     per_minute = config.session_volatility / np.sqrt(1365)
     for column, minutes in enumerate(HORIZONS.values()):
@@ -63,7 +63,7 @@ def test_gaussian_case_has_the_quantiles_of_the_normal_law() -> None:
 
 def test_heavy_tailed_case_has_the_quantiles_of_the_sum_of_independent_student_moves() -> None:
     config = SimulationConfig(sessions=4, degrees_of_freedom=3.5, **CONSTANT)
-    truth = TrueLaw(config)
+    truth = TrueQuantiles(config)
     found = _table(truth.quantiles_at(_anchors(truth, 24), LEVELS, paths=16_384))[:, 0].mean(axis=0)
     step = 0.01
     edges = np.arange(-4000.5, 4001) * step
@@ -76,7 +76,7 @@ def test_heavy_tailed_case_has_the_quantiles_of_the_sum_of_independent_student_m
     np.testing.assert_allclose(found, wanted, atol=0.012 * wanted[-1])
 
 
-def test_monte_carlo_agrees_with_running_the_market_itself_from_the_same_state(law: TrueLaw) -> None:
+def test_monte_carlo_agrees_with_running_the_market_itself_from_the_same_state(law: TrueQuantiles) -> None:
     ts = _anchors(law, 1, seed=3)
     anchors = law.anchors(ts)
     row, steps = int(anchors.first[0]), 60
@@ -98,7 +98,7 @@ def test_monte_carlo_agrees_with_running_the_market_itself_from_the_same_state(l
 
 def test_one_path_of_the_monte_carlo_takes_the_steps_of_the_market() -> None:
     """Same innovations, same state: on a coarse tick, where rounding matters most, and with missing minutes."""
-    truth = TrueLaw(SimulationConfig(seed=5, sessions=5, tick=1.0, fast_deviation=1.0, missing_strength=2.0))
+    truth = TrueQuantiles(SimulationConfig(seed=5, sessions=5, tick=1.0, fast_deviation=1.0, missing_strength=2.0))
     anchors = truth.anchors(_anchors(truth, 1))
     row, steps, paths = int(anchors.first[0]), 60, 64
     state = _State.at(truth, anchors, paths)
@@ -123,7 +123,7 @@ def test_one_path_of_the_monte_carlo_takes_the_steps_of_the_market() -> None:
     assert np.mean(same) > 0.9  # single precision rounds a rare move to the neighbouring tick
 
 
-def test_outcomes_fall_below_the_true_quantiles_as_often_as_the_levels_say(law: TrueLaw) -> None:
+def test_outcomes_fall_below_the_true_quantiles_as_often_as_the_levels_say(law: TrueQuantiles) -> None:
     ts = _anchors(law, 1500)
     found = _table(law.quantiles_at(ts, LEVELS, paths=512))[:, 0]
     anchors = law.anchors(ts)
@@ -135,22 +135,24 @@ def test_outcomes_fall_below_the_true_quantiles_as_often_as_the_levels_say(law: 
     assert (np.abs(share - level) < 3.0 * np.sqrt(2.0 * level * (1.0 - level) / len(ts)) + 0.005).all()
 
 
-def test_the_true_state_knows_more_than_the_time_of_day(law: TrueLaw) -> None:
+def test_the_true_state_knows_more_than_the_time_of_day(law: TrueQuantiles) -> None:
     ts = _anchors(law, 400)
     width = np.ptp(_table(law.quantiles_at(ts, LEVELS, paths=256))[:, 0], axis=1)
-    flat = TrueLaw(law.config.model_copy(update={"slow_deviation": 0.0, "fast_deviation": 0, "leverage_deviation": 0}))
+    flat = TrueQuantiles(
+        law.config.model_copy(update={"slow_deviation": 0.0, "fast_deviation": 0, "leverage_deviation": 0})
+    )
     flat_width = np.ptp(_table(flat.quantiles_at(ts, LEVELS, paths=256))[:, 0], axis=1)
     assert np.std(np.log(width)) > 1.5 * np.std(np.log(flat_width))
 
 
-def test_an_anchor_has_the_same_quantiles_in_any_company(law: TrueLaw) -> None:
+def test_an_anchor_has_the_same_quantiles_in_any_company(law: TrueQuantiles) -> None:
     ts = _anchors(law, 70)
     together = law.quantiles_at(ts, LEVELS, paths=256)
     alone = law.quantiles_at(ts[66:67], LEVELS, paths=256)
     pd.testing.assert_frame_equal(together[together["ts"] == ts[66]].reset_index(drop=True), alone)
 
 
-def test_stated_monte_carlo_error_matches_the_excess_against_a_far_larger_sample(law: TrueLaw) -> None:
+def test_stated_monte_carlo_error_matches_the_excess_against_a_far_larger_sample(law: TrueQuantiles) -> None:
     ts = _anchors(law, 80)
     rough = law.quantiles_at(ts, LEVELS, paths=256)
     fine = law.sample(law.anchors(ts), 8192, seed=99)[:, 0]
@@ -164,7 +166,7 @@ def test_stated_monte_carlo_error_matches_the_excess_against_a_far_larger_sample
     assert 0.4 * stated < excess < 1.3 * stated
 
 
-def test_monte_carlo_error_is_under_two_percent_of_the_gap_between_constants_and_truth(law: TrueLaw) -> None:
+def test_monte_carlo_error_is_under_two_percent_of_the_gap_between_constants_and_truth(law: TrueQuantiles) -> None:
     ts = _anchors(law, 400)
     frame = law.quantiles_at(ts, LEVELS)
     draws = law.sample(law.anchors(ts), 512, seed=99)
@@ -183,15 +185,15 @@ def test_monte_carlo_error_is_under_two_percent_of_the_gap_between_constants_and
 def test_targets_are_defined_exactly_where_the_features_define_them() -> None:
     config = SimulationConfig(seed=1, sessions=6, stray_bars_per_week=0, missing_strength=0)
     features = build_features(build_bars(simulate(config), IngestConfig()).bars)
-    truth = TrueLaw(config)
+    truth = TrueQuantiles(config)
     steps = truth.anchors(features["ts"]).steps
     for column, horizon in enumerate(HORIZONS):
         np.testing.assert_array_equal(steps[:, column] > 0, features[f"target_{horizon}"].notna())
 
 
-def test_state_before_a_minute_is_a_function_of_the_recorded_bars(law: TrueLaw) -> None:
+def test_state_before_a_minute_is_a_function_of_the_recorded_bars(law: TrueQuantiles) -> None:
     """Slow, fast and trend, recomputed from prices alone, equal the state that the simulator kept."""
-    path, coefficients = law.path, Law.of(law.config)
+    path, coefficients = law.path, Recursion.of(law.config)
     bias = rounding_bias(coefficients.df)
     base = diurnal_variance(law.config)[path.grid.minute_of_day]
     slow = fast = trend = 0.0
@@ -222,7 +224,7 @@ def test_log_variance_has_the_long_run_moments_of_its_closed_form() -> None:
 
 
 def test_news_has_mean_zero_also_after_rounding_to_the_tick() -> None:
-    law = Law.of(SimulationConfig())
+    law = Recursion.of(SimulationConfig())
     table = innovation_table(law.df)
     bias = rounding_bias(law.df)
     for deviation in (0.8, 1.2, 3.0):
@@ -241,7 +243,7 @@ def test_leverage_builds_up_and_then_dies_out() -> None:
     assert (np.diff(response[peak:]) <= 0).all() and response[-1] < 1e-6 * response[peak]
 
 
-def test_falls_raise_the_variance_that_follows_and_rises_lower_it(law: TrueLaw) -> None:
+def test_falls_raise_the_variance_that_follows_and_rises_lower_it(law: TrueQuantiles) -> None:
     path = law.path
     deviation = np.sqrt(diurnal_variance(law.config)[path.grid.minute_of_day] * np.exp(path.slow + path.fast))
     z = np.log(path.close / path.previous) / deviation
@@ -250,7 +252,7 @@ def test_falls_raise_the_variance_that_follows_and_rises_lower_it(law: TrueLaw) 
     assert np.corrcoef(past_hour, path.fast[60:])[0, 1] < -0.6
 
 
-def test_bars_outside_the_market_are_refused(law: TrueLaw) -> None:
+def test_bars_outside_the_market_are_refused(law: TrueQuantiles) -> None:
     saturday = pd.DatetimeIndex(["2016-01-09 12:00"], tz="UTC")
     with pytest.raises(ValueError, match="inside the sessions"):
         law.quantiles_at(saturday, LEVELS)
@@ -260,7 +262,7 @@ def test_bars_outside_the_market_are_refused(law: TrueLaw) -> None:
         law.quantiles_at(saturday, LEVELS, paths=7)
 
 
-def test_horizons_past_the_close_are_undefined(law: TrueLaw) -> None:
+def test_horizons_past_the_close_are_undefined(law: TrueQuantiles) -> None:
     grid = law.path.grid
     close = grid.ts[grid.start[1] - 1] + MINUTE_NS
     ts = pd.DatetimeIndex([close - 35 * MINUTE_NS], tz="UTC")

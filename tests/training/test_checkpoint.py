@@ -93,7 +93,7 @@ def test_a_broken_checkpoint_takes_no_good_ones_place(tmp_path: Path) -> None:
     resumed = CheckpointStore(tmp_path, top_k=1)
     found = resumed.newest_verified()
     assert found is not None and found[0].name == checkpoint_name(1)
-    resumed.settle(found[0].name)
+    resumed.point_links(found[0].name)
     assert (tmp_path / "checkpoint_best").resolve().name == checkpoint_name(1)
     save(resumed, None, 1, 7)
     assert [folder.name for folder in resumed.folders()] == [checkpoint_name(1), checkpoint_name(1, 7)]

@@ -110,7 +110,7 @@ class Trades:
         return Trades(self.row_K[which], self.entry_K[which], self.exit_K[which], self.size_K[which])
 
     def signed(self, sign_K: Floats) -> Trades:
-        """The same trades with other directions."""
+        """These trades with other directions."""
         return replace(self, size_K=np.abs(self.size_K) * sign_K)
 
 

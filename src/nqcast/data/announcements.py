@@ -128,7 +128,7 @@ def _of_kind(kind: str) -> pd.Series:
 
 @cache
 def _warn_outside(bars: int, first: date, last: date, kind: str) -> None:
-    """Said once of the same bars: a run tells several models of them."""
+    """Warn of bars outside of the list, once of the same ones: several models of a run ask for them."""
     if bars:
         logger.warning(
             "%d bars lie outside of the listed %s announcements, %s to %s, and count as having none ahead; add rows to "

@@ -152,7 +152,7 @@ class ScaleConfig(Configuration):
     floor: float = Field(default=1e-5, gt=0, description="Smallest scale, as a return.")
     announcements: tuple[str, ...] = Field(
         default=(),
-        description="Scheduled announcements that the network is told of: whether each horizon holds one. A list, or "
+        description="Scheduled announcements that the network knows of: whether each horizon holds one. A list, or "
         "text such as fomc+employment, or none; a CSV file of your own (date, time in New York, kind) inside the "
         "project is one more kind. The scale itself does not look at them.",
     )

@@ -28,7 +28,7 @@ _CARRIED = (
 )
 COLUMNS = (*_CARRIED, "realized_variance", "log_range", "session_first", *CLOCK, *FEATURES)  # then the targets
 BREAKS = "long_break_in"
-"""Carried too where a horizon ends over the break."""
+"""The column of bars that a table carries as well where a horizon ends over the break."""
 _REQUIRED = ("ts", "open", "high", "low", "close", "traded", "halt", "session", "realized_variance")
 _OPTIONAL_DEFAULTS = {"contract": pd.NA, "gap_minutes": 0.0, "unadjusted": False, "bars_to_close": 0}
 

@@ -17,7 +17,7 @@ _REACH = 2  # bars of five minutes, to either side, at which the weight of a nei
 
 
 def halt_slots(slots: int = Spacing().slots) -> np.ndarray:
-    """Those that begin in the halt (K,), of so many in a day."""
+    """The slots that begin in the halt (K,), of so many in a day."""
     begin = np.arange(slots) * (1440 // slots)
     return np.flatnonzero((begin >= _HALT[0]) & (begin < _HALT[1]))
 

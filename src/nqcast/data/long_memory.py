@@ -1,4 +1,4 @@
-"""What the network is told of the months before a bar and of the clock ahead: causal columns without a unit.
+"""What the network knows of the months before a bar and of the clock ahead: causal columns without a unit.
 
 A window of a day ends yesterday, and the averages of the scale have no sign. These columns reach back half a year, or
 as many sessions as they are given: the longest take few values of their own in a decade, and name an era by them.

@@ -25,7 +25,7 @@ _CLOSE_ENOUGH = 1e-6
 
 
 class OwnFeature(NamedTuple):
-    """A function of the user's own, the name of its column, and from when to when what it is told of another market."""
+    """A function of the user's own, the name of its column, and the span of another market's bars that it reads."""
 
     name: str
     compute: Callable[[pd.DataFrame], object]
@@ -59,15 +59,15 @@ def own_columns(bars: pd.DataFrame, features: Sequence[OwnFeature]) -> dict[str,
 
 def _say_what_is_absent(names: Sequence[str], span: tuple[pd.Timestamp, pd.Timestamp], ts: pd.Series) -> None:
     """Warn where another market's bars end before these do; ValueError where they have no hour in common."""
-    (first, last), told = span, ", ".join(names)
+    (first, last), listed = span, ", ".join(names)
     since, until, begin, end = (f"{time:%Y-%m-%d %H:%M} UTC" for time in (first, last, ts.iloc[0], ts.iloc[-1]))
     if last < ts.iloc[0] or first > ts.iloc[-1]:
         raise ValueError(
-            f"expected bars of another market for {told} between {begin} and {end}, found them from {since} to "
+            f"expected bars of another market for {listed} between {begin} and {end}, found them from {since} to "
             f"{until}: give a file that covers the same time"
         )
     if last < ts.iloc[-1]:
-        log.warning("%s: that market's bars end at %s, these at %s; it stands still since", told, until, end)
+        log.warning("%s: that market's bars end at %s, these at %s; it stands still since", listed, until, end)
 
 
 def is_own(name: str) -> bool:

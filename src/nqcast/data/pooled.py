@@ -70,7 +70,7 @@ def check_no_future(splits: Mapping[str, pd.DataFrame]) -> None:
 
 
 def _dated(tables: Tables, config: SplitConfig) -> SplitConfig:
-    """The same shares as dates, counted over all symbols' trading dates with anchors."""
+    """The split by dates that has the shares of `config`, counted over all symbols' trading dates with anchors."""
     days = [np.empty(0, dtype="datetime64[D]")]
     for read in tables.values():
         frame = read()

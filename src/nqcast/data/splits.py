@@ -23,7 +23,7 @@ def anchor_mask(features: pd.DataFrame, config: SplitConfig) -> np.ndarray:
 
 
 def anchor_rows(features: pd.DataFrame, context: int, warmup_rows: int) -> np.ndarray:
-    """The same for a window of `context` rows and `warmup_rows` before the first anchor; bool (N,)."""
+    """The rows of `anchor_mask` for a window of `context` rows and `warmup_rows` before the first anchor; bool (N,)."""
     row = np.arange(len(features))
     mask = features["traded"].to_numpy(bool) & ~features["halt"].to_numpy(bool)
     mask &= (row >= context - 1) & (row >= warmup_rows)
@@ -161,7 +161,7 @@ def _split_starts(sessions: np.ndarray, anchors: np.ndarray, config: SplitConfig
 
 
 def starts_by_share(days: np.ndarray, config: SplitConfig) -> list[np.datetime64]:
-    """The same four by the shares of the trading dates of all anchors, `days` (N,), each of which counts once.
+    """The four dates of `_split_starts` by the shares of all anchors' trading dates, `days` (N,), each counted once.
 
     Raises:
         ValueError: there are fewer dates than splits.

@@ -55,9 +55,9 @@ class TrueQuantilesDataset(_SimulatedDataset):
     """The simulated market's true quantiles: load() gives an object with `quantiles_at(ts, levels)`."""
 
     def load(self) -> Any:
-        from nqcast.market.simulation.true_quantiles import TrueLaw
+        from nqcast.market.simulation.true_quantiles import TrueQuantiles
 
-        return TrueLaw(SimulationConfig(**self._config))
+        return TrueQuantiles(SimulationConfig(**self._config))
 
 
 class _UserDataset(_ReadOnlyDataset):

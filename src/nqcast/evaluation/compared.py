@@ -62,7 +62,7 @@ class Compared:
 
     @cached_property
     def by_session(self) -> dict[str, Floats]:
-        """Their sums (S, H) over sessions."""
+        """Losses (S, H) of every forecast, summed over sessions."""
         return {name: session_sums(loss_NH, self.anchors.session) for name, loss_NH in self.losses.items()}
 
     @cached_property

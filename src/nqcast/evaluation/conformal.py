@@ -171,7 +171,7 @@ class OnlineCalibration:
         targets_N: Floats,
         scale_N: Floats,
     ) -> Floats:
-        """One horizon; ``known_N`` is how many of the first anchors have an outcome when each forecast is made.
+        """Run one horizon; ``known_N`` is how many of the first anchors have an outcome when each forecast is made.
 
         Block by block: the anchors whose known outcomes were all issued before the first of them, which are a horizon
         long. Offsets are added up in the order of the outcomes, so that blocks change no bit.

@@ -67,7 +67,7 @@ def coverage_band(
 def coverage_check(
     anchors: Forecasts, raw_NHQ: Floats, resamples_RS: NDArray[np.int64], confidence: float = 0.95
 ) -> Checks:
-    """What one forecast owes, raw or calibrated, per horizon and in the mean over horizons.
+    """How far one forecast, raw or calibrated, is from its levels, per horizon and in the mean over horizons.
 
     Args:
         anchors: outcomes and the forecast to check.

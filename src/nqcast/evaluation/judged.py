@@ -141,7 +141,7 @@ def beside_baselines(anchors: Forecasts, features: pd.DataFrame, train: Position
 
 
 ORACLE = "oracle_volatility"
-"""Its row in a frame of forecasts."""
+"""The name of the oracle's rows in a frame of forecasts."""
 _FLOOR = 1e-6  # return units; bars without a move have no volatility
 
 

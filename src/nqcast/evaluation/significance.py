@@ -31,13 +31,13 @@ class Overlap(NamedTuple):
 
     @classmethod
     def of(cls, name: str, spacing: Spacing) -> Overlap:
-        """That of a horizon on rows of this spacing: its own length, of which the lag is an hour at least."""
+        """The overlap of a horizon's outcomes on rows of this spacing: its length, and as lag an hour at least."""
         bars = horizon(name).bars(spacing.minutes)
         return cls(bars, max(bars, spacing.rows(LEAST_LAG)))
 
 
 def overlaps(horizons: Iterable[str], ts: ArrayLike) -> tuple[Overlap, ...]:
-    """Those of several horizons on rows with these stamps."""
+    """The overlap of each horizon's outcomes on rows with these stamps."""
     spacing = Spacing.of(ts)
     return tuple(Overlap.of(name, spacing) for name in horizons)
 

@@ -165,7 +165,7 @@ def prove_the_future_is_unused(world: World, checkpoint: Checkpoint, cut: pd.Tim
 
 
 def prove_the_labels_are_in_order(features: pd.DataFrame, splits: pd.DataFrame, context: int) -> None:
-    """By the clock, not by rows: every label of a split ends before the first window of the next begins."""
+    """Prove by the clock, not by rows, that every label of a split ends before the next one's first window begins."""
     ts = features["ts"]
     for earlier, later in pairwise(SPLITS):
         last_label = label_times(features, positions(splits, earlier)).max()

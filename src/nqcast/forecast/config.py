@@ -62,7 +62,7 @@ def require_as_trained(metadata: Metadata, asked: Mapping[str, Any]) -> None:
         require(name, trained[name], value)
 
 
-def settled(checkpoint: Checkpoint, asked: IngestConfig) -> IngestConfig:
+def as_trained(checkpoint: Checkpoint, asked: IngestConfig) -> IngestConfig:
     """`asked`, of which spacing, instrument, tick and the use of volume are those of the training.
 
     A file may hold volume that the training has not seen; it is not used.

@@ -19,7 +19,7 @@ from nqcast.evaluation.config import EvaluateConfig
 from nqcast.evaluation.frames import FrameStream, Positions
 from nqcast.evaluation.metrics import Floats
 from nqcast.fields import changed
-from nqcast.forecast.config import ForecastConfig, settled
+from nqcast.forecast.config import ForecastConfig, as_trained
 from nqcast.forecast.freshness import (
     Anchor,
     ForecastRefusedError,
@@ -75,7 +75,7 @@ class Forecaster:
         self.config = config or ForecastConfig()
         self._device = pick_device(self.config.device)
         self.model, self.scale = load_model(checkpoint).to(self._device), load_scale(checkpoint)
-        self.ingest = settled(checkpoint, ingest or IngestConfig())
+        self.ingest = as_trained(checkpoint, ingest or IngestConfig())
         self._own = _as_trained(read_own_features(own_features, self.ingest), self.metadata.features)
         fitted_for = checkpoint.weights_sha256, self.levels, self.metadata.horizons
         self.calibration = None if calibration is None else calibration.conformal(*fitted_for)

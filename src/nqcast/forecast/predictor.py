@@ -276,6 +276,6 @@ def _wrong_tensors(checkpoint: Checkpoint, config: ModelConfig) -> Iterator[str]
 
 
 def _series(version: object) -> tuple[int, ...]:
-    """Major and minor number; what is no version is later than all."""
+    """Major and minor number of a version; what is none is later than all."""
     found = re.match(r"(\d+)\.(\d+)", version) if isinstance(version, str) else None
     return tuple(map(int, found.groups())) if found else (1 << 30,)

@@ -32,7 +32,7 @@ class Issued:
     short_of: int = 0
 
     def notes(self) -> dict[str, str]:
-        """From which bar it speaks, where that is not the newest one of the last hour: by `close` or `age`."""
+        """Sentences on the bar that it starts from: `close` where that is not the newest, `age` where it is old."""
         issue_time = self.forecast["issue_time"].iloc[0]
         notes = {}
         if self.newest > issue_time:

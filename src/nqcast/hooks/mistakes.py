@@ -33,7 +33,8 @@ class MistakesHook:
 
     @hook_impl(tryfirst=True)
     def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline, catalog: CatalogProtocol) -> None:
-        """
+        """Refuse a run that lacks what another one makes.
+
         Raises:
             NotReadyError: an input that another pipeline makes has not been made, or a node that this run leaves out
                 makes it in memory alone.
@@ -111,7 +112,7 @@ def show_bad_input_in_one_line() -> None:
 
 
 def _wrapped(text: str) -> str:
-    """Broken between words, never in a path or a command's option, where a terminal would break anywhere."""
+    """The text broken between words, never in a path or a command's option, where a terminal would break anywhere."""
     width = max(shutil.get_terminal_size().columns - 1, 40)
     parts = (textwrap.wrap(line, width, break_long_words=False, break_on_hyphens=False) for line in text.splitlines())
     return "\n".join("\n".join(part) for part in parts)

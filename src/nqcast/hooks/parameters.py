@@ -63,7 +63,7 @@ IN_PART: Mapping[str, Mapping[str, set[str]]] = {
     "settle_verdict": _REGISTERED,
     "settle_ablation": {"evaluate": _PREDICT | _INTERVALS},
 }
-"""By node and group, the fields that it reads; a group that is not named here it reads whole."""
+"""The fields that a node reads of a group, by node and group; a group that is not named here is read whole."""
 
 
 class ParameterHook:
@@ -96,11 +96,11 @@ class ParameterHook:
                 *("+".join(checked.horizons), checked.bar_minutes),
             )
         usual = check_parameters({"bar_minutes": checked.bar_minutes})
-        settled = {name: getattr(checked, name) for name in ("quantiles", "horizons")}
-        self._chosen = {name: value for name, value in settled.items() if value != getattr(usual, name)}
+        shared = {name: getattr(checked, name) for name in ("quantiles", "horizons")}
+        self._chosen = {name: value for name, value in shared.items() if value != getattr(usual, name)}
         self._chosen |= {"instrument": checked.instrument} if "instrument" in parameters else {}
         self._foreign = any("=" in file for file in checked.features.own)
-        words = {name: list(value) for name, value in settled.items()}
+        words = {name: list(value) for name, value in shared.items()}
         context.config_loader["parameters"] = {**parameters, **words}
 
     @hook_impl
@@ -202,5 +202,5 @@ def is_read(pipeline: Pipeline, group: str, field: str | None = None) -> bool:
 
 
 def readers_of(pipelines: Mapping[str, Pipeline], group: str, field: str | None = None) -> Iterable[str]:
-    """The names of the pipelines that read it."""
+    """The names of the pipelines that read a group of parameters, or this field of it."""
     return sorted(name for name, one in pipelines.items() if name != "__default__" and is_read(one, group, field))

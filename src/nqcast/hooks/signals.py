@@ -54,7 +54,7 @@ class SignalHook:
 
     @hook_impl
     def before_dataset_saved(self) -> None:
-        """The same before a node's results are written."""
+        """A stop that a library swallowed is obeyed before a node's results are written."""
         stopping.leave_if_asked()
 
     @hook_impl
@@ -128,5 +128,5 @@ def _way_back() -> str:
 
 
 def _say(text: str) -> None:
-    """Straight to the terminal: a handler may interrupt the logging module while it holds its lock."""
+    """Write straight to the terminal: a handler may interrupt the logging module while it holds its lock."""
     os.write(2, text.encode(errors="replace"))

@@ -38,7 +38,8 @@ class StorageHook:
 
     @hook_impl(tryfirst=True)
     def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline, catalog: CatalogProtocol) -> None:
-        """
+        """Refuse a run that could not write what it makes.
+
         Raises:
             StorageError: a folder is full, read-only or a file, or the store of the data cannot be written.
             DatasetError: the place of working checkpoints cannot be used, an output lies outside of the project and of

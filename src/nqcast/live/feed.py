@@ -58,7 +58,7 @@ class Feed:
         return pd.concat(found, ignore_index=True) if found else None
 
     def close(self) -> None:
-        """Nothing is held open."""
+        """There is nothing to close: no file is open between two polls."""
 
     def _files(self) -> list[Path]:
         if self.source.is_file():

@@ -90,7 +90,7 @@ class Watcher:
             append_record(self.folder / FORECASTS, record)
             self.forecasts[record["issue_time"]] = record
             self._due += [(record["issue_time"], name) for name in record["quantiles"]]
-        self._settle(features)
+        self._write_outcomes(features)
         return len(rows)
 
     def _new_rows(self, features: pd.DataFrame, bars: pd.DataFrame) -> np.ndarray:
@@ -149,7 +149,7 @@ class Watcher:
         records[-1]["seconds"] = round(time.perf_counter() - started, 4)
         return records
 
-    def _settle(self, features: pd.DataFrame) -> None:
+    def _write_outcomes(self, features: pd.DataFrame) -> None:
         """Write every outcome that is known now; a target that never came to be (a halt, a roll) is null."""
         bar = self.forecaster.spacing.bar
         stamp, newest = utc_nanoseconds(features["ts"]), features["ts"].iloc[-1] + bar

@@ -21,7 +21,7 @@ from nqcast.constants import EXCHANGE_TIMEZONE, MINUTE_NS
 from nqcast.market.instruments import INDEX_FUTURES, Halt, Instrument
 from nqcast.market.tables import read_table
 
-LAST_OLDER = pd.Timestamp("2012-11-16")
+LAST_SHORT_FRIDAY = pd.Timestamp("2012-11-16")
 """Last date on which a session ended at 15:15 where no other follows on the next day, and else at 16:30."""
 PAYROLLS_BY = 7
 """Latest day of the month on which a Good Friday has a session, until 08:15: the first Friday has the payrolls."""
@@ -75,7 +75,7 @@ class _IndexFutures(CMEGlobexEquitiesExchangeCalendar):
 
     @property
     def special_closes_adhoc(self) -> list[tuple[time, list[str]]]:
-        """Dates with an hour of their own."""
+        """Dates that close at an hour of their own."""
         return [(time.fromisoformat(at), days) for at, days in read_table("hours")["closes"].items()]
 
 
@@ -190,9 +190,9 @@ def _naive(column: pd.Series) -> pd.Series:
 
 
 def _without_older_evenings(local: pd.DataFrame) -> pd.DataFrame:
-    """Sessions up to LAST_OLDER end at 15:15 where no session follows the next day."""
+    """Sessions up to LAST_SHORT_FRIDAY end at 15:15 where no session follows the next day."""
     session = local["session"]
-    short = (session <= LAST_OLDER) & ~(session + pd.Timedelta(days=1)).isin(session)
+    short = (session <= LAST_SHORT_FRIDAY) & ~(session + pd.Timedelta(days=1)).isin(session)
     at = session + pd.Timedelta(hours=15, minutes=15)
     return local.assign(close=local["close"].mask(short & (local["close"] > at), at))
 

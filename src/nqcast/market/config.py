@@ -144,11 +144,11 @@ class IngestConfig(Configuration):
 
     @property
     def spacing(self) -> Spacing:
-        """That of the grid."""
+        """The spacing of the grid."""
         return Spacing(self.bar_minutes)
 
     def at(self, spacing: Spacing) -> IngestConfig:
-        """The same for a grid of this spacing; ValueError where another one was asked for."""
+        """These settings for a grid of this spacing; ValueError where another one was asked for."""
         if "bar_minutes" in self.model_fields_set and self.spacing != spacing:
             raise ValueError(
                 f"expected bar_minutes={spacing.minutes}, as what is there has it, found {self.bar_minutes}: leave it "
@@ -157,7 +157,7 @@ class IngestConfig(Configuration):
         return changed(self, {"bar_minutes": spacing.minutes})
 
     def of_product(self, instrument: Json | None = None, tick: float | None = None, **words: str) -> IngestConfig:
-        """The same for what is made of this row's product by this tick; `words` are `nqcast.fields.require`'s.
+        """These settings for what is made of this row's product by this tick; `words` are `nqcast.fields.require`'s.
 
         Raises:
             ValueError: another product or tick was asked for.

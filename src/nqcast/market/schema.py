@@ -91,7 +91,7 @@ class Stamping(NamedTuple):
 
     @classmethod
     def of(cls, ts: pd.Series, at_end: bool) -> Stamping:
-        """That of these stamps, of which there are two or more."""
+        """What these stamps mark, of which there are two or more."""
         last = _in_last_second(ts)
         often = bool(last.mean() > _OFTEN)
         between = np.flatnonzero((nanoseconds(ts) % MINUTE_NS != 0) & ts.notna().to_numpy() & ~(last & often))

@@ -32,7 +32,7 @@ class Underway:
     ledger: list[RollEntry] = field(default_factory=list)
 
     def rejecting(self, reasons: pd.Series, doubts: list[Doubt], **changes: Any) -> Underway:
-        """The same without the rows that reasons stand against, and with more doubts."""
+        """The file without the rows that `reasons` stand against, and with more doubts."""
         bars = self.bars[~self.bars.index.isin(reasons.index)] if len(reasons) else self.bars
         found = {"rejected": pd.concat([self.rejected, reasons]), "doubts": [*self.doubts, *doubts]}
         return replace(self, **{"bars": bars, **found, **changes})

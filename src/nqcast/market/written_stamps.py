@@ -86,7 +86,7 @@ def require_both_halves(naive: pd.Series) -> None:
 
 
 def _few(ts: pd.Series) -> pd.Series:
-    """One text of each length."""
+    """The first text of each length: which forms there are is seen in a few of them."""
     text = ts.astype("str").str.strip()
     return text[~text.str.len().duplicated()]
 

@@ -39,7 +39,7 @@ def trade_test(
     config: BacktestConfig,
     evaluate: EvaluateConfig,
 ) -> tuple[pd.DataFrame, pd.DataFrame, Json, Json]:
-    """The same of the test split, and the record that it was used."""
+    """Trades, profits by session and results of the test split, and the record that it was used."""
     require_trained_on(features, checkpoint.metadata.data.fingerprint)
     done = trade_walk_forward(predictions, features, config, evaluate)
     record = use_by_checkpoint(checkpoint, int(predictions["ts"].nunique()), evaluate)

@@ -33,7 +33,7 @@ def predict_test(
 
 
 def calibrate_test(predictions: pd.DataFrame, calibration: Json, checkpoint: Checkpoint) -> object:
-    """The same forecasts calibrated, offline and online, as a stream of frames."""
+    """The forecasts of the test split calibrated, offline and online, as a stream of frames."""
     from nqcast.evaluation.calibration import Calibration, calibrated_frames
 
     return calibrated_frames(predictions, Calibration.from_json(calibration), checkpoint.weights_sha256)

@@ -61,7 +61,7 @@ class Evidence(Compared):
 
     @property
     def overlaps(self) -> tuple[Overlap, ...]:
-        """Of each horizon, on the rows of the table that was forecast."""
+        """The overlap of each horizon's outcomes, on the rows of the table that was forecast."""
         return overlaps(self.metadata.horizons, self.features["ts"])
 
     @property

@@ -72,9 +72,8 @@ def refit(
     log.info(said)
     checkpoint, _ = train_inside(run, root, "refit")
     final = checkpoint.with_trailing(judged.checkpoint.trailing)
-    told = (*judged.calibration.headline, said)
-    name = final.metadata.fingerprint
-    calibration = replace(judged.calibration, weights=final.weights_sha256, checkpoint=name, headline=told)
+    name, lines = final.metadata.fingerprint, (*judged.calibration.headline, said)
+    calibration = replace(judged.calibration, weights=final.weights_sha256, checkpoint=name, headline=lines)
     return Final(final, calibration, splits)
 
 

@@ -68,5 +68,5 @@ def storage_errors(path: Path, n_bytes: int) -> Iterator[None]:
 
 
 def mib(n_bytes: int) -> str:
-    """A size for people."""
+    """A number of bytes as people read it."""
     return f"{n_bytes / 2**20:,.1f} MiB"

@@ -1,4 +1,4 @@
-"""One lock: a file that its holder keeps open under flock, so that the kernel frees a dead one's.
+"""One lock: a file that its holder keeps open under flock, so that the kernel frees a dead holder's.
 
 The file holds a token that nobody can guess, and names process and host for the reader of a refusal. Whoever has the
 token in its environment belongs to the holder: a launcher and its workers are one run, in one container or in two.

@@ -229,7 +229,7 @@ def _file_system(variables: tuple[tuple[str, str], ...]) -> tuple[Any, Any]:
         raise ValueError(f"expected the client of {_S3}, found none: pip install 'nqcast[s3]'") from error
 
     class Store(FsspecStore):
-        """The one of the library overwrites whatever mode is asked for."""
+        """The library's file system, but that a new object is put as its mode asks: the library's own overwrites."""
 
         cachable = False
 

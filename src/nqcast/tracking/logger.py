@@ -65,7 +65,7 @@ class TrackedRun:
         self._roots: set[Path] = set()
         self._child: str | None = None
         self._broken = False
-        self._told: set[str] = set()
+        self._said: set[str] = set()
         self._wake, self._finished = threading.Event(), threading.Event()
         self._last_answer = -float("inf")  # time.monotonic() of the store's latest acknowledgement
         self._last_error: str | None = None
@@ -184,7 +184,7 @@ class TrackedRun:
             self._samples += 1
 
     def _send(self) -> bool:
-        """Whether the store took what there was."""
+        """Send what is waiting; False where the store does not take it."""
         try:
             self._store = self._store or self._connect(self._place, self._config.request_timeout)
             self._delivery.send_news(self._store)
@@ -224,8 +224,8 @@ class TrackedRun:
         try:
             step()
         except Exception as error:
-            level = logging.DEBUG if what in self._told else logging.WARNING
-            self._told.add(what)
+            level = logging.DEBUG if what in self._said else logging.WARNING
+            self._said.add(what)
             log.log(level, "tracking: %s are left out for now: %s", what, redact(f"{type(error).__name__}: {error}"))
 
 

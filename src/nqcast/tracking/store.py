@@ -90,7 +90,7 @@ def ready_database(artifacts: Path, make: Callable[[str], None]) -> None:
         if not path.exists():
             make(_sqlite_uri(making))
             making.rename(path)
-        _settle_places(path, artifacts)
+        _move_places(path, artifacts)
 
 
 def _move_aside_unless_whole(path: Path, copy: Path, make: Callable[[str], None]) -> None:
@@ -112,7 +112,7 @@ def _holds_runs(path: Path) -> bool:
     return False
 
 
-def _settle_places(path: Path, artifacts: Path) -> None:
+def _move_places(path: Path, artifacts: Path) -> None:
     """Let every place below another folder's artifacts of this name be the one below `artifacts`."""
     here, tail = artifacts.as_uri(), f"/{artifacts.parent.name}/{ARTIFACTS}"
     with closing(sqlite3.connect(path, timeout=30)) as database, database:

@@ -56,10 +56,10 @@ class CheckpointStore:
             ) from error
         self.val_losses[name] = val_loss
         self.broken.discard(name)
-        self.settle(name)
+        self.point_links(name)
         return folder
 
-    def settle(self, latest: str) -> None:
+    def point_links(self, latest: str) -> None:
         """Point the links at `latest` and the best, then remove what is not to be kept.
 
         Also done on resume: a kill may have come between a checkpoint and its links.

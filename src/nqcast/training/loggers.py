@@ -21,7 +21,7 @@ METRICS_NAME = "metrics.jsonl"
 
 
 class Logger(Protocol):
-    """Whatever is told of a run's numbers while it trains."""
+    """Whatever takes a run's numbers while it trains."""
 
     def log(self, values: Mapping[str, Any], *, step: int) -> object:
         """Take in one epoch's metrics; what it returns is of no account."""

@@ -194,7 +194,7 @@ class MetricSums:
         return torch.cat([getattr(self, field.name).flatten() for field in fields(self)])
 
     def unpacked(self, vector: Tensor) -> "MetricSums":
-        """Sums of these shapes from such a vector."""
+        """The sums, of the shapes that these have, from all of them as one vector."""
         parts = vector.split([getattr(self, field.name).numel() for field in fields(self)])
         pairs = zip(fields(self), parts, strict=True)
         return MetricSums(**{field.name: part.view_as(getattr(self, field.name)) for field, part in pairs})

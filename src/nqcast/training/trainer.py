@@ -345,7 +345,7 @@ class Trainer:
         self.state.require_same_configuration(content, self.output_dir)
         state = self.state.restore(content)
         if self.writes:
-            self.store.settle(folder.name)
+            self.store.point_links(folder.name)
         self.metrics_log.truncate(state["metrics_bytes"])
         p = self.progress
         return f"resuming from {folder.name}: epoch {p.epoch}, batch {p.batch}, step {p.step}"

@@ -1,7 +1,7 @@
 """Baselines that forecast how wide, and take the shape from train: scale times quantiles of return / scale.
 
-Of the project's own scale, the diurnal profile times fewer or more predictors; of GARCH; and of a foundation model of
-time series that has seen no bar of this market, Fracast, whose weights its package ships.
+The scale is the project's own, a diurnal profile times fewer or more predictors, or that of GARCH, or that of Fracast,
+a foundation model of time series that has seen no bar of this market, whose weights its package ships.
 """
 
 from typing import Any, Literal, Self
@@ -19,7 +19,7 @@ from nqcast.horizons import horizon
 from nqcast.spacing import Spacing
 
 PATHS, GRID = 2000, 60
-"""Of GARCH: simulated paths from each log variance of the grid, and log variances in it."""
+"""How many paths GARCH simulates from each log variance of its grid, and how many of these the grid has."""
 AHEAD = 48
 """Bars of which Fracast forecasts the variance."""
 _OFFSET = 0.05  # of the usual variance, so that a bar without a move has a log

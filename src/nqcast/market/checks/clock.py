@@ -79,8 +79,8 @@ def _begins(stamp: np.ndarray, spacing: int) -> tuple[np.ndarray, np.ndarray, fl
     begins, silence = at[longest], size[longest]
     ends = np.append((begins - silence)[1:], stamp[-1] + spacing * MINUTE_NS)
     hours_open = float(np.median((ends - begins)[:-1])) / (60 * MINUTE_NS)
-    told = (silence <= _LONGEST_BREAK) | (np.abs(silence - _WEEKEND) <= _LONGEST_BREAK) | (hours_open < _WHOLE_DAY)
-    return begins[told], ends[told], hours_open
+    breaks = (silence <= _LONGEST_BREAK) | (np.abs(silence - _WEEKEND) <= _LONGEST_BREAK) | (hours_open < _WHOLE_DAY)
+    return begins[breaks], ends[breaks], hours_open
 
 
 def _expected_begin(bars: pd.DataFrame, begins: np.ndarray, hours_open: float, instrument: Instrument) -> int | None:
@@ -158,7 +158,7 @@ def _weeks_off(begins: np.ndarray, off: np.ndarray, whole: np.ndarray) -> pd.Dat
 def _words(
     begins: np.ndarray, off: np.ndarray, weeks: pd.DatetimeIndex, expected: int, declared: str | None
 ) -> dict[str, Any]:
-    """When sessions begin instead of when, and in how many weeks."""
+    """What the doubt's words lack: when sessions begin, when they should, and in which weeks."""
     wrong = int(off[begins == weeks[0].value][0])
     begin, after = (clock(minute) for minute in (expected, (expected + wrong) % 1440))
     which = "all weeks" if (off != 0).mean() > 0.9 else f"{len(weeks)} of them, the first from {weeks[0]:%Y-%m-%d}"

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from nqcast.constants import EXCHANGE_TIMEZONE
-from nqcast.market.calendar import LAST_OLDER, minute_of_day
+from nqcast.market.calendar import LAST_SHORT_FRIDAY, minute_of_day
 from nqcast.market.tables import read_table
 from nqcast.spacing import Spacing
 
@@ -96,7 +96,7 @@ def _holidays(span: pd.DataFrame) -> list[Stretch]:
 
 def _early_closes(span: pd.DataFrame) -> list[Stretch]:
     """Sessions that close before the regular close of their time: 15:15 exchange time until 2012-11-18, then 16:00."""
-    regular_hour = np.where(span["session"] <= LAST_OLDER, 15.25, 16.0)
+    regular_hour = np.where(span["session"] <= LAST_SHORT_FRIDAY, 15.25, 16.0)
     regular = span["session"] + pd.to_timedelta(regular_hour, unit="h")
     regular = regular.dt.tz_localize(EXCHANGE_TIMEZONE).dt.tz_convert("UTC")
     early = (span["close"] < regular).to_numpy()

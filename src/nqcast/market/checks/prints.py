@@ -1,6 +1,6 @@
 """Bad prints: a price that leaves the bars around it and is back at once.
 
-High and low are asked one by one; open and close lie between them. What is large is told by the volatility of the hour
+High and low are asked one by one; open and close lie between them. What is large is said by the volatility of the hour
 before, and of the same hour in the sessions before; at the minutes of announcements four times as much is allowed.
 Nothing later than the return itself is looked at. At the newest bar, whose return back is still to come, only a
 move that the exchange's own hourly limit forbids is no price.

@@ -122,8 +122,8 @@ def _parts(minute: np.ndarray, step: np.ndarray) -> tuple[np.ndarray, np.ndarray
         first = np.flatnonzero(np.diff(minute[:-1] // block, prepend=-1))
         size = np.diff(np.append(first, len(step)))
         for minutes in (each for each in candidates if often[each] >= least):
-            told = (np.add.reduceat(short == minutes, first, dtype=np.int16) > 0.8 * size) & (size >= least)
-            parts.append(np.stack([first[told], size[told], np.full(told.sum(), minutes)]))
+            clear = (np.add.reduceat(short == minutes, first, dtype=np.int16) > 0.8 * size) & (size >= least)
+            parts.append(np.stack([first[clear], size[clear], np.full(clear.sum(), minutes)]))
     first, size, minutes = np.concatenate(parts, axis=1)
     order = np.argsort(first, kind="stable")
     return first[order], size[order], minutes[order]

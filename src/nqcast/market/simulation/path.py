@@ -19,7 +19,7 @@ from nqcast.market.simulation.volatility import (
     INNOVATIONS,
     SIGNED_LIMIT,
     FloatArray,
-    Law,
+    Recursion,
     diurnal_variance,
     innovation_table,
     missing_probability,
@@ -132,8 +132,8 @@ class _Walk:
     """
 
     def __init__(self, config: SimulationConfig) -> None:
-        self.law = Law.of(config)
-        self.bias = rounding_bias(self.law.df).tolist()
+        self.recursion = Recursion.of(config)
+        self.bias = rounding_bias(self.recursion.df).tolist()
         self.price = round(config.initial_price / config.tick)
         self.state = (0.0, 0.0, 0.0)
 
@@ -141,8 +141,8 @@ class _Walk:
         self, base: FloatArray, innovation: FloatArray, traded: NDArray[np.bool_], jump: FloatArray
     ) -> tuple[IntArray, FloatArray]:
         """Advance over m minutes: previous and close (2, m), and slow, fast and trend before each minute (3, m)."""
-        law, bias, coarse = self.law, self.bias, len(self.bias) - 1
-        df1, df2, floor, limit = law.df + 1.0, law.df - 2.0, law.floor_ticks**2, SIGNED_LIMIT
+        recursion, bias, coarse = self.recursion, self.bias, len(self.bias) - 1
+        df1, df2, floor, limit = recursion.df + 1.0, recursion.df - 2.0, recursion.floor_ticks**2, SIGNED_LIMIT
         price, (s, f, t) = self.price, self.state
         prices, states = [], []
         minutes = zip(base.tolist(), innovation.tolist(), traded.tolist(), jump.tolist(), strict=True)
@@ -152,18 +152,18 @@ class _Walk:
             before = price
             states.append((s, f, t))
             exponent = s + f
-            s *= law.slow_decay
-            f = law.fast_decay * f - law.leverage * t
-            t *= law.trend_decay
+            s *= recursion.slow_decay
+            f = recursion.fast_decay * f - recursion.leverage * t
+            t *= recursion.trend_decay
             if trade:
                 h = max(variance * exp(exponent) * price * price, floor)
                 deviation = sqrt(h)
                 price = max(price + round(sqrt(h - 1.0 / 12.0) * z), 1)
                 x = log(price / before) * before / deviation
                 u = df1 * x * x / (df2 + x * x) - 1.0 - bias[min(int(BIAS_STEPS * deviation), coarse)]
-                s += law.slow_news * u
-                f += law.fast_news * u
-                t += law.signed_scale * min(max(x, -limit), limit)
+                s += recursion.slow_news * u
+                f += recursion.fast_news * u
+                t += recursion.signed_scale * min(max(x, -limit), limit)
             prices.append((before, price))
         self.price, self.state = price, (s, f, t)
         return np.array(prices).T, np.array(states).T

@@ -20,7 +20,7 @@ from nqcast.market.simulation.volatility import (
     INNOVATIONS,
     SIGNED_LIMIT,
     FloatArray,
-    Law,
+    Recursion,
     diurnal_variance,
     innovation_table,
     missing_probability,
@@ -48,7 +48,7 @@ class Anchors:
     """Open minutes until each horizon ends (A, H); 0 where the return is undefined."""
 
 
-class TrueLaw:
+class TrueQuantiles:
     """The law of a simulated market given its past: what the best possible forecast would say.
 
     A forecast for the bar that starts at ts is made at its end, ts + 5 min, from the state after its last minute; the
@@ -57,7 +57,7 @@ class TrueLaw:
 
     def __init__(self, config: SimulationConfig) -> None:
         self.config = config
-        self.law = Law.of(config)
+        self.recursion = Recursion.of(config)
         self.path = front_path(config)
         minute = self.path.grid.minute_of_day
         self._variance = diurnal_variance(config)[minute].astype(np.float32)
@@ -183,43 +183,45 @@ class _State:
     trend: Float32Array
 
     @classmethod
-    def at(cls, truth: TrueLaw, anchors: Anchors, paths: int) -> _State:
+    def at(cls, truth: TrueQuantiles, anchors: Anchors, paths: int) -> _State:
         path, last = truth.path, len(truth.path.slow) - 1
         row = np.minimum(anchors.first, last)
         price = np.where(truth._opens[row], path.close[row - 1], path.previous[row])  # the gap is yet to come
         columns = (price, path.slow[row], path.fast[row], path.trend[row])
         return cls(*(np.repeat(column.astype(np.float32)[:, None], paths, axis=1) for column in columns))
 
-    def open(self, truth: TrueLaw, row: IntArray, rngs: Sequence[np.random.Generator]) -> None:
+    def open(self, truth: TrueQuantiles, row: IntArray, rngs: Sequence[np.random.Generator]) -> None:
         """The gap with which a session opens where `row` is its first minute; the mirrored half leaps the other way."""
         for a in np.flatnonzero(truth._opens[row]):
             half = rngs[int(a)].standard_normal(self.price.shape[1] // 2)
             leap = truth.config.gap_volatility * np.concatenate([half, -half])
             self.price[a] = np.maximum(np.rint(self.price[a] * np.exp(leap)), 1).astype(np.float32)
 
-    def advance(self, truth: TrueLaw, row: IntArray, symbol: NDArray[np.uint16], luck: NDArray[np.uint16]) -> None:
+    def advance(
+        self, truth: TrueQuantiles, row: IntArray, symbol: NDArray[np.uint16], luck: NDArray[np.uint16]
+    ) -> None:
         """One minute of the law, as in front_path; `symbol` and `luck` (A, paths/2) serve the mirrored half too."""
-        law = truth.law
+        recursion = truth.recursion
         half = truth._table[symbol]
         h = np.exp(self.slow + self.fast)
         h *= truth._variance[row][:, None] * self.price * self.price
-        np.maximum(h, np.float32(law.floor_ticks**2), out=h)
+        np.maximum(h, np.float32(recursion.floor_ticks**2), out=h)
         move = np.sqrt(h - np.float32(1.0 / 12.0))
         middle = half.shape[1]
         move[:, :middle] *= half
         move[:, middle:] *= -half
         np.rint(move, out=move)
         missing = truth._missing[row]
-        self.slow *= np.float32(law.slow_decay)
-        self.fast *= np.float32(law.fast_decay)
-        self.fast -= np.float32(law.leverage) * self.trend
-        self.trend *= np.float32(law.trend_decay)
+        self.slow *= np.float32(recursion.slow_decay)
+        self.fast *= np.float32(recursion.fast_decay)
+        self.fast -= np.float32(recursion.leverage) * self.trend
+        self.trend *= np.float32(recursion.trend_decay)
         x = move / self.price
         x -= 0.5 * x * x
         deviation = np.sqrt(h)
         x *= self.price / deviation
         square = x * x
-        size = np.float32(law.df + 1.0) * square / (np.float32(law.df - 2.0) + square) - np.float32(1.0)
+        size = np.float32(recursion.df + 1.0) * square / (np.float32(recursion.df - 2.0) + square) - np.float32(1.0)
         deviation *= np.float32(BIAS_STEPS)
         size -= truth._bias[np.minimum(deviation, np.float32(len(truth._bias) - 1)).astype(np.int32)]
         if missing.any():
@@ -227,9 +229,9 @@ class _State:
             for half_of in (slice(None, middle), slice(middle, None)):
                 for news in (move, x, size):
                     news[:, half_of] *= trade
-        self.slow += np.float32(law.slow_news) * size
-        self.fast += np.float32(law.fast_news) * size
-        self.trend += np.float32(law.signed_scale) * np.clip(x, -SIGNED_LIMIT, SIGNED_LIMIT)
+        self.slow += np.float32(recursion.slow_news) * size
+        self.fast += np.float32(recursion.fast_news) * size
+        self.trend += np.float32(recursion.signed_scale) * np.clip(x, -SIGNED_LIMIT, SIGNED_LIMIT)
         self.price += move
 
 

@@ -42,7 +42,7 @@ SIGNED_LIMIT = 4.0
 
 
 @dataclass(frozen=True)
-class Law:
+class Recursion:
     """The coefficients of the recursion above, as plain floats."""
 
     df: float
@@ -56,7 +56,7 @@ class Law:
     floor_ticks: float
 
     @classmethod
-    def of(cls, config: SimulationConfig) -> Law:
+    def of(cls, config: SimulationConfig) -> Recursion:
         """The law of a configuration: weights that give the configured long-run standard deviations."""
         df = config.degrees_of_freedom
         z = innovation_table(df)
@@ -145,9 +145,9 @@ def diurnal_variance(config: SimulationConfig) -> FloatArray:
     return variance * (config.session_volatility**2 / session)
 
 
-def news(z: FloatArray, law: Law) -> tuple[FloatArray, FloatArray]:
+def news(z: FloatArray, recursion: Recursion) -> tuple[FloatArray, FloatArray]:
     """Size news u (b left out) and signed news w of standardised returns z."""
-    return _score(z, law.df) - 1.0, law.signed_scale * np.clip(z, -SIGNED_LIMIT, SIGNED_LIMIT)
+    return _score(z, recursion.df) - 1.0, recursion.signed_scale * np.clip(z, -SIGNED_LIMIT, SIGNED_LIMIT)
 
 
 def mean_variance_factor(config: SimulationConfig) -> float:
@@ -157,13 +157,13 @@ def mean_variance_factor(config: SimulationConfig) -> float:
     news is independent over minutes, so the expectation is the product of E[exp(a_j u − b_j w)]; two cumulants do where
     a_j and b_j are small.
     """
-    law = Law.of(config)
-    z = innovation_table(law.df)[8 :: INNOVATIONS // 4096]
-    u, w = news(z, law)
+    recursion = Recursion.of(config)
+    z = innovation_table(recursion.df)[8 :: INNOVATIONS // 4096]
+    u, w = news(z, recursion)
     u = u - u.mean()
-    response = law.leverage * leverage_response(config)
+    response = recursion.leverage * leverage_response(config)
     lags = np.arange(int(30 * max(config.slow_half_life, config.fast_half_life, config.trend_half_life)))
-    a = law.slow_news * law.slow_decay**lags + law.fast_news * law.fast_decay**lags
+    a = recursion.slow_news * recursion.slow_decay**lags + recursion.fast_news * recursion.fast_decay**lags
     b = np.zeros(len(lags))
     b[: min(len(lags), len(response))] = response[: len(lags)]
     near = min(len(lags), int(8 * max(config.fast_half_life, config.trend_half_life)))

@@ -37,7 +37,7 @@ LARGEST, WIDEST = 4608, 128  # numbers of a sequence, channels: beyond, torch's 
 
 
 class Sizes(NamedTuple):
-    """What is a constant of the compiled code; by its names there."""
+    """The constants of the compiled code, by their names there."""
 
     TOKENS: int
     WIDTH: int
@@ -140,7 +140,7 @@ class EncoderParts(NamedTuple):
             return cls(patches, blocks, Norm(s.WIDTH), AttentionPool(s.WIDTH, s.HEADS, s.TOKENS, recent_first=True))
 
     def plainly(self, rows_BFT: Tensor | None, place_BPD: Tensor) -> Tensor:
-        """What the fused operation gives, (B, F, D), by torch's."""
+        """What the fused operation gives, (B, F, D), by torch's operations."""
         tokens_FBPD = place_BPD[None] if self.patches is None else self.patches(rows_BFT) + place_BPD
         f, b, p, d = tokens_FBPD.shape
         tokens_NPD = tokens_FBPD.reshape(f * b, p, d)
@@ -195,13 +195,13 @@ def _fused_encoder(sizes: Sizes, bf16: bool) -> Encoder | CannotBuildError:
     try:
         return Encoder(sizes, bf16)
     except CannotBuildError as error:
-        _tell_once(str(error))
+        _say_once(str(error))
         return error
 
 
 @functools.cache
-def _tell_once(reason: str) -> None:
-    """Two stages of other sizes, or two precisions, lack the same compiler."""
+def _say_once(reason: str) -> None:
+    """Log a reason once: two stages of other sizes, or two precisions, lack the same compiler."""
     log.info("attention runs as torch's own operations: %s", reason)
 
 

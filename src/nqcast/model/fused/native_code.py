@@ -1,7 +1,7 @@
 """C++ parts of the model: built for this processor where they are first needed, and kept where only their user writes.
 
-That is beside Python's own bytecode, in the project's folder. Where others may write there, or nobody, it is the user's
-cache folder; where there is none either, a library lives as long as its process.
+They lie beside Python's own bytecode, in the project's folder. Where others may write there, or nobody, they lie in the
+user's cache folder; where there is none either, a library lives as long as its process.
 """
 
 import ctypes
@@ -108,7 +108,7 @@ def _is_whole(library: Path) -> bool:
 
 
 def _made(command: list[str], source: Path, folder: Path | None, name: str) -> Library:
-    """Compiled under another name, since processes that start together may all build it, and kept once it loads.
+    """The library, compiled under another name, since processes may all build it at once; it is kept once it loads.
 
     Without a folder it is kept nowhere: the temporary one is gone before this returns, and what is loaded stays.
     """

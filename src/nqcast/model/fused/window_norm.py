@@ -32,7 +32,7 @@ def may_take(data: Tensor, weight: Tensor) -> bool:
 
 
 def wanted(found: Operation | CannotBuildError, required: bool) -> Operation | None:
-    """The operation; None where there is none. Raises ValueError where it is `required` by model.kernels=fused."""
+    """The fused operation, or None; raises ValueError for none where it is `required` by model.kernels=fused."""
     if not isinstance(found, CannotBuildError):
         return found
     if required:

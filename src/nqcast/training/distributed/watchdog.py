@@ -19,15 +19,15 @@ class Watchdog:
     """Writes the stacks of all threads into stack_rank_<n>.txt and ends the process after `seconds` of silence."""
 
     def __init__(self, seconds: float, folder: Path, rank: int) -> None:
-        self.seconds, self._told = seconds, 0.0
+        self.seconds, self._alive_at = seconds, 0.0
         self._file = (folder / f"stack_rank_{rank}.txt").open("w", encoding="utf-8")
 
     def alive(self) -> None:
         """Begin to count anew; seldom done, since it starts a thread."""
         now = time.monotonic()
-        if now - self._told > self.seconds / 20:
+        if now - self._alive_at > self.seconds / 20:
             faulthandler.dump_traceback_later(self.seconds, exit=True, file=self._file)
-            self._told = now
+            self._alive_at = now
 
     def __enter__(self) -> "Watchdog":
         self.alive()
