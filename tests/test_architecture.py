@@ -68,6 +68,12 @@ def test_every_package_has_a_folder_of_tests_and_a_row_in_the_maps(project_root:
     assert {name for name in packages | loose if f"`{name}`" not in rows} == set()
 
 
+def test_every_layer_of_the_configuration_stands_in_the_maps(project_root: Path) -> None:
+    layers = {f"conf/{folder.name}" for folder in (project_root / "conf").iterdir() if folder.is_dir()}
+    for name in ("README.md", "conf/README.md"):
+        assert {layer for layer in layers if not re.search(rf"{layer}\b", (project_root / name).read_text())} == set()
+
+
 def test_no_package_imports_what_its_row_in_the_map_says_it_never_does(project_root: Path) -> None:
     graph = grimp.build_graph("nqcast", include_external_packages=True, exclude_type_checking_imports=True)
     packages = {folder.parent.name for folder in SOURCE.glob("*/__init__.py")}
@@ -91,6 +97,11 @@ def test_every_module_has_a_name_that_says_something() -> None:
     vague = {"utils", "util", "common", "helpers", "helper", "misc"}
     assert [m for m in MODULES if m.stem in vague or vague & set(m.relative_to(SOURCE).parts)] == []
     assert [m for m in MODULES if m.stem.startswith("test_") or m.stem.endswith("_test")] == [], "pytest collects these"
+
+
+def test_a_docstring_has_its_subject_and_leans_on_no_neighbour() -> None:
+    leaning = r'"""\s*((That|Those|Their|Of|By|As) |The same (for|without|with|of|as|before|four) |Raises:)'
+    assert [f"{m.name}: {found[0]}" for m in MODULES for found in re.finditer(leaning, m.read_text())] == []
 
 
 @pytest.mark.parametrize(

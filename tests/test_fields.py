@@ -1,3 +1,5 @@
+"""Fields of configurations: a change is checked anew, and a wrong name is answered by the closest one."""
+
 import pytest
 from pydantic import ValidationError
 

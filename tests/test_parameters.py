@@ -45,7 +45,7 @@ from nqcast.pipeline_registry import register_pipelines
         ({"ablation": {"variants": {"few": {"model": {"n_horizons": 3}}}}}, "ablation.variants.few.model.n_horizons"),
         ({"train": {"batch_size": 0}}, "train.batch_size"),
         ({"train": {"epochs": "many"}}, "train.epochs"),
-        ({"split": {"train": 0.9}}, "must sum to 1"),
+        ({"split": {"train": 0.9}}, "to sum to 1, found 1.2"),
         ({"split": {"validation_start": "2016-05-17"}}, "test_start"),
         ({"model": {"patch_length": 7}}, "patch_length"),
         ({"model": {"context": 576, "patch_length": 12}}, "split.context"),

@@ -156,7 +156,9 @@ class Parameters(BaseModel):
     def _horizons_end_with_a_bar(self) -> Parameters:
         check_multiples(self.horizons, self.bar_minutes)
         if "bar_minutes" in self.ingest.model_fields_set and self.ingest.bar_minutes != self.bar_minutes:
-            raise ValueError("ingest.bar_minutes: found a value of its own: set `bar_minutes`, which the run shares")
+            raise ValueError(
+                "expected ingest.bar_minutes to be the run's, found a value of its own: set `bar_minutes` alone"
+            )
         return self
 
     @model_validator(mode="after")

@@ -1,3 +1,5 @@
+"""The clock of a bar in exchange time, against what pandas reads off local stamps, and across changes of the clock."""
+
 import pandas as pd
 
 from nqcast.data.clock import clock_columns

@@ -1,3 +1,5 @@
+"""The data module: windows, splits, moments and scale of a saved table, without Kedro, and what it refuses."""
+
 import subprocess
 import sys
 
@@ -79,12 +81,12 @@ def test_missing_files_other_files_and_empty_folders_are_named(tmp_path, feature
     with pytest.raises(ValueError, match="found none at"):
         NQDataModule(tmp_path / "nowhere.parquet").setup()
     (tmp_path / "text.parquet").write_text("ts,close\n")
-    with pytest.raises(ValueError, match="is not one"):
+    with pytest.raises(ValueError, match="which is none"):
         read_features(tmp_path / "text.parquet")
     (tmp_path / "features.parquet").mkdir()
     with pytest.raises(ValueError, match="found none at"):
         read_features(tmp_path / "features.parquet")
-    with pytest.raises(ValueError, match="needs features"):
+    with pytest.raises(ValueError, match="expected a data_path of features, found none"):
         NQDataModule().setup()
     with pytest.raises(ValueError, match="macd"):
         NQDataModule.from_frames(features.drop(columns="macd"), _SPLIT)

@@ -1,3 +1,5 @@
+"""The profile of the day: given back where it is known, smoothed within its parts, summed over a horizon."""
+
 import numpy as np
 import pytest
 

@@ -1,3 +1,5 @@
+"""The 24 features against their definitions written out; none looks ahead or knows the level of prices."""
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -133,9 +135,9 @@ def test_without_volume_its_features_are_zero_and_the_others_stay(bars, features
     ("spoil", "message"),
     [
         (lambda bars: bars.drop(columns="volume"), r"features\.volume=false"),
-        (lambda bars: bars.drop(columns="halt"), "missing: \\['halt'\\]"),
+        (lambda bars: bars.drop(columns="halt"), "found no \\['halt'\\]"),
         (lambda bars: bars.assign(ts=bars["ts"].dt.tz_localize(None)), "zone UTC"),
-        (lambda bars: bars.iloc[::-1], "increase strictly"),
+        (lambda bars: bars.iloc[::-1], "rising stamps"),
         (lambda bars: bars.iloc[:0], "at least one row"),
         (lambda bars: bars.assign(low=bars["low"].where(bars.index != 9, 0.0)), "positive prices"),
         (lambda bars: bars.assign(realized_variance=np.nan), "finite"),
@@ -156,7 +158,7 @@ def test_a_feature_table_without_a_column_is_refused(features):
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_a_feature_table_with_a_number_that_is_none_is_refused(features, column, value):
     """Scale and prices are made of columns that the network does not see."""
-    with pytest.raises(ValueError, match=rf"finite on every row; found others in \['{column}'\]"):
+    with pytest.raises(ValueError, match=rf"finite on every row, found others in \['{column}'\]"):
         check_features(features.assign(**{column: features[column].where(features.index != 9, value)}))
 
 

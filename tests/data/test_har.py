@@ -1,3 +1,5 @@
+"""The Laplace fit and the average that a halt freezes: known coefficients come back, gradients are right."""
+
 import numpy as np
 import pandas as pd
 import pytest

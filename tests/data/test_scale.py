@@ -1,3 +1,5 @@
+"""The scales: a known law is recovered, train alone is read, no later bar changes one, and a saved one is the same."""
+
 import json
 
 import numpy as np
@@ -183,5 +185,5 @@ def test_a_constant_scale_knows_nothing_of_volatility(features, train):
 def test_too_few_anchors_and_an_unfitted_scale_are_refused(features, train):
     with pytest.raises(ValueError, match="100 train anchors"):
         SeasonalHAR().fit(features, train[:50])
-    with pytest.raises(ValueError, match="must be fitted"):
+    with pytest.raises(ValueError, match="expected a fitted"):
         SeasonalHAR().transform(features)

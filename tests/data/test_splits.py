@@ -1,3 +1,5 @@
+"""The splits: no window holds a bar that an earlier split has touched, and what cannot be split is refused."""
+
 import datetime as dt
 
 import numpy as np
@@ -49,11 +51,11 @@ def test_the_check_raises_when_one_anchor_is_moved_too_close():
     check_no_overlap(table, splits, 4)
     late = pd.DataFrame({"position": [14], "ts": table["ts"][[14]], "session": table["session"][[14]],
                          "split": "train"})  # fmt: skip
-    with pytest.raises(ValueError, match="must begin after the last bar that train touches"):
+    with pytest.raises(ValueError, match="to begin after the last bar that train touches"):
         check_no_overlap(table, pd.concat([splits, late]), 4)
-    with pytest.raises(ValueError, match="must begin after"):
+    with pytest.raises(ValueError, match="to begin after"):
         check_no_overlap(table, splits, 5)
-    with pytest.raises(ValueError, match="one split only"):
+    with pytest.raises(ValueError, match="each anchor in one split"):
         check_no_overlap(table, pd.concat([splits, splits.iloc[:1]]), 4)
     with pytest.raises(ValueError, match="time stamps of these features"):
         check_no_overlap(table.assign(ts=table["ts"] + pd.Timedelta(minutes=5)), splits, 4)
@@ -113,8 +115,8 @@ def test_the_label_of_a_row_ends_with_its_longest_defined_horizon():
     ("arguments", "message"),
     [
         ({"train": 0.8}, "sum to 1"),
-        ({"embargo_bars": 10}, "at least the context"),
-        ({"validation_start": dt.date(2016, 3, 1)}, "both validation_start and test_start"),
+        ({"embargo_bars": 10}, "of at least the context"),
+        ({"validation_start": dt.date(2016, 3, 1)}, "validation_start and test_start to split by dates"),
         ({"validation_start": dt.date(2016, 3, 1), "test_start": dt.date(2016, 2, 1)}, "time order"),
         ({"valdation": 0.2}, "Extra inputs"),
     ],
@@ -126,11 +128,11 @@ def test_a_split_that_cannot_be_meant_is_refused(arguments, message):
 
 def test_dates_outside_the_data_and_too_few_rows_are_refused(features):
     config = SplitConfig(validation_start=dt.date(2016, 3, 21), test_start=dt.date(2019, 3, 28), **_SMALL)
-    with pytest.raises(ValueError, match=r"test_start must lie within the data \(2016-02-22 to 2016-04-08\)"):
+    with pytest.raises(ValueError, match=r"test_start within the data \(2016-02-22 to 2016-04-08\), found"):
         make_splits(features, config)
     with pytest.raises(ValueError, match="none"):
         make_splits(features.iloc[:2000], SplitConfig())
     with pytest.raises(ValueError, match="give more bars"):
         make_splits(features.iloc[:700], SplitConfig(**_SMALL))
-    with pytest.raises(ValueError, match="must be one of"):
+    with pytest.raises(ValueError, match="expected a split among"):
         positions(make_splits(features, SplitConfig(**_SMALL)), "valid")

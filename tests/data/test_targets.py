@@ -1,3 +1,5 @@
+"""The targets against a look-up by the clock, with what leaves a session, a halt or a roll undefined."""
+
 import numpy as np
 import pandas as pd
 

@@ -1,3 +1,5 @@
+"""The windows against slices of the table, and the order in which a loader hands them out."""
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -112,5 +114,5 @@ def test_a_resumed_epoch_goes_on_at_the_batch_where_it_stopped(table):
 def test_settings_that_cannot_be_meant_are_refused(table):
     with pytest.raises(ValueError, match="at least 1"):
         WindowLoader(table, np.arange(400, 500), 0)
-    with pytest.raises(ValueError, match="no seed"):
+    with pytest.raises(ValueError, match="expected a seed"):
         WindowLoader(table, np.arange(400, 500), 8, windows_per_epoch=4)

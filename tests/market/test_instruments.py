@@ -127,7 +127,7 @@ def test_the_instrument_brings_its_tick_and_what_the_user_says_stays() -> None:
     assert check_parameters(own).ingest.instrument.symbol == "BUND"
     coarse = with_instrument({"instruments": {"NQ": {"tick": 1.0, "calendar": "24/5", "opens": "17:00"}}})
     assert check_parameters(coarse).ingest.tick == check_parameters(coarse).features.tick == 1.0
-    with pytest.raises(ParameterError, match="found 'GCC'; did you mean GC"):
+    with pytest.raises(ParameterError, match="found 'GCC': did you mean GC"):
         with_instrument({"instrument": "GCC"})
 
 

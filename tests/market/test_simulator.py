@@ -1,3 +1,5 @@
+"""The embedded market: bars drawn from a seed alone, on the tick and the calendar, with rolls that ingest finds."""
+
 from __future__ import annotations
 
 import numpy as np

@@ -1,3 +1,5 @@
+"""The true quantiles of the embedded market against closed forms, the market run again, and outcomes counted."""
+
 from __future__ import annotations
 
 import numpy as np

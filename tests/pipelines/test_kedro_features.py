@@ -40,4 +40,4 @@ def test_a_table_of_ones_own_in_place_of_the_features_is_proved_to_be_one(tmp_pa
     output_of(kedro(*chosen, data=data, cwd=copy, local="local"))
     table.assign(macd=np.where(table.index == 9, np.nan, table["macd"])).to_parquet(mine)
     said = output_of(kedro(*chosen, data=data, cwd=copy, local="local"), fails=True)
-    assert "features must be finite on every row; found others in ['macd']" in said and "Traceback" not in said
+    assert "expected features finite on every row, found others in ['macd']" in said and "Traceback" not in said

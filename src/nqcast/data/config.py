@@ -106,19 +106,19 @@ class SplitConfig(Configuration):
     def _consistent(self) -> "SplitConfig":
         total = self.train + self.validation + self.test
         if abs(total - 1.0) > 1e-6:
-            raise ValueError(f"train, validation and test must sum to 1; they sum to {total:g}: change the fractions")
+            raise ValueError(f"expected train, validation and test to sum to 1, found {total:g}: change the fractions")
         if self.embargo_bars < self.context:
             raise ValueError(
-                f"embargo_bars must be at least the context of {self.context} bars, or windows would hold bars of "
-                f"the split before; found {self.embargo_bars}: raise embargo_bars"
+                f"expected embargo_bars of at least the context of {self.context}, so that no window holds bars of the "
+                f"split before, found {self.embargo_bars}: raise embargo_bars"
             )
         if self.by_date and (self.validation_start is None or self.test_start is None):
-            raise ValueError("a split by dates needs both validation_start and test_start; one is missing: give it")
+            raise ValueError("expected validation_start and test_start to split by dates, found one of them: give both")
         given = [day for day in (self.train_start, self.validation_start, self.test_start) if day is not None]
         if any(later <= day for day, later in pairwise(given)):
-            raise ValueError(f"split dates must be in time order; found {[str(day) for day in given]}: reorder them")
+            raise ValueError(f"expected split dates in time order, found {[str(day) for day in given]}: reorder them")
         if self.test_end and given and self.test_end < given[-1]:
-            raise ValueError(f"test_end must not be before {given[-1]}; found {self.test_end}: move it")
+            raise ValueError(f"expected test_end not to be before {given[-1]}, found {self.test_end}: move it")
         return self
 
 
@@ -200,7 +200,7 @@ class ScaleConfig(Configuration):
     def _consistent(self) -> "ScaleConfig":
         if (self.announcements or self.long_memory) and self.kind == "constant":
             raise ValueError(
-                "announcements and long memory reach the network beside the predictors of seasonal_har; found "
+                "expected kind=seasonal_har with announcements or long memory, which its predictors carry, found "
                 f"{self.announcements or 'long_memory'} with kind=constant: leave them out"
             )
         return self

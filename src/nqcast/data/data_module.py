@@ -76,7 +76,7 @@ class NQDataModule:
             return self
         frame = read_features(self.data_path) if self._frame is None and self.data_path is not None else self._frame
         if frame is None:
-            raise ValueError("a data module needs features; found no data_path: give one, or use from_frames")
+            raise ValueError("expected a data_path of features, found none: give one, or use from_frames")
         self.features = check_features(frame)
         self.n_features = len(feature_names(self.features))
         self.splits = self._split()
@@ -159,10 +159,10 @@ def read_features(path: Path) -> pd.DataFrame:
     file = own if own.is_file() else next(newest, path)
     if not file.is_file():
         raise ValueError(
-            f"features must be a parquet file, or a folder that holds <version>/{path.name}; found none at {path}: run "
-            "the ingest and features pipelines, or correct the path"
+            f"expected features in a parquet file, or a folder that holds <version>/{path.name}, found none at {path}: "
+            "run the ingest and features pipelines, or correct the path"
         )
     try:
         return pd.read_parquet(file)
     except pa.ArrowInvalid as error:
-        raise ValueError(f"features must be a parquet file; {file} is not one ({error}): build it again") from error
+        raise ValueError(f"expected a parquet file, found {file}, which is none ({error}): build it again") from error

@@ -90,9 +90,9 @@ def check_features(frame: pd.DataFrame) -> pd.DataFrame:
     """
     missing = [name for name in COLUMNS if name not in frame.columns]
     if missing:
-        raise ValueError(f"a feature table needs the columns {list(COLUMNS)}; missing: {missing}: build it from bars")
+        raise ValueError(f"expected a feature table's columns {list(COLUMNS)}, found no {missing}: build it from bars")
     if not horizons_of(frame.columns):
-        raise ValueError("a feature table needs outcomes, as target_60m; found no such column: build it from bars")
+        raise ValueError("expected a feature table with outcomes, as target_60m, found none: build it from bars")
     in_order(horizons_of(frame.columns))
     _check_stamps(frame["ts"], "features")
     _check_finite(frame)
@@ -101,11 +101,11 @@ def check_features(frame: pd.DataFrame) -> pd.DataFrame:
 
 def _check_stamps(ts: pd.Series, name: str) -> None:
     if not isinstance(ts.dtype, pd.DatetimeTZDtype):
-        raise ValueError(f"{name}.ts must be stamps with the zone UTC; found dtype {ts.dtype}: localise them")
+        raise ValueError(f"expected stamps with the zone UTC in {name}.ts, found dtype {ts.dtype}: localise them")
     if len(ts) == 0:
-        raise ValueError(f"{name} must hold at least one row; found none: check the input file and the quarantine")
+        raise ValueError(f"expected at least one row of {name}, found none: check the input file and the quarantine")
     if ts.hasnans or not (np.diff(utc_nanoseconds(ts)) > 0).all():
-        raise ValueError(f"{name}.ts must increase strictly; found repeated or earlier stamps: sort and deduplicate")
+        raise ValueError(f"expected rising stamps in {name}.ts, found repeated or earlier ones: sort and deduplicate")
 
 
 def _checked(bars: pd.DataFrame, config: FeaturesConfig, names: Sequence[str]) -> pd.DataFrame:
@@ -113,15 +113,15 @@ def _checked(bars: pd.DataFrame, config: FeaturesConfig, names: Sequence[str]) -
     missing = [name for name in required if name not in bars.columns]
     if missing:
         hint = "; set features.volume=false for bars without volume" if missing == ["volume"] else ""
-        raise ValueError(f"bars need the columns {list(required)}; missing: {missing}: run the ingest pipeline{hint}")
+        raise ValueError(f"expected bars with {list(required)}, found no {missing}: run the ingest pipeline{hint}")
     _check_stamps(bars["ts"], "bars")
     check_multiples(names, Spacing.of(bars["ts"]).minutes)
     if not (bars["low"].to_numpy() > 0).all():
-        raise ValueError("bars must have positive prices; found a low at or below 0 or missing: clean the bars")
+        raise ValueError("expected bars with positive prices, found a low at or below 0, or none: clean the bars")
     if (BREAKS not in bars or "bars_to_close" not in bars) and not all(one.by_clock for one in horizons(names)):
         raise ValueError(
-            f"bars need the columns bars_to_close and {BREAKS} for the horizons {list(names)}; found none: run the "
-            "ingest pipeline again"
+            f"expected bars with bars_to_close and {BREAKS} for the horizons {list(names)}, found them without: run "
+            "the ingest pipeline again"
         )
     absent: dict[str, Any] = {name: value for name, value in _OPTIONAL_DEFAULTS.items() if name not in bars.columns}
     if "halts" not in bars.columns:
@@ -135,7 +135,7 @@ def _check_finite(frame: pd.DataFrame) -> None:
     asked = (*feature_names(frame), "close", "raw_close", "realized_variance", "log_range")
     names = [name for name in asked if not np.isfinite(frame[name].to_numpy()).all()]
     if names:
-        raise ValueError(f"features must be finite on every row; found others in {names}: check the bars for NaN")
+        raise ValueError(f"expected features finite on every row, found others in {names}: check the bars for NaN")
 
 
 def _feature_columns(bars: pd.DataFrame, session_first: np.ndarray, config: FeaturesConfig) -> dict[str, np.ndarray]:

@@ -80,7 +80,7 @@ def diurnal_profile(slot: np.ndarray, variance: np.ndarray, slots: int = Spacing
     profile_S = smooth_profile(root_S, count_S) ** 2
     level = profile_S[slot].sum()
     if not level > 0:
-        raise ValueError("a diurnal profile needs bars that move; found none: check the training bars")
+        raise ValueError("expected bars that move, found none: check the training bars")
     return profile_S * (variance.sum() / level)
 
 
@@ -123,7 +123,7 @@ def fit_laplace(x_NK: np.ndarray, offset_N: np.ndarray, y_N: np.ndarray, ridge: 
     start_K = np.zeros(x_NK.shape[1])
     level = float(np.mean(size_N * np.exp(-offset_N)))
     if not level > 0:
-        raise ValueError("a scale needs returns that are not all zero; found only zeros: check the training bars")
+        raise ValueError("expected returns that are not all zero, found only zeros: check the training bars")
     start_K[0] = np.log(level)
     result = minimize(
         laplace_objective, start_K, args=(x_NK, offset_N, size_N, ridge), jac=True, method="L-BFGS-B",
@@ -131,6 +131,6 @@ def fit_laplace(x_NK: np.ndarray, offset_N: np.ndarray, y_N: np.ndarray, ridge: 
     )  # fmt: skip
     if not np.isfinite(result.x).all():
         raise ValueError(
-            f"the scale's fit must be finite; found {result.x}: check the training bars ({result.message})"
+            f"expected finite coefficients of the scale, found {result.x}: check the training bars ({result.message})"
         )
     return result.x

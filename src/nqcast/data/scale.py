@@ -75,7 +75,7 @@ class Scale(ABC):
         names = self._array_names
         missing = [name for name in names if name not in arrays]
         if missing:
-            raise ValueError(f"a scale's state needs the arrays {list(names)}; missing {missing}: fit it again")
+            raise ValueError(f"expected the arrays {list(names)} in a scale's state, found no {missing}: fit it again")
         for name in names:
             setattr(self, name, np.asarray(arrays[name], dtype=np.float64))
         return self
@@ -86,7 +86,7 @@ class Scale(ABC):
     def _require_fit(self, features: pd.DataFrame) -> None:
         self.spacing.check(features["ts"])
         if not self.unit_quantiles_HQ.size:
-            raise ValueError(f"{type(self).__name__} must be fitted before it is used; it is not: call fit first")
+            raise ValueError(f"expected a fitted {type(self).__name__}, found one that is not: call fit first")
 
     def rolling_quantiles(self, features: pd.DataFrame, scale_NH: np.ndarray, positions: np.ndarray) -> np.ndarray:
         """Unit quantiles (N, H, Q): train's mixed with those of the `rolling_sessions` sessions before each position.
@@ -118,5 +118,5 @@ def train_targets(features: pd.DataFrame, train_positions: np.ndarray) -> np.nda
     defined = np.isfinite(y_NH).sum(axis=0)
     if defined.min() < 100:
         found = dict(zip(horizons_of(features.columns), defined.tolist(), strict=True))
-        raise ValueError(f"a scale needs 100 train anchors with a target per horizon; found {found}: give more bars")
+        raise ValueError(f"expected 100 train anchors with a target at each horizon, found {found}: give more bars")
     return y_NH

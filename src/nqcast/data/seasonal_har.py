@@ -251,8 +251,8 @@ def _break_variances(history: pd.DataFrame) -> np.ndarray:
     known = history[history["session_first"] & (history["gap_minutes"] > 0) & ~history["unadjusted"].astype(bool)]
     size, long = known["open_return"].abs().to_numpy(), known["gap_minutes"].to_numpy() > _LONG_BREAK
     if not size.any():
-        raise ValueError("a horizon over the break needs train sessions that open away from a close; found none: take "
-                         "horizons inside the session, or give more bars")  # fmt: skip
+        raise ValueError("expected train sessions that open away from a close, for horizons over the break, found none"
+                         ": take horizons inside the session, or give more bars")  # fmt: skip
     kinds = [size[one] if one.sum() >= 5 else size for one in (~long, long)]
     return np.array([np.pi / 2 * np.mean(kind) ** 2 for kind in kinds])
 

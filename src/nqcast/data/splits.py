@@ -49,8 +49,8 @@ def make_splits(features: pd.DataFrame, config: SplitConfig | None = None) -> pd
     anchors = np.flatnonzero(anchor_mask(features, config))
     if not len(anchors):
         raise ValueError(
-            f"a split needs anchors: traded bars after {config.warmup_bars} warm-up bars with a target; the "
-            f"{len(features)} rows given have none: give more bars or lower split.warmup_bars"
+            f"expected anchors, traded bars with a target after {config.warmup_bars} warm-up bars, found none in "
+            f"{len(features)} rows: give more bars or lower split.warmup_bars"
         )
     sessions = features["session"].to_numpy().astype("datetime64[D]")
     starts = _split_starts(sessions, anchors, config)
@@ -63,9 +63,9 @@ def make_splits(features: pd.DataFrame, config: SplitConfig | None = None) -> pd
         kept = inside[ends[inside] < limit]
         if not len(kept):
             raise ValueError(
-                f"each split needs at least one anchor; {name} ({_span(starts, name)}) has {len(inside)} after a warm-"
-                f"up of {config.warmup_bars} bars, none after an embargo of {config.embargo_bars} bars: give more "
-                "bars or move the dates"
+                f"expected an anchor in each split, found none in {name} ({_span(starts, name)}), where "
+                f"{len(inside)} are left by a warm-up of {config.warmup_bars} bars, and none by an embargo of "
+                f"{config.embargo_bars}: give more bars or move the dates"
             )
         parts.insert(0, _split_frame(features, kept, name))
         limit = int(kept[0]) - spacing.rows(config.embargo_bars) + 1
@@ -112,7 +112,7 @@ def with_longer_train(
 def positions(splits: pd.DataFrame, split: str) -> np.ndarray:
     """Sorted anchor positions of one split, int64 (N,)."""
     if split not in SPLITS:
-        raise ValueError(f"split must be one of {list(SPLITS)}; found {split!r}: name one of these")
+        raise ValueError(f"expected a split among {list(SPLITS)}, found {split!r}: name one of these")
     return np.sort(splits.loc[splits["split"] == split, "position"].to_numpy(np.int64))
 
 
@@ -132,11 +132,11 @@ def check_no_overlap(features: pd.DataFrame, splits: pd.DataFrame, context: int 
             continue
         first_bar = int(kept[0]) - (context - 1)
         if first_bar < 0:
-            raise ValueError(f"an anchor needs {context} bars; {name} has one at row {kept[0]}: drop it")
+            raise ValueError(f"expected {context} bars up to an anchor, found one of {name} at row {kept[0]}: drop it")
         if earlier and first_bar <= last_touched:
             raise ValueError(
-                f"windows of {name} must begin after the last bar that {earlier} touches (row {last_touched}); the "
-                f"first begins at row {first_bar}: purge the labels and drop anchors (embargo {context} bars)"
+                f"expected windows of {name} to begin after the last bar that {earlier} touches (row {last_touched}), "
+                f"found one from row {first_bar} on: purge the labels and drop anchors (embargo {context} bars)"
             )
         last_touched, earlier = max(last_touched, int(ends[kept].max())), name
 
@@ -145,13 +145,13 @@ def _check_positions(features: pd.DataFrame, splits: pd.DataFrame) -> None:
     position = splits["position"].to_numpy(np.int64)
     if len(position) and (position.min() < 0 or position.max() >= len(features)):
         raise ValueError(
-            f"split positions must be rows of the features (0 to {len(features) - 1}); found {position.min()} to "
+            f"expected split positions among the features' rows (0 to {len(features) - 1}), found {position.min()} to "
             f"{position.max()}: make the splits again from these features"
         )
     if not splits["position"].is_unique:
-        raise ValueError("an anchor must belong to one split only; found repeated positions: make the splits again")
+        raise ValueError("expected each anchor in one split, found repeated positions: make the splits again")
     if not np.array_equal(utc_nanoseconds(features["ts"])[position], utc_nanoseconds(splits["ts"])):
-        raise ValueError("splits must carry the time stamps of these features; found others: make the splits again")
+        raise ValueError("expected splits with the time stamps of these features, found others: make the splits again")
 
 
 def _split_starts(sessions: np.ndarray, anchors: np.ndarray, config: SplitConfig) -> np.ndarray:
@@ -173,7 +173,7 @@ def starts_by_share(days: np.ndarray, config: SplitConfig) -> list[np.datetime64
         usable = usable[usable <= np.datetime64(config.test_end)]
     if len(usable) < len(SPLITS):
         raise ValueError(
-            f"a split by fractions needs at least {len(SPLITS)} sessions with anchors; found {len(usable)}: give "
+            f"expected {len(SPLITS)} sessions with anchors or more to split by fractions, found {len(usable)}: give "
             f"more bars or lower split.warmup_bars ({config.warmup_bars})"
         )
     cuts = np.round(np.cumsum([config.train, config.validation]) * len(usable)).astype(int)
@@ -186,7 +186,7 @@ def _starts_by_date(sessions: np.ndarray, config: SplitConfig) -> list[np.dateti
     dates = {name: getattr(config, name) for name in ("train_start", "validation_start", "test_start", "test_end")}
     for name, day in dates.items():
         if day is not None and not first <= np.datetime64(day) <= last:
-            raise ValueError(f"split.{name} must lie within the data ({first} to {last}); found {day}: move it")
+            raise ValueError(f"expected split.{name} within the data ({first} to {last}), found {day}: move it")
     begin = np.datetime64(dates["train_start"]) if dates["train_start"] else first
     end = np.datetime64(dates["test_end"]) if dates["test_end"] else last
     return [begin, np.datetime64(dates["validation_start"]), np.datetime64(dates["test_start"]), end + 1]

@@ -112,7 +112,7 @@ class WindowTable:
         expected = (self.n_rows, self.targets_NH.shape[1])
         if scale_NH.shape != expected or not (np.isfinite(scale_NH) & (scale_NH > 0)).all():
             raise ValueError(
-                f"a scale must be finite, above 0 and of shape {expected}; found shape {scale_NH.shape} with smallest "
+                f"expected a finite scale above 0 of shape {expected}, found shape {scale_NH.shape} with smallest "
                 f"{np.min(scale_NH)}: take it from transform of the same features"
             )
         return scale_NH.astype(np.float32)
@@ -160,9 +160,9 @@ class WindowLoader(EpochLoader):
         windows_per_epoch: int | None = None,
     ) -> None:
         if batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1; found {batch_size}: raise it")
+            raise ValueError(f"expected a batch_size of at least 1, found {batch_size}: raise it")
         if windows_per_epoch is not None and seed is None:
-            raise ValueError("windows_per_epoch draws anchors at random; found no seed: give one")
+            raise ValueError("expected a seed, by which windows_per_epoch draws anchors, found none: give one")
         self.table, self.positions, self.batch_size, self.seed = table, np.asarray(positions), batch_size, seed
         self.n_windows = min(len(self.positions), windows_per_epoch or len(self.positions))
         self._full = len(self.positions) == 0 or int(self.positions.min()) >= table.context - 1

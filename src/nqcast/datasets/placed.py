@@ -95,7 +95,7 @@ class RunDirectoryDataset(PlacedDataset):
 
     def save(self, data: Any) -> None:
         raise DatasetError(
-            "RunDirectoryDataset is the place of working checkpoints: write files below what load() gives"
+            "expected files written below what load() gives, found a save of RunDirectoryDataset: write them there"
         )
 
     def _describe(self) -> dict[str, Any]:

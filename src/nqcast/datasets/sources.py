@@ -15,7 +15,9 @@ from nqcast.storage.verified import sha256_of
 
 class _ReadOnlyDataset(AbstractDataset):
     def save(self, data: Any) -> None:
-        raise DatasetError(f"{type(self).__name__} is a source and cannot be written: give the node another output")
+        raise DatasetError(
+            f"expected an output, found the source {type(self).__name__}, which cannot be written: take another"
+        )
 
 
 class _SimulatedDataset(_ReadOnlyDataset):

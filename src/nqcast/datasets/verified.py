@@ -67,7 +67,9 @@ class VerifiedDataset(AbstractVersionedDataset):
         super().__init__(placed(filepath), version, exists_function=lambda path: place(path).exists())
         self._definition = {"type": dataset} if isinstance(dataset, str) else dict(dataset or {})
         if unwelcome := {"filepath", "versioned", "version"} & self._definition.keys():
-            raise DatasetError(f"expected {', '.join(sorted(unwelcome))} of {filepath} outside of its dataset: …")
+            raise DatasetError(
+                f"expected {', '.join(sorted(unwelcome))} beside `dataset` of {filepath}, found it within: move it out"
+            )
         self._saved: str | None = None
         self._cached_load_version: str | None = None
         self._cached_save_version: str | None = None
@@ -175,7 +177,9 @@ class VerifiedDataset(AbstractVersionedDataset):
         path: Place = self._get_load_path()
         if not path.exists():
             have = f"; there are {', '.join(self._version_names())}" if self._version else ""
-            raise DatasetError(f"{path} does not exist{have}: run the pipeline that makes it, or check the version")
+            raise DatasetError(
+                f"expected {path}, found nothing there{have}: run the pipeline that makes it, or check the version"
+            )
         return path
 
     def _get_versions(self) -> list[str]:

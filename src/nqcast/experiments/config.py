@@ -103,7 +103,9 @@ class AblationConfig(Configuration):
     @classmethod
     def _names_are_folders(cls, variants: dict[str, Variant]) -> dict[str, Variant]:
         if "base" in variants:
-            raise ValueError("expected any name but 'base', which is the configured model: rename the variant")
+            raise ValueError(
+                "expected another name than 'base', which is the configured model, found it: rename the variant"
+            )
         for name in variants:
             if not re.fullmatch(r"\w[\w-]*", name):
                 raise ValueError(

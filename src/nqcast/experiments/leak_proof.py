@@ -171,7 +171,9 @@ def prove_the_labels_are_in_order(features: pd.DataFrame, splits: pd.DataFrame, 
         last_label = label_times(features, positions(splits, earlier)).max()
         first_bar = ts.iloc[int(positions(splits, later)[0]) - (context - 1)]
         if last_label > first_bar:
-            raise LeakError(f"expected labels of {earlier} to end before {later} begins at {first_bar}: {last_label}")
+            raise LeakError(
+                f"expected labels of {earlier} to end before {later} begins at {first_bar}, found {last_label}"
+            )
 
 
 def label_times(features: pd.DataFrame, anchors: np.ndarray) -> pd.Series:

@@ -45,7 +45,9 @@ class SearchParameter(Configuration):
         if self.low >= self.high:
             raise ValueError(f"expected low below high, found {self.low} and {self.high}: swap them")
         if self.log and (self.low <= 0 or self.step is not None):
-            raise ValueError("expected low above 0 and no step with log: true: change low, or leave log or step out")
+            raise ValueError(
+                f"expected low above 0 and no step with log: true, found {self.low} and {self.step}: change one of them"
+            )
         return self
 
     def holds(self, value: Value) -> bool:

@@ -102,7 +102,7 @@ class Kept:
         return rest
 
     def not_read(self, rest: Pipeline) -> Iterator[dict[str, Any]]:
-        """Arguments of `after_dataset_loaded` for loads that `rest` leaves out: an empty table, its `attrs` as noted."""
+        """Arguments of `after_dataset_loaded` for loads that `rest` leaves out: an empty table with noted `attrs`."""
         for name, chain in self._chains.items():
             for node in (chain - rest).nodes:
                 noted = self._ledger.get(name, {}).get("read", {})

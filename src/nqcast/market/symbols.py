@@ -55,7 +55,7 @@ class Symbol:
     product: str = ""
     month: int = 0
     year: str = ""
-    """As it is written: one, two or four digits."""
+    """The year as it is written: one, two or four digits."""
 
 
 def parse_symbol(text: str) -> Symbol:

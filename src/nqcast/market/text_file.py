@@ -111,7 +111,7 @@ ENDINGS = (*(f"{kind}{packed}" for kind in (".csv", ".txt", ".tsv") for packed i
 
 
 def _encoding(file: Path, content: bytes | None) -> str:
-    """By the mark at the file's beginning; UTF-8 without one, or Windows' Latin where the beginning is no UTF-8."""
+    """The encoding that the file's first bytes name, else UTF-8, or Windows' Latin where the beginning is no UTF-8."""
     with _opened(file, content) as handle:
         begin = handle.read(4096)
     if begin.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):

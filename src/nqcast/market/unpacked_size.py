@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import IO
 
 MOST_BYTES = 2 << 30
-"""Of text, or of a parquet file's pages, once unpacked: five times what fifteen years of one-minute bars take."""
+"""Size of text, or of a parquet file's pages, once unpacked: five times what fifteen years of one-minute bars take."""
 MOST_ROWS = 50_000_000
 MOST_CHARACTERS = 1_000
-"""Of one cell: the name of a contract or a stamp."""
+"""The longest cell: the name of a contract or a stamp."""
 
 
 class TooLargeError(ValueError):

@@ -74,7 +74,7 @@ class Run(ABC):
         return {}
 
     def with_train(self, **fields: object) -> Self:
-        """The same run with other fields of train.*, checked."""
+        """This run with other fields of train.*, checked."""
         return replace(self, config=changed(self.config, fields))  # type: ignore[type-var]
 
     def member(self, number: int) -> Self:

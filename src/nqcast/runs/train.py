@@ -76,7 +76,7 @@ def train(run: Run, root: Path, logger: Logger | None = None) -> Trained:
             history = train_here(run, directory, logger=logger)
     best = CheckpointStore(directory, run.config.top_k).best_verified()
     if best is None:
-        raise RuntimeError(f"training left no whole checkpoint in {directory}: see the log above for its reason")
+        raise RuntimeError(f"expected a whole checkpoint in {directory}, found none: see the log above for its reason")
     artifact = _artifact(run, best)
     if artifact.metadata.epoch == 0 and run.config.epochs and run.warm_start is None:
         log.warning(
@@ -192,7 +192,7 @@ def train_launched(run: TrainingRun, directory: Path, processes: int) -> list[Js
         raise TrainingInterruptedError(f"training in {directory} was asked to stop; the same run goes on there")
     found = CheckpointStore(directory, run.config.top_k).newest_verified()
     if found is None or found[1].training is None:
-        raise RuntimeError(f"training left no whole checkpoint in {directory}: see the log above for its reason")
+        raise RuntimeError(f"expected a whole checkpoint in {directory}, found none: see the log above for its reason")
     shutil.rmtree(folder, ignore_errors=True)  # inputs and empty stack files: of no more use
     return list(found[1].training.state["progress"]["history"])
 

@@ -115,7 +115,7 @@ class Metadata:
 
     @property
     def spacing(self) -> Spacing:
-        """That of the bars that it was trained on."""
+        """The spacing of the bars that it was trained on."""
         return Spacing(int(self.model.get("bar_minutes", Spacing().minutes)))
 
     def to_json(self) -> Json:

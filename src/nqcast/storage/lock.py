@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 LOCK_NAME = ".lock"
 HELD_NAME = ".held"
-"""Of a store's lock: a folder that is moved there brings its own lock's file, which holds nobody."""
+"""The name of a store's lock: a folder that is moved there brings its own lock's file, which holds nobody."""
 _WRITING = ".writing"
 _NAME_LENGTH = 32
 _TOKENS = "NQCAST_LOCK_TOKENS"

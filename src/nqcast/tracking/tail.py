@@ -119,7 +119,7 @@ class MetricsTail:
 
 
 class TensorBoardRuns:
-    """The same metrics for TensorBoard, one folder per run below `root`: `tensorboard --logdir ROOT` shows them.
+    """Metrics for TensorBoard, one folder per run below `root`: `tensorboard --logdir ROOT` shows them.
 
     Raises MissingLoggerError, a ValueError, where tensorboard is not installed.
     """

@@ -101,7 +101,7 @@ def _expected_begin(bars: pd.DataFrame, begins: np.ndarray, hours_open: float, i
 
 
 def _hours_late(bars: pd.DataFrame, instrument: Instrument) -> int:
-    """By how many hours the widths of bars over the day come later than the market's usual ones do.
+    """Hours by which the widths of bars over the day come later than the market's usual ones do.
 
     0 where none of the hours that zones are apart fits so many times as well as none does, by the root of the mean
     squared difference of logs; 0 where the usual widths are not known.
