@@ -9,7 +9,7 @@ RUN_HERE: dict[str, dict[str, str | None]] = {
         "kedro run --pipelines ingest,features --env nq --params bars=my_bars.csv": None,
     },
     "docs/tutorial.md": {
-        "make demo": "make -o .venv/.installed demo ARGS='--env test'",
+        "make demo": "make -o .venv/.installed demo ARGS='--env test --params train.epochs=1'",
         "source .venv/bin/activate": None,
         "kedro run --pipelines forecast": "kedro run --pipelines forecast --env test",
     },
