@@ -29,7 +29,7 @@ needs_compiler = pytest.mark.skipif(
     shutil.which(os.environ.get("CXX", "g++")) is None, reason="needs a C++ compiler: install g++"
 )
 DEEP: dict[str, Any] = {
-    **{"context": 96, "patch_length": 4, "d_model": 64, "n_heads": 4, "d_ff": 208, "n_features": 6},
+    **{"context": 96, "patch_length": 4, "d_model": 128, "n_heads": 4, "d_ff": 208, "n_features": 6},
     **{"n_time_blocks": 2, "n_variable_blocks": 2, "gate": False, "window_statistics": False},
 }
 OTHERS: list[dict[str, Any]] = [
