@@ -745,6 +745,14 @@ CASES: dict[str, Case] = {
         )
         for up, down in (("upVolume", "downVolume"), ("buy_volume", "sell_volume"), ("UpTickVol", "DownTickVol"))
     },
+    "E12 volume 0 beside up and down": Case(
+        _text(
+            lambda raw: raw.assign(Volume=0, Up=raw["volume"] // 2, Down=raw["volume"] - raw["volume"] // 2).drop(
+                columns="volume"
+            )
+        ),
+        notes=r"volume from 'Up \+ Down': 'Volume' is 0",
+    ),
     "E names with capitals inside": Case(
         _text(
             lambda raw: raw.set_axis(
@@ -803,7 +811,7 @@ CASES: dict[str, Case] = {
         _lines(lambda lines: ["# NQ 1 min", "", *lines[1:]]), notes="read as date and time"
     ),
     "E9 no header, a row of nothing": Case(
-        _lines(lambda lines: [*lines[1:8], lines[8].split(",")[0] + ",,,,,0", *lines[9:]]),
+        _lines(lambda lines: [*lines[1:8], "2016-02-21 22:59:00+00:00,,,,,0", *lines[8:]]),
         notes="read as date and time",
     ),
     "E no header, another order": Case(

@@ -294,20 +294,18 @@ def _in_named_zone(stamps: pd.Series, name: Hashable) -> pd.Series:
 
 def _volume(frame: pd.DataFrame, lower: Mapping[str, str]) -> tuple[pd.Series | None, list[str]]:
     """The volume, if there is one, and a note where it is another column's than the usual one."""
-    columns = [lower[spelling] for spelling in COLUMNS["volume"] if spelling in lower]
-    for column in columns if len(columns) > 1 else ():
-        if (pd.to_numeric(frame[column], errors="coerce").fillna(0) != 0).any():
-            instead = [f"volume from {column!r}: {columns[0]!r} is 0 in every row"] if column != columns[0] else []
-            return frame[column], instead
-    if columns:
-        return frame[columns[0]], []
-    for pair in SUMMED_VOLUME:
-        if all(name in lower for name in pair):
-            up, down = (lower[name] for name in pair)
-            parts = written_numbers({"up": frame[up], "down": frame[down]})
-            return (parts["up"] + parts["down"]).rename(f"{up} + {down}"), [f"volume = {up} + {down}"]
-    like = [str(column) for name, column in lower.items() if "vol" in name]
-    return None, [f"no volume is read, which {', '.join(like)} may hold: name it volume"] if like else []
+    sources = {str(lower[spelling]): frame[lower[spelling]] for spelling in COLUMNS["volume"] if spelling in lower}
+    for up, down in ((lower[up], lower[down]) for up, down in SUMMED_VOLUME if up in lower and down in lower):
+        parts = written_numbers({"up": frame[up], "down": frame[down]})
+        sources[f"{up} + {down}"] = (parts["up"] + parts["down"]).rename(f"{up} + {down}")
+    first = next(iter(sources), None)
+    if first is None:
+        like = [str(column) for name, column in lower.items() if "vol" in name]
+        return None, [f"no volume is read, which {', '.join(like)} may hold: name it volume"] if like else []
+    traded = (name for name in sources if (pd.to_numeric(sources[name], errors="coerce") > 0).any())
+    chosen = next(traded, first) if len(sources) > 1 else first
+    instead = [f"volume from {chosen!r}: {first!r} is 0 in every row"] if chosen != first else []
+    return sources[chosen], instead or ([f"volume = {chosen}"] if " + " in chosen else [])
 
 
 def _numbers(columns: dict[str, pd.Series], fixed: bool) -> dict[str, pd.Series]:
