@@ -49,7 +49,7 @@ from nqcast.pipeline_registry import register_pipelines
         ({"split": {"validation_start": "2016-05-17"}}, "test_start"),
         ({"model": {"patch_length": 7}}, "patch_length"),
         ({"model": {"context": 576, "patch_length": 12}}, "split.context"),
-        ({"evaluate": {"baselines": ["constants", "magic"]}}, "baselines: expected quick, full, fair or names"),
+        ({"evaluate": {"baselines": ["constants", "magic"]}}, "baselines: expected quick, full, fair, real or names"),
         ({"evaluate": {"baselines": "constants+seasnal_har"}}, "found 'seasnal_har': did you mean seasonal_har?"),
         ({"evaluate": {"baselines": "qick"}}, "did you mean quick?"),
     ],

@@ -11,9 +11,9 @@ import pandas as pd
 import pytest
 
 from nqcast.evaluation import metrics
-from nqcast.evaluation.baselines import make_baseline, make_baselines
+from nqcast.evaluation.baselines import baseline_quantiles, make_baseline, make_baselines
 from nqcast.evaluation.baselines.base import Baseline
-from nqcast.evaluation.config import BASELINES, EvaluateConfig
+from nqcast.evaluation.config import BASELINES, FAIR_BASELINES, QUICK_BASELINES, EvaluateConfig
 from nqcast.evaluation.frames import targets_at
 from nqcast.evaluation.scores import score_table, wide
 
@@ -58,7 +58,7 @@ def test_a_horizon_without_targets_and_an_unknown_baseline_are_errors() -> None:
 
 
 def test_every_baseline_of_the_dict_can_be_asked_for_by_its_name() -> None:
-    profiles = (EvaluateConfig(baselines=name).baseline_names for name in ("quick", "full", "fair"))
+    profiles = (EvaluateConfig(baselines=name).baseline_names for name in ("quick", "full", "fair", "real"))
     assert {name for profile in profiles for name in profile} == set(BASELINES) - {"fracast"}  # by its name alone
     for name in BASELINES:
         assert isinstance(make_baseline(name, LEVELS, HORIZONS), Baseline)
@@ -155,10 +155,18 @@ def test_lightgbm_learns_what_only_a_feature_says(market: Market) -> None:
     assert loss["lightgbm"] < 0.99 * loss["seasonal_har"]
 
 
-def test_a_missing_library_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "arch", None)
+def test_a_missing_library_says_how_to_get_it_and_a_profile_goes_without(
+    market: Market, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setitem(sys.modules, "lightgbm", None)
+    features, train = market(30), np.arange(276, 276 * 25)
+    asked = features, train, features["ts"].iloc[276 * 26 : 276 * 26 + 5], LEVELS
     with pytest.raises(ImportError, match=r"pip install 'nqcast\[baselines\]'"):
-        make_baseline("garch_fhs", LEVELS, HORIZONS).fit(random_targets(), np.arange(100))
+        baseline_quantiles(*asked, EvaluateConfig(baselines=("constants", "boosted_scale")))
+    found = baseline_quantiles(*asked, EvaluateConfig(baselines="real"))
+    assert {*found, "boosted_scale"} == {*QUICK_BASELINES, *FAIR_BASELINES}
+    (line,) = [one.getMessage() for one in caplog.records if "boosted_scale" in one.getMessage()]
+    assert line.startswith("the table has no row boosted_scale: ") and "pip install" in line
 
 
 @pytest.mark.slow

@@ -14,7 +14,8 @@ FAIR_BASELINES = (
 )
 REFERENCES = ("constants", "seasonal_har")
 """Against these skill is stated wherever no profile is asked for: while training, in ablations, in monitoring."""
-PROFILES = {"quick": QUICK_BASELINES, "full": FULL_BASELINES, "fair": FAIR_BASELINES}
+REAL_BASELINES = tuple(dict.fromkeys((*QUICK_BASELINES, *FAIR_BASELINES)))
+PROFILES = {"quick": QUICK_BASELINES, "full": FULL_BASELINES, "fair": FAIR_BASELINES, "real": REAL_BASELINES}
 
 BASELINES = {
     "constants": "base.Constants",
@@ -37,10 +38,11 @@ BASELINES = {
 class EvaluateConfig(Configuration):
     """How forecasts are made, scored and compared on the test split."""
 
-    baselines: Literal["quick", "full", "fair"] | tuple[str, ...] = Field(
+    baselines: Literal["quick", "full", "fair", "real"] | tuple[str, ...] = Field(
         default="quick",
         description="Which baselines to fit: quick (five, seconds), full (also GARCH and LightGBM), fair (with "
-        "the network's own inputs), or their names; fracast, a foundation model, is fitted by its name alone.",
+        "the network's own inputs), real (quick and fair), or their names; fracast, a foundation model, is fitted by "
+        "its name alone. A profile goes without what needs a library that is not installed.",
     )
     batch_size: int = Field(default=256, ge=1, le=65536, description="Anchors per forward pass of the model.")
     device: Literal["auto", "cpu", "cuda", "mps"] = Field(

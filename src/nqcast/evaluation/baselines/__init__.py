@@ -5,6 +5,7 @@ lists of those names.
 """
 
 import importlib
+import logging
 from collections.abc import Sequence
 
 import pandas as pd
@@ -14,6 +15,8 @@ from nqcast.evaluation.config import BASELINES, EvaluateConfig
 from nqcast.evaluation.frames import Positions, rows_of
 from nqcast.evaluation.metrics import Floats
 from nqcast.horizons import horizons_of
+
+log = logging.getLogger(__name__)
 
 
 def make_baseline(name: str, levels: Sequence[float], horizons: Sequence[str], seed: int = 0) -> Baseline:
@@ -36,8 +39,19 @@ def make_baselines(
 def baseline_quantiles(
     features: pd.DataFrame, train: Positions, ts: pd.Series, levels: tuple[float, ...], config: EvaluateConfig
 ) -> dict[str, Floats]:
-    """Quantiles (N, H, Q) of every baseline of the profile at the anchors `ts`, fitted on the train anchors."""
-    return fitted_quantiles(config.baseline_names, features, train, rows_of(ts, features), levels, config.seed)
+    """Quantiles (N, H, Q) of every baseline of the profile at the anchors `ts`, fitted on the train anchors.
+
+    A profile's baseline whose library is not installed is left out, with a line; one asked for by name is an error.
+    """
+    at, quantiles = rows_of(ts, features), dict[str, Floats]()
+    for name in config.baseline_names:
+        try:
+            quantiles |= fitted_quantiles((name,), features, train, at, levels, config.seed)
+        except ModuleNotFoundError as error:
+            if not isinstance(config.baselines, str):
+                raise
+            log.warning("the table has no row %s: %s", name, error)
+    return quantiles
 
 
 def fitted_quantiles(

@@ -58,11 +58,11 @@ def empirical_quantiles(values_NH: Floats, levels: Sequence[float]) -> Floats:
 
 
 def optional_library(name: str, baseline: str, extra: str = "baselines") -> Any:
-    """The library's module; ImportError that says how to get it, or to do without, where it is not installed."""
+    """The library's module; ModuleNotFoundError that says how to get it, or to do without, where it is missing."""
     try:
         return importlib.import_module(name)
-    except ImportError as error:
-        raise ImportError(
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
             f"expected the library {name.split('.')[0]} for the baseline {baseline!r}, found it not installed: "
             f"pip install 'nqcast[{extra}]', or leave the baseline out (evaluate.baselines=quick)"
         ) from error

@@ -173,7 +173,7 @@ class BoostedScale(AllInputs):
     }
 
     def _fit_correction(self, x_NK: Floats, ratio_NH: Floats) -> None:
-        library = optional_library("lightgbm", "lightgbm")
+        library = optional_library("lightgbm", "boosted_scale")
         self._boosters = []
         for ratio_N in ratio_NH.T:
             known = np.isfinite(ratio_N)
