@@ -39,6 +39,27 @@ def test_rolling_constants_are_the_quantiles_of_the_sessions_before(market: Mark
         assert found[0, h] == pytest.approx(np.nanquantile(before[name], LEVELS), rel=1e-9)
 
 
+def test_a_seasonal_har_by_slot_is_widened_by_the_shrunk_mean_size_of_its_slot_in_train(market: Market) -> None:
+    """Against a closed form, in a market whose returns from one slot are thrice as large; later ones say nothing."""
+    features, train, later = market(80), np.arange(1000, 276 * 60), np.arange(276 * 61, 276 * 80 - 60)
+    slot = features["bar_in_day"].to_numpy()
+    for name in TARGETS:
+        features[name] *= np.where(slot == 100, 3.0, 1.0)
+    plain, by_slot = (make_baseline(name, LEVELS, tuple(HORIZONS)).fit(features, train)
+                      for name in ("seasonal_har", "seasonal_har_by_slot"))  # fmt: skip
+    other = features.assign(**{name: 7.0 * features[name].where(features.index > train[-1], 1 / 7) for name in TARGETS})
+    found = by_slot.predict(other, later)
+    scale_NH = plain._scale.transform(features)
+    for h, name in enumerate(TARGETS):
+        unit = pd.Series(features[name].to_numpy() / scale_NH[:, h]).iloc[train].dropna()
+        of_slot = unit.abs().groupby(slot[unit.index])
+        factor = ((of_slot.sum() + 150.0) / (of_slot.count() + 150.0)).reindex(range(288), fill_value=1.0).to_numpy()
+        assert factor[100] > 1.3 * factor[101]
+        shape = np.quantile(unit / factor[slot[unit.index]], LEVELS)
+        expected = np.outer(scale_NH[later, h] * factor[slot[later]], shape)
+        np.testing.assert_allclose(found[:, h], expected, rtol=1e-9)
+
+
 def test_a_seasonal_har_that_is_told_widens_where_an_announcement_lies_ahead(market: Market) -> None:
     """Every release of this market's months moves it four times as much; untold, no horizon is wider for it."""
     from nqcast.data.announcements import announcements_ahead

@@ -9,8 +9,8 @@ from nqcast.fields import Configuration, did_you_mean
 QUICK_BASELINES = ("constants", "time_of_day", "time_of_day_ewma", "log_har", "seasonal_har")
 FULL_BASELINES = (*QUICK_BASELINES, "garch_fhs", "lightgbm")
 FAIR_BASELINES = (
-    *("constants", "rolling_constants", "seasonal_har", "seasonal_har_told", "seasonal_har_realized"),
-    *("linear", "boosted_scale"),
+    *("constants", "rolling_constants", "seasonal_har", "seasonal_har_by_slot", "seasonal_har_told"),
+    *("seasonal_har_realized", "linear", "boosted_scale"),
 )
 REFERENCES = ("constants", "seasonal_har")
 """Against these skill is stated wherever no profile is asked for: while training, in ablations, in monitoring."""
@@ -23,6 +23,7 @@ BASELINES = {
     "time_of_day_ewma": "volatility.TimeOfDayEwma",
     "log_har": "volatility.LogHar",
     "seasonal_har": "volatility.SeasonalHar",
+    "seasonal_har_by_slot": "volatility.SeasonalHarBySlot",
     "rolling_constants": "informed.RollingConstants",
     "seasonal_har_told": "informed.SeasonalHarTold",
     "seasonal_har_realized": "informed.SeasonalHarRealized",

@@ -65,6 +65,35 @@ class SeasonalHar(ScaleFamily):
     predictors = "realized"
 
 
+class SeasonalHarBySlot(SeasonalHar):
+    """SeasonalHAR times what train's returns were in scales, by slot of the day and horizon.
+
+    The scale adds up what single bars vary; the mean size of a return over the open is larger than that says. The
+    factor is (Σ|y|/s + 150) / (n + 150) over the n train anchors of a slot: few anchors leave it near one.
+    """
+
+    shrinkage = 150.0  # anchors
+
+    def fit(self, features: pd.DataFrame, positions: Positions) -> Self:
+        """Fit SeasonalHAR, the factors (S, H), and the quantiles of y / (s · factor)."""
+        super().fit(features, positions)
+        unit_NH = targets_at(features, positions, self.horizons) / self._scale.transform(features)[positions]
+        slot_N, slots = features["bar_in_day"].to_numpy()[positions], Spacing.of(features["ts"]).slots
+        ratios = []
+        for unit_N in unit_NH.T:
+            known = np.isfinite(unit_N)
+            sums_S = np.bincount(slot_N[known], np.abs(unit_N[known]), minlength=slots)
+            ratios.append((sums_S + self.shrinkage) / (np.bincount(slot_N[known], minlength=slots) + self.shrinkage))
+        self.factor_SH = np.stack(ratios, axis=1)
+        self._scale.unit_quantiles_HQ = empirical_quantiles(unit_NH / self.factor_SH[slot_N], self.levels)
+        return self
+
+    def predict(self, features: pd.DataFrame, positions: Positions) -> Floats:
+        """Quantiles (N, H, Q): those of SeasonalHAR times the factor of the anchor's slot."""
+        slot_N = features["bar_in_day"].to_numpy()[positions]
+        return super().predict(features, positions) * self.factor_SH[slot_N][:, :, None]
+
+
 class GarchFhs(Baseline):
     """GJR-GARCH on deseasonalised returns of bars (Glosten, Jagannathan and Runkle 1993), fitted by `arch`.
 
