@@ -25,7 +25,11 @@ def test_many_years_train_a_wider_direct_path_for_longer():
 
 def test_the_line_says_what_was_chosen_and_why(caplog):
     with caplog.at_level("INFO", logger="nqcast.runs.recipe"):
-        choose(*AUTO, 57_000)
+        choose(*AUTO, 57_000, long_memory=False)
+        choose(*AUTO, MANY, long_memory=True)
+    few, many = caplog.messages
+    assert "; trained once (train.refit=auto)" in few and "; not told of sessions long before" in few
+    assert "; trained once more, on validation too (train.refit=auto)" in many and "; told of sessions long" in many
     assert caplog.messages[0].startswith("chosen for 57,000 train anchors:") and "fewer than 200,000" in caplog.text
     assert "32,768 windows" in caplog.text and "1 network (train.members=auto)" in caplog.text
 

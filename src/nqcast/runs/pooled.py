@@ -154,11 +154,12 @@ class PoolRecipe:
             raise ValueError("expected a pool of symbols to be trained once, found train.refit=true: set it to false")
         splits = pooled_splits({symbol: s.read for symbol, s in symbols.items()}, self.split)
         train_anchors = [frame[frame["split"] == "train"] for frame in splits.values()]
-        model, loop = choose(self.model, self.train, sum(map(len, train_anchors)), Spacing.of(train_anchors[0]["ts"]))
         scale = self.scale
         if scale.long_memory == "auto":  # one network takes one set of predictors: the shortest history decides
             enough = min(int(anchors["session"].nunique()) for anchors in train_anchors) >= MEMORY_SESSIONS
             scale = changed(scale, {"long_memory": enough})
+        once, spacing = changed(self.train, {"refit": False}), Spacing.of(train_anchors[0]["ts"])
+        model, loop = choose(self.model, once, sum(map(len, train_anchors)), spacing, scale.long_memory)
         with _tables(root, [*symbols, self.scale.model_dump_json(), self.split.model_dump_json()]) as folder:
             members = {
                 symbol: _member(s, splits[symbol], folder / symbol, make_scale(scale, self.quantiles), model)

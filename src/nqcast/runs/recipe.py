@@ -6,6 +6,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import pandas as pd
 
@@ -35,7 +36,11 @@ FIVE_MINUTES = Spacing()
 
 
 def choose(
-    model: ModelConfig, train: TrainConfig, anchors: int, spacing: Spacing = FIVE_MINUTES
+    model: ModelConfig,
+    train: TrainConfig,
+    anchors: int,
+    spacing: Spacing = FIVE_MINUTES,
+    long_memory: bool | Literal["auto"] = "auto",
 ) -> tuple[ModelConfig, TrainConfig]:
     """Both settings with every auto decided by the number of train anchors; one line of the log says what and why.
 
@@ -43,9 +48,10 @@ def choose(
     its windows hold no more. Attention beside long memory is for whoever asks for it (docs/log.md).
     train.members: three networks from some three years of bars on, whose mean gains a twelfth more; one on fewer.
     train.refit: trained once more, on validation too, from as many on: newer sessions are worth more than a long
-    validation (docs/log.md). `refit` says so, where it is done.
+    validation (docs/log.md).
     train.horizon_weights: root from as many on, where it holds up years later; on a year or two it gives nothing.
     train.windows_per_epoch: so many that all epochs together see each anchor twice, but never less than 32,768.
+    long_memory: whether the fitted scale has it, which sessions have decided; the line says that beside the rest.
     """
     said: list[str] = []
     enough = spacing.rows(MANY)
@@ -65,9 +71,12 @@ def choose(
         said.append(f"{train.members} network{'s' if train.members != 1 else ''} (train.members=auto)")
     if train.refit == "auto":
         train = changed(train, {"refit": anchors >= enough})
+        said.append(f"trained {'once more, on validation too' if train.refit else 'once'} (train.refit=auto)")
     if train.horizon_weights == "auto":
         train = changed(train, {"horizon_weights": "root" if anchors >= enough else "equal"})
         said.append(f"weights of the horizons {train.horizon_weights} (train.horizon_weights=auto)")
+    if said and long_memory != "auto":
+        said.append(f"{'told' if long_memory else 'not told'} of sessions long before (scale.long_memory)")
     if said:
         logger.info("chosen for %s train anchors: %s", f"{anchors:,}", "; ".join(said))
     return model, train
@@ -142,7 +151,7 @@ class Recipe:
         """The training run on one split; `fitted` is its scale, where that is there already."""
         anchors = positions(splits, "train")
         scale = fitted or make_scale(self.scale, self.quantiles).fit(features, anchors)
-        chosen = choose(self.model, self.train, len(anchors), scale.spacing)
+        chosen = choose(self.model, self.train, len(anchors), scale.spacing, scale.config.long_memory)
         configs = agreed(*chosen, scale, len(feature_names(features)))
         return TrainingRun(features, splits, scale, data_card, *configs, warm_start)
 
