@@ -1,5 +1,8 @@
 """The full-size model on one GPU, under ten minutes: time, memory, kernels, roofline, and fp16 through an overflow.
 
+Beside it attention alone over sequences as short as a window's patches, by every kernel that may take it, and one step
+whole in a CUDA graph.
+
 `python benchmarks/gpu.py` prints one line per case and writes gpu_<device>_<date>.json (`--out FILE` elsewhere). It
 needs torch ≥ 2.11, numpy, pandas, pydantic, safetensors and the packages nqcast.data, nqcast.model and
 nqcast.training, no more. `--device cpu --tiny` runs all of it in seconds, to know that it works.
@@ -12,7 +15,7 @@ import json
 import re
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,9 +23,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.functional import scaled_dot_product_attention
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))  # also where the package is not installed
 
+from nqcast.batches import outputs
 from nqcast.constants import CLOCK, FEATURES, HORIZONS, TARGETS
 from nqcast.data.windows import WindowLoader, WindowTable
 from nqcast.model import MIGT_TVDT, ModelConfig, fuse
@@ -35,6 +41,8 @@ from nqcast.training.step import Stepper, StepResult, StepSettings, Tally
 GIB = 2**30
 EPOCHS, WINDOWS = 18, 808_708  # the long run whose length is asked for
 BYTES_PER_PARAMETER = 28  # fp32: gradient written and read, weight and both moments read and written
+
+Attention = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 @dataclass(frozen=True)
@@ -222,6 +230,119 @@ def measure(case: Case, table: WindowTable, batch: int, tops: dict[str, float], 
     return result
 
 
+TOKENS, PACKED = 24, 5  # patches of a window; so many of them are packed into a block of 128
+BLOCK = 128
+
+
+def attention_inputs(sequences: int, heads: int, width: int, device: torch.device) -> list[torch.Tensor]:
+    """Queries, keys and values (sequences, heads, 24, width) that want gradients, in bf16."""
+    shape = (sequences, heads, TOKENS, width)
+    return [torch.randn(shape, device=device, dtype=torch.bfloat16).requires_grad_() for _ in range(3)]
+
+
+def by_products(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+    """Attention as two batched products and a softmax between them."""
+    return torch.softmax(q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5, dim=-1) @ v
+
+
+def packed(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+    """Five sequences as one of 128 places, which a mask keeps apart: fewer, larger products, most of them for nothing.
+
+    The eight places left over look at themselves.
+    """
+    place = torch.arange(BLOCK, device=q.device) // TOKENS
+    own_LL = place[:, None] == place[None, :]
+    one = scaled_dot_product_attention(*(_blocks(x) for x in (q, k, v)), attn_mask=own_LL)
+    found = one[..., : PACKED * TOKENS, :].unflatten(-2, (PACKED, TOKENS)).transpose(1, 2)
+    return found.reshape(-1, *q.shape[1:])[: len(q)]
+
+
+def _blocks(x_SHLD: torch.Tensor) -> torch.Tensor:
+    """Sequences (S, H, 24, D) by fives, (⌈S / 5⌉, H, 128, D); places that are nobody's hold zeros."""
+    fives = torch.nn.functional.pad(x_SHLD, (0, 0, 0, 0, 0, 0, 0, -len(x_SHLD) % PACKED))
+    joined = fives.unflatten(0, (-1, PACKED)).transpose(1, 2).flatten(2, 3)
+    return torch.nn.functional.pad(joined, (0, 0, 0, BLOCK - PACKED * TOKENS))
+
+
+def by_kernel(kernel: SDPBackend) -> Attention:
+    """torch's own attention, held to one kernel; RuntimeError where that cannot take the inputs."""
+
+    def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        with sdpa_kernel(kernel):
+            return scaled_dot_product_attention(q, k, v)
+
+    return attend
+
+
+KERNELS: dict[str, Attention] = {
+    "bmm": by_products,
+    "math": by_kernel(SDPBackend.MATH),
+    "efficient": by_kernel(SDPBackend.EFFICIENT_ATTENTION),
+    "cuDNN": by_kernel(SDPBackend.CUDNN_ATTENTION),
+    "flash": by_kernel(SDPBackend.FLASH_ATTENTION),
+    f"{PACKED} of {TOKENS} in {BLOCK}, masked": packed,
+}
+
+
+def short_attention(name: str, device: torch.device, tiny: bool) -> dict[str, Any]:
+    """Milliseconds of attention forwards and backwards over 24 tokens, and its error against fp32; {"error": …}."""
+    sequences, heads, width = (12, 2, 16) if tiny else (128 * len(FEATURES), 8, 32)
+    q, k, v = attention_inputs(sequences, heads, width, device)
+    with torch.no_grad():
+        exact = by_products(q.float(), k.float(), v.float())
+        error = (KERNELS[name](q, k, v).float() - exact).abs().max().item()
+
+    def both() -> None:
+        KERNELS[name](q, k, v).sum().backward()
+
+    return {"sequences": sequences, "largest_error": error, "ms": 1e3 * mean_seconds(both, device, 2 if tiny else 50)}
+
+
+def mean_seconds(work: Callable[[], object], device: torch.device, times: int) -> float:
+    """Seconds of one call, in the mean over `times` after three that are not counted."""
+    for _ in range(3):
+        work()
+    synchronise(device)
+    started = time.perf_counter()
+    for _ in range(times):
+        work()
+    synchronise(device)
+    return (time.perf_counter() - started) / times
+
+
+def whole_step(table: WindowTable, batch: int, tiny: bool, patch: int) -> dict[str, Any]:
+    """Milliseconds of one step in bf16, launch by launch and, on a GPU, replayed whole from one CUDA graph.
+
+    Forward, backward, clipping, AdamW and zeroing of the gradients, on one batch that lies on the device.
+    """
+    loop, times = Loop(Case(patch, "bf16"), table, batch, tiny), 2 if tiny else 50
+    model, inputs, optimizer, loss = loop.model, next(loop.batches), loop.stepper.optimizer, loop.stepper.loss
+    for group in optimizer.param_groups:
+        group["capturable"] = loop.device.type == "cuda"
+
+    def step() -> None:
+        with torch.autocast(loop.device.type, torch.bfloat16, cache_enabled=False):
+            quantiles_BHQ = outputs(model, inputs)["quantiles"].float()
+        scale_BH = inputs["scale"]
+        loss(quantiles_BHQ / scale_BH[..., None], inputs["targets"] / scale_BH)["total"].backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=False)
+
+    result = {"ms_launched": 1e3 * mean_seconds(step, loop.device, times)}
+    if loop.device.type != "cuda":
+        return result | {"graph": "not asked on a CPU"}
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        step()
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        step()
+    return result | {"graph": "captured", "ms_replayed": 1e3 * mean_seconds(graph.replay, loop.device, times)}
+
+
 def overflow(table: WindowTable, batch: int, tiny: bool, patch: int) -> dict[str, Any]:
     """fp16: a loss scale that overflows skips the step, halves the scale, and holds weights and schedule."""
     loop = Loop(Case(patch, "fp16"), table, batch, tiny)
@@ -264,10 +385,12 @@ def run(device: torch.device, tiny: bool, minutes: float) -> dict[str, Any]:
         "batch": batch,
         "ceilings": tops,
         "fp16_overflow": attempt(overflow, table, batch, tiny, cases[0].patch),
+        "short_attention": {name: attempt(short_attention, name, device, tiny) for name in KERNELS},
+        "whole_step": attempt(whole_step, table, batch, tiny, cases[0].patch),
         "cases": [],
         "left_out": [],
     }
-    print(json.dumps({"fp16_overflow": report["fp16_overflow"], **tops}))
+    print(json.dumps({name: report[name] for name in ("fp16_overflow", "short_attention", "whole_step")} | tops))
     for case in cases:
         if time.perf_counter() - begun > 60 * minutes:
             report["left_out"].append(case.name)

@@ -2,9 +2,12 @@
 
 import json
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
+
+import torch
 
 ROOT = Path(__file__).parents[1]
 WITHOUT = (
@@ -35,3 +38,20 @@ def test_the_script_needs_what_it_says_and_measures_every_case(tmp_path: Path) -
         "step_skipped": True, "weights_held": True, "schedule_held": True, "scale_halved": True,
         "next_step_applied": True,
     }  # fmt: skip
+    alone = report["short_attention"]
+    assert [*alone] == ["bmm", "math", "efficient", "cuDNN", "flash", "5 of 24 in 128, masked"]
+    assert all(one["ms"] > 0 and one["largest_error"] < 0.02 for name, one in alone.items() if "error" not in one)
+    assert {name for name, one in alone.items() if "error" in one} <= {"efficient", "cuDNN"}, (
+        "kernels that a CPU has not"
+    )
+    assert report["whole_step"].pop("ms_launched") > 0 and report["whole_step"] == {"graph": "not asked on a CPU"}
+
+
+def test_packed_sequences_see_themselves_alone() -> None:
+    """Seven of them, so that the second block holds three places for nobody; gradients too, against two products."""
+    gpu = runpy.run_path(str(ROOT / "benchmarks" / "gpu.py"))
+    inputs = [x.detach().double().requires_grad_() for x in gpu["attention_inputs"](7, 2, 16, torch.device("cpu"))]
+    found, expected = (gpu[name](*inputs) for name in ("packed", "by_products"))
+    torch.testing.assert_close(found, expected)
+    for one, other in zip(*(torch.autograd.grad(x.square().sum(), inputs) for x in (found, expected)), strict=True):
+        torch.testing.assert_close(one, other)
