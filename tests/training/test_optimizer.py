@@ -1,10 +1,12 @@
 """Weight decay falls on matrices only, and a gain may have a rate of its own."""
 
+import pytest
 import torch
 from torch import nn
 
 from nqcast.model import MIGT_TVDT, ModelConfig
 from nqcast.training import TrainConfig
+from nqcast.training.loss_functions import PinballLoss
 from nqcast.training.scheduler import WarmupCosineScheduler, build_optimizer
 
 
@@ -50,3 +52,23 @@ def test_the_gain_of_attention_may_learn_faster_and_every_other_rate_stays() -> 
     assert optimizer.param_groups[-1]["lr"] == 1e-6 + 0.5 * (30.0 * 1e-4 - 1e-6)
     assert len(build_optimizer(model, TrainConfig()).param_groups) == 2
     assert len(build_optimizer(MIGT_TVDT(ModelConfig(tokens=False)), config).param_groups) == 2
+
+
+def gain_after(steps: int, gain_rate: float) -> float:
+    """How much of the tokens' summary enters after so many steps at 1e-4, where only a window's first half tells y."""
+    model = MIGT_TVDT(ModelConfig(size="test", dropout=0.0), seed=0)
+    config, loss = TrainConfig(learning_rate=1e-4, gain_rate=gain_rate), PinballLoss(model.config.quantiles)
+    optimizer, random = build_optimizer(model, config), torch.Generator().manual_seed(0)
+    for _ in range(steps):
+        x_BTF = torch.randn(16, model.config.context, model.config.n_features, generator=random)
+        y_BH = (3 * x_BTF[:, : model.config.context // 2, :5].mean(dim=1)).exp() * torch.randn(16, 5, generator=random)
+        optimizer.zero_grad()
+        loss(model(x_BTF)["quantiles"], y_BH).backward()
+        optimizer.step()
+    return abs(model.token_gain.item())
+
+
+def test_a_gain_with_its_own_rate_lets_attention_in_at_least_ten_times_as_far() -> None:
+    slow, fast = (gain_after(30, rate) for rate in (1.0, 30.0))
+    assert fast > 10 * slow > 0
+    assert slow == pytest.approx(30 * 1e-4, rel=1.0), "at most a rate a step"
