@@ -43,6 +43,12 @@ def updated(trained: Path, *more: str) -> tuple[str, Json, Checkpoint]:
 Json = dict[str, Any]
 
 
+def made(trained: Path) -> list[Path]:
+    """Every version of checkpoint and calibration; a model is registered where a calibration is written."""
+    models = trained / "nq" / "06_models"
+    return sorted(path for name in ("checkpoint", "calibration.json") for path in (models / name).iterdir())
+
+
 @pytest.mark.slow
 def test_new_bars_are_taken_once_and_the_better_version_stays(trained: Path) -> None:
     before = checkpoint_in(trained / "nq" / "06_models" / "checkpoint")
@@ -61,8 +67,13 @@ def test_new_bars_are_taken_once_and_the_better_version_stays(trained: Path) -> 
     assert pd.Timestamp(calibration["anchors"]["last"]) > bars["ts"].iloc[-1] - pd.Timedelta(days=1)
     assert "the new version gains" in " ".join(output.split())
 
+    assert calibration["text"].splitlines()[0] in output
+    everything = made(trained)
+    assert len(everything) == 4
     output, report, again = updated(trained)
     assert report["status"] == "nothing new" and output.count("No bar after") == 1
+    assert made(trained) == everything, "no further version is written"
+    assert calibration["text"].splitlines()[0] not in output, "no table of what the version before holds"
     assert again.weights_sha256 == after.weights_sha256 and again.metadata == after.metadata
     assert all((again.trailing[name] == array).all() for name, array in after.trailing.items() if name == "ts")
     assert pd.read_parquet(trained / "nq" / "02_intermediate" / "bars.parquet").equals(bars)

@@ -3,6 +3,7 @@
 raw_bars, and what the last run left → bars, checkpoint, calibration, update_report.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -47,12 +48,35 @@ def update_forecaster(
     config: UpdateConfig,
     evaluate: EvaluateConfig,
 ) -> tuple[Checkpoint, Json, Json]:
-    """The forecaster for tomorrow, its calibration, and what has become of the one before."""
+    """The forecaster for tomorrow, its calibration, and what has become of the one before, together."""
     from nqcast.runs.refit import Update
 
     card = data_card(extended_features, last_checkpoint.metadata.data.instrument)
     update = Update(extended_features, card, last_checkpoint, split, config.validation_sessions, config.train, evaluate)
     return update.make(last_calibration, run_directory)
+
+
+def keep_checkpoint(updated: tuple[Checkpoint, Json, Json]) -> Iterator[Checkpoint]:
+    """The forecaster for tomorrow; nothing, and so no further version of it, where no bar was new.
+
+    A generator function, of which Kedro saves what it yields.
+    """
+    checkpoint, _, report = updated
+    if report["status"] != "nothing new":
+        yield checkpoint
+
+
+def keep_calibration(updated: tuple[Checkpoint, Json, Json], checkpoint: Checkpoint) -> Iterator[Json]:
+    """Its calibration, once the checkpoint is saved, beside which it is registered; nothing where no bar was new."""
+    _, calibration, report = updated
+    if report["status"] != "nothing new":
+        assert calibration["weights"] == checkpoint.weights_sha256, "a calibration of other weights"
+        yield calibration
+
+
+def report_update(updated: tuple[Checkpoint, Json, Json]) -> Json:
+    """What has become of the version before."""
+    return updated[-1]
 
 
 def create_pipeline() -> Pipeline:
@@ -70,8 +94,11 @@ def create_pipeline() -> Pipeline:
                     *("extended_features", "last_checkpoint", "last_calibration", "run_directory"),
                     *("params:split", "params:update", "params:evaluate"),
                 ],
-                outputs=["checkpoint", "calibration", "update_report"],
+                outputs="updated",
                 name="update_forecaster",
             ),
+            Node(keep_checkpoint, inputs="updated", outputs="checkpoint", name="keep_checkpoint"),
+            Node(keep_calibration, inputs=["updated", "checkpoint"], outputs="calibration", name="keep_calibration"),
+            Node(report_update, inputs="updated", outputs="update_report", name="report_update"),
         ]
     )
