@@ -17,7 +17,7 @@ from nqcast.experiments.config import AblationConfig, Variant
 from nqcast.model.config import ModelConfig
 from nqcast.runs.recipe import Recipe
 
-SPLIT = SplitConfig(warmup_bars=5520, validation=0.06, test=0.24)  # three sessions judge the networks of a second
+SPLIT = SplitConfig(warmup_bars=5520, validation=0.1, test=0.2)  # three sessions judge the networks of a second
 VARIANTS = {
     "same": Variant(),
     "no_gate": Variant(model={"gate": False}),

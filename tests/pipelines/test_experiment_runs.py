@@ -107,7 +107,7 @@ def test_the_recipe_that_loses_less_over_the_folds_becomes_the_champion(toy: tup
 @pytest.mark.slow
 def test_ablations_end_in_a_table_with_an_interval_for_every_variant(toy: tuple[Path, str]) -> None:
     data, _ = toy
-    three_sessions = ("--params", "split.validation=0.06,split.test=0.24")
+    three_sessions = ("--params", "split.validation=0.1,split.test=0.2")
     output = output_of(kedro("run", "--env", "test", "--pipelines", "ablation", *three_sessions, data=data))
     table = json.loads((data / "08_reporting" / "ablation_scores.json").read_text())["table"]
     assert {"base", "no_variable_attention", "no_gate", "no_window_statistics", "no_scale", "scale_only_head"} <= set(
