@@ -936,6 +936,18 @@ CASES: dict[str, Case] = {
         )
         for what, rows in (("a thousand rows", range(2760, 3760)), ("the last session", range(11_800, 13_104)))
     },
+    "C4 the last row a month on": Case(
+        _stamped(lambda raw: raw["ts"] + pd.to_timedelta((raw.index == raw.index[-1]) * 30, unit="D")),
+        quarantine={"time stamp days or months from the rows around it": 1},
+    ),
+    "D1 the newest bar's high 3 % above its close": Case(_spike(1.03, ["high"], begin=-1), quarantine={SPIKE: 1}),
+    "B1 prices times a tenth at a level that the product had": Case(
+        _text(lambda raw: raw.assign(**{name: raw[name] / 10 + 800 for name in PRICES})),
+        error=r"price unit: prices are multiples of 0\.025",
+    ),
+    "E volume of -1 for unknown": Case(
+        _text(lambda raw: raw.assign(volume=-1)), error="found 0 in every row, or nothing"
+    ),
     "E stamps as C writes them": Case(_stamped(lambda raw: raw["ts"].dt.strftime("%a %b %d %H:%M:%S %Y")), UTC),
     "E the clock before the date": Case(_stamped(lambda raw: raw["ts"].dt.strftime("%H:%M %d.%m.%Y")), UTC),
     "E a clock with points": Case(_stamped(lambda raw: raw["ts"].dt.strftime("%Y-%m-%d %H.%M.%S")), UTC),

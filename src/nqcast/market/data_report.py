@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -10,9 +11,9 @@ import pandas as pd
 
 from nqcast.constants import MINUTE_NS
 from nqcast.market.calendar import nanoseconds
-from nqcast.market.checks.gaps import explained, summary
+from nqcast.market.checks import Underway
+from nqcast.market.checks.gaps import explained
 from nqcast.market.config import IngestConfig
-from nqcast.market.underway import Underway
 from nqcast.spacing import Spacing
 
 
@@ -70,7 +71,7 @@ def session_report(bars: pd.DataFrame, sessions: pd.DataFrame, least_minutes: in
             for session, want, have in zip(span["session"], expected, present, strict=True)
         ],
         "missing_stretches": stretches,
-        "missing_by_explanation": summary(stretches),
+        "missing_by_explanation": dict(Counter(str(stretch["explanation"]) for stretch in stretches)),
     }
 
 
@@ -146,13 +147,9 @@ def _contracts(report: dict[str, Any]) -> str:
     return f"{len(names)} contracts, {names[0]} to {names[-1]}" if names else "unnamed contracts"
 
 
-def _iso(stamp: str) -> str:
-    return stamp.replace(" ", "T")
-
-
 def _longest(stretches: list[dict[str, Any]], first: str, last: str) -> list[str]:
     """The longest stretches between the first bar and the last that neither calendar nor halt explains."""
-    inside = [stretch for stretch in stretches if first <= _iso(stretch["start"]) <= last]
+    inside = [stretch for stretch in stretches if first <= stretch["start"].replace(" ", "T") <= last]
     open_ = [stretch for stretch in inside if stretch["explanation"] in ("outage", "unknown")]
     longest = sorted(open_, key=lambda stretch: -stretch["minutes"])[:_MOST]
     cause = [f"{s['explanation']}: {s['detail'].partition(':')[0]}" for s in longest]

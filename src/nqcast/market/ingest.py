@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from nqcast.market import calendar, rolls
-from nqcast.market.checks import Doubt, rows, series, stamps, stop_or_warn
+from nqcast.market.checks import Doubt, Underway, rows, series, stamps, stop_or_warn
 from nqcast.market.checks.clock import zone_doubts
 from nqcast.market.checks.meaning import meaning_doubts
 from nqcast.market.config import IngestConfig
@@ -20,7 +20,6 @@ from nqcast.market.grid import aggregate
 from nqcast.market.instruments import require_calendar
 from nqcast.market.rolls import RollEntry
 from nqcast.market.schema import BARS, bar_starts, check_raw_bars, infer_spacing
-from nqcast.market.underway import Underway
 from nqcast.market.vendor import as_raw_bars
 
 logger = logging.getLogger(__name__)

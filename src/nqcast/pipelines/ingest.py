@@ -13,9 +13,9 @@ from kedro.pipeline import Node, Pipeline
 from nqcast.data.config import FeaturesConfig
 from nqcast.fields import changed
 from nqcast.market import ingest
+from nqcast.market.checks import Underway
 from nqcast.market.config import IngestConfig
 from nqcast.market.rolls import RollEntry
-from nqcast.market.underway import Underway
 
 logger = logging.getLogger(__name__)
 

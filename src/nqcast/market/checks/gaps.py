@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -32,11 +31,6 @@ def explained(bars: pd.DataFrame, span: pd.DataFrame, stretches: list[Stretch], 
     found += [_whole_session(day, span) for day in absent]
     found += [*_holidays(span), *_early_closes(span), *_halts(span)]
     return sorted(found, key=lambda stretch: stretch["start"])
-
-
-def summary(stretches: list[Stretch]) -> dict[str, int]:
-    """Number of stretches by explanation."""
-    return dict(Counter(str(stretch["explanation"]) for stretch in stretches))
 
 
 def _reasons(stretches: list[Stretch], bars: pd.DataFrame) -> list[dict[str, str]]:

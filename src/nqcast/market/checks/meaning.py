@@ -44,7 +44,9 @@ def meaning_doubts(bars: pd.DataFrame, spacing: int, product: str, tick: float) 
     follows = (np.diff(nanoseconds(bars["ts"])) == spacing * MINUTE_NS) & (np.diff(bars["code"].to_numpy()) == 0)
     parts = {True: _row_parts(len(bars) - 1), False: _nights_and_days(bars)}
     found = []
-    for test in (*_price_tests(bars, follows, tick), *(_volume_tests(bars, follows, product))):
+    same = {name: np.diff(bars[name].to_numpy()) == 0 for name in PRICES}
+    same["all"] = np.logical_and.reduce(list(same.values()))
+    for test in (*_price_tests(bars, follows, same, tick), *_volume_tests(bars, follows, same["all"], product)):
         first = parts[test.by_rows]
         mean, count = _means(test.value, test.asked, first)
         if (odd := mean > test.most).any():
@@ -90,14 +92,16 @@ def _ticks(close: np.ndarray, product: str, tick: float) -> Iterator[Doubt]:
     steps = next((each for each in possible if count[moves % each == 0].sum() > most), None)
     if steps is not None and abs(steps * known - tick) > 1e-6 * tick:
         yield as_doubt("price unit/steps", len(close), step=steps * known, steps=steps)
-    for other in sorted({row.tick for row in table().values() if row.tick > tick / 5}):
+    others = {row.tick for row in table().values() if row.tick > tick / 5}
+    tenth = {tick / 10} - {10.0**power for power in range(-9, 9)}  # a decimal more is rounding, not a unit
+    for other in sorted(others | tenth):
         on, on_other = (np.mean(np.abs(close / each - np.rint(close / each)) < 1e-6) for each in (tick, other))
-        if on < 0.7 and on_other > 0.999:
+        if 0.01 < on < 0.7 and on_other > 0.999:  # none: all are moved by a part of the tick
             name = product if other == known else "…"
             yield as_doubt("price unit/other tick", len(close), other=other, tick=tick, name=name)
 
 
-def _price_tests(bars: pd.DataFrame, follows: np.ndarray, tick: float) -> Iterator[_Test]:
+def _price_tests(bars: pd.DataFrame, follows: np.ndarray, same: dict[str, np.ndarray], tick: float) -> Iterator[_Test]:
     """Ranges exist and say more than closes; opens follow closes.
 
     A bar that covers all of its time has a range beyond the move from the close before to its own, and opens where
@@ -112,10 +116,8 @@ def _price_tests(bars: pd.DataFrame, follows: np.ndarray, tick: float) -> Iterat
     yield _Test("bars without an open", (open_ == close)[1:], busy, 0.9, not known)
     middle = np.abs(open_[1:] - (open_[:-1] + close[:-1]) / 2) < 1e-6 * open_[1:]
     yield _Test("made-up bars", middle, follows & (open_[:-1] != close[:-1]), 0.9)
-    same = {name: np.diff(bars[name].to_numpy()) == 0 for name in PRICES}
     spread, most = (high - low)[1:], 1e-3 * close[1:]  # one bad print is not to outweigh a part
-    again = np.logical_and.reduce(list(same.values()))
-    yield _Test("repeated bars", again, follows & (spread > 0), 0.5)
+    yield _Test("repeated bars", same["all"], follows & (spread > 0), 0.5)
     move = np.abs(np.diff(close))
     beyond = np.minimum(move, most) - _THIN * np.minimum(spread, most)
     yield _Test("parts of bars", beyond, busy & (spread > 0), 0, by_rows=True)
@@ -130,7 +132,7 @@ def _price_tests(bars: pd.DataFrame, follows: np.ndarray, tick: float) -> Iterat
     yield _Test("rolling windows", same["high"] | same["low"], wide, 0.7)
 
 
-def _volume_tests(bars: pd.DataFrame, follows: np.ndarray, product: str) -> Iterator[_Test]:
+def _volume_tests(bars: pd.DataFrame, follows: np.ndarray, again: np.ndarray, product: str) -> Iterator[_Test]:
     """Volume falls as often as it rises, in whole contracts; a bar of some trades repeats none before."""
     if "volume" not in bars:
         return
@@ -138,7 +140,7 @@ def _volume_tests(bars: pd.DataFrame, follows: np.ndarray, product: str) -> Iter
     change = np.diff(volume)
     yield _Test("volume only rises", (change > 0) - 2.0 * (change < 0), follows, 0.1)
     yield _Test("volume unit/constant", change == 0, follows, 0.98)
-    again = np.logical_and.reduce([np.diff(bars[name].to_numpy()) == 0 for name in (*PRICES, "volume")])
+    again = again & (change == 0)
     some = follows & (volume >= _SOME_CONTRACTS)[1:] & (bars["high"].to_numpy() > bars["low"].to_numpy())[1:]
     first = again & ~np.append(False, again[:-1])  # a run of them is quarantined as stale
     yield _Test("repeated bars/filled", first, some, 0.01, by_rows=True)

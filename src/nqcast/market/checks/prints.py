@@ -32,11 +32,12 @@ def bad_prints(joined: pd.DataFrame, multiple: float, spacing: int) -> dict[str,
     """
     found = np.zeros(len(joined), dtype=bool)
     high, low, close = (joined[name].to_numpy() for name in ("high", "low", "close"))
+    high, low = (np.append(side, close[-1:]) for side in (high, low))  # the newest bar's way back may be its own close
     stamp, session = nanoseconds(joined["ts"]), joined["session_position"].to_numpy()
     least = np.exp(_LEAST)
     begins = np.flatnonzero((high[1:] > least * high[:-1]) | (low[:-1] > least * low[1:])) + 1
     for bars in range(1, _LONGEST[spacing] + 1):
-        rows, away = _excursions(high, low, begins[begins + bars < len(joined)], bars)
+        rows, away = _excursions(high, low, begins[begins + bars < len(high)], bars)
         allowed = np.sqrt(bars) * _noise(rows, stamp, close, session, spacing)
         crosses = session[rows - 1] != session[np.minimum(rows + bars, len(session) - 1)]
         allowed *= np.where(crosses, _OPENING, 1.0) * np.where(_announced(stamp[rows], bars, spacing), _ANNOUNCED, 1.0)
