@@ -405,6 +405,23 @@ def test_a_file_that_grows_in_utf_16_and_at_midnight_is_read_as_it_is_as_a_whole
     assert list(pd.concat(found)["ts"]) == list(night["ts"].dt.tz_localize(None))
 
 
+def test_text_that_means_nothing_is_refused_at_the_second_look_though_it_grows(tmp_path: Path) -> None:
+    """A table that is packed may still be on its way for as long as it grows, and is refused when it has stopped."""
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+    text, packed = Feed(tmp_path / "a"), Feed(tmp_path / "b")
+    for feed, name, line in ((text, "bars.csv", b"01/02/2016 14:30,1,1,1,1,1\n"), (packed, "bars.parquet", b"PAR1")):
+        (feed.source / name).write_bytes(line)
+        assert feed.poll() is None
+        with (feed.source / name).open("ab") as file:
+            file.write(line)
+    with pytest.raises(ValueError, match="in one clear format, found text such as"):
+        text.poll()
+    assert packed.poll() is None
+    with pytest.raises(ValueError, match="expected a parquet file"):
+        packed.poll()
+
+
 def test_a_file_that_is_written_anew_is_given_as_it_stands(raw: pd.DataFrame, tmp_path: Path) -> None:
     file, feed = tmp_path / "bars.csv", Feed(tmp_path)
     raw.iloc[100:900].to_csv(file, index=False)

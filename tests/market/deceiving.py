@@ -474,6 +474,18 @@ CASES: dict[str, Case] = {
         "fit America/New_York\\+7",
         raw=lambda: five_minute(AUTUMN()),
     ),
+    **{
+        f"A1 a column {name} that holds {held}, beside NQ": Case(
+            _text(lambda raw, name=name, held=held: raw.assign(symbol="NQ", **{name: held}))
+        )
+        for name, held in {"leg": "ESH6", "next_contract": "NQM6"}.items()
+    },
+    **{
+        f"A1 a note of NQH6, then {then or 'nothing'}": Case(
+            _text(lambda raw, then=then: raw.assign(note=["NQH6", *[then] * (len(raw) - 1)]))
+        )
+        for then in ("", "NQM6 watched", "ESH6")
+    },
     "C2 EST behind the stamps of summer": Case(
         _stamped(lambda raw: local(raw, "America/New_York").dt.strftime("%Y-%m-%d %H:%M EST")),
         error="fit America/New_York: set ingest.naive_timezone=America/New_York and write the stamps without a zone",

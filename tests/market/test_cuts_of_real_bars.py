@@ -22,6 +22,7 @@ FILES = {
     "EURUSD": "eurusd_1m_2018_2019",
 }
 HOURS = [("09:30", "15:00"), ("09:30", "16:00"), ("08:30", "15:00"), ("07:00", "16:00"), ("17:00", "08:30")]
+EARLY = [("07:30", "12:00"), ("07:30", "16:00")]  # an hour late they begin at 08:30
 PIT = ("07:20", "12:30")
 
 
@@ -49,7 +50,9 @@ def test_weeks_and_hours_of_real_bars_are_not_refused(symbol: str, real_data: Pa
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("symbol", "begin", "end"), [("NQ", *each) for each in HOURS[:4]] + [("XAUUSD", *PIT)])
+@pytest.mark.parametrize(
+    ("symbol", "begin", "end"), [("NQ", *each) for each in (*HOURS[:4], *EARLY)] + [("XAUUSD", *PIT)]
+)
 def test_hours_of_real_bars_in_a_wrong_zone_are_refused(symbol: str, begin: str, end: str, real_data: Path) -> None:
     raw, rng, row = bars(real_data / f"{FILES[symbol]}.parquet"), np.random.default_rng(43), table()[symbol]
     config = IngestConfig(instrument=row, tick=row.tick, volume=False, naive_timezone="America/Chicago")
@@ -61,3 +64,19 @@ def test_hours_of_real_bars_in_a_wrong_zone_are_refused(symbol: str, begin: str,
         except ValueError as error:
             found += "time zone: " in str(error)
     assert found >= 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("begin", "end"), [("08:30", "12:30"), ("09:30", "12:30")])
+def test_a_season_of_mornings_tells_its_zone(begin: str, end: str, real_data: Path) -> None:
+    """Of a few weeks so few hours do not."""
+    raw = bars(real_data / f"{FILES['NQ']}.parquet")
+    cut = hours(raw[raw["ts"].between("2014-01-06T00:00Z", "2014-06-06T00:00Z")].reset_index(drop=True), begin, end)
+    config = IngestConfig(volume=False, naive_timezone="America/Chicago")
+    right, late = (
+        cut.assign(ts=cut["ts"].dt.tz_convert(zone).dt.tz_localize(None))
+        for zone in ("America/Chicago", "America/New_York")
+    )
+    assert len(build_bars(right, config).bars)
+    with pytest.raises(ValueError, match=r"time zone: .*fit America/New_York"):
+        build_bars(late, config)

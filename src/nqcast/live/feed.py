@@ -71,11 +71,13 @@ class Feed:
         now = (state.st_size, state.st_mtime_ns)
         if self._seen.get(path) == now or not state.st_size:
             return None
+        is_text = path.name.lower().endswith(_TEXT)
         try:
-            frame = self._lines(path) if path.name.lower().endswith(_TEXT) else self._whole(path, read_bars)
+            frame = self._lines(path) if is_text else self._whole(path, read_bars)
         except ValueError:
-            if self._unread.get(path) != now and path not in self._rows:  # not whole yet, or none at all
-                self._unread[path] = now
+            before, self._unread[path] = self._unread.get(path), now
+            arrives = before is None or (before != now and not is_text)  # text is read in whole lines however it grows
+            if arrives and path not in self._rows:
                 return None
             raise
         self._seen[path] = now

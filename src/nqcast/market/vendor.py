@@ -194,7 +194,10 @@ def as_raw_bars(bars: Any) -> pd.DataFrame:
     if stamps.dt.tz is None:
         require_both_halves(stamps)
     notes = [*frame.attrs.get("notes", []), *note, *_unreadable(frame, found, stamps, numbers)]
-    found |= {"ts": stamps, **numbers, **_contract(frame, lower)}
+    contract = _contract(frame, lower)
+    if contract and _first((*COLUMNS["contract"], *IDENTITY), lower) is None:
+        notes.append(f"contract = {contract['contract'].name}")
+    found |= {"ts": stamps, **numbers, **contract}
     raw = pd.DataFrame({name: found[name].reset_index(drop=True) for name in COLUMNS if name in found}, copy=False)
     raw.attrs = {"columns": [str(column) for column in frame.columns], **stamps.attrs, "notes": notes}
     return raw
@@ -348,8 +351,7 @@ def _row_text(frame: pd.DataFrame, row: int) -> str:
 def _contract(frame: pd.DataFrame, lower: Mapping[str, str]) -> dict[str, pd.Series]:
     """Contract text, where there is one; a continuous symbol, or none, is told apart by the instrument id."""
     columns = [lower[spelling] for spelling in COLUMNS["contract"] if spelling in lower]
-    spare = [column for column in frame.columns if column not in columns and _begins_with_contract(frame[column])]
-    present = [as_names(frame[column]) for column in (*columns, *spare)]
+    present = [as_names(frame[column]) for column in columns or frame.columns if columns or _is_contract(frame[column])]
     names = _with_product(min(present, key=_says_less), present) if len(present) > 1 else next(iter(present), None)
     number = _first(IDENTITY, lower)
     if number is None:
@@ -364,12 +366,15 @@ def _contract(frame: pd.DataFrame, lower: Mapping[str, str]) -> dict[str, pd.Ser
     return {"contract": text.mask(continuous, text + "#" + identity.astype("str"))}
 
 
-def _begins_with_contract(column: pd.Series) -> bool:
-    """Whether a column of text, whatever its name, begins with a contract of a known product."""
+def _is_contract(column: pd.Series) -> bool:
+    """Whether a column of another name holds contracts of one known product in every row."""
     if not pd.api.types.is_string_dtype(column) and not isinstance(column.dtype, pd.CategoricalDtype):
         return False
-    first = parse_symbol(str(column.iloc[0]))
-    return first.kind == "contract" and first.product in known_products()
+    if parse_symbol(str(column.iloc[0])).kind != "contract" or column.isna().any():
+        return False
+    symbols = [parse_symbol(name) for name in as_names(column).cat.categories]
+    products = {symbol.product if symbol.kind == "contract" else None for symbol in symbols}
+    return len(products) == 1 and products <= set(known_products())
 
 
 def _with_product(names: pd.Series, present: list[pd.Series]) -> pd.Series:

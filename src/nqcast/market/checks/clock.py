@@ -28,7 +28,11 @@ _WEEKEND = 49 * 60 * MINUTE_NS  # from Friday's close to Sunday's opening
 _WHOLE_DAY = 20  # hours
 _ZONES_APART = {1: 1.2, -1: 1.2, **dict.fromkeys((-8, -7, -6, -5, 5, 6, 7, 8), 1.7)}
 """Hours between Chicago and other zones, and how many times better the widths must fit them."""
-_CLOSED, _LEAST_MISFIT, _FEWEST = -1.5, 0.1, 18
+_AT_THE_OPEN = 1.6
+"""How many times better still where the file begins at 08:30 as it is, which speaks for it."""
+_CLOSED, _LEAST_MISFIT = -1.5, 0.1
+_FEWEST, _FEWEST_OF_MANY, _MANY_DAYS = 18, 6, 60
+"""Quarters of an hour that tell: so many, or fewer whose widths many days have settled."""
 _FEW = 0.02  # of the sessions
 _HALF_DAY = 720 * MINUTE_NS
 _TOLERANCE = 6  # minutes
@@ -86,44 +90,43 @@ def _begins(stamp: np.ndarray, spacing: int) -> tuple[np.ndarray, np.ndarray, fl
 def _expected_begin(bars: pd.DataFrame, begins: np.ndarray, hours_open: float, instrument: Instrument) -> int | None:
     """When the sessions of such a file begin (minute of the day in exchange time); None where it cannot be told.
 
-    Trade of the whole day begins when the market reopens. A file of other hours that does not begin at 08:30 should
-    begin as many hours earlier as its bars' widths over the day say.
+    Trade of the whole day begins when the market reopens. A file of other hours should begin as many hours earlier as
+    its bars' widths over the day say, or else at 08:30, if it does so nearly.
     """
     if hours_open >= _WHOLE_DAY:
         zone, hour = instrument.date_change
         reopening = pd.Timestamp.combine(_ANY_DAY, hour).tz_localize(zone).tz_convert(EXCHANGE_TIMEZONE)
         return int(reopening.hour * 60 + reopening.minute)
     begin = int(np.median(minute_of_day(begins)))
-    if abs(begin - CASH_OPEN) <= _TOLERANCE:
-        return CASH_OPEN
-    late = _hours_late(bars, instrument)
-    return (begin - 60 * late) % 1440 if late else None
+    at_the_open = abs(begin - CASH_OPEN) <= _TOLERANCE
+    late = _hours_late(bars, instrument, _AT_THE_OPEN if at_the_open else 1.0)
+    return (begin - 60 * late) % 1440 if late else CASH_OPEN if at_the_open else None
 
 
-def _hours_late(bars: pd.DataFrame, instrument: Instrument) -> int:
+def _hours_late(bars: pd.DataFrame, instrument: Instrument, surer: float) -> int:
     """Hours by which the widths of bars over the day come later than the market's usual ones do.
 
-    0 where none of the hours that zones are apart fits so many times as well as none does, by the root of the mean
-    squared difference of logs; 0 where the usual widths are not known.
+    0 where none of the hours that zones are apart fits so many times, and `surer` times that, as well as none does, by
+    the root of the mean squared difference of logs; 0 where the usual widths are not known.
     """
     usual = pd.Series(read_table("profiles").get(instrument.calendar), dtype=float).fillna(_CLOSED)
-    width = _widths(bars)
-    if not len(usual) or len(width) < _FEWEST:
+    width, days = _widths(bars)
+    if not len(usual) or len(width) < (_FEWEST_OF_MANY if days >= _MANY_DAYS else _FEWEST):
         return 0
     apart = {hours: width - usual.to_numpy()[(width.index - 4 * hours) % 96] for hours in (0, *_ZONES_APART)}
     misfit = {hours: np.hypot(np.std(each), _LEAST_MISFIT) for hours, each in apart.items()}
     best = max(_ZONES_APART, key=lambda hours: misfit[0] / misfit[hours] / _ZONES_APART[hours])
-    return best if misfit[0] > _ZONES_APART[best] * misfit[best] else 0
+    return best if misfit[0] > surer * _ZONES_APART[best] * misfit[best] else 0
 
 
-def _widths(bars: pd.DataFrame) -> pd.Series:
-    """Log of the usual range of a bar in each quarter of an hour of the day, by its number; bars of most days."""
+def _widths(bars: pd.DataFrame) -> tuple[pd.Series, int]:
+    """Log of the usual range of a bar in each quarter of an hour of the day, by its number, and of how many days."""
     newest = bars.iloc[-200_000:]
     wide = pd.Series(np.log(newest["high"].to_numpy() / newest["low"].to_numpy()))
     key = [nanoseconds(newest["ts"]) // DAY_NS, minute_of_day(newest["ts"]) // 15]
     by_day = wide.groupby(key).mean().unstack()
-    usual = by_day.loc[:, by_day.notna().mean() > 0.5].median()
-    return np.log(usual[usual > 0])
+    usual = by_day.loc[:, by_day.notna().mean() > 0.5].median()  # of most days
+    return np.log(usual[usual > 0]), len(by_day)
 
 
 def _off(minute: np.ndarray, expected: int) -> np.ndarray:
