@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import tempfile
+import threading
 import time
 from pathlib import Path
 
@@ -38,9 +39,13 @@ class KedroProcess:
         os.kill(self._process.pid, number)
 
     def end(self, timeout: float = 60) -> tuple[int | None, float]:
-        """Exit status, negative for a signal that killed it, and the seconds until it came."""
-        begun = time.monotonic()
+        """Exit status, negative for a signal that killed it, and the seconds until it came; fails after `timeout`."""
+        begun, over = time.monotonic(), threading.Timer(timeout, self._process.kill)
+        over.start()
         with self._folder, self._printed:
-            self.output += self._printed.read()
-        self._process.join(timeout)
-        return self._process.exitcode, time.monotonic() - begun
+            self.output += self._printed.read()  # to the run's end
+        self._process.join()
+        over.cancel()
+        seconds = time.monotonic() - begun
+        assert seconds < timeout, f"the run had not ended after {timeout} seconds:\n{self.output[-4000:]}"
+        return self._process.exitcode, seconds

@@ -43,7 +43,7 @@ class EvaluateConfig(Configuration):
         default="quick",
         description="Which baselines to fit: quick (five, seconds), full (also GARCH and LightGBM), fair (with "
         "the network's own inputs), real (quick and fair), or their names; fracast, a foundation model, is fitted by "
-        "its name alone. A profile goes without what needs a library that is not installed.",
+        "its name alone. `real` goes without what needs a library that is not installed.",
     )
     batch_size: int = Field(default=256, ge=1, le=65536, description="Anchors per forward pass of the model.")
     device: Literal["auto", "cpu", "cuda", "mps"] = Field(
