@@ -557,7 +557,7 @@ def test_a_network_of_the_simulated_market_says_so(
 
 def test_one_look_that_ends_without_a_forecast_says_why(
     forecaster: Forecaster, raw: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
+    caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     monkeypatch.setattr(nqcast, "load", lambda _, ingest: forecaster)
     caplog.set_level("INFO", "nqcast.live")
@@ -567,6 +567,9 @@ def test_one_look_that_ends_without_a_forecast_says_why(
         caplog.clear()
         assert main(options) == 0
         assert said in caplog.text and "http://" not in caplog.text
+    (tmp_path / "bars.csv").write_text("ts,open,high,low,close,volume\n01/02/2016 14:30,1,1,1,1,1\n")
+    assert main(options) == 1
+    assert "in one clear format" in capsys.readouterr().err
 
 
 def test_the_live_road_forecasts_what_the_same_bars_in_a_file_would(

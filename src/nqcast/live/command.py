@@ -58,7 +58,7 @@ def _newest_checkpoint(data: Place) -> Place:
 
 def _feed(chosen: argparse.Namespace) -> Feed:
     if not chosen.source.startswith(SCHEME):
-        return Feed(Path(chosen.source))
+        return Feed(Path(chosen.source), waits=not chosen.once)
     return DatabentoFeed(chosen.source, chosen.bars or chosen.out / "bars")
 
 

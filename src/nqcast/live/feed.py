@@ -36,17 +36,18 @@ class Feed:
         source: one file of bars, or a folder of them, in any form that `read_bars` takes. A line without its end, and a
             file that cannot be read yet, are left for the next poll. A text file whose last line is no longer where it
             was has been written anew: all of its rows are given once more.
+        waits: False where there is no next poll, so that a file that cannot be read is an error at once.
 
     Raises:
         ValueError: there is nothing, or no file of bars by its ending.
     """
 
-    def __init__(self, source: Path) -> None:
+    def __init__(self, source: Path, *, waits: bool = True) -> None:
         if not source.exists():
             raise ValueError(f"expected a file or folder of bars to watch, found nothing at {source}: correct the path")
         if source.is_file() and not is_bars(source):
             raise ValueError(f"expected a file of bars to watch ({KNOWN}), found {source}: correct it")
-        self.source = source
+        self.source, self._waits = source, waits
         self._seen: dict[Path, tuple[int, int]] = {}
         self._unread: dict[Path, tuple[int, int]] = {}
         self._rows: dict[Path, int] = {}
@@ -77,7 +78,7 @@ class Feed:
         except ValueError:
             before, self._unread[path] = self._unread.get(path), now
             arrives = before is None or (before != now and not is_text)  # text is read in whole lines however it grows
-            if arrives and path not in self._rows:
+            if self._waits and arrives and path not in self._rows:
                 return None
             raise
         self._seen[path] = now
