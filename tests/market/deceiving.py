@@ -765,6 +765,16 @@ CASES: dict[str, Case] = {
         ),
         notes=r"volume from 'Up \+ Down': 'Volume' is 0",
     ),
+    **{
+        f"E12 volume in thousands beside {' and '.join(other)}": Case(
+            _text(
+                lambda raw, other=other: raw.assign(
+                    Volume=raw["volume"].map("{:,}".format), **dict.fromkeys(other, 7)
+                ).drop(columns="volume")
+            )
+        )
+        for other in (("size",), ("BidVolume", "AskVolume"))
+    },
     "E names with capitals inside": Case(
         _text(
             lambda raw: raw.set_axis(

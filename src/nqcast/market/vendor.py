@@ -18,7 +18,7 @@ from nqcast.market.contracts import as_names, expiry_month
 from nqcast.market.instruments import known_products, table
 from nqcast.market.schema import PRICES, missing_column_error
 from nqcast.market.symbols import MONTH_CODES, Symbol, parse_symbol
-from nqcast.market.tables import COLUMNS, DATE, IDENTITY, SUMMED_VOLUME, TIME
+from nqcast.market.tables import COLUMNS, DATE, IDENTITY, NOTHING, SUMMED_VOLUME, TIME
 from nqcast.market.text_file import ENDINGS, not_numbers, plain, read_text, written_numbers
 from nqcast.market.unpacked_size import TooLargeError, require_bounded, require_bounded_parquet
 from nqcast.market.written_stamps import parsed_stamps, place_of, readable, require_both_halves
@@ -305,10 +305,17 @@ def _volume(frame: pd.DataFrame, lower: Mapping[str, str]) -> tuple[pd.Series | 
     if first is None:
         like = [str(column) for name, column in lower.items() if "vol" in name]
         return None, [f"no volume is read, which {', '.join(like)} may hold: name it volume"] if like else []
-    traded = (name for name in sources if (pd.to_numeric(sources[name], errors="coerce") > 0).any())
-    chosen = next(traded, first) if len(sources) > 1 else first
+    chosen = next((name for name in sources if not _nothing_but_0(sources[name])), first) if len(sources) > 1 else first
     instead = [f"volume from {chosen!r}: {first!r} is 0 in every row"] if chosen != first else []
     return sources[chosen], instead or ([f"volume = {chosen}"] if " + " in chosen else [])
+
+
+def _nothing_but_0(column: pd.Series) -> bool:
+    """Whether each cell is 0 or nothing, however numbers are written."""
+    if pd.api.types.is_numeric_dtype(column):
+        return not (column.fillna(0) != 0).any()
+    text = column.astype("str").str.strip().str.lower()
+    return bool((text.isin(NOTHING) | text.str.fullmatch(r"0*[.,]?0*")).all())
 
 
 def _numbers(columns: dict[str, pd.Series], fixed: bool) -> dict[str, pd.Series]:

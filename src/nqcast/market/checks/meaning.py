@@ -94,7 +94,7 @@ def _ticks(close: np.ndarray, product: str, tick: float) -> Iterator[Doubt]:
         yield as_doubt("price unit/steps", len(close), step=steps * known, steps=steps)
     others = {row.tick for row in table().values() if row.tick > tick / 5}
     tenth = {tick / 10} - {10.0**power for power in range(-9, 9)}  # a decimal more is rounding, not a unit
-    for other in sorted(others | tenth):
+    for other in sorted(others | tenth, reverse=True):  # the coarsest that fits is what they are rounded to
         on, on_other = (np.mean(np.abs(close / each - np.rint(close / each)) < 1e-6) for each in (tick, other))
         if 0.01 < on < 0.7 and on_other > 0.999:  # none: all are moved by a part of the tick
             name = product if other == known else "…"
