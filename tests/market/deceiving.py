@@ -718,7 +718,7 @@ CASES: dict[str, Case] = {
         _stamped(lambda raw: raw["ts"].dt.strftime("%y-%m-%d %H:%M")),
         UTC,
         error="'16-03-07 00:00' in line 2, which may be 2016-03-07 or 2007-03-16",
-        raw=lambda: two_contracts()[lambda raw: raw["ts"].between("2016-03-07", "2016-03-11")],
+        raw=lambda: two_contracts()[lambda raw: raw["ts"].between("2016-03-07", "2016-03-07T23:00")],
     ),
     "E a last line cut off in its stamp": Case(
         lambda raw, folder: _written(

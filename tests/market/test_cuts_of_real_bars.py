@@ -67,6 +67,20 @@ def test_hours_of_real_bars_in_a_wrong_zone_are_refused(symbol: str, begin: str,
 
 
 @pytest.mark.slow
+def test_weeks_of_a_thin_year_stamped_at_their_ends_are_refused(real_data: Path) -> None:
+    """The closing minute did not trade every day then, so that sessions in a row tell it less often."""
+    raw, rng = bars(real_data / f"{FILES['NQ']}.parquet"), np.random.default_rng(47)
+    thin, found = raw[raw["ts"] < pd.Timestamp("2012-01-01", tz="UTC")], 0
+    for _ in range(6):
+        cut = weeks(thin, rng)
+        try:
+            build_bars(cut.assign(ts=cut["ts"] + pd.Timedelta(minutes=1)), IngestConfig(volume=False))
+        except ValueError as error:
+            found += "bar ends: " in str(error)
+    assert found >= 4
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(("begin", "end"), [("08:30", "12:30"), ("09:30", "12:30")])
 def test_a_season_of_mornings_tells_its_zone(begin: str, end: str, real_data: Path) -> None:
     """Of a few weeks so few hours do not."""

@@ -89,7 +89,7 @@ def place_in_sessions(underway: Underway, config: IngestConfig) -> Underway:
     stop_or_warn(doubts, config)
     ts, instrument = bars["ts"], config.instrument
     sessions = calendar.sessions_around(ts.iloc[0], ts.iloc[-1], config.session_closes, instrument)
-    ended = stop_or_warn(stamps.end_stamps(ts, sessions, spacing, config.stamps == "end"), config)
+    ended = stop_or_warn(stamps.end_stamps(ts, sessions, spacing, config.instrument, config.stamps == "end"), config)
     position = calendar.assign_sessions(ts, sessions)
     runs = calendar.runs_outside(ts, position, spacing, config.question_minutes)
     if len(runs):

@@ -160,13 +160,13 @@ def _each(column: pd.Series, read: Callable[[list[str]], list[int]]) -> np.ndarr
 def _days(dates: list[str], text: pd.Series) -> list[int]:
     """Nanoseconds of each date; ValueError where several orders of its parts fit all of them, or none does.
 
-    An order in which some of the dates are still to come is none, where another fits.
+    An order that spreads them over a hundred times the days of another, as one with day and year exchanged, is none.
     """
     plain = pd.Series([re.sub(r"(?<=\d)(?=[A-Za-z])|[/., ]+", "-", date) for date in dates])
     parsed = [_in_nanoseconds(pd.to_datetime(plain, format=order, errors="coerce")) for order in _DATES]
     whole = [days for days in parsed if days.notna().all()]
-    tomorrow = pd.Timestamp.now() + pd.Timedelta(days=1)
-    possible = [days for days in whole if (days < tomorrow).all()] or whole
+    spans = [(days.max() - days.min()).days for days in whole]
+    possible = [days for days, span in zip(whole, spans, strict=True) if span <= 100 * max(min(spans), 1)]
     others = [days for days in possible if not days.equals(possible[0])]
     if possible and not others:
         return possible[0].astype("int64").tolist()

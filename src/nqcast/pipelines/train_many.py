@@ -241,9 +241,6 @@ def create_features_pipeline() -> Pipeline:
     )
 
 
-logger = logging.getLogger(__name__)
-
-
 def create_pipeline() -> Pipeline:
     return (
         Pipeline(

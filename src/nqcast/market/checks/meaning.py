@@ -35,6 +35,7 @@ class _Test(NamedTuple):
     asked: np.ndarray
     most: float
     by_rows: bool = False  # a statistic that a night of thin trade is too short for
+    errors: float = 1.0  # standard errors of the mean by which it must be larger: a few quotes say nothing
 
 
 def meaning_doubts(bars: pd.DataFrame, spacing: int, product: str, tick: float) -> list[Doubt]:
@@ -51,7 +52,7 @@ def meaning_doubts(bars: pd.DataFrame, spacing: int, product: str, tick: float) 
         mean, count = _means(test.value, test.asked, first)
         if (odd := mean > test.most).any():
             variance = _means(np.square(test.value, dtype=np.float64), test.asked, first)[0] - mean**2
-            odd &= mean - 2 * np.sqrt(variance / count) > test.most  # a few quotes of a quiet day say nothing
+            odd &= mean - test.errors * np.sqrt(variance / count) > test.most
         if odd.any():
             found.append(as_doubt(test.kind, int(odd.sum()), when=_dates(bars, first, odd, np.isfinite(mean))))
     return [*_levels(bars, product, tick), *found]
@@ -124,7 +125,7 @@ def _price_tests(bars: pd.DataFrame, follows: np.ndarray, same: dict[str, np.nda
     to_open, own, earlier = (np.abs(open_[1:] - each) for each in (close[:-1], close[1:], np.roll(close, 1)[:-1]))
     relative = spread / close[1:]
     wide = follows & (spread > _WIDE * tick) & (relative > np.median(relative))
-    yield _Test("opens do not follow closes", np.minimum(to_open, most) - np.minimum(own, most), wide, 0)
+    yield _Test("opens do not follow closes", np.minimum(to_open, most) - np.minimum(own, most), wide, 0, errors=2)
     far = to_open > 2 * np.maximum(spread, 4e-4 * close[1:])
     yield _Test("opens do not follow closes/far", far, follows, 0.3)
     nearer = np.minimum(to_open, most) - np.minimum(earlier, most)

@@ -10,6 +10,7 @@ from nqcast.market.calendar import instants, minute_of_day, nanoseconds
 from nqcast.market.checks import Doubt, as_doubt
 from nqcast.market.checks.clock import CASH_OPEN, clock
 from nqcast.market.config import zone_and_hours
+from nqcast.market.instruments import INDEX_FUTURES, Instrument
 
 _FEWEST = 4  # sessions that make a part of a file
 _HOUR, _HOURS_IN_A_ROW = 60, 3
@@ -45,8 +46,12 @@ def exchanged_days(ts: pd.Series, zone: str) -> list[Doubt]:
     return [as_doubt("day and month exchanged", count, n=count, day=example)]
 
 
-def end_stamps(ts: pd.Series, sessions: pd.DataFrame, spacing: int, moved: bool = False) -> list[Doubt]:
+def end_stamps(
+    ts: pd.Series, sessions: pd.DataFrame, spacing: int, instrument: Instrument, moved: bool = False
+) -> list[Doubt]:
     """Stamps that mark the END of a bar, in all or in a part of the sessions: a bar at their close, none at their open.
+
+    Several sessions in a row tell it, and of index futures, which seldom miss their opening minute, half of all.
 
     Where a file holds the day's trade alone, from 08:30 exchange time on, its first stamps tell instead. Stamps that
     were moved a bar back, since they were said to mark ends, are asked the reverse as they stand in the file.
@@ -68,7 +73,8 @@ def end_stamps(ts: pd.Series, sessions: pd.DataFrame, spacing: int, moved: bool 
     after_cash_open = int((minute_of_day(stamp[begin[inside]]) == late_open).sum())
     at_edge = len(ended) > 1 and (ended[0] == 0 or ended[-1] >= inside.sum() - 2)  # the last one may be cut
     fewest = 2 if at_edge and (at_close if moved else at_open).any() else _FEWEST
-    if len(ended) >= fewest and len(ended) > 0.8 * (np.ptp(ended) + 1):
+    often = instrument.calendar == INDEX_FUTURES and len(ended) > half
+    if often or (len(ended) >= fewest and len(ended) > 0.8 * (np.ptp(ended) + 1)):
         count, when = len(ended), sessions["session"][inside].iloc[ended[0]].date()
         edges_found = ("open", "close") if moved else ("close", "open")
         found = "a bar stamped at their {} and none at their {}, the first on {}".format(*edges_found, when)
