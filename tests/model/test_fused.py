@@ -46,7 +46,7 @@ def found_anew() -> Iterator[None]:
     """What a test finds out about compilers is not for the next one."""
     yield
     encoder._fused_encoder.cache_clear()
-    encoder._tell_once.cache_clear()
+    encoder._say_once.cache_clear()
     window_norm.fused_window_norm.cache_clear()
 
 
@@ -266,7 +266,7 @@ def test_without_a_compiler_auto_goes_on_and_fused_says_what_to_do(
 ) -> None:
     monkeypatch.setenv("CXX", "no-such-compiler")
     encoder._fused_encoder.cache_clear()
-    encoder._tell_once.cache_clear()
+    encoder._say_once.cache_clear()
     window_norm.fused_window_norm.cache_clear()
     auto, plain = awake("auto").eval(), awake("plain").eval()
     inputs = windows(auto, 2)

@@ -119,7 +119,7 @@ def test_a_warm_run_does_not_call_its_start_the_volatility_model(
     assert begun["skill_seasonal_har"] == found["skill_warm_start"] == 0.0 and "skill_warm_start" not in begun
     for name in run.config.horizons:
         skill = 1 - found[f"loss_{name}"] / begun[f"loss_{name}"]
-        assert abs(skill) > 1e-4 and found[f"skill_seasonal_har_{name}"] == pytest.approx(skill, abs=1e-6)
+        assert abs(skill) > 1e-5 and found[f"skill_seasonal_har_{name}"] == pytest.approx(skill, abs=1e-6)
 
 
 def test_a_network_that_is_not_whole_is_refused(run: TrainingRun, three: Checkpoint) -> None:

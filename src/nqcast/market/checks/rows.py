@@ -102,7 +102,7 @@ def strays(ts: pd.Series) -> np.ndarray:
         stray[1:-1] = beside & ((day[1:-1] > after + 1) | (day[1:-1] < before - 1))
         stray &= backwards <= stray.sum() < max(_FEW * len(ts), 2)
     if len(day) > 1:  # a last row alone, on which a forecast would stand
-        stray[-1] |= day[-2] > 0 and day[-1] - day[-2] > _LONGEST_WEEKEND
+        stray[-1] |= np.abs(day[:-1] - day[-1]).min() > _LONGEST_WEEKEND
     if len(begins):
         group = np.searchsorted(begins, day, side="right")
         size, n_days = (np.bincount(each) for each in (group, np.searchsorted(begins, days, side="right")))
