@@ -58,6 +58,10 @@ class Scale(ABC):
         """Scale (N, H) of every row, above 0 and finite; a row uses the rows up to it."""
         return self.describe(features).scale_NH
 
+    def quantiles(self, features: pd.DataFrame, positions: np.ndarray) -> np.ndarray:
+        """What the scale alone forecasts at rows `positions`: quantiles (N, H, Q), its scale times train's units."""
+        return self.transform(features)[positions][:, :, None] * self.unit_quantiles_HQ
+
     def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """Arrays and JSON-able scalars from which `scale_from_state` builds the same scale."""
         arrays = {name: getattr(self, name).copy() for name in self._array_names}

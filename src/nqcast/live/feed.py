@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import codecs
-from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -74,7 +73,7 @@ class Feed:
             return None
         is_text = path.name.lower().endswith(_TEXT)
         try:
-            frame = self._lines(path) if is_text else self._whole(path, read_bars)
+            frame = self._lines(path) if is_text else self._whole(path)
         except ValueError:
             before, self._unread[path] = self._unread.get(path), now
             arrives = before is None or (before != now and not is_text)  # text is read in whole lines however it grows
@@ -84,8 +83,8 @@ class Feed:
         self._seen[path] = now
         return frame
 
-    def _whole(self, path: Path, read: Callable[[Path], pd.DataFrame]) -> pd.DataFrame:
-        frame = read(path)
+    def _whole(self, path: Path) -> pd.DataFrame:
+        frame = read_bars(path)
         before = self._rows.get(path, 0)
         if len(frame) < before:
             raise _shorter(path)

@@ -140,8 +140,7 @@ class TrainingRun(Run):
         train_anchors, validation = positions(self.splits, "train"), positions(self.splits, "validation")
         quantiles = fitted_quantiles(("constants",), self.features, train_anchors, validation, levels)
         if self.warm_start is not None:
-            scale_NH = self.scale.transform(self.features)[validation]
-            quantiles[self.config.start_name] = scale_NH[:, :, None] * self.scale.unit_quantiles_HQ
+            quantiles[self.config.start_name] = self.scale.quantiles(self.features, validation)
         targets = targets_at(self.features, validation, horizons)
         losses = {name: mean_pinball(forecast, targets, levels) for name, forecast in quantiles.items()}
         return {name: dict(zip(horizons, map(float, loss), strict=True)) for name, loss in losses.items()}

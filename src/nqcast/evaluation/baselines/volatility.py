@@ -37,8 +37,7 @@ class ScaleFamily(Baseline):
 
     def predict(self, features: pd.DataFrame, positions: Positions) -> Floats:
         """Quantiles (N, H, Q): scale (N, H) times unit quantiles (H, Q)."""
-        scale_NH = self._scale.transform(features)[positions]
-        return scale_NH[:, :, None] * self._scale.unit_quantiles_HQ
+        return self._scale.quantiles(features, positions)
 
 
 class TimeOfDay(ScaleFamily):
